@@ -1,0 +1,274 @@
+//! The client both faces share: it finds the daemon or starts it, and keeps talking to it across restarts.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::net::sockopt::socket_peercred;
+use tarpc::client::RpcError;
+use tarpc::context::Context;
+use tarpc::tokio_serde::formats::Bincode;
+use tokio::net::UnixStream;
+use tokio::sync::Mutex;
+use tokio_util::codec::LengthDelimitedCodec;
+
+use crate::error::Error;
+use crate::job::{JobDetail, JobId, Submission};
+use crate::output::Stream;
+use crate::paths::{Paths, socket_address};
+use crate::preamble::{Preamble, PreambleError};
+use crate::service::{
+    DaemonStatus, FollowRequest, Followed, Input, InputTaken, JobPage, JobQuery, PruneRequest, Pruned, PyexecClient,
+    StopAnswer, StopRequest,
+};
+use crate::start::{self, StartError};
+
+/// The largest message either side accepts, in bytes: a submission with all the stdin it may carry fits.
+pub const MAX_FRAME_BYTES: usize = 32 << 20;
+
+/// Calls that only look something up.
+const LOOKUP: Duration = Duration::from_secs(10);
+/// Calls that write: a disk may be slow.
+const WRITE: Duration = Duration::from_secs(30);
+/// How much longer than the wait it asked for a waiting call may take.
+const SLACK: Duration = Duration::from_secs(10);
+/// How often a call is sent again when the daemon goes away under it.
+const ATTEMPTS: u32 = 5;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The daemon answered, and the answer is no.
+    #[error(transparent)]
+    Refused(#[from] Error),
+    #[error("no daemon is running")]
+    NotRunning,
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error("could not reach the daemon at {}", socket.display())]
+    Connect { socket: PathBuf, source: std::io::Error },
+    #[error("{} belongs to user {owner}, not to you", socket.display())]
+    ForeignDaemon { socket: PathBuf, owner: u32 },
+    #[error("no greeting from the daemon at {}: {source}", socket.display())]
+    Preamble { socket: PathBuf, source: PreambleError },
+    #[error(
+        "pyexecd {} speaks protocol {}-{}, this program ({}) speaks {}-{}",
+        daemon.version, daemon.lowest, daemon.highest, client.version, client.lowest, client.highest
+    )]
+    Version { daemon: Preamble, client: Preamble },
+    #[error("the daemon did not answer within {} s", limit.as_secs())]
+    Late { limit: Duration },
+    #[error("the connection to the daemon broke {ATTEMPTS} times in a row")]
+    Broken { source: RpcError },
+}
+
+impl ClientError {
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            ClientError::Refused(error) => return error.hint(),
+            ClientError::NotRunning => "`pyexec daemon start` starts one; so does `pyexec run`".into(),
+            ClientError::Start(error) => error.hint(),
+            ClientError::Connect { .. } => {
+                "`pyexec daemon restart` makes a new one; jobs that run are not affected".into()
+            }
+            ClientError::ForeignDaemon { .. } => "point PYEXEC_SOCKET at a socket of your own, or unset it".into(),
+            ClientError::Preamble { .. } => "something else may be listening there: look at PYEXEC_SOCKET".into(),
+            ClientError::Version { daemon, client } if daemon.highest < client.lowest => {
+                "the daemon is the older one: `pyexec daemon restart` starts the installed version; jobs go on".into()
+            }
+            ClientError::Version { .. } => {
+                "this program is the older one: upgrade it, or restart the editor that started it".into()
+            }
+            ClientError::Late { .. } | ClientError::Broken { .. } => {
+                "`pyexec daemon logs` says what it is busy with".into()
+            }
+        })
+    }
+}
+
+/// Whether a missing daemon is started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Daemon {
+    StartIfNone,
+    MustRun,
+}
+
+/// A connection that mends itself: a call during which the daemon goes away is sent again to the next daemon.
+///
+/// That is safe because every call may be repeated: a submission carries its id, input its offset.
+#[derive(Debug)]
+pub struct Client {
+    paths: Paths,
+    daemon: Daemon,
+    connection: Mutex<Option<PyexecClient>>,
+}
+
+impl Client {
+    pub async fn connect(paths: Paths, daemon: Daemon) -> Result<Self, ClientError> {
+        let client = Self { paths, daemon, connection: Mutex::new(None) };
+        client.connection().await?;
+        Ok(client)
+    }
+
+    pub async fn submit(&self, submission: Submission) -> Result<JobDetail, ClientError> {
+        let submission = Arc::new(submission);
+        self.call(WRITE, |daemon, context| {
+            let submission = Submission::clone(&submission);
+            async move { daemon.submit(context, submission).await }
+        })
+        .await
+    }
+
+    pub async fn resolve(&self, given: &str) -> Result<JobId, ClientError> {
+        self.call(LOOKUP, |daemon, context| {
+            let given = given.to_owned();
+            async move { daemon.resolve(context, given).await }
+        })
+        .await
+    }
+
+    pub async fn show(&self, id: JobId) -> Result<JobDetail, ClientError> {
+        self.call(LOOKUP, |daemon, context| async move { daemon.show(context, id).await }).await
+    }
+
+    pub async fn list(&self, query: &JobQuery) -> Result<JobPage, ClientError> {
+        self.call(LOOKUP, |daemon, context| {
+            let query = query.clone();
+            async move { daemon.list(context, query).await }
+        })
+        .await
+    }
+
+    pub async fn follow(&self, id: JobId, request: &FollowRequest) -> Result<Followed, ClientError> {
+        let limit = Duration::from_millis(request.wait_ms) + SLACK;
+        self.call(limit, |daemon, context| {
+            let request = request.clone();
+            async move { daemon.follow(context, id, request).await }
+        })
+        .await
+    }
+
+    /// The job as it is when it has finished, however long that takes.
+    pub async fn wait(&self, id: JobId) -> Result<JobDetail, ClientError> {
+        let request = FollowRequest::until_exit(crate::service::MAX_WAIT_MS);
+        loop {
+            if let Some(detail) = self.follow(id, &request).await?.finished {
+                return Ok(detail);
+            }
+        }
+    }
+
+    pub async fn tail_offset(&self, id: JobId, stream: Stream, lines: u64) -> Result<u64, ClientError> {
+        self.call(LOOKUP, |daemon, context| async move { daemon.tail_offset(context, id, stream, lines).await }).await
+    }
+
+    pub async fn send_input(&self, id: JobId, input: &Input) -> Result<InputTaken, ClientError> {
+        let limit = Duration::from_millis(input.wait_ms) + SLACK;
+        self.call(limit, |daemon, context| {
+            let input = input.clone();
+            async move { daemon.send_input(context, id, input).await }
+        })
+        .await
+    }
+
+    pub async fn stop(&self, id: JobId, request: StopRequest) -> Result<StopAnswer, ClientError> {
+        self.call(WRITE, |daemon, context| async move { daemon.stop(context, id, request).await }).await
+    }
+
+    pub async fn prune(&self, request: PruneRequest) -> Result<Pruned, ClientError> {
+        // Files of many jobs may have to go.
+        const PRUNE: Duration = Duration::from_secs(600);
+        self.call(PRUNE, |daemon, context| async move { daemon.prune(context, request).await }).await
+    }
+
+    pub async fn status(&self) -> Result<DaemonStatus, ClientError> {
+        self.call(LOOKUP, |daemon, context| async move { daemon.status(context).await }).await
+    }
+
+    pub async fn shutdown(&self) -> Result<(), ClientError> {
+        self.call(LOOKUP, |daemon, context| async move { daemon.shutdown(context).await }).await
+    }
+
+    async fn call<T, F, Answer>(&self, limit: Duration, method: F) -> Result<T, ClientError>
+    where
+        F: Fn(PyexecClient, Context) -> Answer,
+        Answer: Future<Output = Result<Result<T, Error>, RpcError>>,
+    {
+        let mut attempt = 1;
+        loop {
+            let daemon = self.connection().await?;
+            let mut context = tarpc::context::current();
+            context.deadline = Instant::now() + limit;
+            let broken = match method(daemon, context).await {
+                Ok(Err(Error::ShuttingDown)) if attempt < ATTEMPTS => None,
+                Ok(answer) => return Ok(answer?),
+                Err(RpcError::DeadlineExceeded) => return Err(ClientError::Late { limit }),
+                Err(broken) => Some(broken),
+            };
+            *self.connection.lock().await = None;
+            if let Some(source) = broken
+                && attempt >= ATTEMPTS
+            {
+                return Err(ClientError::Broken { source });
+            }
+            attempt += 1;
+        }
+    }
+
+    /// The connection there is, or a new one.
+    async fn connection(&self) -> Result<PyexecClient, ClientError> {
+        let mut kept = self.connection.lock().await;
+        if let Some(connection) = kept.as_ref() {
+            return Ok(connection.clone());
+        }
+        let connection = match dial(&self.paths).await {
+            Err(ClientError::Connect { source, .. }) if nobody_listens(&source) => match self.daemon {
+                Daemon::MustRun => return Err(ClientError::NotRunning),
+                Daemon::StartIfNone => {
+                    let paths = self.paths.clone();
+                    tokio::task::spawn_blocking(move || start::ensure_running(&paths))
+                        .await
+                        .expect("starting the daemon does not panic")?;
+                    dial(&self.paths).await?
+                }
+            },
+            dialled => dialled?,
+        };
+        *kept = Some(connection.clone());
+        Ok(connection)
+    }
+}
+
+/// Whether the error means that there is no daemon, rather than one that can not be reached.
+pub(crate) fn nobody_listens(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused)
+}
+
+async fn dial(paths: &Paths) -> Result<PyexecClient, ClientError> {
+    let socket = || paths.socket.clone();
+    let connect = async {
+        let (address, _directory) = socket_address(&paths.socket)?;
+        UnixStream::connect(address).await
+    };
+    let mut stream = connect.await.map_err(|source| ClientError::Connect { socket: socket(), source })?;
+    let peer =
+        socket_peercred(&stream).map_err(|error| ClientError::Connect { socket: socket(), source: error.into() })?;
+    if peer.uid != rustix::process::geteuid() {
+        return Err(ClientError::ForeignDaemon { socket: socket(), owner: peer.uid.as_raw() });
+    }
+    let client = Preamble::ours();
+    let daemon = match client.exchange(&mut stream).await {
+        Ok(daemon) => daemon,
+        // The daemon went away between accepting and greeting: the next one is to be asked.
+        Err(PreambleError::Io(source)) => {
+            let source = std::io::Error::new(std::io::ErrorKind::ConnectionRefused, source);
+            return Err(ClientError::Connect { socket: socket(), source });
+        }
+        Err(source) => return Err(ClientError::Preamble { socket: socket(), source }),
+    };
+    if client.agree(&daemon).is_none() {
+        return Err(ClientError::Version { daemon, client });
+    }
+    let framed = LengthDelimitedCodec::builder().max_frame_length(MAX_FRAME_BYTES).new_framed(stream);
+    let transport = tarpc::serde_transport::new(framed, Bincode::default());
+    Ok(PyexecClient::new(tarpc::client::Config::default(), transport).spawn())
+}

@@ -1,0 +1,98 @@
+//! What the daemon answers when it can not do what it was asked.
+
+use serde::{Deserialize, Serialize};
+
+use crate::job::JobId;
+use crate::os_text::OsText;
+
+/// Closed and serialisable. [`Error::hint`] says, for every variant, what the reader can do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Error {
+    #[error("no job `{given}`")]
+    NoSuchJob { given: String },
+    #[error("`{given}` fits {} jobs: {}", candidates.len(), list(candidates))]
+    AmbiguousJob { given: String, candidates: Vec<JobId> },
+    #[error("job {id} exists already, and was asked to do something else")]
+    IdTaken { id: JobId },
+    #[error("{what} `{given}`: {problem}")]
+    InvalidArgument { what: String, given: String, problem: String, hint: String },
+    #[error("no such {what}: {path}")]
+    NotFound { what: Named, path: OsText },
+    /// No interpreter, or nothing to make an environment with.
+    #[error("{problem}")]
+    Environment { problem: String, hint: String },
+    #[error("job {id} takes no input: {why}")]
+    NoInput { id: JobId, why: NoInput },
+    #[error("the daemon is shutting down")]
+    ShuttingDown,
+    #[error("could not {doing}: {problem}")]
+    Storage { doing: String, problem: String },
+}
+
+/// Something that was named and is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Named {
+    Script,
+    Directory,
+}
+
+impl std::fmt::Display for Named {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Named::Script => "script",
+            Named::Directory => "directory",
+        })
+    }
+}
+
+/// Why a job can not be written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum NoInput {
+    #[error("it was not started with its stdin open")]
+    NotOpened,
+    #[error("it has not started yet")]
+    NotStarted,
+    #[error("it has finished")]
+    Finished,
+    #[error("its stdin has been closed")]
+    Closed,
+    #[error("it closed its stdin itself")]
+    ClosedByJob,
+}
+
+impl Error {
+    /// What to do next; nothing where the message says it all.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Error::NoSuchJob { .. } => {
+                "`pyexec jobs --all` lists them; any prefix of at least four characters that fits only one will do"
+                    .into()
+            }
+            Error::AmbiguousJob { .. } => "type more of the id".into(),
+            Error::IdTaken { .. } => "submit under a new id".into(),
+            Error::InvalidArgument { hint, .. } | Error::Environment { hint, .. } => hint.clone(),
+            Error::NotFound { what: Named::Script, .. } => {
+                "paths are relative to the job's directory; check the spelling, or pass code with -c".into()
+            }
+            Error::NotFound { what: Named::Directory, .. } => {
+                "the job's directory must exist before it is submitted".into()
+            }
+            Error::NoInput { why: NoInput::NotOpened, .. } => {
+                "start it with `pyexec run -i` to write to it later".into()
+            }
+            Error::NoInput { why: NoInput::NotStarted, .. } => "try again when `pyexec show` says running".into(),
+            Error::NoInput { .. } => return None,
+            Error::ShuttingDown => "try again: the next call starts a new one".into(),
+            Error::Storage { .. } => "`pyexec daemon logs` has the details; jobs that run are not affected".into(),
+        })
+    }
+}
+
+fn list(ids: &[JobId]) -> String {
+    const SHOWN: usize = 8;
+    let mut shown: Vec<String> = ids.iter().take(SHOWN).map(JobId::to_string).collect();
+    if ids.len() > SHOWN {
+        shown.push(format!("and {} more", ids.len() - SHOWN));
+    }
+    shown.join(", ")
+}

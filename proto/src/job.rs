@@ -1,0 +1,307 @@
+//! What a job is: its identity, what it was asked to do, and what can be said of it.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::environment::EnvironmentSpec;
+use crate::os_text::OsText;
+use crate::output::OutputLengths;
+use crate::state::{JobState, Reason, Status};
+use crate::time::Timestamp;
+
+/// A UUIDv4, minted by the client, so that a submission can be repeated safely.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct JobId(Uuid);
+
+impl JobId {
+    pub fn mint() -> Self {
+        Self(Uuid::new_v4())
+    }
+
+    /// The 32 hexadecimal digits without hyphens, for names that must be short.
+    pub fn simple(self) -> String {
+        self.0.simple().to_string()
+    }
+}
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.hyphenated().fmt(f)
+    }
+}
+
+impl fmt::Debug for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a job id")]
+pub struct InvalidJobId;
+
+impl FromStr for JobId {
+    type Err = InvalidJobId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidJobId> {
+        // `Uuid` also reads braces, URNs and capitals; a job id has one spelling.
+        let id = Uuid::try_parse(text).map(Self).map_err(|_| InvalidJobId)?;
+        if id.to_string() == text { Ok(id) } else { Err(InvalidJobId) }
+    }
+}
+
+/// What a client asks for. Immutable once submitted; the same specification under the same id is the same job.
+///
+/// It carries no value of an environment variable and no text for stdin: those travel beside it, in a [`Submission`],
+/// because this is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobSpec {
+    pub source: JobSource,
+    pub args: Vec<OsText>,
+    /// Absolute; the working directory of the job.
+    pub directory: OsText,
+    pub environment: EnvironmentSpec,
+    pub stdin: StdinSource,
+    /// Counted from the start of the process. `None`: no limit.
+    pub timeout_ms: Option<u64>,
+    /// Between TERM and KILL.
+    pub grace_ms: u64,
+    pub label: Option<String>,
+    /// Names of the variables set for this job alone. Never their values.
+    pub variables: Vec<String>,
+    pub umask: u32,
+    /// `None`: as the daemon is configured.
+    pub buffering: Option<Buffering>,
+    pub leftovers: Leftovers,
+    /// Somebody waits for the result now: it is started before jobs nobody waits for.
+    pub waited_for: bool,
+    /// The job this one was submitted from.
+    pub parent: Option<JobId>,
+}
+
+/// TERM to KILL, unless somebody says otherwise.
+pub const DEFAULT_GRACE_MS: u64 = 5_000;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum JobSource {
+    /// A script; relative paths start at the job's directory.
+    File { path: OsText },
+    /// What `python -c` is given.
+    Code { code: OsText },
+    /// What `python -` reads from its stdin.
+    Stdin { code: OsText },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StdinSource {
+    /// `/dev/null`.
+    Null,
+    /// The text of the submission, then end of file.
+    Given,
+    /// A pipe that `send` writes to until it is closed.
+    Open,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Buffering {
+    /// A line that was printed is there for others to read.
+    Line,
+    /// Python's own choice for a pipe: blocks of 8 KiB.
+    Full,
+}
+
+/// What happens to processes that are still there when the job's own process has exited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Leftovers {
+    End,
+    Keep,
+}
+
+impl JobSpec {
+    /// One line that tells people what runs: `train.py --epochs 3`, `-c "print(1)"`.
+    pub fn command(&self) -> String {
+        let mut words = match &self.source {
+            JobSource::File { path } => path.to_text(),
+            JobSource::Code { code } => format!("-c {}", quoted(code)),
+            JobSource::Stdin { code } => format!("- <<< {}", quoted(code)),
+        };
+        for arg in &self.args {
+            words.push(' ');
+            words.push_str(&arg.to_text());
+        }
+        words
+    }
+}
+
+/// The first line of some code, for a listing.
+fn quoted(code: &OsText) -> String {
+    const SHOWN: usize = 200;
+    let text = code.to_text();
+    let mut lines = text.lines().map(str::trim_end).filter(|line| !line.is_empty());
+    let first = lines.next().unwrap_or_default();
+    let more = if lines.next().is_some() || first.chars().count() > SHOWN { "…" } else { "" };
+    format!("{:?}{more}", first.chars().take(SHOWN).collect::<String>())
+}
+
+/// A specification together with what must not be kept: the environment, and the text for stdin.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Submission {
+    pub id: JobId,
+    pub spec: JobSpec,
+    pub environment: Variables,
+    #[serde(with = "serde_bytes")]
+    pub stdin: Vec<u8>,
+}
+
+/// The most text a submission may carry for stdin; more belongs into a file that the script opens.
+pub const MAX_STDIN_BYTES: usize = 16 << 20;
+
+/// Environment variables, as the kernel keeps them: `NAME=value` strings, each ended by a NUL.
+///
+/// Values may be secrets, so its `Debug` says no more than how many there are.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Variables(#[serde(with = "serde_bytes")] Vec<u8>);
+
+impl Variables {
+    /// Takes a block as written by [`Variables::as_block`].
+    pub fn from_block(block: Vec<u8>) -> Self {
+        Self(block)
+    }
+
+    pub fn as_block(&self) -> &[u8] {
+        &self.0
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&OsStr, &OsStr)> {
+        self.strings().filter_map(|string| {
+            // A name may begin with `=`, never be empty: look for the separator from the second byte on.
+            let at = string.iter().skip(1).position(|byte| *byte == b'=')? + 1;
+            Some((OsStr::from_bytes(&string[..at]), OsStr::from_bytes(&string[at + 1..])))
+        })
+    }
+
+    pub fn get(&self, name: &str) -> Option<&OsStr> {
+        self.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
+    }
+
+    /// Adds `name`, or replaces its value.
+    pub fn set(&mut self, name: &OsStr, value: &OsStr) {
+        self.remove(name);
+        for part in [name.as_bytes(), b"=", value.as_bytes(), b"\0"] {
+            self.0.extend_from_slice(part);
+        }
+    }
+
+    pub fn remove(&mut self, name: &OsStr) {
+        if self.iter().any(|(known, _)| known == name) {
+            let kept: Vec<(OsString, OsString)> = self
+                .iter()
+                .filter(|(known, _)| *known != name)
+                .map(|(known, value)| (known.to_owned(), value.to_owned()))
+                .collect();
+            *self = kept.into_iter().collect();
+        }
+    }
+
+    /// Each `NAME=value`, without its NUL.
+    pub fn strings(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.split(|byte| *byte == 0).filter(|string| !string.is_empty())
+    }
+}
+
+impl FromIterator<(OsString, OsString)> for Variables {
+    fn from_iter<I: IntoIterator<Item = (OsString, OsString)>>(pairs: I) -> Self {
+        let mut block = Vec::new();
+        for (name, value) in pairs {
+            block.extend(name.into_vec());
+            block.push(b'=');
+            block.extend(value.into_vec());
+            block.push(0);
+        }
+        Self(block)
+    }
+}
+
+impl fmt::Debug for Variables {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Variables({} of them)", self.strings().count())
+    }
+}
+
+/// Everything about one job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobDetail {
+    pub id: JobId,
+    pub created_at: Timestamp,
+    pub spec: JobSpec,
+    pub state: JobState,
+    pub output: OutputLengths,
+    /// What a pending job waits for.
+    pub message: Option<String>,
+}
+
+/// One row of a listing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobSummary {
+    pub id: JobId,
+    pub created_at: Timestamp,
+    pub label: Option<String>,
+    pub status: Status,
+    pub reason: Option<Reason>,
+    pub exit_code: Option<i32>,
+    pub pid: Option<u32>,
+    pub started_at: Option<Timestamp>,
+    pub ended_at: Option<Timestamp>,
+    pub elapsed_us: Option<u64>,
+    pub output: OutputLengths,
+    pub command: String,
+    pub directory: OsText,
+    pub strategy: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_id_has_one_spelling() {
+        let id = JobId::mint();
+        assert_eq!(id.to_string().parse::<JobId>().ok(), Some(id));
+        for other in [id.simple(), format!("{{{id}}}"), id.to_string().to_uppercase() + "0", String::new()] {
+            assert!(other.parse::<JobId>().is_err(), "{other} was taken for a job id");
+        }
+    }
+
+    #[test]
+    fn variables_keep_what_they_are_given() {
+        let mut variables: Variables = [("A", "1"), ("EMPTY", ""), ("EQ", "a=b")]
+            .map(|(name, value)| (name.into(), value.into()))
+            .into_iter()
+            .collect();
+        variables.set(OsStr::new("A"), OsStr::new("2"));
+        assert_eq!(variables.get("A"), Some(OsStr::new("2")));
+        assert_eq!(variables.get("EMPTY"), Some(OsStr::new("")));
+        assert_eq!(variables.get("EQ"), Some(OsStr::new("a=b")));
+        variables.remove(OsStr::new("EQ"));
+        assert_eq!(variables.iter().count(), 2);
+    }
+
+    #[test]
+    fn variables_do_not_show_their_values() {
+        let variables: Variables = [("TOKEN".into(), "hunter2".into())].into_iter().collect();
+        assert_eq!(format!("{variables:?}"), "Variables(1 of them)");
+    }
+
+    #[test]
+    fn code_is_listed_by_its_first_line() {
+        assert_eq!(quoted(&"\nimport os\nprint(1)\n".into()), "\"import os\"…");
+        assert_eq!(quoted(&"print(1)".into()), "\"print(1)\"");
+    }
+}

@@ -1,0 +1,28 @@
+//! The vocabulary of pyexec, and the client that speaks it.
+//!
+//! Everything that crosses a process boundary is declared here: what a job is ([`job`]), which states it passes
+//! through ([`state`]), how its output is addressed ([`output`]), the calls a client may make ([`service`]), and what
+//! people and agents are shown of it ([`view`]). [`Client`] connects to the daemon, or starts it.
+//!
+//! This crate imports nothing else of ours.
+
+pub mod client;
+pub mod environment;
+pub mod error;
+pub mod job;
+pub mod os_text;
+pub mod output;
+pub mod paths;
+pub mod preamble;
+pub mod service;
+pub mod start;
+pub mod state;
+pub mod time;
+pub mod view;
+
+pub use client::{Client, ClientError};
+pub use error::Error;
+pub use job::{JobDetail, JobId, JobSource, JobSpec};
+pub use os_text::OsText;
+pub use state::{JobState, Outcome, Reason, Status};
+pub use time::Timestamp;

@@ -1,0 +1,120 @@
+//! What both sides say before tarpc starts.
+//!
+//! bincode is positional: a client of one version on a daemon of another would have the wrong method executed and get
+//! an answer that decodes. So each side first sends [`LENGTH`] bytes of fixed form,
+//! `PYEXEC/1 <lowest>-<highest> <program version>`, padded with NULs; the highest protocol both speak is spoken.
+//! This form never changes.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+/// The size of a preamble, in bytes.
+pub const LENGTH: usize = 64;
+
+/// How long the other side may take to say its own.
+pub const TIME_LIMIT: Duration = Duration::from_secs(2);
+
+const MAGIC: &str = "PYEXEC/1 ";
+
+/// Who speaks, and which protocols.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Preamble {
+    pub lowest: u16,
+    pub highest: u16,
+    /// Of the program, for people.
+    pub version: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum PreambleError {
+    #[error("the other side does not speak pyexec's protocol")]
+    Foreign,
+    #[error("the other side said nothing for {} s", TIME_LIMIT.as_secs())]
+    Silent,
+    #[error("the connection ended before the preamble did")]
+    Io(#[from] std::io::Error),
+}
+
+impl Preamble {
+    /// What this build says.
+    pub fn ours() -> Self {
+        Self { lowest: 1, highest: 1, version: env!("CARGO_PKG_VERSION").to_owned() }
+    }
+
+    /// The protocol to speak, if there is one both know.
+    pub fn agree(&self, other: &Preamble) -> Option<u16> {
+        let highest = self.highest.min(other.highest);
+        (highest >= self.lowest.max(other.lowest)).then_some(highest)
+    }
+
+    pub fn encode(&self) -> [u8; LENGTH] {
+        let mut bytes = [0; LENGTH];
+        let room = LENGTH - MAGIC.len() - "65535-65535 ".len();
+        let version: String = self.version.chars().filter(char::is_ascii_graphic).take(room).collect();
+        let text = format!("{MAGIC}{}-{} {version}", self.lowest, self.highest);
+        bytes[..text.len()].copy_from_slice(text.as_bytes());
+        bytes
+    }
+
+    pub fn decode(bytes: &[u8; LENGTH]) -> Option<Self> {
+        let text = std::str::from_utf8(bytes).ok()?.trim_end_matches('\0');
+        let (range, version) = text.strip_prefix(MAGIC)?.split_once(' ')?;
+        let (lowest, highest) = range.split_once('-')?;
+        let (lowest, highest) = (lowest.parse().ok()?, highest.parse().ok()?);
+        (lowest <= highest).then(|| Self { lowest, highest, version: version.to_owned() })
+    }
+
+    /// Says ours and hears theirs.
+    pub async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(&self, connection: &mut S) -> Result<Self, PreambleError> {
+        let exchange = async {
+            connection.write_all(&self.encode()).await?;
+            let mut theirs = [0; LENGTH];
+            connection.read_exact(&mut theirs).await?;
+            Self::decode(&theirs).ok_or(PreambleError::Foreign)
+        };
+        tokio::time::timeout(TIME_LIMIT, exchange).await.map_err(|_| PreambleError::Silent)?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn speaks(lowest: u16, highest: u16) -> Preamble {
+        Preamble { lowest, highest, version: "1.2.3".to_owned() }
+    }
+
+    #[test]
+    fn the_highest_common_protocol_is_spoken() {
+        assert_eq!(speaks(1, 3).agree(&speaks(2, 5)), Some(3));
+        assert_eq!(speaks(2, 5).agree(&speaks(1, 3)), Some(3));
+        assert_eq!(speaks(1, 1).agree(&speaks(2, 3)), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_preamble_survives_the_wire(lowest: u16, more in 0u16..9, version in "[!-~]{0,30}") {
+            let preamble = Preamble { lowest, highest: lowest.saturating_add(more), version };
+            prop_assert_eq!(Preamble::decode(&preamble.encode()), Some(preamble));
+        }
+
+        #[test]
+        fn arbitrary_bytes_do_not_panic(bytes in proptest::array::uniform32(any::<u8>()), tail in proptest::array::uniform32(any::<u8>())) {
+            let mut all = [0; LENGTH];
+            all[..32].copy_from_slice(&bytes);
+            all[32..].copy_from_slice(&tail);
+            let _ = Preamble::decode(&all);
+        }
+    }
+
+    #[tokio::test]
+    async fn something_else_on_the_socket_is_named_as_such() {
+        let (mut ours, mut theirs) = tokio::io::duplex(256);
+        let other = async { theirs.write_all(&[b'x'; LENGTH]).await };
+        let (heard, said) = tokio::join!(Preamble::ours().exchange(&mut ours), other);
+        said.expect("the other side can write");
+        assert!(matches!(heard, Err(PreambleError::Foreign)), "{heard:?}");
+    }
+}

@@ -1,0 +1,154 @@
+//! The calls a client may make.
+//!
+//! tarpc drops a handler at its deadline, so no call owns work: a job goes on whatever becomes of the call that asked
+//! about it. Waiting is done in bounded pieces, [`MAX_WAIT_MS`] at most, that the client repeats.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::job::{JobDetail, JobId, JobSummary, Submission};
+use crate::output::{OutputChunk, PerStream, Stream};
+use crate::state::Status;
+
+/// The longest one call may wait. A client that has vanished does not end its call, so this also bounds how long the
+/// daemon remembers it.
+pub const MAX_WAIT_MS: u64 = 45_000;
+
+#[tarpc::service]
+pub trait Pyexec {
+    /// Answers once the job is on disk. Repeating a submission is harmless.
+    async fn submit(submission: Submission) -> Result<JobDetail, Error>;
+    /// The job a person means by a whole id, or by a prefix of at least four characters.
+    async fn resolve(given: String) -> Result<JobId, Error>;
+    async fn show(id: JobId) -> Result<JobDetail, Error>;
+    /// Newest first.
+    async fn list(query: JobQuery) -> Result<JobPage, Error>;
+    /// New output, or the end, whichever comes first.
+    async fn follow(id: JobId, request: FollowRequest) -> Result<Followed, Error>;
+    /// The offset at which the last `lines` lines of a stream begin.
+    async fn tail_offset(id: JobId, stream: Stream, lines: u64) -> Result<u64, Error>;
+    async fn send_input(id: JobId, input: Input) -> Result<InputTaken, Error>;
+    /// Answers once the wish is on disk; the job ends some time later, see [`Pyexec::follow`].
+    async fn stop(id: JobId, request: StopRequest) -> Result<StopAnswer, Error>;
+    async fn prune(request: PruneRequest) -> Result<Pruned, Error>;
+    async fn status() -> Result<DaemonStatus, Error>;
+    /// The daemon leaves; its jobs go on, and the next daemon adopts them.
+    async fn shutdown() -> Result<(), Error>;
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobQuery {
+    /// Any of these; all when empty.
+    pub statuses: Vec<Status>,
+    /// Exactly this label.
+    pub label: Option<String>,
+    /// At most so many. The daemon caps it at [`MAX_PAGE`].
+    pub limit: u32,
+    /// [`JobPage::next`] of the page before.
+    pub page: Option<String>,
+}
+
+pub const MAX_PAGE: u32 = 1_000;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobPage {
+    pub jobs: Vec<JobSummary>,
+    /// All that match, not only this page.
+    pub total: u64,
+    pub next: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FollowRequest {
+    /// Where to read each stream from; `None` leaves it out.
+    pub cursors: PerStream<Option<u64>>,
+    /// Per stream; the daemon caps it at [`crate::output::MAX_CHUNK_BYTES`].
+    pub max_bytes: u32,
+    /// How long to wait for news; the daemon caps it at [`MAX_WAIT_MS`].
+    pub wait_ms: u64,
+}
+
+impl FollowRequest {
+    /// Nothing but the end.
+    pub fn until_exit(wait_ms: u64) -> Self {
+        Self { cursors: PerStream { stdout: None, stderr: None }, max_bytes: 0, wait_ms }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Followed {
+    pub output: PerStream<OutputChunk>,
+    /// Set once the job has finished *and* `output` reaches the end of what was asked for.
+    pub finished: Option<JobDetail>,
+}
+
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Input {
+    /// How many bytes this sender has had accepted before. Sent with a repetition, so that nothing is fed twice.
+    pub offset: Option<u64>,
+    #[serde(with = "serde_bytes")]
+    pub bytes: Vec<u8>,
+    /// End of file after `bytes`, if all of them are taken.
+    pub close: bool,
+    /// When the buffer is full, wait so long for room for at least one byte.
+    pub wait_ms: u64,
+}
+
+/// The most one call may feed.
+pub const MAX_INPUT_BYTES: usize = 1 << 20;
+
+// What is typed into a job may be a password.
+impl std::fmt::Debug for Input {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Input({} bytes at {:?}, close: {})", self.bytes.len(), self.offset, self.close)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputTaken {
+    /// Fewer than given when the buffer was full.
+    pub bytes_written: u64,
+    /// All that was ever accepted for this job.
+    pub total: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopRequest {
+    /// KILL at once, without TERM.
+    pub now: bool,
+    /// TERM to KILL. `None`: as the job was submitted.
+    pub grace_ms: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StopAnswer {
+    Stopping,
+    AlreadyFinished(Box<JobDetail>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PruneRequest {
+    /// Counted from a job's end.
+    pub older_than_ms: u64,
+    pub keep_completed: bool,
+    pub keep_failed: bool,
+    pub dry_run: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pruned {
+    pub removed: u64,
+    pub remaining: u64,
+    pub bytes_freed: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DaemonStatus {
+    pub pid: u32,
+    pub version: String,
+    pub socket: crate::OsText,
+    pub uptime_seconds: u64,
+    pub jobs_running: u64,
+    pub jobs_pending: u64,
+    pub rss_bytes: u64,
+}

@@ -1,0 +1,185 @@
+//! Starting the daemon, exactly once however many clients want it.
+//!
+//! The clients queue on a lock; whoever holds it looks again before it starts anything. The daemon it starts belongs to
+//! nobody: it leads a session of its own, sees none of the caller's job, and where the user's systemd answers it is a
+//! unit of that, so that it does not end with the editor's or the terminal's scope.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::FlockOperation;
+
+use crate::client::nobody_listens;
+use crate::paths::{Paths, create_private, socket_address};
+
+/// The longest a start may take, in seconds: it is over when the daemon listens, which does not wait for recovery.
+const START_LIMIT_SECONDS: i64 = 30;
+
+/// What the daemon writes to its stdout once it listens.
+pub const READY: &str = "ready";
+
+/// Marks a daemon, and the supervisors it starts, in their own environment: a supervisor that ends what its job left
+/// behind passes them over, should a job have been what started the daemon.
+pub const SERVICE_MARK: &str = "PYEXEC_SERVICE";
+
+/// In the environment of every job, and of all it starts.
+pub const JOB_ID_VARIABLE: &str = "PYEXEC_JOB_ID";
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("could not find `pyexecd`")]
+    NoProgram,
+    #[error("could not prepare {}: {source}", path.display())]
+    Prepare { path: PathBuf, source: std::io::Error },
+    #[error("could not run {}: {source}", program.display())]
+    Spawn { program: PathBuf, source: std::io::Error },
+    #[error("the daemon did not start: {said}")]
+    Failed { said: String },
+    #[error("the daemon did not listen within {START_LIMIT_SECONDS} s")]
+    Late,
+}
+
+impl StartError {
+    pub(crate) fn hint(&self) -> String {
+        match self {
+            StartError::NoProgram => {
+                "it is expected beside this program, or on PATH; PYEXEC_DAEMON may name it instead".into()
+            }
+            StartError::Prepare { .. } => "check that the directory can be written to".into(),
+            StartError::Spawn { .. } => "check that the file is executable".into(),
+            StartError::Failed { .. } | StartError::Late => "`pyexec daemon logs` has more".into(),
+        }
+    }
+}
+
+/// Returns once a daemon listens, whoever started it.
+pub(crate) fn ensure_running(paths: &Paths) -> Result<(), StartError> {
+    let prepare = |path: &Path| {
+        let path = path.to_owned();
+        move |source: std::io::Error| StartError::Prepare { path, source }
+    };
+    create_private(&paths.state).map_err(prepare(&paths.state))?;
+    let lock_path = paths.start_lock();
+    let lock = File::create(&lock_path).map_err(prepare(&lock_path))?;
+    rustix::fs::flock(&lock, FlockOperation::LockExclusive).map_err(|error| prepare(&lock_path)(error.into()))?;
+    if listens(paths) {
+        return Ok(());
+    }
+    let program = find_program().ok_or(StartError::NoProgram)?;
+    if systemd::start(&program) && listens(paths) {
+        return Ok(());
+    }
+    start_directly(&program)
+}
+
+fn listens(paths: &Paths) -> bool {
+    match socket_address(&paths.socket).and_then(|(address, _directory)| UnixStream::connect(address)) {
+        Ok(_) => true,
+        Err(error) => !nobody_listens(&error),
+    }
+}
+
+fn find_program() -> Option<PathBuf> {
+    if let Some(named) = std::env::var_os("PYEXEC_DAEMON").filter(|name| !name.is_empty()) {
+        return Some(named.into());
+    }
+    let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join("pyexecd")));
+    let on_path = std::env::var_os("PATH")
+        .into_iter()
+        .flat_map(|path| std::env::split_paths(&path).map(|directory| directory.join("pyexecd")).collect::<Vec<_>>());
+    beside.into_iter().chain(on_path).find(|candidate| candidate.is_file())
+}
+
+/// What a daemon needs of its starter's environment. Nothing of it reaches a job: a job has its own client's.
+fn environment() -> impl Iterator<Item = (std::ffi::OsString, std::ffi::OsString)> {
+    const NAMES: [&str; 9] =
+        ["HOME", "USER", "LOGNAME", "PATH", "LANG", "TZ", "TMPDIR", "RUST_BACKTRACE", "DBUS_SESSION_BUS_ADDRESS"];
+    const PREFIXES: [&str; 3] = ["XDG_", "LC_", "PYEXEC_"];
+    // These say which job the starter belongs to.
+    const OF_A_JOB: [&str; 2] = [JOB_ID_VARIABLE, "PYEXEC_ARTIFACTS"];
+    std::env::vars_os().filter(|(name, _)| {
+        name.to_str().is_some_and(|name| {
+            (NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix)))
+                && !OF_A_JOB.contains(&name)
+        })
+    })
+}
+
+fn start_directly(program: &Path) -> Result<(), StartError> {
+    let mut daemon = Command::new(program)
+        .arg("--detach")
+        .env_clear()
+        .envs(environment())
+        .env(SERVICE_MARK, "daemon")
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|source| StartError::Spawn { program: program.to_owned(), source })?;
+    let mut stdout = daemon.stdout.take().expect("its stdout is a pipe");
+    let mut said = String::new();
+    while !said.ends_with('\n') {
+        let mut watched = [PollFd::new(&stdout, PollFlags::IN)];
+        let limit = Timespec { tv_sec: START_LIMIT_SECONDS, tv_nsec: 0 };
+        let mut buffer = [0; 1024];
+        match poll(&mut watched, Some(&limit)) {
+            Ok(0) => return Err(StartError::Late),
+            Ok(_) => match stdout.read(&mut buffer) {
+                Ok(0) | Err(_) => break,
+                Ok(read) => said.push_str(&String::from_utf8_lossy(&buffer[..read])),
+            },
+            Err(rustix::io::Errno::INTR) => {}
+            Err(_) => break,
+        }
+    }
+    if said.trim_end() == READY {
+        return Ok(());
+    }
+    // It has left, or is about to: take its exit status, so that no zombie stays with a client that lives on.
+    let status = daemon.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
+    let said = said.trim().to_owned();
+    Err(StartError::Failed { said: if said.is_empty() { status } else { said } })
+}
+
+mod systemd {
+    use super::*;
+
+    /// Asks the user's service manager to run the daemon as a unit of its own; `false` where none answers.
+    pub(super) fn start(program: &Path) -> bool {
+        let manager =
+            std::env::var_os("XDG_RUNTIME_DIR").map(|directory| Path::new(&directory).join("systemd/private"));
+        if !manager.is_some_and(|socket| socket.exists()) {
+            return false;
+        }
+        // Where the units are installed, the daemon is theirs; otherwise a transient one does.
+        run(Command::new("systemctl").args(["--user", "--quiet", "start", "pyexecd.service"])) || transient(program)
+    }
+
+    fn transient(program: &Path) -> bool {
+        let mut command = Command::new("systemd-run");
+        command.args(["--user", "--quiet", "--collect", "--unit=pyexecd", "--description=pyexec daemon"]);
+        // `notify`: systemd-run returns when the daemon listens.
+        for property in ["Type=notify", "KillMode=process", "OOMPolicy=continue", "Delegate=yes"] {
+            command.arg(format!("--property={property}"));
+        }
+        for (name, value) in environment() {
+            let mut variable = std::ffi::OsString::from("--setenv=");
+            variable.push(&name);
+            variable.push("=");
+            variable.push(&value);
+            command.arg(variable);
+        }
+        command.arg(format!("--setenv={SERVICE_MARK}=daemon"));
+        run(command.arg("--").arg(program))
+    }
+
+    fn run(command: &mut Command) -> bool {
+        let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        status.is_ok_and(|status| status.success())
+    }
+}

@@ -1,0 +1,300 @@
+//! The states of a job, and how it ended.
+//!
+//! ```text
+//!            ┌────────┐ admitted ┌───────────┐ prepared ┌──────────┐ started ┌─────────┐ stop ┌──────────┐
+//!  submit ──>│ Queued ├─────────>│ Preparing ├─────────>│ Starting ├────────>│ Running ├─────>│ Stopping │
+//!            └───┬────┘          └─────┬─────┘          └────┬─────┘         └────┬────┘      └────┬─────┘
+//!                │ stop                │ stop, failed        │ failed, lost       │ ended, lost    │ ended, lost
+//!                └─────────────────────┴─────────────────────┴─────────┬──────────┴────────────────┘
+//!                                                                      v
+//!                                                            ┌──────────────────┐
+//!                                                            │ Finished(Outcome)│
+//!                                                            └──────────────────┘
+//! ```
+//!
+//! The transition function itself belongs to the daemon; [`Outcome::verdict`] is the single derivation of what people see.
+
+use std::fmt;
+use std::num::NonZeroU8;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::output::OutputLengths;
+use crate::time::Timestamp;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum JobState {
+    /// Accepted, on disk, waiting for its turn.
+    Queued,
+    /// Its environment is being prepared.
+    Preparing,
+    /// Handed to a supervisor; `stop` remembers a stop that came before there was a process to stop.
+    Starting {
+        stop: Option<StopReason>,
+    },
+    Running {
+        run: Run,
+    },
+    Stopping {
+        run: Run,
+        reason: StopReason,
+    },
+    Finished(Outcome),
+}
+
+impl JobState {
+    pub fn is_finished(&self) -> bool {
+        matches!(self, JobState::Finished(_))
+    }
+
+    /// The process, from its start on.
+    pub fn run(&self) -> Option<&Run> {
+        match self {
+            JobState::Queued | JobState::Preparing | JobState::Starting { .. } => None,
+            JobState::Running { run } | JobState::Stopping { run, .. } => Some(run),
+            JobState::Finished(outcome) => outcome.run(),
+        }
+    }
+
+    pub fn outcome(&self) -> Option<&Outcome> {
+        match self {
+            JobState::Finished(outcome) => Some(outcome),
+            JobState::Queued
+            | JobState::Preparing
+            | JobState::Starting { .. }
+            | JobState::Running { .. }
+            | JobState::Stopping { .. } => None,
+        }
+    }
+
+    pub fn status(&self) -> Status {
+        match self {
+            JobState::Queued | JobState::Preparing | JobState::Starting { .. } => Status::Pending,
+            JobState::Running { .. } | JobState::Stopping { .. } => Status::Running,
+            JobState::Finished(outcome) => outcome.verdict().status,
+        }
+    }
+}
+
+/// A process that was started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// The job's own process, leader of its session and group.
+    pub pid: u32,
+    pub started_at: Timestamp,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// The process ended, and its supervisor saw how.
+    Ended(ExitRecord),
+    NotStarted(NotStarted),
+    /// Its supervisor is gone and left no record: nobody knows how it ended, and nobody pretends to.
+    Lost {
+        last_seen: Option<Run>,
+    },
+}
+
+/// What the supervisor writes once, when it is all over. The truth about a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExitRecord {
+    pub run: Run,
+    pub exit: ExitStatus,
+    /// Why the job was stopped; `None` when it ended by itself, also if a stop was on its way.
+    pub stopped: Option<StopReason>,
+    pub usage: ResourceUsage,
+    pub ended_at: Timestamp,
+    /// From the start of the process to its end, on the monotonic clock, in microseconds.
+    pub elapsed_us: u64,
+    pub output: OutputLengths,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ExitStatus {
+    Success,
+    Code(NonZeroU8),
+    Signal { signal: i32, core_dumped: bool },
+}
+
+impl ExitStatus {
+    /// As Python's `subprocess` says it: `-N` for signal N.
+    pub fn returncode(self) -> i32 {
+        match self {
+            ExitStatus::Success => 0,
+            ExitStatus::Code(code) => i32::from(code.get()),
+            ExitStatus::Signal { signal, .. } => -signal,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum StopReason {
+    /// Asked to end: TERM, a grace period, KILL.
+    Cancelled,
+    /// Ended at once.
+    Killed,
+    TimedOut,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NotStarted {
+    /// Stopped before there was a process.
+    Stopped(StopReason),
+    /// Its environment could not be made; the text says why.
+    Environment(String),
+    /// The process could not be started; the text says why.
+    Spawn(String),
+}
+
+/// Summed over all processes of the job that its supervisor reaped, as `wait4(2)` gives it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResourceUsage {
+    pub user_us: u64,
+    pub system_us: u64,
+    /// The largest single process, in KiB.
+    pub max_rss_kib: u64,
+    pub minor_faults: u64,
+    pub major_faults: u64,
+    pub voluntary_switches: u64,
+    pub involuntary_switches: u64,
+    /// In blocks of 512 bytes.
+    pub blocks_read: u64,
+    pub blocks_written: u64,
+}
+
+impl Outcome {
+    /// What people and agents are told. Nothing else derives a status from an outcome.
+    pub fn verdict(&self) -> Verdict {
+        match self {
+            Outcome::Ended(record) => {
+                let (status, reason) = match (record.stopped, record.exit) {
+                    (Some(StopReason::Cancelled), _) => (Status::Cancelled, Reason::Cancelled),
+                    (Some(StopReason::Killed), _) => (Status::Cancelled, Reason::Killed),
+                    (Some(StopReason::TimedOut), _) => (Status::Failed, Reason::TimedOut),
+                    (None, ExitStatus::Success) => (Status::Completed, Reason::Exit),
+                    (None, ExitStatus::Code(_)) => (Status::Failed, Reason::Exit),
+                    (None, ExitStatus::Signal { .. }) => (Status::Failed, Reason::Signal),
+                };
+                Verdict { status, reason, exit_code: Some(record.exit.returncode()) }
+            }
+            Outcome::NotStarted(why) => {
+                let (status, reason) = match why {
+                    NotStarted::Stopped(StopReason::Cancelled) => (Status::Cancelled, Reason::Cancelled),
+                    NotStarted::Stopped(StopReason::Killed) => (Status::Cancelled, Reason::Killed),
+                    NotStarted::Stopped(StopReason::TimedOut) => (Status::Failed, Reason::TimedOut),
+                    NotStarted::Environment(_) => (Status::Failed, Reason::Environment),
+                    NotStarted::Spawn(_) => (Status::Failed, Reason::Spawn),
+                };
+                Verdict { status, reason, exit_code: None }
+            }
+            Outcome::Lost { .. } => Verdict { status: Status::Failed, reason: Reason::Lost, exit_code: None },
+        }
+    }
+
+    pub fn run(&self) -> Option<&Run> {
+        match self {
+            Outcome::Ended(record) => Some(&record.run),
+            Outcome::Lost { last_seen } => last_seen.as_ref(),
+            Outcome::NotStarted(_) => None,
+        }
+    }
+
+    /// A sentence for people when there is more to say than status and exit code.
+    pub fn explanation(&self) -> Option<String> {
+        match self {
+            Outcome::NotStarted(NotStarted::Environment(why) | NotStarted::Spawn(why)) => Some(why.clone()),
+            Outcome::Lost { .. } => Some(
+                "its supervisor is gone and left no record of how the job ended; it is not run again by itself"
+                    .to_owned(),
+            ),
+            Outcome::NotStarted(NotStarted::Stopped(_)) => Some("it was stopped before it started".to_owned()),
+            Outcome::Ended(_) => None,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    pub status: Status,
+    pub reason: Reason,
+    /// As Python's `subprocess` says it; `None` when no process ended under our eyes.
+    pub exit_code: Option<i32>,
+}
+
+/// The five names on the surface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    Pending,
+    Running,
+    Completed,
+    Failed,
+    Cancelled,
+}
+
+impl Status {
+    pub const ALL: [Status; 5] =
+        [Status::Pending, Status::Running, Status::Completed, Status::Failed, Status::Cancelled];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Status::Pending => "pending",
+            Status::Running => "running",
+            Status::Completed => "completed",
+            Status::Failed => "failed",
+            Status::Cancelled => "cancelled",
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Status {
+    type Err = String;
+
+    fn from_str(given: &str) -> Result<Self, String> {
+        let known = || Status::ALL.map(Status::name).join(", ");
+        let found = Status::ALL.into_iter().find(|status| status.name() == given);
+        found.ok_or_else(|| format!("no status `{given}`: one of {}", known()))
+    }
+}
+
+/// Says more about a status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    Exit,
+    Signal,
+    TimedOut,
+    Environment,
+    Spawn,
+    Lost,
+    Cancelled,
+    Killed,
+}
+
+impl Reason {
+    pub fn name(self) -> &'static str {
+        match self {
+            Reason::Exit => "exit",
+            Reason::Signal => "signal",
+            Reason::TimedOut => "timed_out",
+            Reason::Environment => "environment",
+            Reason::Spawn => "spawn",
+            Reason::Lost => "lost",
+            Reason::Cancelled => "cancelled",
+            Reason::Killed => "killed",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}

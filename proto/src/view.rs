@@ -1,0 +1,250 @@
+//! What people and agents are shown of a job: the field names of both faces, in one place.
+//!
+//! These types are rendered as JSON and never read back; what is exchanged between programs is in [`crate::job`].
+
+use serde::Serialize;
+
+use crate::job::{JobDetail, JobSummary};
+use crate::service::DaemonStatus;
+use crate::state::{JobState, Outcome, Reason, Status};
+use crate::time::Timestamp;
+
+/// One job, in full.
+#[derive(Clone, Debug, Serialize)]
+pub struct JobView {
+    pub id: String,
+    pub label: Option<String>,
+    pub status: Status,
+    pub reason: Option<Reason>,
+    pub message: Option<String>,
+    pub created_at: String,
+    pub started_at: Option<String>,
+    pub completed_at: Option<String>,
+    pub elapsed_seconds: Option<f64>,
+    pub exit_code: Option<i32>,
+    pub error: Option<String>,
+    pub pid: Option<u32>,
+    pub command: String,
+    pub directory: String,
+    pub execution_strategy: String,
+    pub dependencies: Vec<String>,
+    pub variables: Vec<String>,
+    pub timeout_seconds: Option<f64>,
+    pub stdout_bytes: u64,
+    pub stderr_bytes: u64,
+    pub usage: Option<UsageView>,
+}
+
+/// What a finished run used, exact, from `wait4(2)`.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct UsageView {
+    pub user_seconds: f64,
+    pub system_seconds: f64,
+    /// MiB, of the largest single process.
+    pub peak_rss_mb: f64,
+    pub peak_rss_scope: &'static str,
+    pub minor_faults: u64,
+    pub major_faults: u64,
+    pub voluntary_switches: u64,
+    pub involuntary_switches: u64,
+    /// From and to storage, in bytes; what the page cache served is not counted.
+    pub read_bytes: u64,
+    pub written_bytes: u64,
+}
+
+/// One row of `pyexec jobs --json`.
+#[derive(Clone, Debug, Serialize)]
+pub struct JobRow {
+    pub id: String,
+    pub label: Option<String>,
+    pub status: Status,
+    pub reason: Option<Reason>,
+    pub created_at: String,
+    pub started_at: Option<String>,
+    pub completed_at: Option<String>,
+    pub elapsed_seconds: Option<f64>,
+    pub exit_code: Option<i32>,
+    pub pid: Option<u32>,
+    pub command: String,
+    pub directory: String,
+    pub execution_strategy: String,
+    pub stdout_bytes: u64,
+    pub stderr_bytes: u64,
+}
+
+/// What a run gave: the answer of every tool that executes, and of `pyexec run --json`.
+#[derive(Clone, Debug, Serialize)]
+pub struct ExecutionView {
+    pub job_id: String,
+    pub status: Status,
+    pub reason: Option<Reason>,
+    pub stdout: String,
+    pub stderr: String,
+    pub exit_code: Option<i32>,
+    pub execution_strategy: String,
+    pub elapsed_seconds: Option<f64>,
+    pub error: Option<String>,
+}
+
+/// `pyexec daemon status --json`.
+#[derive(Clone, Debug, Serialize)]
+pub struct DaemonView {
+    pub running: bool,
+    pub pid: Option<u32>,
+    pub version: Option<String>,
+    pub socket: String,
+    pub uptime_seconds: Option<u64>,
+    pub jobs_running: Option<u64>,
+    pub jobs_pending: Option<u64>,
+    pub rss_bytes: Option<u64>,
+}
+
+/// What results carry at the end of `stderr` when a job was timed out. Never in the log itself.
+pub const TIMEOUT_MARK: &str = "[TIMEOUT]";
+
+impl JobView {
+    /// As of `now`, which a job that still runs is measured against.
+    pub fn of(detail: &JobDetail, now: Timestamp) -> Self {
+        let outcome = detail.state.outcome();
+        let verdict = outcome.map(Outcome::verdict);
+        let run = detail.state.run();
+        let record = ended(&detail.state);
+        Self {
+            id: detail.id.to_string(),
+            label: detail.spec.label.clone(),
+            status: detail.state.status(),
+            reason: verdict.map(|verdict| verdict.reason),
+            message: detail.message.clone(),
+            created_at: detail.created_at.to_string(),
+            started_at: run.map(|run| run.started_at.to_string()),
+            completed_at: record.map(|record| record.ended_at.to_string()),
+            elapsed_seconds: elapsed_seconds(&detail.state, now),
+            exit_code: verdict.and_then(|verdict| verdict.exit_code),
+            error: outcome.and_then(Outcome::explanation),
+            pid: run.map(|run| run.pid),
+            command: detail.spec.command(),
+            directory: detail.spec.directory.to_text(),
+            execution_strategy: detail.spec.environment.interpreter.strategy().to_owned(),
+            dependencies: detail.spec.environment.requirements.clone(),
+            variables: detail.spec.variables.clone(),
+            timeout_seconds: detail.spec.timeout_ms.map(|ms| ms as f64 / 1e3),
+            stdout_bytes: detail.output.stdout,
+            stderr_bytes: detail.output.stderr,
+            usage: record.map(|record| UsageView {
+                user_seconds: record.usage.user_us as f64 / 1e6,
+                system_seconds: record.usage.system_us as f64 / 1e6,
+                peak_rss_mb: record.usage.max_rss_kib as f64 / 1024.0,
+                peak_rss_scope: "largest_process",
+                minor_faults: record.usage.minor_faults,
+                major_faults: record.usage.major_faults,
+                voluntary_switches: record.usage.voluntary_switches,
+                involuntary_switches: record.usage.involuntary_switches,
+                read_bytes: record.usage.blocks_read * 512,
+                written_bytes: record.usage.blocks_written * 512,
+            }),
+        }
+    }
+}
+
+impl JobRow {
+    pub fn of(summary: &JobSummary, now: Timestamp) -> Self {
+        Self {
+            id: summary.id.to_string(),
+            label: summary.label.clone(),
+            status: summary.status,
+            reason: summary.reason,
+            created_at: summary.created_at.to_string(),
+            started_at: summary.started_at.map(|at| at.to_string()),
+            completed_at: summary.ended_at.map(|at| at.to_string()),
+            elapsed_seconds: elapsed_of_summary(summary, now),
+            exit_code: summary.exit_code,
+            pid: summary.pid,
+            command: summary.command.clone(),
+            directory: summary.directory.to_text(),
+            execution_strategy: summary.strategy.clone(),
+            stdout_bytes: summary.output.stdout,
+            stderr_bytes: summary.output.stderr,
+        }
+    }
+}
+
+impl ExecutionView {
+    /// `stdout` and `stderr` as they are to be shown; the timeout mark is added here.
+    pub fn of(detail: &JobDetail, stdout: String, mut stderr: String) -> Self {
+        let outcome = detail.state.outcome();
+        let verdict = outcome.map(Outcome::verdict);
+        if verdict.is_some_and(|verdict| verdict.reason == Reason::TimedOut) {
+            if !stderr.is_empty() && !stderr.ends_with('\n') {
+                stderr.push('\n');
+            }
+            stderr.push_str(TIMEOUT_MARK);
+            stderr.push('\n');
+        }
+        Self {
+            job_id: detail.id.to_string(),
+            status: detail.state.status(),
+            reason: verdict.map(|verdict| verdict.reason),
+            stdout,
+            stderr,
+            exit_code: verdict.and_then(|verdict| verdict.exit_code),
+            execution_strategy: detail.spec.environment.interpreter.strategy().to_owned(),
+            elapsed_seconds: elapsed_seconds(&detail.state, Timestamp::now()),
+            error: outcome.and_then(Outcome::explanation),
+        }
+    }
+}
+
+impl DaemonView {
+    pub fn of(status: &DaemonStatus) -> Self {
+        Self {
+            running: true,
+            pid: Some(status.pid),
+            version: Some(status.version.clone()),
+            socket: status.socket.to_text(),
+            uptime_seconds: Some(status.uptime_seconds),
+            jobs_running: Some(status.jobs_running),
+            jobs_pending: Some(status.jobs_pending),
+            rss_bytes: Some(status.rss_bytes),
+        }
+    }
+
+    pub fn not_running(socket: String) -> Self {
+        Self {
+            running: false,
+            pid: None,
+            version: None,
+            socket,
+            uptime_seconds: None,
+            jobs_running: None,
+            jobs_pending: None,
+            rss_bytes: None,
+        }
+    }
+}
+
+/// How long a job of a listing has run, in seconds.
+pub fn elapsed_of_summary(summary: &JobSummary, now: Timestamp) -> Option<f64> {
+    match (summary.elapsed_us, summary.started_at) {
+        (Some(elapsed), _) => Some(elapsed as f64 / 1e6),
+        (None, Some(started)) if summary.status == Status::Running => Some(started.age_at(now).as_secs_f64()),
+        (None, _) => None,
+    }
+}
+
+/// From the start of the process to its end, or to `now` while it runs; `None` before it has started.
+fn elapsed_seconds(state: &JobState, now: Timestamp) -> Option<f64> {
+    match (ended(state), state) {
+        (Some(record), _) => Some(record.elapsed_us as f64 / 1e6),
+        (None, JobState::Running { run } | JobState::Stopping { run, .. }) => {
+            Some(run.started_at.age_at(now).as_secs_f64())
+        }
+        (None, _) => None,
+    }
+}
+
+fn ended(state: &JobState) -> Option<&crate::state::ExitRecord> {
+    match state.outcome()? {
+        Outcome::Ended(record) => Some(record),
+        Outcome::NotStarted(_) | Outcome::Lost { .. } => None,
+    }
+}
