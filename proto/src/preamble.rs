@@ -113,7 +113,8 @@ mod tests {
     async fn something_else_on_the_socket_is_named_as_such() {
         let (mut ours, mut theirs) = tokio::io::duplex(256);
         let other = async { theirs.write_all(&[b'x'; LENGTH]).await };
-        let (heard, said) = tokio::join!(Preamble::ours().exchange(&mut ours), other);
+        let us = Preamble::ours();
+        let (heard, said) = tokio::join!(us.exchange(&mut ours), other);
         said.expect("the other side can write");
         assert!(matches!(heard, Err(PreambleError::Foreign)), "{heard:?}");
     }
