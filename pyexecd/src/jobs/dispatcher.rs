@@ -1,0 +1,448 @@
+//! The one task that changes the state of a job.
+//!
+//! It decides with pure functions ([`super::state`], [`super::admission`], [`super::recovery`]) and acts here: commits,
+//! then starts, stops and tells. What takes time (an environment, a supervisor) happens in tasks of its own, and comes
+//! back as a message.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pyexec_proto::job::JobDetail;
+use pyexec_proto::service::StopRequest;
+use pyexec_proto::state::{Outcome, StopReason};
+use pyexec_proto::{Error, JobId, JobState};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::admission::{Class, Queue};
+use super::recovery::{Belief, believe, believe_unreadable};
+use super::state::{JobEvent, transition};
+use super::{Snapshot, blocking};
+use crate::engine::{self, Engine, Events, Order, RunEvent, RunHandle};
+use crate::environment::{self, EnvironmentError, Environments};
+use crate::store::{Store, run_directory};
+
+/// How long to wait before a commit that failed is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub enum Command {
+    /// A job whose run directory is there. Not `fresh`: it may be known already.
+    Accept {
+        job: Box<JobDetail>,
+        fresh: bool,
+        answer: oneshot::Sender<Result<(), Error>>,
+    },
+    /// A job that an earlier daemon left unfinished.
+    Recover {
+        job: Box<JobDetail>,
+    },
+    /// `true` when there is something to stop.
+    Stop {
+        id: JobId,
+        request: StopRequest,
+        answer: oneshot::Sender<bool>,
+    },
+    Watch {
+        id: JobId,
+        answer: oneshot::Sender<Option<watch::Receiver<Snapshot>>>,
+    },
+    Describe {
+        id: JobId,
+        answer: oneshot::Sender<Option<Box<JobDetail>>>,
+    },
+    Count {
+        answer: oneshot::Sender<Counts>,
+    },
+    Prepared {
+        id: JobId,
+        result: Result<Box<environment::Command>, EnvironmentError>,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts {
+    pub running: usize,
+    pub pending: usize,
+}
+
+/// A job that has not finished, or whose end is not committed yet.
+struct Live {
+    job: JobDetail,
+    told: watch::Sender<Snapshot>,
+}
+
+pub struct Dispatcher {
+    store: Store,
+    environments: Arc<Environments>,
+    engine: Box<dyn Engine>,
+    jobs_directory: std::path::PathBuf,
+    max_running: usize,
+    live: HashMap<JobId, Live>,
+    queue: Queue,
+    /// Their state could not be committed; tried again until it can.
+    uncommitted: HashSet<JobId>,
+    commands: mpsc::UnboundedReceiver<Command>,
+    to_self: mpsc::WeakUnboundedSender<Command>,
+    events: mpsc::UnboundedReceiver<(JobId, RunEvent)>,
+    event_sender: mpsc::UnboundedSender<(JobId, RunEvent)>,
+}
+
+impl Dispatcher {
+    pub fn new(
+        store: Store,
+        environments: Arc<Environments>,
+        engine: Box<dyn Engine>,
+        jobs_directory: std::path::PathBuf,
+        max_running: usize,
+    ) -> (Self, mpsc::UnboundedSender<Command>) {
+        let (sender, commands) = mpsc::unbounded_channel();
+        let (event_sender, events) = mpsc::unbounded_channel();
+        let this = Self {
+            store,
+            environments,
+            engine,
+            jobs_directory,
+            max_running,
+            live: HashMap::new(),
+            queue: Queue::default(),
+            uncommitted: HashSet::new(),
+            commands,
+            to_self: sender.downgrade(),
+            events,
+            event_sender,
+        };
+        (this, sender)
+    }
+
+    /// Until every handle is gone.
+    pub async fn run(mut self) {
+        loop {
+            tokio::select! {
+                command = self.commands.recv() => match command {
+                    Some(command) => self.obey(command).await,
+                    None => return,
+                },
+                Some((id, event)) = self.events.recv() => self.hear(id, event).await,
+                () = tokio::time::sleep(RETRY), if !self.uncommitted.is_empty() => self.commit_again().await,
+            }
+            self.admit();
+        }
+    }
+
+    async fn obey(&mut self, command: Command) {
+        match command {
+            Command::Accept { job, fresh, answer } => {
+                let accepted = self.accept(*job, fresh).await;
+                let _ = answer.send(accepted);
+            }
+            Command::Recover { job } => self.recover(*job).await,
+            Command::Stop { id, request, answer } => {
+                let stopped = self.stop(id, request).await;
+                let _ = answer.send(stopped);
+            }
+            Command::Watch { id, answer } => {
+                let _ = answer.send(self.live.get(&id).map(|live| live.told.subscribe()));
+            }
+            Command::Describe { id, answer } => {
+                let _ = answer.send(self.live.get(&id).map(|live| Box::new(self.describe(live))));
+            }
+            Command::Count { answer } => {
+                let pending = self.live.values().filter(|live| is_pending(&live.job.state)).count();
+                let _ = answer.send(Counts { running: self.live.len() - pending, pending });
+            }
+            Command::Prepared { id, result } => self.start(id, result).await,
+        }
+    }
+
+    async fn accept(&mut self, job: JobDetail, fresh: bool) -> Result<(), Error> {
+        let failed = |error: crate::store::StoreError| error.while_doing("record the job");
+        if self.live.contains_key(&job.id) {
+            return Ok(());
+        }
+        if !fresh && self.store.get(job.id).await.map_err(failed)?.is_some() {
+            return Ok(());
+        }
+        if let Err(error) = self.store.insert(job.clone()).await {
+            // Not acknowledged, so it must not start: its directory goes, and the client hears why.
+            let (jobs, id) = (self.jobs_directory.clone(), job.id);
+            let remove =
+                move || run_directory::rename_away(&jobs, id).and_then(|()| run_directory::remove_renamed(&jobs, id));
+            if let Err(error) = blocking(remove).await {
+                tracing::error!(job = %id, %error, "the run directory of a job that was refused is left behind");
+            }
+            return Err(failed(error));
+        }
+        tracing::info!(job = %job.id, command = %job.spec.command(), "accepted");
+        self.enqueue(job);
+        Ok(())
+    }
+
+    fn enqueue(&mut self, job: JobDetail) {
+        let parent = job.spec.parent.and_then(|parent| self.live.get(&parent));
+        let class = if parent.is_some_and(|parent| parent.job.state.run().is_some()) {
+            Class::Nested
+        } else if job.spec.waited_for {
+            Class::WaitedFor
+        } else {
+            Class::Detached
+        };
+        self.queue.push(job.id, class);
+        self.insert(job);
+    }
+
+    fn insert(&mut self, job: JobDetail) {
+        let (told, _) = watch::channel(Snapshot { state: job.state.clone(), handle: None });
+        self.live.insert(job.id, Live { job, told });
+    }
+
+    fn describe(&self, live: &Live) -> JobDetail {
+        let mut job = live.job.clone();
+        job.message = match &job.state {
+            JobState::Queued => self.queue.ahead_of(job.id).map(|ahead| {
+                format!("waiting for its turn: {ahead} before it, {} of {} running", self.active(), self.max_running)
+            }),
+            JobState::Preparing => Some("its environment is being prepared".to_owned()),
+            JobState::Starting { .. } => Some("starting".to_owned()),
+            JobState::Running { .. } | JobState::Stopping { .. } | JobState::Finished(_) => None,
+        };
+        job
+    }
+
+    /// Jobs that have left the queue and not finished.
+    fn active(&self) -> usize {
+        self.live.len() - self.queue.len()
+    }
+
+    fn admit(&mut self) {
+        while let Some(id) = self.queue.admit(self.active(), self.max_running) {
+            let Some(live) = self.live.get_mut(&id) else { continue };
+            // Not committed: after a restart a job that was being prepared is one that waits.
+            if let Ok(state) = transition(live.job.state.clone(), JobEvent::Admitted) {
+                live.job.state = state;
+                live.told.send_modify(|snapshot| snapshot.state = live.job.state.clone());
+            }
+            let (environments, spec) = (self.environments.clone(), live.job.spec.clone());
+            let directory = self.jobs_directory.join(id.to_string());
+            let Some(to_self) = self.to_self.upgrade() else { return };
+            tokio::task::spawn_blocking(move || {
+                let result = prepare(&environments, id, &spec, &directory).map(Box::new);
+                let _ = to_self.send(Command::Prepared { id, result });
+            });
+        }
+    }
+
+    /// Commits, then launches.
+    async fn start(&mut self, id: JobId, result: Result<Box<environment::Command>, EnvironmentError>) {
+        match result {
+            Err(error) => self.apply(id, JobEvent::PreparationFailed(error.to_string())).await,
+            Ok(command) => {
+                self.apply(id, JobEvent::Prepared).await;
+                // It may have been stopped while it was being prepared.
+                let Some(live) = self.live.get(&id) else { return };
+                let order = Order { id, spec: Arc::new(live.job.spec.clone()), command: *command };
+                let handle = self.engine.launch(order, self.events_of(id));
+                self.attach(id, handle);
+            }
+        }
+    }
+
+    fn events_of(&self, id: JobId) -> Events {
+        Events { id, sender: self.event_sender.clone() }
+    }
+
+    fn attach(&mut self, id: JobId, handle: RunHandle) {
+        if let Some(live) = self.live.get_mut(&id) {
+            live.told.send_modify(|snapshot| snapshot.handle = Some(handle));
+        }
+    }
+
+    async fn stop(&mut self, id: JobId, request: StopRequest) -> bool {
+        let Some(live) = self.live.get(&id).filter(|live| !live.job.state.is_finished()) else { return false };
+        let reason = if request.now { StopReason::Killed } else { StopReason::Cancelled };
+        let grace = if request.now { 0 } else { request.grace_ms.unwrap_or(live.job.spec.grace_ms) };
+        tracing::info!(job = %id, ?reason, "stopping");
+        // The wish is on disk before anybody acts on it: a restart in the middle of a stop goes on with it.
+        self.apply(id, JobEvent::StopRequested(reason)).await;
+        self.pass_stop_on(id, Some(Duration::from_millis(grace)));
+        true
+    }
+
+    /// Tells the supervisor of a stop that is wanted, if there is one to tell.
+    fn pass_stop_on(&self, id: JobId, grace: Option<Duration>) {
+        let Some(live) = self.live.get(&id) else { return };
+        let reason = match &live.job.state {
+            JobState::Stopping { reason, .. } | JobState::Starting { stop: Some(reason) } => *reason,
+            JobState::Starting { stop: None }
+            | JobState::Queued
+            | JobState::Preparing
+            | JobState::Running { .. }
+            | JobState::Finished(_) => return,
+        };
+        let grace = match (grace, reason) {
+            (Some(grace), _) => grace,
+            (None, StopReason::Killed) => Duration::ZERO,
+            (None, StopReason::Cancelled | StopReason::TimedOut) => Duration::from_millis(live.job.spec.grace_ms),
+        };
+        if let Some(handle) = &live.told.borrow().handle {
+            handle.stop(reason, grace);
+        }
+    }
+
+    async fn hear(&mut self, id: JobId, event: RunEvent) {
+        let event = match event {
+            RunEvent::Started(run) => JobEvent::Started(run),
+            RunEvent::SpawnFailed(why) => JobEvent::SpawnFailed(why),
+            RunEvent::Ended(record) => JobEvent::Ended(record),
+            RunEvent::Lost => JobEvent::Lost,
+        };
+        let started = matches!(event, JobEvent::Started(_));
+        self.apply(id, event).await;
+        if started {
+            // A stop that came before there was anybody to tell, or before the last daemon died.
+            self.pass_stop_on(id, None);
+        }
+    }
+
+    /// The only place where a state changes: decide, make durable, tell.
+    async fn apply(&mut self, id: JobId, event: JobEvent) {
+        let Some(live) = self.live.get_mut(&id) else { return };
+        let before = live.job.state.clone();
+        let state = match transition(before.clone(), event) {
+            Ok(state) => state,
+            Err(refused) => {
+                tracing::warn!(job = %id, %refused, "ignored");
+                return;
+            }
+        };
+        if state == before {
+            return;
+        }
+        live.job.state = state;
+        if let JobState::Finished(outcome) = live.job.state.clone() {
+            self.queue.remove(id);
+            self.settle(id, &outcome).await;
+        }
+        self.commit(id).await;
+    }
+
+    /// What a job that ended without a supervisor's record leaves behind: no secret, and how it ended.
+    async fn settle(&self, id: JobId, outcome: &Outcome) {
+        tracing::info!(job = %id, verdict = ?outcome.verdict(), "finished");
+        if matches!(outcome, Outcome::Ended(_)) {
+            return;
+        }
+        let (directory, outcome) = (self.jobs_directory.join(id.to_string()), outcome.clone());
+        let settle = move || {
+            run_directory::revoke(&directory)?;
+            run_directory::write_outcome(&directory, &outcome)
+        };
+        if let Err(error) = blocking(settle).await {
+            tracing::error!(job = %id, %error, "the outcome could not be written into the run directory");
+        }
+    }
+
+    async fn commit(&mut self, id: JobId) {
+        let Some(live) = self.live.get(&id) else { return };
+        let job = live.job.clone();
+        let finished = job.state.is_finished();
+        let committed = self.store.update(job).await;
+        if let Err(error) = &committed {
+            tracing::error!(job = %id, %error, "the state could not be committed; it will be tried again");
+            self.uncommitted.insert(id);
+        } else {
+            self.uncommitted.remove(&id);
+        }
+        let Some(live) = self.live.get(&id) else { return };
+        live.told.send_modify(|snapshot| {
+            snapshot.state = live.job.state.clone();
+            if finished {
+                snapshot.handle = None;
+            }
+        });
+        if finished && committed.is_ok() {
+            self.live.remove(&id);
+        }
+    }
+
+    async fn commit_again(&mut self) {
+        for id in self.uncommitted.clone() {
+            self.commit(id).await;
+        }
+    }
+
+    async fn recover(&mut self, mut job: JobDetail) {
+        let id = job.id;
+        if self.live.contains_key(&id) {
+            return;
+        }
+        match self.store.get(id).await {
+            Ok(Some(known)) if known.state.is_finished() => return,
+            Ok(Some(known)) => job = known,
+            Ok(None) => {
+                if let Err(error) = self.store.import(vec![job.clone()]).await {
+                    tracing::error!(job = %id, %error, "a job that was found on disk could not be recorded");
+                }
+            }
+            Err(error) => tracing::error!(job = %id, %error, "a job could not be looked up"),
+        }
+        let directory = self.jobs_directory.join(id.to_string());
+        let known = job.state.clone();
+        let believed = blocking(move || Ok(look(&directory, known))).await;
+        let believed = believed
+            .unwrap_or_else(|error| Belief::Finished(believe_unreadable(job.state.clone(), &error.to_string())));
+        tracing::info!(job = %id, ?believed, "recovered");
+        match believed {
+            Belief::Waits => {
+                job.state = JobState::Queued;
+                self.enqueue(job);
+            }
+            Belief::Adopt(state) => {
+                job.state = state;
+                self.insert(job);
+                let handle = self.engine.adopt(id, self.events_of(id));
+                self.attach(id, handle);
+            }
+            Belief::Finished(outcome) => {
+                job.state = JobState::Finished(outcome.clone());
+                self.insert(job);
+                self.settle(id, &outcome).await;
+                self.commit(id).await;
+            }
+        }
+    }
+}
+
+fn is_pending(state: &JobState) -> bool {
+    matches!(state, JobState::Queued | JobState::Preparing | JobState::Starting { .. })
+}
+
+fn prepare(
+    environments: &Environments,
+    id: JobId,
+    spec: &pyexec_proto::JobSpec,
+    directory: &Path,
+) -> Result<environment::Command, EnvironmentError> {
+    let variables = run_directory::environment(directory).map_err(EnvironmentError::Variables)?;
+    environments.prepare(id, spec, variables.ok_or(EnvironmentError::VariablesGone)?)
+}
+
+/// Reads what there is to believe.
+fn look(directory: &Path, known: JobState) -> Belief {
+    let outcome = match run_directory::outcome(directory) {
+        Ok(Some(outcome)) => return Belief::Finished(outcome),
+        Ok(None) => None,
+        Err(error) => Some(error.to_string()),
+    };
+    if let Some(problem) = outcome {
+        return Belief::Finished(believe_unreadable(known, &problem));
+    }
+    match engine::local::examine(directory) {
+        Ok(evidence) => {
+            let may_start = matches!(run_directory::environment(directory), Ok(Some(_)));
+            believe(known, evidence, may_start)
+        }
+        Err(error) => Belief::Finished(believe_unreadable(known, &error.to_string())),
+    }
+}
