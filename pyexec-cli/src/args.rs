@@ -46,6 +46,7 @@ pub(crate) enum Verb {
 /// `pyexec run`. Its own options come before the first argument of the script; what begins with a hyphen reaches the
 /// script after `--`.
 #[derive(Debug, Args)]
+#[command(override_usage = "pyexec run [OPTIONS] (FILE | -c CODE | -) [ARGS]... [-- ARGS...]")]
 pub(crate) struct Run {
     /// The script, or `-` to read code from stdin
     #[arg(value_name = "FILE", required_unless_present = "code")]

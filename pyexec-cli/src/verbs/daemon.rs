@@ -1,5 +1,7 @@
 //! `pyexec daemon`: starts, stops and describes the daemon. Jobs are never affected.
 
+mod by_signal;
+
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -33,7 +35,7 @@ pub(crate) async fn perform(verb: DaemonVerb) -> Result<Code, Failure> {
             terminal::print(&format!("{what}, pid {}\n", status.pid))?;
         }
         DaemonVerb::Stop => match stop(&paths).await? {
-            Some(stopped) => terminal::print(&farewell(&stopped))?,
+            Some(stopped) => terminal::print(&farewell(stopped))?,
             None => terminal::print("not running\n")?,
         },
         DaemonVerb::Restart => {
@@ -63,33 +65,60 @@ async fn start(paths: &Paths) -> Result<DaemonStatus, Failure> {
     Ok(Client::connect(paths.clone(), Daemon::StartIfNone).await?.status().await?)
 }
 
-/// Returns when the daemon has gone, and what it last said of itself.
-async fn stop(paths: &Paths) -> Result<Option<DaemonStatus>, Failure> {
-    let client = match Client::connect(paths.clone(), Daemon::MustRun).await {
-        Ok(client) => client,
+/// A daemon that has gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stopped {
+    pid: u32,
+    /// As it said itself, if it could be asked.
+    jobs_running: Option<u64>,
+}
+
+/// Returns when the daemon has gone; `None` when there was none.
+async fn stop(paths: &Paths) -> Result<Option<Stopped>, Failure> {
+    let stopped = match ask_to_leave(paths).await {
+        Ok(stopped) => stopped,
         Err(ClientError::NotRunning) => return Ok(None),
-        // One of another protocol can not be talked to, but its name is in the lock's file system entry: say so.
+        Err(error) if is_beyond_words(&error) => match by_signal::terminate(paths) {
+            Ok(Some(pid)) => Stopped { pid, jobs_running: None },
+            // What is wrong with it is of more use than why it could not be ended either.
+            Ok(None) | Err(_) => return Err(error.into()),
+        },
         Err(error) => return Err(error.into()),
     };
-    let last = match client.status().await {
-        Ok(last) => last,
-        Err(ClientError::NotRunning) => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
-    match client.shutdown().await {
-        // It may have gone before its answer came through.
-        Ok(()) | Err(ClientError::NotRunning | ClientError::Refused(Error::ShuttingDown)) => {}
-        Err(error) => return Err(error.into()),
-    }
-    drop(client);
     let gone = async {
         wait_for_lock(paths.daemon_lock()).await?;
-        wait_for_silence(paths, last.pid).await;
+        wait_for_silence(paths, stopped.pid).await;
         Ok(())
     };
     match tokio::time::timeout(LEAVE_LIMIT, gone).await {
-        Ok(gone) => gone.map(|()| Some(last)),
+        Ok(gone) => gone.map(|()| Some(stopped)),
         Err(_) => Err(Failure::DaemonStays { limit: LEAVE_LIMIT }),
+    }
+}
+
+async fn ask_to_leave(paths: &Paths) -> Result<Stopped, ClientError> {
+    let client = Client::connect(paths.clone(), Daemon::MustRun).await?;
+    let status = client.status().await?;
+    match client.shutdown().await {
+        // It may have gone before its answer came through.
+        Ok(()) | Err(ClientError::NotRunning | ClientError::Refused(Error::ShuttingDown)) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(Stopped { pid: status.pid, jobs_running: Some(status.jobs_running) })
+}
+
+/// Whether something listens that can not be asked anything, but may well be a daemon.
+fn is_beyond_words(error: &ClientError) -> bool {
+    match error {
+        ClientError::Preamble { .. }
+        | ClientError::Version { .. }
+        | ClientError::Late { .. }
+        | ClientError::Broken { .. } => true,
+        ClientError::Refused(_)
+        | ClientError::NotRunning
+        | ClientError::Start(_)
+        | ClientError::Connect { .. }
+        | ClientError::ForeignDaemon { .. } => false,
     }
 }
 
@@ -129,11 +158,12 @@ async fn wait_for_silence(paths: &Paths, pid: u32) {
     }
 }
 
-fn farewell(stopped: &DaemonStatus) -> String {
+fn farewell(stopped: Stopped) -> String {
+    let pid = stopped.pid;
     match stopped.jobs_running {
-        0 => format!("stopped, pid {}\n", stopped.pid),
-        1 => format!("stopped, pid {}; 1 running job goes on\n", stopped.pid),
-        jobs => format!("stopped, pid {}; {jobs} running jobs go on\n", stopped.pid),
+        Some(0) | None => format!("stopped, pid {pid}\n"),
+        Some(1) => format!("stopped, pid {pid}; 1 running job goes on\n"),
+        Some(jobs) => format!("stopped, pid {pid}; {jobs} running jobs go on\n"),
     }
 }
 
@@ -267,17 +297,10 @@ mod tests {
 
     #[test]
     fn stopping_says_that_jobs_go_on() {
-        let status = DaemonStatus {
-            pid: 7,
-            version: "0.1.0".into(),
-            socket: "/s".into(),
-            uptime_seconds: 61,
-            jobs_running: 2,
-            jobs_pending: 0,
-            rss_bytes: 1 << 20,
-        };
-        assert_eq!(farewell(&status), "stopped, pid 7; 2 running jobs go on\n");
-        assert_eq!(farewell(&DaemonStatus { jobs_running: 0, ..status }), "stopped, pid 7\n");
+        let with = |jobs_running| farewell(Stopped { pid: 7, jobs_running });
+        assert_eq!(with(Some(2)), "stopped, pid 7; 2 running jobs go on\n");
+        assert_eq!(with(Some(0)), "stopped, pid 7\n");
+        assert_eq!(with(None), "stopped, pid 7\n");
     }
 
     #[tokio::test]

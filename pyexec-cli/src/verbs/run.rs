@@ -8,6 +8,7 @@ mod input;
 mod interruption;
 mod submission;
 
+use std::io;
 use std::sync::Arc;
 
 use pyexec_proto::output::PerStream;
@@ -57,13 +58,14 @@ pub(crate) async fn perform(run: Run) -> Result<Code, Failure> {
     };
     match finished {
         Ok(job) => conclude(&job, interruptions.first()),
-        Err(Failure::Output(error)) => {
-            // Nobody sees what it prints: as with a pipe between two programs, that is its end.
+        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            // Nobody wants to see what it prints: as with a pipe between two programs, that is its end.
             if let Err(error) = client.stop(id, StopRequest { now: false, grace_ms: None }).await {
                 terminal::error(&error, error.hint().as_deref());
             }
             Err(Failure::Output(error))
         }
+        // Also when a terminal went away (EIO, perhaps before its SIGHUP) or a disk is full: the output is kept anyway.
         Err(failure) => {
             terminal::note(&format!("job {id} is not affected; `pyexec logs -f {id}` shows it"));
             Err(failure)

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use pyexec_proto::Timestamp;
 use pyexec_proto::view::JobView;
+use pyexec_proto::{Reason, Timestamp};
 
 use crate::args::Show;
 use crate::exit_code::{Code, Failure, SUCCESS};
@@ -25,9 +25,10 @@ pub(crate) async fn perform(show: &Show) -> Result<Code, Failure> {
 fn text(job: &JobView) -> String {
     let seconds = |seconds: f64| Duration::try_from_secs_f64(seconds).map_or_else(|_| String::new(), render::duration);
     let list = |items: &[String]| (!items.is_empty()).then(|| items.join(", "));
-    let status = match &job.reason {
+    let status = match job.reason {
+        // These repeat the status, or what the exit code says.
+        None | Some(Reason::Exit | Reason::Cancelled) => job.status.to_string(),
         Some(reason) => format!("{} ({reason})", job.status),
-        None => job.status.to_string(),
     };
     let pairs = [
         ("id", Some(job.id.clone())),

@@ -35,7 +35,8 @@ impl Asked {
         let first = Some(self.first.unwrap_or(signal));
         match (signal, self.wish) {
             // A wish to end the job stays one, even if the terminal is closed over it.
-            (Interruption::HangUp, _) | (_, Wish::Kill | Wish::Leave) => Self { wish: Wish::Leave, first },
+            (Interruption::HangUp, Wish::Cancel | Wish::Kill) => self,
+            (Interruption::HangUp, Wish::GoOn) | (_, Wish::Kill | Wish::Leave) => Self { wish: Wish::Leave, first },
             (Interruption::Interrupt | Interruption::Terminate, Wish::GoOn) => Self { wish: Wish::Cancel, first },
             (Interruption::Interrupt | Interruption::Terminate, Wish::Cancel) => Self { wish: Wish::Kill, first },
         }
@@ -172,7 +173,7 @@ mod tests {
             (&[Interrupt, Interrupt], Wish::Kill, Interrupt),
             (&[Terminate, Interrupt], Wish::Kill, Terminate),
             (&[Interrupt, Interrupt, Interrupt], Wish::Leave, Interrupt),
-            (&[Interrupt, HangUp], Wish::Leave, Interrupt),
+            (&[Interrupt, HangUp], Wish::Cancel, Interrupt),
         ];
         for (signals, wish, first) in cases {
             let asked = signals.iter().fold(Asked::NOTHING, |asked, signal| asked.after(*signal));
