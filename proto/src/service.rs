@@ -84,8 +84,9 @@ pub struct Followed {
 
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Input {
-    /// How many bytes this sender has had accepted before. Sent with a repetition, so that nothing is fed twice.
-    pub offset: Option<u64>,
+    pub sender: SenderId,
+    /// How many bytes this sender has had accepted before: says what of a repetition is known already.
+    pub offset: u64,
     #[serde(with = "serde_bytes")]
     pub bytes: Vec<u8>,
     /// End of file after `bytes`, if all of them are taken.
@@ -94,13 +95,23 @@ pub struct Input {
     pub wait_ms: u64,
 }
 
+/// Tells apart those who write to the same job, so that each can repeat what it is not sure has arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SenderId(u64);
+
+impl SenderId {
+    pub fn mint() -> Self {
+        Self(uuid::Uuid::new_v4().as_u64_pair().0)
+    }
+}
+
 /// The most one call may feed.
 pub const MAX_INPUT_BYTES: usize = 1 << 20;
 
 // What is typed into a job may be a password.
 impl std::fmt::Debug for Input {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Input({} bytes at {:?}, close: {})", self.bytes.len(), self.offset, self.close)
+        write!(f, "Input({} bytes at {}, close: {})", self.bytes.len(), self.offset, self.close)
     }
 }
 
@@ -108,7 +119,7 @@ impl std::fmt::Debug for Input {
 pub struct InputTaken {
     /// Fewer than given when the buffer was full.
     pub bytes_written: u64,
-    /// All that was ever accepted for this job.
+    /// All that was ever accepted of this sender: the offset to go on with.
     pub total: u64,
 }
 

@@ -38,7 +38,7 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 const LEAVING_PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(Debug, thiserror::Error)]
-pub enum DaemonError {
+pub(crate) enum DaemonError {
     #[error(transparent)]
     NoHome(#[from] NoHome),
     #[error(transparent)]
@@ -56,7 +56,7 @@ pub enum DaemonError {
 }
 
 /// Runs until it is told to leave.
-pub fn run(detach: bool) -> Result<(), DaemonError> {
+pub(crate) fn run(detach: bool) -> Result<(), DaemonError> {
     // Nothing of ours is for other users.
     rustix::process::umask(Mode::from_raw_mode(0o077));
     if detach {

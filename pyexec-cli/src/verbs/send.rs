@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
-use pyexec_proto::service::Input;
+use pyexec_proto::service::{Input, SenderId};
 
 use crate::args::Send;
 use crate::exit_code::{Code, Failure, SUCCESS};
@@ -13,8 +13,8 @@ pub(crate) async fn perform(send: Send) -> Result<Code, Failure> {
     let id = client.resolve(&send.id).await?;
     let bytes = line(send.text, send.no_newline);
     let given = bytes.len() as u64;
-    // Without an offset: others may be writing to this job too, so that we can not know how much came before.
-    let taken = client.send_input(id, &Input { offset: None, bytes, close: send.eof, wait_ms: 0 }).await?.bytes_written;
+    let input = Input { sender: SenderId::mint(), offset: 0, bytes, close: send.eof, wait_ms: 0 };
+    let taken = client.send_input(id, &input).await?.bytes_written;
     if taken < given {
         return Err(Failure::InputBufferFull { id, taken, given });
     }

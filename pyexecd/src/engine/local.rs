@@ -266,8 +266,9 @@ impl Link {
                 let sequence = self.sequence;
                 self.sequence += 1;
                 self.waiting.push((sequence, answer));
-                let pyexec_proto::service::Input { offset, bytes, close, wait_ms } = input;
-                let _ = outgoing.send(control::encode(&Request::Input { sequence, offset, close, wait_ms }, &bytes));
+                let pyexec_proto::service::Input { sender, offset, bytes, close, wait_ms } = input;
+                let _ = outgoing
+                    .send(control::encode(&Request::Input { sequence, sender, offset, close, wait_ms }, &bytes));
             }
             RunRequest::WatchOutput => {
                 self.watched = true;
@@ -351,7 +352,7 @@ fn ended(what: WhatEnded) -> RunEvent {
 }
 
 /// What a run directory says about a job that may be running.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Evidence {
     /// There is a record.
     Ended(WhatEnded),

@@ -100,7 +100,7 @@ async fn run(uv: &Path, arguments: &[&str], variables: &Variables) -> Result<Out
     tokio::process::Command::new(uv)
         .args(arguments)
         .env_clear()
-        .envs(variables.iter().map(|(name, value)| (name, value)))
+        .envs(variables.iter())
         .env_remove(OsStr::new(pyexec_proto::start::SERVICE_MARK))
         .current_dir("/")
         .stdin(Stdio::null())

@@ -73,6 +73,7 @@ struct Live {
     told: watch::Sender<Snapshot>,
 }
 
+#[expect(missing_debug_implementations, reason = "an engine need not be printable, and nobody prints a dispatcher")]
 pub struct Dispatcher {
     store: Store,
     environments: Arc<Environments>,
@@ -174,7 +175,8 @@ impl Dispatcher {
             }
             return Err(failed(error));
         }
-        tracing::info!(job = %job.id, command = %job.spec.command(), "accepted");
+        // Not its command: arguments may be secrets.
+        tracing::info!(job = %job.id, "accepted");
         self.enqueue(job);
         Ok(())
     }

@@ -40,8 +40,8 @@ pub(super) async fn send(jobs: &Jobs, id: JobId, mut input: Input) -> Result<Inp
             input.wait_ms = u64::try_from(until.saturating_duration_since(Instant::now()).as_millis()).unwrap_or(0);
             match handle.input(input.clone()).await {
                 Ok(taken) => return Ok(taken),
-                // The link broke and is being tied again; with an offset nothing is fed twice.
-                Err(NoInput::NotStarted) if input.offset.is_some() && Instant::now() < until => continue,
+                // The link broke and is being tied again; the offset keeps anything from being fed twice.
+                Err(NoInput::NotStarted) if Instant::now() < until => continue,
                 Err(why) => return Err(refused(why)),
             }
         }

@@ -85,15 +85,15 @@ async fn read(jobs: &Jobs, id: JobId, request: &FollowRequest) -> Result<PerStre
         };
         Ok(PerStream { stdout: one(cursors.stdout, Stream::Stdout)?, stderr: one(cursors.stderr, Stream::Stderr)? })
     };
-    blocking(read).await.map_err(unreadable)
+    blocking(read).await.map_err(|error| unreadable(&error))
 }
 
 pub(super) async fn tail_offset(jobs: &Jobs, id: JobId, stream: Stream, lines: u64) -> Result<u64, Error> {
     jobs.get(id).await?;
     let directory = jobs.directory(id);
-    blocking(move || output::tail_offset(&directory, stream, lines)).await.map_err(unreadable)
+    blocking(move || output::tail_offset(&directory, stream, lines)).await.map_err(|error| unreadable(&error))
 }
 
-fn unreadable(error: std::io::Error) -> Error {
+fn unreadable(error: &std::io::Error) -> Error {
     Error::Storage { doing: "read the output".to_owned(), problem: error.to_string() }
 }

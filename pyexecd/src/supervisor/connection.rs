@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use pyexec_proto::output::OutputLengths;
 use pyexec_proto::paths::{create_private, socket_address};
+use pyexec_proto::service::SenderId;
 use rustix::net::sockopt::socket_peercred;
 
 use super::control::{self, Notice, Request};
@@ -20,16 +21,18 @@ pub(super) struct Connection {
     outgoing: Vec<u8>,
     /// Say when a stream is longer than this.
     pub(super) watch: Option<OutputLengths>,
-    /// Input that waits for room: sequence, offset, bytes, close, and until when, on the boot clock.
+    /// Input that waits for room.
     pub(super) waiting: Vec<WaitingInput>,
 }
 
 #[derive(Debug)]
 pub(super) struct WaitingInput {
     pub(super) sequence: u64,
-    pub(super) offset: Option<u64>,
+    pub(super) sender: SenderId,
+    pub(super) offset: u64,
     pub(super) bytes: Vec<u8>,
     pub(super) close: bool,
+    /// On the boot clock.
     pub(super) until: std::time::Duration,
 }
 

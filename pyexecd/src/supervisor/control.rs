@@ -8,7 +8,7 @@ use std::io;
 use pyexec_proto::error::NoInput;
 use pyexec_proto::job::Leftovers;
 use pyexec_proto::output::OutputLengths;
-use pyexec_proto::service::InputTaken;
+use pyexec_proto::service::{InputTaken, SenderId};
 use pyexec_proto::state::{Run, StopReason};
 use pyexec_proto::{JobId, OsText};
 use serde::de::DeserializeOwned;
@@ -25,7 +25,7 @@ pub enum Request {
     /// End the job: TERM, `grace_ms`, KILL. Without grace: KILL at once.
     Stop { reason: StopReason, grace_ms: u64 },
     /// The payload goes to the job's stdin. Answered with [`Notice::Input`] of the same `sequence`.
-    Input { sequence: u64, offset: Option<u64>, close: bool, wait_ms: u64 },
+    Input { sequence: u64, sender: SenderId, offset: u64, close: bool, wait_ms: u64 },
     /// Say [`Notice::Output`], once, as soon as a stream is longer than this.
     Watch { lengths: OutputLengths },
 }
@@ -156,8 +156,9 @@ mod tests {
             payloads in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..200), 1..5),
             cut in 1usize..50,
         ) {
-            let message = |number: usize| Request::Input { sequence: number as u64, offset: None, close: false, wait_ms: 0 };
-            let wire: Vec<u8> = payloads.iter().enumerate().flat_map(|(n, payload)| encode(&message(n), payload)).collect();
+            let sender = SenderId::mint();
+            let message = |number| Request::Input { sequence: number as u64, sender, offset: 0, close: false, wait_ms: 0 };
+            let wire: Vec<u8> = payloads.iter().enumerate().flat_map(|(n, payload): (usize, _)| encode(&message(n), payload)).collect();
             let (mut buffer, mut out) = (Vec::new(), Vec::new());
             for piece in wire.chunks(cut) {
                 buffer.extend_from_slice(piece);

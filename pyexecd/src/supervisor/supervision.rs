@@ -445,13 +445,13 @@ impl Supervision {
         while let Some(connection) = self.connections.get_mut(&number)
             && let Some((request, payload)) = connection.next()?
         {
-            self.obey(number, request, payload)?;
+            self.obey(number, &request, payload)?;
         }
         received
     }
 
-    fn obey(&mut self, number: u64, request: Request, payload: Vec<u8>) -> io::Result<()> {
-        match request {
+    fn obey(&mut self, number: u64, request: &Request, payload: Vec<u8>) -> io::Result<()> {
+        match *request {
             Request::Stop { reason, grace_ms } => self.stop(reason, Duration::from_millis(grace_ms)),
             Request::Watch { lengths } => {
                 if let Some(connection) = self.connections.get_mut(&number) {
@@ -459,9 +459,9 @@ impl Supervision {
                 }
                 self.tell_watchers();
             }
-            Request::Input { sequence, offset, close, wait_ms } => {
+            Request::Input { sequence, sender, offset, close, wait_ms } => {
                 let until = Clocks::now().boot + Duration::from_millis(wait_ms);
-                let waiting = WaitingInput { sequence, offset, bytes: payload, close, until };
+                let waiting = WaitingInput { sequence, sender, offset, bytes: payload, close, until };
                 if let Some(connection) = self.connections.get_mut(&number) {
                     connection.waiting.push(waiting);
                 }
@@ -479,7 +479,7 @@ impl Supervision {
         let input = &mut self.input;
         self.connections.retain(|_, connection| {
             for waiting in std::mem::take(&mut connection.waiting) {
-                let answer = match input.offer(waiting.offset, &waiting.bytes, waiting.close) {
+                let answer = match input.offer(waiting.sender, waiting.offset, &waiting.bytes, waiting.close) {
                     Ok(taken) if taken.bytes_written == 0 && !waiting.bytes.is_empty() && waiting.until > now => {
                         connection.waiting.push(waiting);
                         continue;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use pyexec_proto::client::ClientError;
 use pyexec_proto::error::{Error, NoInput};
-use pyexec_proto::service::{FollowRequest, Input};
+use pyexec_proto::service::{FollowRequest, Input, SenderId};
 use pyexec_proto::{Client, JobId};
 use rustix::event::{PollFd, PollFlags, poll};
 use tokio::sync::mpsc;
@@ -51,19 +51,23 @@ fn is_the_jobs_choice(error: &ClientError) -> bool {
 }
 
 async fn feed(client: &Client, id: JobId, mut read: mpsc::Receiver<Vec<u8>>, at_end: AtEnd) -> Result<(), ClientError> {
-    let mut total = 0;
+    let mut input = Input { sender: SenderId::mint(), offset: 0, bytes: vec![], close: false, wait_ms: ROOM_MS };
     while let Some(bytes) = read.recv().await {
-        total = send(client, id, total, bytes, false).await?;
+        input.bytes = bytes;
+        input.offset = send(client, id, input.clone()).await?;
     }
     match at_end {
-        AtEnd::Close => send(client, id, total, vec![], true).await.map(|_| ()),
+        AtEnd::Close => {
+            input.bytes.clear();
+            input.close = true;
+            send(client, id, input).await.map(|_| ())
+        }
         AtEnd::KeepOpen => Ok(()),
     }
 }
 
-/// Returns the new total when all of it has been taken.
-async fn send(client: &Client, id: JobId, total: u64, bytes: Vec<u8>, close: bool) -> Result<u64, ClientError> {
-    let mut input = Input { offset: Some(total), bytes, close, wait_ms: ROOM_MS };
+/// Returns the offset to go on with when all of it has been taken.
+async fn send(client: &Client, id: JobId, mut input: Input) -> Result<u64, ClientError> {
     let mut patience_ms = 10;
     loop {
         match client.send_input(id, &input).await {
@@ -85,12 +89,12 @@ async fn send(client: &Client, id: JobId, total: u64, bytes: Vec<u8>, close: boo
     }
 }
 
-/// What is left to send once the job has taken `total` bytes in all; the total when nothing is.
+/// What is left to send once `total` bytes of ours have been taken; the total when nothing is.
 fn remaining(mut input: Input, total: u64) -> Result<Input, u64> {
-    let taken = total.saturating_sub(input.offset.unwrap_or(0));
+    let taken = total.saturating_sub(input.offset);
     let taken = usize::try_from(taken).unwrap_or(usize::MAX).min(input.bytes.len());
     input.bytes.drain(..taken);
-    input.offset = Some(total);
+    input.offset = total;
     if input.bytes.is_empty() { Err(total) } else { Ok(input) }
 }
 
@@ -135,12 +139,11 @@ fn read_some() -> io::Result<Vec<u8>> {
 mod tests {
     use super::*;
 
-    fn input(offset: u64, bytes: &[u8]) -> Input {
-        Input { offset: Some(offset), bytes: bytes.to_vec(), close: false, wait_ms: ROOM_MS }
-    }
-
     #[test]
     fn what_was_not_taken_is_sent_again_from_where_it_stopped() {
+        let sender = SenderId::mint();
+        let input =
+            |offset, bytes: &[u8]| Input { sender, offset, bytes: bytes.to_vec(), close: false, wait_ms: ROOM_MS };
         assert_eq!(remaining(input(10, b"abcdef"), 14), Ok(input(14, b"ef")));
         assert_eq!(remaining(input(10, b"abcdef"), 10), Ok(input(10, b"abcdef")));
         assert_eq!(remaining(input(10, b"abcdef"), 16), Err(16));
