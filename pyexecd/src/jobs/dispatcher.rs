@@ -28,11 +28,11 @@ const RETRY: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub enum Command {
-    /// A job whose run directory is there. Not `fresh`: it may be known already.
+    /// A job whose run directory is there. Not `fresh`: it may be known already, and is then not answered with.
     Accept {
         job: Box<JobDetail>,
         fresh: bool,
-        answer: oneshot::Sender<Result<(), Error>>,
+        answer: oneshot::Sender<Result<Option<Box<JobDetail>>, Error>>,
     },
     /// A job that an earlier daemon left unfinished.
     Recover {
@@ -157,15 +157,17 @@ impl Dispatcher {
         }
     }
 
-    async fn accept(&mut self, job: JobDetail, fresh: bool) -> Result<(), Error> {
+    async fn accept(&mut self, job: JobDetail, fresh: bool) -> Result<Option<Box<JobDetail>>, Error> {
         let failed = |error: crate::store::StoreError| error.while_doing("record the job");
-        if self.live.contains_key(&job.id) {
-            return Ok(());
+        if self.live.contains_key(&job.id) || (!fresh && self.store.get(job.id).await.map_err(failed)?.is_some()) {
+            return Ok(None);
         }
-        if !fresh && self.store.get(job.id).await.map_err(failed)?.is_some() {
-            return Ok(());
+        let inserted = self.store.insert(job.clone()).await;
+        if let Ok(false) = inserted {
+            // Known, though its run directory had gone: it has been, and is not run again.
+            return Ok(None);
         }
-        if let Err(error) = self.store.insert(job.clone()).await {
+        if let Err(error) = inserted {
             // Not acknowledged, so it must not start: its directory goes, and the client hears why.
             let (jobs, id) = (self.jobs_directory.clone(), job.id);
             let remove =
@@ -177,8 +179,9 @@ impl Dispatcher {
         }
         // Not its command: arguments may be secrets.
         tracing::info!(job = %job.id, "accepted");
+        let id = job.id;
         self.enqueue(job);
-        Ok(())
+        Ok(self.live.get(&id).map(|live| Box::new(self.describe(live))))
     }
 
     fn enqueue(&mut self, job: JobDetail) {
@@ -195,7 +198,7 @@ impl Dispatcher {
     }
 
     fn insert(&mut self, job: JobDetail) {
-        let (told, _) = watch::channel(Snapshot { state: job.state.clone(), handle: None });
+        let (told, _) = watch::channel(Snapshot { job: Arc::new(job.clone()), handle: None });
         self.live.insert(job.id, Live { job, told });
     }
 
@@ -223,7 +226,7 @@ impl Dispatcher {
             // Not committed: after a restart a job that was being prepared is one that waits.
             if let Ok(state) = transition(live.job.state.clone(), JobEvent::Admitted) {
                 live.job.state = state;
-                live.told.send_modify(|snapshot| snapshot.state = live.job.state.clone());
+                live.told.send_modify(|snapshot| snapshot.job = Arc::new(live.job.clone()));
             }
             let (environments, spec) = (self.environments.clone(), live.job.spec.clone());
             let directory = self.jobs_directory.join(id.to_string());
@@ -358,7 +361,7 @@ impl Dispatcher {
         }
         let Some(live) = self.live.get(&id) else { return };
         live.told.send_modify(|snapshot| {
-            snapshot.state = live.job.state.clone();
+            snapshot.job = Arc::new(live.job.clone());
             if finished {
                 snapshot.handle = None;
             }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pyexec_proto::job::{JobDetail, Submission};
+use pyexec_proto::output::OutputLengths;
 use pyexec_proto::paths::Paths;
 use pyexec_proto::service::{PruneRequest, Pruned, StopAnswer, StopRequest};
 use pyexec_proto::{Error, JobId, JobState, Timestamp};
@@ -28,7 +29,7 @@ use retention::Policy;
 /// A job as it is now, for those who watch it.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    pub state: JobState,
+    pub job: Arc<JobDetail>,
     /// While there is a supervisor to speak to.
     pub handle: Option<RunHandle>,
 }
@@ -71,11 +72,13 @@ impl Jobs {
         if *self.shutting_down.borrow() {
             return Err(Error::ShuttingDown);
         }
-        if let Some(known) = self.find(submission.id).await? {
-            return same_or_taken(known, &submission);
+        if let Err(refused) = self.check(&submission).await {
+            // What was right when it was first submitted may have changed since; the job is the same.
+            return match self.find(submission.id).await? {
+                Some(known) => same_or_taken(known, &submission),
+                None => Err(refused),
+            };
         }
-        intake::validate(&submission)?;
-        self.environments.check(&submission.spec, &submission.environment).await?;
         let jobs = self.paths.jobs();
         let (fresh, job, submission) = blocking(move || {
             let created_at = Timestamp::now();
@@ -100,8 +103,15 @@ impl Jobs {
         .await
         .map_err(storage("make the run directory"))?;
         let job = same_or_taken(job, &submission)?;
-        self.ask(|answer| Command::Accept { job: Box::new(job), fresh, answer }).await??;
-        self.find(submission.id).await?.ok_or(Error::NoSuchJob { given: submission.id.to_string() })
+        match self.ask(|answer| Command::Accept { job: Box::new(job), fresh, answer }).await?? {
+            Some(job) => Ok(*job),
+            None => same_or_taken(self.get(submission.id).await?, &submission),
+        }
+    }
+
+    async fn check(&self, submission: &Submission) -> Result<(), Error> {
+        intake::validate(submission)?;
+        Ok(self.environments.check(&submission.spec, &submission.environment).await?)
     }
 
     /// The job as it is now.
@@ -115,6 +125,7 @@ impl Jobs {
         let directory = self.directory(id);
         job.output = match job.state.outcome() {
             Some(pyexec_proto::Outcome::Ended(record)) => record.output,
+            None if job.state.run().is_none() => OutputLengths::default(),
             Some(pyexec_proto::Outcome::NotStarted(_) | pyexec_proto::Outcome::Lost { .. }) | None => {
                 blocking(move || output::lengths(&directory)).await.map_err(storage("measure the output"))?
             }

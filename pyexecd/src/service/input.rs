@@ -13,8 +13,12 @@ use crate::jobs::{Jobs, leaving};
 /// For a job that has not started, waits for it as long as the sender would wait for room.
 pub(super) async fn send(jobs: &Jobs, id: JobId, mut input: Input) -> Result<InputTaken, Error> {
     let refused = |why| Error::NoInput { id, why };
-    let job = jobs.get(id).await?;
-    if job.spec.stdin != StdinSource::Open {
+    let watched = jobs.watch(id).await?;
+    let stdin = match &watched {
+        Some(told) => told.borrow().job.spec.stdin,
+        None => jobs.get(id).await?.spec.stdin,
+    };
+    if stdin != StdinSource::Open {
         return Err(refused(NoInput::NotOpened));
     }
     if input.bytes.len() > MAX_INPUT_BYTES {
@@ -27,11 +31,11 @@ pub(super) async fn send(jobs: &Jobs, id: JobId, mut input: Input) -> Result<Inp
     }
     let until = Instant::now() + Duration::from_millis(input.wait_ms.min(MAX_WAIT_MS));
     let mut shutting_down = jobs.shutting_down();
-    let Some(mut told) = jobs.watch(id).await? else { return Err(refused(NoInput::Finished)) };
+    let Some(mut told) = watched else { return Err(refused(NoInput::Finished)) };
     loop {
         let (state, handle) = {
             let snapshot = told.borrow_and_update();
-            (snapshot.state.clone(), snapshot.handle.clone())
+            (snapshot.job.state.clone(), snapshot.handle.clone())
         };
         if state.is_finished() {
             return Err(refused(NoInput::Finished));

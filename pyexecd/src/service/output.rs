@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use pyexec_proto::output::{MAX_CHUNK_BYTES, OutputChunk, PerStream, Stream};
+use pyexec_proto::output::{MAX_CHUNK_BYTES, OutputChunk, OutputLengths, PerStream, Stream};
 use pyexec_proto::service::{FollowRequest, Followed, MAX_WAIT_MS};
-use pyexec_proto::{Error, JobId};
+use pyexec_proto::{Error, JobDetail, JobId, Outcome};
 use tokio::time::Instant;
 
+use crate::engine::RunHandle;
 use crate::jobs::{Jobs, Snapshot, blocking, leaving};
 use crate::output;
 
@@ -14,21 +15,25 @@ pub(super) async fn follow(jobs: &Jobs, id: JobId, request: FollowRequest) -> Re
     let until = Instant::now() + Duration::from_millis(request.wait_ms.min(MAX_WAIT_MS));
     let wants_output = request.max_bytes > 0 && (request.cursors.stdout.is_some() || request.cursors.stderr.is_some());
     let mut shutting_down = jobs.shutting_down();
-    let Some(mut told) = jobs.watch(id).await? else { return read_finished(jobs, id, &request).await };
+    let Some(mut told) = jobs.watch(id).await? else {
+        return read_finished(jobs, jobs.get(id).await?, &request).await;
+    };
     loop {
         // Subscribed before anything is read: what happens from here on is noticed.
-        let Snapshot { state, handle } = told.borrow_and_update().clone();
-        if state.is_finished() {
-            return read_finished(jobs, id, &request).await;
+        let Snapshot { job, handle } = told.borrow_and_update().clone();
+        if job.state.is_finished() {
+            return read_finished(jobs, JobDetail::clone(&job), &request).await;
         }
-        let mut lengths = handle.as_ref().map(crate::engine::RunHandle::lengths);
-        if let Some(lengths) = &mut lengths {
-            lengths.borrow_and_update();
-        }
-        let output = read(jobs, id, &request).await?;
-        let news = Stream::BOTH.iter().any(|stream| !output.get(*stream).bytes.is_empty());
-        if news || Instant::now() >= until {
-            return Ok(Followed { output, finished: None });
+        let mut lengths = handle.as_ref().map(RunHandle::lengths);
+        let known = lengths.as_mut().map(|lengths| *lengths.borrow_and_update()).unwrap_or_default();
+        let is_late = Instant::now() >= until;
+        // What the supervisor has not told of need not be looked for while there is time to wait for its word.
+        if is_late || (wants_output && has_more(&known, &request)) {
+            let output = read(jobs, id, &request).await?;
+            let news = Stream::BOTH.iter().any(|stream| !output.get(*stream).bytes.is_empty());
+            if news || is_late {
+                return Ok(Followed { output, finished: None });
+            }
         }
         if wants_output && let Some(handle) = &handle {
             handle.watch_output();
@@ -47,7 +52,7 @@ pub(super) async fn follow(jobs: &Jobs, id: JobId, request: FollowRequest) -> Re
         tokio::select! {
             () = more_output => {}
             changed = told.changed() => if changed.is_err() {
-                return read_finished(jobs, id, &request).await;
+                return read_finished(jobs, jobs.get(id).await?, &request).await;
             },
             () = tokio::time::sleep_until(until) => {}
             () = leaving(&mut shutting_down) => return Err(Error::ShuttingDown),
@@ -55,28 +60,46 @@ pub(super) async fn follow(jobs: &Jobs, id: JobId, request: FollowRequest) -> Re
     }
 }
 
-/// The job's state is looked at before its output: what is read then is all there will be.
-async fn read_finished(jobs: &Jobs, id: JobId, request: &FollowRequest) -> Result<Followed, Error> {
-    let job = jobs.get(id).await?;
-    let output = read(jobs, id, request).await?;
-    if !job.state.is_finished() {
-        return Ok(Followed { output, finished: None });
-    }
-    let at_end = |stream| {
-        request.max_bytes == 0 || request.cursors.get(stream).is_none() || {
-            let chunk = output.get(stream);
-            chunk.bytes.is_empty() || chunk.next() >= *job.output.get(stream)
+/// Whether a stream that is asked for goes on behind its cursor.
+fn has_more(lengths: &OutputLengths, request: &FollowRequest) -> bool {
+    Stream::BOTH.iter().any(|stream| request.cursors.get(*stream).is_some_and(|cursor| *lengths.get(*stream) > cursor))
+}
+
+/// The job's state is known before its output is read: what is read then is all there will be.
+async fn read_finished(jobs: &Jobs, mut job: JobDetail, request: &FollowRequest) -> Result<Followed, Error> {
+    let Some(outcome) = job.state.outcome() else {
+        return Ok(Followed { output: read(jobs, job.id, request).await?, finished: None });
+    };
+    job.output = match outcome {
+        Outcome::Ended(record) => record.output,
+        Outcome::NotStarted(_) | Outcome::Lost { .. } => {
+            let directory = jobs.directory(job.id);
+            blocking(move || output::lengths(&directory)).await.map_err(|error| unreadable(&error))?
         }
+    };
+    let output = if has_more(&job.output, request) { read(jobs, job.id, request).await? } else { nothing(request) };
+    let at_end = |stream| {
+        let chunk: &OutputChunk = output.get(stream);
+        request.max_bytes == 0
+            || request.cursors.get(stream).is_none()
+            || chunk.bytes.is_empty()
+            || chunk.next() >= *job.output.get(stream)
     };
     let finished = Stream::BOTH.into_iter().all(at_end).then_some(job);
     Ok(Followed { output, finished })
+}
+
+/// No bytes, at the places that were asked for.
+fn nothing(request: &FollowRequest) -> PerStream<OutputChunk> {
+    let at = |cursor: Option<u64>| OutputChunk { offset: cursor.unwrap_or(0), bytes: Vec::new() };
+    PerStream { stdout: at(request.cursors.stdout), stderr: at(request.cursors.stderr) }
 }
 
 async fn read(jobs: &Jobs, id: JobId, request: &FollowRequest) -> Result<PerStream<OutputChunk>, Error> {
     let max = request.max_bytes.min(MAX_CHUNK_BYTES) as usize;
     let (directory, cursors) = (jobs.directory(id), request.cursors);
     if max == 0 || (cursors.stdout.is_none() && cursors.stderr.is_none()) {
-        return Ok(PerStream::default());
+        return Ok(nothing(request));
     }
     let read = move || {
         let one = |cursor: Option<u64>, stream| match cursor {

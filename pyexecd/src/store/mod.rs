@@ -91,7 +91,8 @@ impl Store {
     }
 
     /// Durable once this returns, also against a loss of power.
-    pub async fn insert(&self, job: JobDetail) -> Result<(), StoreError> {
+    /// `false` when the id is taken.
+    pub async fn insert(&self, job: JobDetail) -> Result<bool, StoreError> {
         self.run(move |connection| rows::insert_durably(connection, &job)).await
     }
 

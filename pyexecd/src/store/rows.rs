@@ -20,9 +20,9 @@ const INSERT: &str = "
             :stdout_bytes, :stderr_bytes, :command, :directory, :strategy, :spec, :state, :finished)
     ON CONFLICT (id) DO NOTHING";
 
-fn insert(connection: &Connection, job: &JobDetail) -> Result<(), StoreError> {
+fn insert(connection: &Connection, job: &JobDetail) -> Result<bool, StoreError> {
     let row = summary_of(job);
-    connection.prepare_cached(INSERT)?.execute(named_params! {
+    let inserted = connection.prepare_cached(INSERT)?.execute(named_params! {
         ":id": row.id.to_string(),
         ":created_at": row.created_at.0,
         ":label": row.label,
@@ -42,7 +42,7 @@ fn insert(connection: &Connection, job: &JobDetail) -> Result<(), StoreError> {
         ":state": serde_json::to_string(&job.state)?,
         ":finished": job.state.is_finished(),
     })?;
-    Ok(())
+    Ok(inserted > 0)
 }
 
 /// When retention counts a job as finished: those that never ran count from their submission.
@@ -50,7 +50,7 @@ fn end_of(job: &JobDetail, row: &JobSummary) -> Option<Timestamp> {
     row.ended_at.or_else(|| job.state.is_finished().then_some(row.started_at.unwrap_or(row.created_at)))
 }
 
-pub(super) fn insert_durably(connection: &mut Connection, job: &JobDetail) -> Result<(), StoreError> {
+pub(super) fn insert_durably(connection: &mut Connection, job: &JobDetail) -> Result<bool, StoreError> {
     // FULL for this one commit: a job id that a client has seen exists after any crash.
     connection.execute_batch("PRAGMA synchronous = FULL")?;
     let inserted = insert(connection, job);

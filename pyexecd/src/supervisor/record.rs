@@ -94,14 +94,16 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, ReadError> {
     serde_json::from_slice(&text).map(Some).map_err(damaged)
 }
 
-/// Writes `value` so that after any crash `name` is whole or absent, and durable once this returns.
+/// Writes `value` so that `name` is whole or absent however this process dies, and durable once this returns.
+///
+/// Renamed first and synced then: one commit of the journal makes both the content and the name durable. A machine that
+/// loses power in between may keep the name of an empty file, which reads as damaged: as much is known as without it.
 pub fn write_durably<T: Serialize>(directory: &Path, name: &str, value: &T) -> io::Result<()> {
     let temporary = directory.join(format!("{name}.tmp"));
     let mut file = private_file(&temporary, OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY)?;
     file.write_all(&serde_json::to_vec(value)?)?;
-    file.sync_all()?;
     std::fs::rename(&temporary, directory.join(name))?;
-    File::open(directory)?.sync_all()
+    file.sync_all()
 }
 
 /// The record's file with its space already taken, so that it can still be written when the disk has filled up.
@@ -129,9 +131,12 @@ impl ReservedRecord {
         let text = serde_json::to_vec(ending)?;
         self.file.write_all_at(&text, 0)?;
         self.file.set_len(text.len() as u64)?;
-        self.file.sync_all()?;
-        std::fs::rename(Self::TEMPORARY, ENDING)?;
-        File::open(".")?.sync_all()
+        // As in `write_durably`. Repeated after a failure, it may have its name already.
+        match std::fs::rename(Self::TEMPORARY, ENDING) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && Path::new(ENDING).exists() => {}
+            renamed => renamed?,
+        }
+        self.file.sync_all()
     }
 }
 
