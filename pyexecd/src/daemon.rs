@@ -121,10 +121,11 @@ async fn serve(paths: Arc<Paths>, config: &Config, open_files: Option<u64>, deta
     let (shutdown, shutting_down) = watch::channel(false);
     let jobs = Jobs::new(commands, store.clone(), environments, paths.clone(), shutting_down.clone());
     // In the queue before any client's command: a client never sees a job as it was before the restart.
+    let rebooted = store.note_boot(crate::supervisor::processes::boot_id()).await?;
     let unfinished = store.unfinished().await?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), unfinished = unfinished.len(), index = ?found, "started");
-    for job in unfinished {
-        jobs.recover(job);
+    for (job, may_have_started) in unfinished {
+        jobs.recover(job, rebooted && may_have_started);
     }
     tokio::spawn(dispatcher.run());
 
@@ -227,7 +228,9 @@ async fn tidy(jobs: Jobs, paths: Arc<Paths>, left_over: run_directory::Listing, 
         tracing::error!(%error, "finished jobs that were found on disk could not be recorded");
     }
     for job in unfinished {
-        jobs.recover(job);
+        // Without an index, or with one that was set aside, only the boot tells whether it may have run.
+        let same_boot = run_directory::same_boot(&directory.join(job.id.to_string()));
+        jobs.recover(job, !same_boot);
     }
 }
 

@@ -14,7 +14,6 @@ mod logging;
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::path::Path;
 use std::process::ExitCode;
 
 const USAGE: &str = "pyexecd: the daemon of pyexec
@@ -31,7 +30,7 @@ pub fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(|word| word.to_str().unwrap_or("\u{fffd}")).collect();
     match words.as_slice() {
-        [verb, _] if *verb == supervisor::VERB => supervisor::supervise(Path::new(&arguments[1])),
+        [verb] if *verb == supervisor::VERB => supervisor::supervise(),
         [] => run(false),
         ["--detach"] => run(true),
         ["--version" | "-V"] => say(&format!("pyexecd {}\n", env!("CARGO_PKG_VERSION"))),

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pyexec_proto::error::NoInput;
@@ -31,11 +32,40 @@ pub struct LocalEngine {
     paths: Paths,
     /// The soft limit on open files before the daemon raised it.
     open_files: Option<u64>,
+    spare: Arc<Mutex<Option<Supervisor>>>,
+}
+
+/// A supervisor that has not been told what to run, and our end of its stdin.
+#[derive(Debug)]
+struct Supervisor {
+    child: Child,
+    stream: UnixStream,
 }
 
 impl LocalEngine {
     pub fn new(paths: Paths, open_files: Option<u64>) -> Self {
-        Self { paths, open_files }
+        let this = Self { paths, open_files, spare: Arc::default() };
+        this.provide_spare();
+        this
+    }
+
+    /// The one that waits, or a new one. Either way the next one is made, off the way of this job.
+    fn supervisor(&self) -> io::Result<Supervisor> {
+        let spare = self.spare.lock().expect("nothing panics while it is held").take();
+        // One that somebody has killed is of no use.
+        let waits = spare.and_then(|mut spare| matches!(spare.child.try_wait(), Ok(None)).then_some(spare));
+        let supervisor = waits.map_or_else(spawn_supervisor, Ok)?;
+        self.provide_spare();
+        Ok(supervisor)
+    }
+
+    fn provide_spare(&self) {
+        let spare = self.spare.clone();
+        tokio::task::spawn_blocking(move || match spawn_supervisor() {
+            Ok(supervisor) => *spare.lock().expect("nothing panics while it is held") = Some(supervisor),
+            // The job that needs one will find out, and say so.
+            Err(error) => tracing::warn!(%error, "no supervisor could be started to wait for the next job"),
+        });
     }
 
     fn link(&self, events: Events) -> (Link, RunHandle) {
@@ -63,6 +93,7 @@ impl LocalEngine {
         };
         Launch {
             job: order.id,
+            run_directory: OsText::from(self.paths.run_directory(order.id)),
             program: order.command.program.clone(),
             argv: order.command.argv.clone(),
             directory: order.spec.directory.clone(),
@@ -82,8 +113,8 @@ impl Engine for LocalEngine {
         let (link, handle) = self.link(events);
         let launch = Request::Launch(Box::new(self.launch_of(&order)));
         let frame = control::encode(&launch, order.command.environment.as_block());
-        match spawn_supervisor(&link.directory) {
-            Ok((child, stream)) => drop(tokio::spawn(link.run(Some((stream, frame)), Some(child)))),
+        match self.supervisor() {
+            Ok(Supervisor { child, stream }) => drop(tokio::spawn(link.run(Some((stream, frame)), Some(child)))),
             Err(error) => link.events.send(RunEvent::SpawnFailed(format!("could not start a supervisor: {error}"))),
         }
         handle
@@ -96,16 +127,13 @@ impl Engine for LocalEngine {
     }
 }
 
-/// Starts a supervisor, and keeps the other end of its stdin.
-///
 /// `/proc/self/exe` is this very program, also when the file has been replaced by an upgrade.
-fn spawn_supervisor(directory: &Path) -> io::Result<(Child, UnixStream)> {
+fn spawn_supervisor() -> io::Result<Supervisor> {
     let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
     ours.set_nonblocking(true)?;
     let child = tokio::process::Command::new("/proc/self/exe")
         .arg0("pyexecd")
         .arg(VERB)
-        .arg(directory)
         .env_clear()
         .env(SERVICE_MARK, "supervisor")
         .stdin(Stdio::from(OwnedFd::from(theirs)))
@@ -114,7 +142,7 @@ fn spawn_supervisor(directory: &Path) -> io::Result<(Child, UnixStream)> {
         .current_dir("/")
         .kill_on_drop(false)
         .spawn()?;
-    Ok((child, UnixStream::from_std(ours)?))
+    Ok(Supervisor { child, stream: UnixStream::from_std(ours)? })
 }
 
 /// One job's link to its supervisor, for as long as there is one.

@@ -41,6 +41,12 @@ impl Queue {
         }
     }
 
+    /// Whether a job of this class, pushed now, would be the next to start, and at once.
+    pub fn admits_at_once(&self, class: Class, running: usize, max_running: usize) -> bool {
+        let first = self.waiting.first().is_none_or(|(waiting, _, _)| *waiting > class);
+        first && (class == Class::Nested || running < max_running)
+    }
+
     /// Takes the next job that may start with `running` others under way.
     pub fn admit(&mut self, running: usize, max_running: usize) -> Option<JobId> {
         let (class, _, id) = *self.waiting.first()?;
@@ -112,6 +118,19 @@ mod tests {
     fn a_nested_job_is_never_held_back() {
         let (mut queue, ids) = queue(&[Class::WaitedFor, Class::Nested]);
         assert_eq!(admitted(&mut queue, 5, 5), [ids[1]]);
+    }
+
+    #[test]
+    fn only_a_job_that_is_next_with_room_to_run_starts_at_once() {
+        let (queue, _) = queue(&[Class::WaitedFor]);
+        for (class, running, expected) in
+            [(Class::Nested, 9, true), (Class::WaitedFor, 0, false), (Class::Detached, 0, false)]
+        {
+            assert_eq!(queue.admits_at_once(class, running, 3), expected, "{class:?} with {running} running");
+        }
+        let empty = Queue::default();
+        assert!(empty.admits_at_once(Class::Detached, 2, 3));
+        assert!(!empty.admits_at_once(Class::WaitedFor, 3, 3));
     }
 
     #[test]

@@ -11,17 +11,17 @@ use std::time::Duration;
 
 use pyexec_proto::job::JobDetail;
 use pyexec_proto::service::StopRequest;
-use pyexec_proto::state::{Outcome, StopReason};
+use pyexec_proto::state::{Outcome, Status, StopReason};
 use pyexec_proto::{Error, JobId, JobState};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::admission::{Class, Queue};
-use super::recovery::{Belief, believe, believe_unreadable};
+use super::recovery::{Belief, Circumstances, believe, believe_unreadable};
 use super::state::{JobEvent, transition};
 use super::{Snapshot, blocking};
 use crate::engine::{self, Engine, Events, Order, RunEvent, RunHandle};
 use crate::environment::{self, EnvironmentError, Environments};
-use crate::store::{Store, run_directory};
+use crate::store::{Store, StoreError, run_directory};
 
 /// How long to wait before a commit that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -34,9 +34,10 @@ pub enum Command {
         fresh: bool,
         answer: oneshot::Sender<Result<Option<Box<JobDetail>>, Error>>,
     },
-    /// A job that an earlier daemon left unfinished.
+    /// A job that an earlier daemon left unfinished; whether it may have run in an earlier boot.
     Recover {
         job: Box<JobDetail>,
+        may_have_run: bool,
     },
     /// `true` when there is something to stop.
     Stop {
@@ -59,6 +60,12 @@ pub enum Command {
         id: JobId,
         result: Result<Box<environment::Command>, EnvironmentError>,
     },
+    /// The index has heard of a state, or could not.
+    Committed {
+        id: JobId,
+        state: Box<JobState>,
+        committed: Result<(), StoreError>,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +77,8 @@ pub struct Counts {
 /// A job that has not finished, or whose end is not committed yet.
 struct Live {
     job: JobDetail,
+    /// It is on disk that the job may have been started: a loss of power does not make it start twice.
+    may_start: bool,
     told: watch::Sender<Snapshot>,
 }
 
@@ -82,6 +91,8 @@ pub struct Dispatcher {
     max_running: usize,
     live: HashMap<JobId, Live>,
     queue: Queue,
+    /// They have finished, and the index is hearing of it.
+    settled: HashSet<JobId>,
     /// Their state could not be committed; tried again until it can.
     uncommitted: HashSet<JobId>,
     commands: mpsc::UnboundedReceiver<Command>,
@@ -108,6 +119,7 @@ impl Dispatcher {
             max_running,
             live: HashMap::new(),
             queue: Queue::default(),
+            settled: HashSet::new(),
             uncommitted: HashSet::new(),
             commands,
             to_self: sender.downgrade(),
@@ -126,7 +138,7 @@ impl Dispatcher {
                     None => return,
                 },
                 Some((id, event)) = self.events.recv() => self.hear(id, event).await,
-                () = tokio::time::sleep(RETRY), if !self.uncommitted.is_empty() => self.commit_again().await,
+                () = tokio::time::sleep(RETRY), if !self.uncommitted.is_empty() => self.commit_again(),
             }
             self.admit();
         }
@@ -138,7 +150,7 @@ impl Dispatcher {
                 let accepted = self.accept(*job, fresh).await;
                 let _ = answer.send(accepted);
             }
-            Command::Recover { job } => self.recover(*job).await,
+            Command::Recover { job, may_have_run } => self.recover(*job, may_have_run).await,
             Command::Stop { id, request, answer } => {
                 let stopped = self.stop(id, request).await;
                 let _ = answer.send(stopped);
@@ -150,10 +162,13 @@ impl Dispatcher {
                 let _ = answer.send(self.live.get(&id).map(|live| Box::new(self.describe(live))));
             }
             Command::Count { answer } => {
-                let pending = self.live.values().filter(|live| is_pending(&live.job.state)).count();
-                let _ = answer.send(Counts { running: self.live.len() - pending, pending });
+                let in_state =
+                    |wanted: Status| self.live.values().filter(|live| live.job.state.status() == wanted).count();
+                let counts = Counts { running: in_state(Status::Running), pending: in_state(Status::Pending) };
+                let _ = answer.send(counts);
             }
             Command::Prepared { id, result } => self.start(id, result).await,
+            Command::Committed { id, state, committed } => self.note_commit(id, &state, committed),
         }
     }
 
@@ -162,7 +177,10 @@ impl Dispatcher {
         if self.live.contains_key(&job.id) || (!fresh && self.store.get(job.id).await.map_err(failed)?.is_some()) {
             return Ok(None);
         }
-        let inserted = self.store.insert(job.clone()).await;
+        let class = self.class_of(&job);
+        // One commit for both: that the job exists, and that it may have been started.
+        let at_once = self.queue.admits_at_once(class, self.active(), self.max_running);
+        let inserted = self.store.insert(job.clone(), at_once).await;
         if let Ok(false) = inserted {
             // Known, though its run directory had gone: it has been, and is not run again.
             return Ok(None);
@@ -180,26 +198,25 @@ impl Dispatcher {
         // Not its command: arguments may be secrets.
         tracing::info!(job = %job.id, "accepted");
         let id = job.id;
-        self.enqueue(job);
+        self.queue.push(id, class);
+        self.insert(job, at_once);
         Ok(self.live.get(&id).map(|live| Box::new(self.describe(live))))
     }
 
-    fn enqueue(&mut self, job: JobDetail) {
+    fn class_of(&self, job: &JobDetail) -> Class {
         let parent = job.spec.parent.and_then(|parent| self.live.get(&parent));
-        let class = if parent.is_some_and(|parent| parent.job.state.run().is_some()) {
+        if parent.is_some_and(|parent| parent.job.state.run().is_some()) {
             Class::Nested
         } else if job.spec.waited_for {
             Class::WaitedFor
         } else {
             Class::Detached
-        };
-        self.queue.push(job.id, class);
-        self.insert(job);
+        }
     }
 
-    fn insert(&mut self, job: JobDetail) {
+    fn insert(&mut self, job: JobDetail, may_start: bool) {
         let (told, _) = watch::channel(Snapshot { job: Arc::new(job.clone()), handle: None });
-        self.live.insert(job.id, Live { job, told });
+        self.live.insert(job.id, Live { job, may_start, told });
     }
 
     fn describe(&self, live: &Live) -> JobDetail {
@@ -217,7 +234,7 @@ impl Dispatcher {
 
     /// Jobs that have left the queue and not finished.
     fn active(&self) -> usize {
-        self.live.len() - self.queue.len()
+        self.live.len() - self.queue.len() - self.settled.len()
     }
 
     fn admit(&mut self) {
@@ -245,7 +262,16 @@ impl Dispatcher {
             Ok(command) => {
                 self.apply(id, JobEvent::Prepared).await;
                 // It may have been stopped while it was being prepared.
-                let Some(live) = self.live.get(&id) else { return };
+                let Some(live) = self.live.get(&id).filter(|live| !live.job.state.is_finished()) else { return };
+                if !live.may_start {
+                    // It had to wait, and this says on disk that it does so no longer. Without that it starts all the
+                    // same: only a loss of power could make it start again.
+                    if let Err(error) = self.store.mark_started(id).await {
+                        tracing::error!(job = %id, %error, "that the job starts could not be written down");
+                    }
+                }
+                let Some(live) = self.live.get_mut(&id) else { return };
+                live.may_start = true;
                 let order = Order { id, spec: Arc::new(live.job.spec.clone()), command: *command };
                 let handle = self.engine.launch(order, self.events_of(id));
                 self.attach(id, handle);
@@ -268,8 +294,10 @@ impl Dispatcher {
         let reason = if request.now { StopReason::Killed } else { StopReason::Cancelled };
         let grace = if request.now { 0 } else { request.grace_ms.unwrap_or(live.job.spec.grace_ms) };
         tracing::info!(job = %id, ?reason, "stopping");
-        // The wish is on disk before anybody acts on it: a restart in the middle of a stop goes on with it.
         self.apply(id, JobEvent::StopRequested(reason)).await;
+        // The wish is in the index before anybody acts on it: a restart in the middle of a stop goes on with it. The
+        // queue is in order, so an answer to anything asked now says that the commit before it is through.
+        let _ = self.store.count().await;
         self.pass_stop_on(id, Some(Duration::from_millis(grace)));
         true
     }
@@ -329,7 +357,7 @@ impl Dispatcher {
             self.queue.remove(id);
             self.settle(id, &outcome).await;
         }
-        self.commit(id).await;
+        self.commit(id);
     }
 
     /// What a job that ended without a supervisor's record leaves behind: no secret, and how it ended.
@@ -348,36 +376,56 @@ impl Dispatcher {
         }
     }
 
-    async fn commit(&mut self, id: JobId) {
+    /// Queues the commit, and tells those who watch. The run directory is the truth and the index follows in order, so
+    /// nobody waits for it; whoever asks the index from now on is answered after it.
+    fn commit(&mut self, id: JobId) {
         let Some(live) = self.live.get(&id) else { return };
-        let job = live.job.clone();
-        let finished = job.state.is_finished();
-        let committed = self.store.update(job).await;
-        if let Err(error) = &committed {
-            tracing::error!(job = %id, %error, "the state could not be committed; it will be tried again");
-            self.uncommitted.insert(id);
-        } else {
-            self.uncommitted.remove(&id);
+        let finished = live.job.state.is_finished();
+        if finished {
+            self.settled.insert(id);
         }
-        let Some(live) = self.live.get(&id) else { return };
+        let committed = self.store.update(live.job.clone());
         live.told.send_modify(|snapshot| {
             snapshot.job = Arc::new(live.job.clone());
             if finished {
                 snapshot.handle = None;
             }
         });
-        if finished && committed.is_ok() {
-            self.live.remove(&id);
+        let Some(to_self) = self.to_self.upgrade() else { return };
+        let state = live.job.state.clone();
+        tokio::spawn(async move {
+            let committed = committed.await;
+            let _ = to_self.send(Command::Committed { id, state: Box::new(state), committed });
+        });
+    }
+
+    fn note_commit(&mut self, id: JobId, state: &JobState, committed: Result<(), StoreError>) {
+        // A later state has its own commit under way.
+        if self.live.get(&id).is_none_or(|live| live.job.state != *state) {
+            return;
+        }
+        match committed {
+            Ok(()) => {
+                self.uncommitted.remove(&id);
+                if state.is_finished() {
+                    self.settled.remove(&id);
+                    self.live.remove(&id);
+                }
+            }
+            Err(error) => {
+                tracing::error!(job = %id, %error, "the state could not be committed; it will be tried again");
+                self.uncommitted.insert(id);
+            }
         }
     }
 
-    async fn commit_again(&mut self) {
+    fn commit_again(&mut self) {
         for id in self.uncommitted.clone() {
-            self.commit(id).await;
+            self.commit(id);
         }
     }
 
-    async fn recover(&mut self, mut job: JobDetail) {
+    async fn recover(&mut self, mut job: JobDetail, may_have_run: bool) {
         let id = job.id;
         if self.live.contains_key(&id) {
             return;
@@ -394,33 +442,31 @@ impl Dispatcher {
         }
         let directory = self.jobs_directory.join(id.to_string());
         let known = job.state.clone();
-        let believed = blocking(move || Ok(look(&directory, known))).await;
+        let believed = blocking(move || Ok(look(&directory, known, may_have_run))).await;
         let believed = believed
             .unwrap_or_else(|error| Belief::Finished(believe_unreadable(job.state.clone(), &error.to_string())));
         tracing::info!(job = %id, ?believed, "recovered");
         match believed {
             Belief::Waits => {
                 job.state = JobState::Queued;
-                self.enqueue(job);
+                let class = self.class_of(&job);
+                self.queue.push(id, class);
+                self.insert(job, false);
             }
             Belief::Adopt(state) => {
                 job.state = state;
-                self.insert(job);
+                self.insert(job, true);
                 let handle = self.engine.adopt(id, self.events_of(id));
                 self.attach(id, handle);
             }
             Belief::Finished(outcome) => {
                 job.state = JobState::Finished(outcome.clone());
-                self.insert(job);
+                self.insert(job, true);
                 self.settle(id, &outcome).await;
-                self.commit(id).await;
+                self.commit(id);
             }
         }
     }
-}
-
-fn is_pending(state: &JobState) -> bool {
-    matches!(state, JobState::Queued | JobState::Preparing | JobState::Starting { .. })
 }
 
 fn prepare(
@@ -434,7 +480,7 @@ fn prepare(
 }
 
 /// Reads what there is to believe.
-fn look(directory: &Path, known: JobState) -> Belief {
+fn look(directory: &Path, known: JobState, may_have_run: bool) -> Belief {
     let outcome = match run_directory::outcome(directory) {
         Ok(Some(outcome)) => return Belief::Finished(outcome),
         Ok(None) => None,
@@ -445,8 +491,8 @@ fn look(directory: &Path, known: JobState) -> Belief {
     }
     match engine::local::examine(directory) {
         Ok(evidence) => {
-            let may_start = matches!(run_directory::environment(directory), Ok(Some(_)));
-            believe(known, evidence, may_start)
+            let has_environment = matches!(run_directory::environment(directory), Ok(Some(_)));
+            believe(known, evidence, Circumstances { has_environment, may_have_run })
         }
         Err(error) => Belief::Finished(believe_unreadable(known, &error.to_string())),
     }

@@ -155,9 +155,9 @@ impl Jobs {
         self.ask(|answer| Command::Count { answer }).await
     }
 
-    /// Takes up a job that was found on disk.
-    pub fn recover(&self, job: JobDetail) {
-        let _ = self.commands.send(Command::Recover { job: Box::new(job) });
+    /// Takes up a job that was found on disk. `may_have_run`: in an earlier boot, which left no trace but the index.
+    pub fn recover(&self, job: JobDetail, may_have_run: bool) {
+        let _ = self.commands.send(Command::Recover { job: Box::new(job), may_have_run });
     }
 
     pub async fn prune(&self, request: PruneRequest) -> Result<Pruned, Error> {

@@ -17,8 +17,17 @@ pub enum Belief {
     Adopt(JobState),
 }
 
-/// `may_start` says whether the environment it would start with is still there.
-pub fn believe(known: JobState, evidence: Evidence, may_start: bool) -> Belief {
+/// What is known of a job beside its state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Circumstances {
+    /// The environment it would start with is still there.
+    pub has_environment: bool,
+    /// It may have been started in an earlier boot, of which the run directory need not know: nothing but the index is
+    /// written durably before a start.
+    pub may_have_run: bool,
+}
+
+pub fn believe(known: JobState, evidence: Evidence, circumstances: Circumstances) -> Belief {
     match (evidence, known) {
         (Evidence::Ended(what), _) => Belief::Finished(outcome_of(what)),
         (Evidence::Alive(_) | Evidence::Undecided | Evidence::Gone, known) => Belief::Adopt(match known {
@@ -33,7 +42,9 @@ pub fn believe(known: JobState, evidence: Evidence, may_start: bool) -> Belief {
             Belief::Finished(Outcome::NotStarted(NotStarted::Stopped(reason)))
         }
         (Evidence::NeverStarted, JobState::Queued | JobState::Preparing | JobState::Starting { stop: None }) => {
-            if may_start {
+            if circumstances.may_have_run {
+                Belief::Finished(Outcome::Lost { last_seen: None })
+            } else if circumstances.has_environment {
                 Belief::Waits
             } else {
                 let why = "its environment was lost before it could start".to_owned();
@@ -69,6 +80,14 @@ mod tests {
         Evidence::Alive(Identity::new(JobId::mint(), 1, 2, "boot".into(), "/socket".into()))
     }
 
+    const WHOLE: Circumstances = Circumstances { has_environment: true, may_have_run: false };
+
+    #[test]
+    fn a_job_that_may_have_run_before_a_reboot_is_not_run_again() {
+        let believed = believe(JobState::Queued, Evidence::NeverStarted, Circumstances { may_have_run: true, ..WHOLE });
+        assert_eq!(believed, Belief::Finished(Outcome::Lost { last_seen: None }));
+    }
+
     fn run() -> Run {
         Run { pid: 9, started_at: Timestamp(1) }
     }
@@ -95,13 +114,14 @@ mod tests {
             (JobState::Queued, ended(), failed.clone()),
             (running(), ended(), failed),
         ] {
-            assert_eq!(believe(known.clone(), evidence.clone(), true), expected, "{known:?} and {evidence:?}");
+            assert_eq!(believe(known.clone(), evidence.clone(), WHOLE), expected, "{known:?} and {evidence:?}");
         }
     }
 
     #[test]
     fn a_job_whose_environment_is_gone_does_not_start_with_another() {
-        let believed = believe(JobState::Queued, Evidence::NeverStarted, false);
+        let believed =
+            believe(JobState::Queued, Evidence::NeverStarted, Circumstances { has_environment: false, ..WHOLE });
         assert!(matches!(believed, Belief::Finished(Outcome::NotStarted(NotStarted::Environment(_)))), "{believed:?}");
     }
 }

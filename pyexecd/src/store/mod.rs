@@ -77,23 +77,37 @@ impl Store {
         Ok((Self { tasks }, found))
     }
 
-    async fn run<T: Send + 'static>(
-        &self,
-        task: impl FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
+    /// Takes its place in the queue at once, whether or not the answer is waited for: whoever asks later sees it done.
+    fn run<T, F>(&self, task: F) -> impl Future<Output = Result<T, StoreError>> + use<T, F>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
+    {
         let (answer, answered) = oneshot::channel();
         let task: Task = Box::new(move |connection| {
             // Nobody may be waiting any more; the work is done all the same.
             let _ = answer.send(task(connection));
         });
-        self.tasks.send(task).map_err(|_| StoreError::Closed)?;
-        answered.await.map_err(|_| StoreError::Closed)?
+        let queued = self.tasks.send(task);
+        async move {
+            queued.map_err(|_| StoreError::Closed)?;
+            answered.await.map_err(|_| StoreError::Closed)?
+        }
     }
 
-    /// Durable once this returns, also against a loss of power.
-    /// `false` when the id is taken.
-    pub async fn insert(&self, job: JobDetail) -> Result<bool, StoreError> {
-        self.run(move |connection| rows::insert_durably(connection, &job)).await
+    /// Durable once this returns, also against a loss of power. `false` when the id is taken.
+    pub async fn insert(&self, job: JobDetail, may_have_started: bool) -> Result<bool, StoreError> {
+        self.run(move |connection| rows::insert_durably(connection, &job, may_have_started)).await
+    }
+
+    /// Durable once this returns, also against a loss of power: from here on the job may be started.
+    pub async fn mark_started(&self, id: JobId) -> Result<(), StoreError> {
+        self.run(move |connection| rows::mark_started(connection, id)).await
+    }
+
+    /// Whether the machine has been restarted since the index was last written.
+    pub async fn note_boot(&self, boot_id: String) -> Result<bool, StoreError> {
+        self.run(move |connection| rows::note_boot(connection, &boot_id)).await
     }
 
     /// Rows for jobs that were found on disk, all or none. Those that are known already are left as they are.
@@ -101,8 +115,9 @@ impl Store {
         self.run(move |connection| rows::import(connection, &jobs)).await
     }
 
-    pub async fn update(&self, job: JobDetail) -> Result<(), StoreError> {
-        self.run(move |connection| rows::update(connection, &job)).await
+    /// Queued at once: a query that is made later sees it, though the answer may still be under way.
+    pub fn update(&self, job: JobDetail) -> impl Future<Output = Result<(), StoreError>> + use<> {
+        self.run(move |connection| rows::update(connection, &job))
     }
 
     pub async fn get(&self, id: JobId) -> Result<Option<JobDetail>, StoreError> {
@@ -118,8 +133,8 @@ impl Store {
         self.run(move |connection| rows::list(connection, &query)).await
     }
 
-    /// Every job that has not finished, in the order of submission.
-    pub async fn unfinished(&self) -> Result<Vec<JobDetail>, StoreError> {
+    /// Every job that has not finished, in the order of submission, with whether it may have been started.
+    pub async fn unfinished(&self) -> Result<Vec<(JobDetail, bool)>, StoreError> {
         self.run(|connection| rows::unfinished(connection)).await
     }
 

@@ -8,19 +8,19 @@ use pyexec_proto::service::{JobPage, JobQuery, MAX_PAGE};
 use pyexec_proto::state::{Reason, Status};
 use pyexec_proto::{JobId, OsText, Timestamp};
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
-use rusqlite::{Connection, Row, ToSql, named_params, params, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, named_params, params, params_from_iter};
 
 use super::{StoreError, summary_of};
 use crate::jobs::retention::FinishedJob;
 
 const INSERT: &str = "
     INSERT INTO jobs (id, created_at, label, status, reason, exit_code, pid, started_at, ended_at, elapsed_us,
-                      stdout_bytes, stderr_bytes, command, directory, strategy, spec, state, finished)
+                      stdout_bytes, stderr_bytes, command, directory, strategy, spec, state, finished, may_have_started)
     VALUES (:id, :created_at, :label, :status, :reason, :exit_code, :pid, :started_at, :ended_at, :elapsed_us,
-            :stdout_bytes, :stderr_bytes, :command, :directory, :strategy, :spec, :state, :finished)
+            :stdout_bytes, :stderr_bytes, :command, :directory, :strategy, :spec, :state, :finished, :may_have_started)
     ON CONFLICT (id) DO NOTHING";
 
-fn insert(connection: &Connection, job: &JobDetail) -> Result<bool, StoreError> {
+fn insert(connection: &Connection, job: &JobDetail, may_have_started: bool) -> Result<bool, StoreError> {
     let row = summary_of(job);
     let inserted = connection.prepare_cached(INSERT)?.execute(named_params! {
         ":id": row.id.to_string(),
@@ -41,6 +41,7 @@ fn insert(connection: &Connection, job: &JobDetail) -> Result<bool, StoreError> 
         ":spec": serde_json::to_string(&job.spec)?,
         ":state": serde_json::to_string(&job.state)?,
         ":finished": job.state.is_finished(),
+        ":may_have_started": may_have_started,
     })?;
     Ok(inserted > 0)
 }
@@ -50,18 +51,50 @@ fn end_of(job: &JobDetail, row: &JobSummary) -> Option<Timestamp> {
     row.ended_at.or_else(|| job.state.is_finished().then_some(row.started_at.unwrap_or(row.created_at)))
 }
 
-pub(super) fn insert_durably(connection: &mut Connection, job: &JobDetail) -> Result<bool, StoreError> {
-    // FULL for this one commit: a job id that a client has seen exists after any crash.
+/// Durable once it returns, also against a loss of power.
+pub(super) fn insert_durably(
+    connection: &Connection,
+    job: &JobDetail,
+    may_have_started: bool,
+) -> Result<bool, StoreError> {
+    durably(connection, |connection| insert(connection, job, may_have_started))
+}
+
+/// Durable once it returns, also against a loss of power.
+pub(super) fn mark_started(connection: &Connection, id: JobId) -> Result<(), StoreError> {
+    durably(connection, |connection| {
+        connection.prepare_cached("UPDATE jobs SET may_have_started = 1 WHERE id = ?1")?.execute([id.to_string()])?;
+        Ok(())
+    })
+}
+
+/// FULL for this one commit: with a write-ahead log it is what makes it survive a loss of power.
+fn durably<T>(
+    connection: &Connection,
+    commit: impl FnOnce(&Connection) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
     connection.execute_batch("PRAGMA synchronous = FULL")?;
-    let inserted = insert(connection, job);
+    let committed = commit(connection);
     connection.execute_batch("PRAGMA synchronous = NORMAL")?;
-    inserted
+    committed
+}
+
+/// Remembers this boot. Returns whether the index was last written in another.
+pub(super) fn note_boot(connection: &Connection, boot_id: &str) -> Result<bool, StoreError> {
+    let last: Option<String> = connection.query_row("SELECT boot_id FROM daemon", [], |row| row.get(0)).optional()?;
+    if last.as_deref() == Some(boot_id) {
+        return Ok(false);
+    }
+    connection.execute("DELETE FROM daemon", [])?;
+    connection.execute("INSERT INTO daemon (boot_id) VALUES (?1)", [boot_id])?;
+    Ok(last.is_some())
 }
 
 pub(super) fn import(connection: &mut Connection, jobs: &[JobDetail]) -> Result<(), StoreError> {
     let transaction = connection.transaction()?;
     for job in jobs {
-        insert(&transaction, job)?;
+        // What is found on disk was there before this daemon: nobody can say that it has not been started.
+        insert(&transaction, job, true)?;
     }
     Ok(transaction.commit()?)
 }
@@ -93,7 +126,7 @@ pub(super) fn update(connection: &Connection, job: &JobDetail) -> Result<(), Sto
     Ok(())
 }
 
-const DETAIL: &str = "SELECT id, created_at, spec, state, stdout_bytes, stderr_bytes FROM jobs";
+const DETAIL: &str = "SELECT id, created_at, spec, state, stdout_bytes, stderr_bytes, may_have_started FROM jobs";
 
 fn detail(row: &Row<'_>) -> Result<JobDetail, StoreError> {
     let Text(id) = row.get("id")?;
@@ -118,12 +151,13 @@ pub(super) fn get(connection: &Connection, id: JobId) -> Result<Option<JobDetail
     rows.next()?.map(detail).transpose()
 }
 
-pub(super) fn unfinished(connection: &Connection) -> Result<Vec<JobDetail>, StoreError> {
+/// With whether each may have been started.
+pub(super) fn unfinished(connection: &Connection) -> Result<Vec<(JobDetail, bool)>, StoreError> {
     let mut statement = connection.prepare_cached(&format!("{DETAIL} WHERE NOT finished ORDER BY sequence"))?;
     let mut rows = statement.query([])?;
     let mut jobs = Vec::new();
     while let Some(row) = rows.next()? {
-        jobs.push(detail(row)?);
+        jobs.push((detail(row)?, row.get("may_have_started")?));
     }
     Ok(jobs)
 }

@@ -13,6 +13,7 @@ use pyexec_proto::{JobId, Timestamp};
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
+use crate::supervisor::processes::boot_id;
 use crate::supervisor::record::{
     self, ENDING, ENVIRONMENT, Ending, ReadError, STDIN, WhatEnded, private_file, write_durably,
 };
@@ -31,6 +32,8 @@ struct SpecFile {
     version: u32,
     id: JobId,
     created_at: Timestamp,
+    /// In which it was submitted.
+    boot_id: String,
     spec: JobSpec,
 }
 
@@ -64,7 +67,8 @@ fn fill(directory: &Path, submission: &Submission, created_at: Timestamp) -> io:
     let write = |name: &str, bytes: &[u8]| {
         private_file(&directory.join(name), OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY)?.write_all(bytes)
     };
-    let spec = SpecFile { version: FORMAT, id: submission.id, created_at, spec: submission.spec.clone() };
+    let spec =
+        SpecFile { version: FORMAT, id: submission.id, created_at, boot_id: boot_id(), spec: submission.spec.clone() };
     write(SPEC, &serde_json::to_vec(&spec)?)?;
     write(ENVIRONMENT, submission.environment.as_block())?;
     match &submission.spec.source {
@@ -128,6 +132,12 @@ pub fn read(directory: &Path) -> Result<Option<JobDetail>, ReadError> {
         output: Default::default(),
         message: None,
     }))
+}
+
+/// Whether the job was submitted in this boot; `false` where nobody can say.
+pub fn same_boot(directory: &Path) -> bool {
+    let spec = record::read::<SpecFile>(&directory.join(SPEC));
+    matches!(spec, Ok(Some(spec)) if spec.boot_id == boot_id())
 }
 
 /// What lies in the jobs directory.

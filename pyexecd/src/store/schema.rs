@@ -29,8 +29,10 @@ const MIGRATIONS: &[&str] = &["
         strategy     TEXT NOT NULL,
         spec         TEXT NOT NULL,                      -- JSON
         state        TEXT NOT NULL,                      -- JSON
-        finished     INTEGER NOT NULL
+        finished     INTEGER NOT NULL,
+        may_have_started INTEGER NOT NULL                -- durable before anything is started
     ) STRICT;
+    CREATE TABLE daemon (boot_id TEXT NOT NULL) STRICT;  -- one row: the boot in which the index was last written
     CREATE INDEX jobs_by_status ON jobs (status, sequence);
     CREATE INDEX jobs_by_label ON jobs (label, sequence) WHERE label IS NOT NULL;
     CREATE INDEX jobs_by_end ON jobs (ended_at) WHERE finished;

@@ -88,6 +88,7 @@ impl Refusal {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Launch {
     pub job: JobId,
+    pub run_directory: OsText,
     pub program: OsText,
     pub argv: Vec<OsText>,
     pub directory: OsText,

@@ -1,4 +1,4 @@
-//! One supervisor per job: `pyexecd supervise RUN_DIR`, a small process with one thread, no runtime and no database.
+//! One supervisor per job: `pyexecd supervise`, a small process with one thread, no runtime and no database.
 //!
 //! It owns the job's process tree, its pipes, its timeout and its exit record. The daemon that started it may die at any
 //! moment; nothing here notices, except that there is nobody to tell.
@@ -33,7 +33,7 @@ use control::{Launch, LaunchStdin, Request};
 use input::Input;
 use process::{Program, SignalDescriptor, Stage, StartFailure, Stdio};
 use pump::Pump;
-use record::{ENVIRONMENT, Ending, IDENTITY, Identity, PANIC, ReservedRecord, STDIN, WhatEnded};
+use record::{ENVIRONMENT, Ending, IDENTITY, Identity, LOCK, PANIC, ReservedRecord, STDIN, WhatEnded};
 use supervision::{Clocks, Supervision};
 
 /// The word on the command line that makes this program a supervisor.
@@ -42,14 +42,16 @@ pub const VERB: &str = "supervise";
 /// Exit code of a supervisor that found that the job is not its to run.
 pub const NOT_MINE: u8 = 75;
 
-/// Runs the job of `directory` to its end. Its stdin is the first connection to the daemon.
-pub fn supervise(directory: &Path) -> ExitCode {
-    match try_supervise(directory) {
+/// Waits to be told which job to run, and runs it to its end. Its stdin is the first connection to the daemon.
+///
+/// The daemon keeps one that waits: it has been loaded and set up by the time a job comes.
+pub fn supervise() -> ExitCode {
+    match try_supervise() {
         Ok(Supervised::ToTheEnd) => ExitCode::SUCCESS,
         Ok(Supervised::NotMine) => ExitCode::from(NOT_MINE),
         Err(error) => {
             // There is no job yet, and nobody to tell but the daemon, which sees the code and looks here.
-            let _ = std::fs::write(PANIC, format!("{error}\n"));
+            say_in_run_directory(&error.to_string());
             ExitCode::FAILURE
         }
     }
@@ -60,31 +62,42 @@ enum Supervised {
     NotMine,
 }
 
-fn try_supervise(directory: &Path) -> io::Result<Supervised> {
-    // Relative names from here on: the run directory may be renamed away by a prune.
-    std::env::set_current_dir(directory)?;
-    std::panic::set_hook(Box::new(|panic| {
-        let _ = std::fs::write(PANIC, format!("{panic}\n"));
-    }));
+/// Only where a job has been taken on: before that the working directory is not ours.
+fn say_in_run_directory(text: &str) {
+    if Path::new(LOCK).exists() {
+        let _ = std::fs::write(PANIC, format!("{text}\n"));
+    }
+}
+
+fn try_supervise() -> io::Result<Supervised> {
+    std::panic::set_hook(Box::new(|panic| say_in_run_directory(&panic.to_string())));
+    let _ = rustix::thread::set_name(c"pyexec-spare");
     let _ = rustix::process::setsid();
     rustix::process::umask(Mode::from_raw_mode(0o077));
     let signals = SignalDescriptor::open()?;
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+
+    let own = std::process::id();
+    let started = processes::Process::find(own).map_or(0, |process| process.started);
+    let boot_id = processes::boot_id();
 
     let stdin = io::stdin().as_fd().try_clone_to_owned()?;
     let mut daemon = UnixStream::from(stdin);
     // A daemon that died before it said what to start has promised nothing: the next one starts this job.
     let Some((launch, environment, rest)) = receive_launch(&mut daemon)? else { return Ok(Supervised::NotMine) };
 
+    // Relative names from here on: the run directory may be renamed away by a prune.
+    std::env::set_current_dir(launch.run_directory.as_path())?;
+    let name = CString::new(format!("pyexec-{}", &launch.job.simple()[..8])).expect("has no NUL");
+    let _ = rustix::thread::set_name(&name);
     let Some(_lock) = record::try_lock(Path::new("."))? else { return Ok(Supervised::NotMine) };
     if Path::new(IDENTITY).exists() {
         return Ok(Supervised::NotMine);
     }
-    let own = std::process::id();
-    let started = processes::Process::find(own).map_or(0, |process| process.started);
-    let identity = Identity::new(launch.job, own, started, processes::boot_id(), launch.control_socket.clone());
+    let identity = Identity::new(launch.job, own, started, boot_id, launch.control_socket.clone());
     let mut record = ReservedRecord::reserve()?;
-    record::write_durably(Path::new("."), IDENTITY, &identity)?;
+    // Not synced: that this job may have started is on disk already, in the index, and nothing of it survives a reboot.
+    record::write_atomically(Path::new("."), IDENTITY, &identity)?;
     // The permission to start. Cancelling a job that waits takes it away.
     match std::fs::remove_file(ENVIRONMENT) {
         Ok(()) => {}

@@ -99,11 +99,16 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, ReadError> {
 /// Renamed first and synced then: one commit of the journal makes both the content and the name durable. A machine that
 /// loses power in between may keep the name of an empty file, which reads as damaged: as much is known as without it.
 pub fn write_durably<T: Serialize>(directory: &Path, name: &str, value: &T) -> io::Result<()> {
+    write_atomically(directory, name, value)?.sync_all()
+}
+
+/// Writes `value` so that `name` is whole or absent however this process dies.
+pub(super) fn write_atomically<T: Serialize>(directory: &Path, name: &str, value: &T) -> io::Result<File> {
     let temporary = directory.join(format!("{name}.tmp"));
     let mut file = private_file(&temporary, OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY)?;
     file.write_all(&serde_json::to_vec(value)?)?;
     std::fs::rename(&temporary, directory.join(name))?;
-    file.sync_all()
+    Ok(file)
 }
 
 /// The record's file with its space already taken, so that it can still be written when the disk has filled up.
