@@ -7,6 +7,7 @@ Interleaves the variants, so that a noisy machine disturbs them alike, and print
 home; the daemon it starts is stopped at the end.
 """
 import argparse
+import json
 import os
 import shutil
 import statistics
@@ -34,6 +35,11 @@ def timed(command, environment):
     start = time.perf_counter()
     subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)
     return (time.perf_counter() - start) * 1000
+
+
+def output(pyexec, environment, *words):
+    run = [pyexec, *words]
+    return subprocess.run(run, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True).stdout
 
 
 def resident_kib(pid):
@@ -78,22 +84,21 @@ def sequence(pyexec, python, environment, rounds, bare):
 
 
 def memory(pyexec, environment):
-    ids = [
-        subprocess.run(
-            [pyexec, "run", "--no-uv", "-d", "-c", "import time; time.sleep(60)"],
-            env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True,
-        ).stdout.strip()
-        for _ in range(20)
-    ]
+    sleep = ["run", "--no-uv", "-d", "-c", "import time; time.sleep(60)"]
+    ids = [output(pyexec, environment, *sleep).strip() for _ in range(20)]
+    # A supervisor is named after its job.
+    names = {f"pyexec-{job[:8]}" for job in ids}
+    for job in ids:
+        while json.loads(output(pyexec, environment, "show", "--json", job))["job"]["status"] == "pending":
+            pass
     supervisors = []
     for entry in os.listdir("/proc"):
         try:
-            with open(f"/proc/{entry}/cmdline", "rb") as command:
-                words = command.read().split(b"\0")
-        except (OSError, ValueError):
+            with open(f"/proc/{entry}/comm") as comm:
+                if comm.read().strip() in names:
+                    supervisors.append(resident_kib(entry))
+        except OSError:
             continue
-        if b"supervise" in words and any(job.encode() in word for word in words for job in ids):
-            supervisors.append(resident_kib(entry))
     rss, pss = (statistics.median(column) for column in zip(*supervisors))
     print(f"\nSupervisors, {len(supervisors)} at once: RSS {rss:.0f} KiB, PSS {pss:.0f} KiB each (median)")
     subprocess.run([pyexec, "kill", "--now", *ids], env=environment, stdout=subprocess.DEVNULL, check=True)
@@ -105,9 +110,7 @@ def start_up(pyexec, daemon, environment, rounds):
         subprocess.run([pyexec, "daemon", "stop"], env=environment, capture_output=True, check=True)
         times.append(timed([pyexec, "daemon", "start"], environment))
     print(f"\nDaemon: from nothing to listening {statistics.median(times):.1f} ms (`pyexec daemon start`, whole process)")
-    status = subprocess.run([pyexec, "daemon", "status", "--json"], env=environment, capture_output=True, check=True)
-    import json
-    rss, pss = resident_kib(json.loads(status.stdout)["pid"])
+    rss, pss = resident_kib(json.loads(output(pyexec, environment, "daemon", "status", "--json"))["pid"])
     print(f"Daemon, idle: RSS {rss} KiB, PSS {pss} KiB")
     print(f"Binaries: pyexec {os.path.getsize(pyexec) / 1e6:.2f} MB, pyexecd {os.path.getsize(daemon) / 1e6:.2f} MB")
 

@@ -32,8 +32,12 @@ pub struct LocalEngine {
     paths: Paths,
     /// The soft limit on open files before the daemon raised it.
     open_files: Option<u64>,
-    spare: Arc<Mutex<Option<Supervisor>>>,
+    spare: Spare,
 }
+
+/// Keeps one supervisor that waits to be told what to run: it has been loaded and set up by the time a job comes.
+#[derive(Clone, Debug, Default)]
+struct Spare(Arc<Mutex<Option<Supervisor>>>);
 
 /// A supervisor that has not been told what to run, and our end of its stdin.
 #[derive(Debug)]
@@ -44,28 +48,9 @@ struct Supervisor {
 
 impl LocalEngine {
     pub fn new(paths: Paths, open_files: Option<u64>) -> Self {
-        let this = Self { paths, open_files, spare: Arc::default() };
-        this.provide_spare();
-        this
-    }
-
-    /// The one that waits, or a new one. Either way the next one is made, off the way of this job.
-    fn supervisor(&self) -> io::Result<Supervisor> {
-        let spare = self.spare.lock().expect("nothing panics while it is held").take();
-        // One that somebody has killed is of no use.
-        let waits = spare.and_then(|mut spare| matches!(spare.child.try_wait(), Ok(None)).then_some(spare));
-        let supervisor = waits.map_or_else(spawn_supervisor, Ok)?;
-        self.provide_spare();
-        Ok(supervisor)
-    }
-
-    fn provide_spare(&self) {
-        let spare = self.spare.clone();
-        tokio::task::spawn_blocking(move || match spawn_supervisor() {
-            Ok(supervisor) => *spare.lock().expect("nothing panics while it is held") = Some(supervisor),
-            // The job that needs one will find out, and say so.
-            Err(error) => tracing::warn!(%error, "no supervisor could be started to wait for the next job"),
-        });
+        let spare = Spare::default();
+        spare.provide();
+        Self { paths, open_files, spare }
     }
 
     fn link(&self, events: Events) -> (Link, RunHandle) {
@@ -81,6 +66,7 @@ impl LocalEngine {
             armed: false,
             waiting: Vec::new(),
             sequence: 0,
+            to_replace: None,
         };
         (link, RunHandle::new(sender, lengths_seen))
     }
@@ -110,10 +96,11 @@ impl LocalEngine {
 
 impl Engine for LocalEngine {
     fn launch(&self, order: Order, events: Events) -> RunHandle {
-        let (link, handle) = self.link(events);
+        let (mut link, handle) = self.link(events);
+        link.to_replace = Some(self.spare.clone());
         let launch = Request::Launch(Box::new(self.launch_of(&order)));
         let frame = control::encode(&launch, order.command.environment.as_block());
-        match self.supervisor() {
+        match self.spare.take() {
             Ok(Supervisor { child, stream }) => drop(tokio::spawn(link.run(Some((stream, frame)), Some(child)))),
             Err(error) => link.events.send(RunEvent::SpawnFailed(format!("could not start a supervisor: {error}"))),
         }
@@ -124,6 +111,31 @@ impl Engine for LocalEngine {
         let (link, handle) = self.link(events);
         tokio::spawn(link.run(None, None));
         handle
+    }
+}
+
+impl Spare {
+    /// The one that waits, or a new one.
+    fn take(&self) -> io::Result<Supervisor> {
+        let spare = self.0.lock().expect("nothing panics while it is held").take();
+        // One that somebody has killed is of no use.
+        let waits = spare.and_then(|mut spare| matches!(spare.child.try_wait(), Ok(None)).then_some(spare));
+        waits.map_or_else(spawn_supervisor, Ok)
+    }
+
+    /// Makes the next one, unless one waits.
+    fn provide(&self) {
+        let spare = self.0.clone();
+        tokio::task::spawn_blocking(move || {
+            if spare.lock().expect("nothing panics while it is held").is_some() {
+                return;
+            }
+            match spawn_supervisor() {
+                Ok(supervisor) => *spare.lock().expect("nothing panics while it is held") = Some(supervisor),
+                // The job that needs one will find out, and say so.
+                Err(error) => tracing::warn!(%error, "no supervisor could be started to wait for the next job"),
+            }
+        });
     }
 }
 
@@ -157,6 +169,8 @@ struct Link {
     armed: bool,
     waiting: Vec<(u64, oneshot::Sender<Result<InputTaken, NoInput>>)>,
     sequence: u64,
+    /// This job has taken the spare supervisor. The next one is made once the job runs, not while it starts.
+    to_replace: Option<Spare>,
 }
 
 /// What a connection came to.
@@ -193,6 +207,7 @@ impl Link {
         };
         self.refuse_all();
         self.events.send(event);
+        self.replace_spare();
         // Takes the exit status, so that no zombie is left; the supervisor is on its way out.
         if let Some(mut child) = child {
             let _ = child.wait().await;
@@ -251,7 +266,10 @@ impl Link {
     ) -> io::Result<Option<WhatEnded>> {
         while let Some((notice, _)) = control::decode::<Notice>(received)? {
             match notice {
-                Notice::Started { run } => self.events.send(RunEvent::Started(run)),
+                Notice::Started { run } => {
+                    self.events.send(RunEvent::Started(run));
+                    self.replace_spare();
+                }
                 Notice::Output { lengths } => {
                     self.armed = false;
                     self.watched = false;
@@ -352,6 +370,12 @@ impl Link {
                     return Seen::Over(RunEvent::Lost);
                 }
             }
+        }
+    }
+
+    fn replace_spare(&mut self) {
+        if let Some(spare) = self.to_replace.take() {
+            spare.provide();
         }
     }
 
