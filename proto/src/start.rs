@@ -73,7 +73,11 @@ pub(crate) fn ensure_running(paths: &Paths) -> Result<(), StartError> {
     if systemd::start(&program) && listens(paths) {
         return Ok(());
     }
-    start_directly(&program)
+    match start_directly(&program) {
+        // Ours found another one there, which somebody started at the same moment without asking for our lock.
+        Err(StartError::Failed { .. }) if listens(paths) => Ok(()),
+        started => started,
+    }
 }
 
 fn listens(paths: &Paths) -> bool {

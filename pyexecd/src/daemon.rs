@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::net::UnixListener as StdListener;
+use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
@@ -68,7 +68,7 @@ pub(crate) fn run(detach: bool) -> Result<(), DaemonError> {
     create_private(&paths.state).map_err(|source| DaemonError::Prepare { path: paths.state.clone(), source })?;
     crate::logging::start(&paths.logs(), &config.log)
         .map_err(|source| DaemonError::Prepare { path: paths.logs(), source })?;
-    let _lock = take_lock(&paths)?;
+    let _lock = take_lock(&paths, detach)?;
     let open_files = raise_open_files();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let served = runtime.block_on(serve(Arc::new(paths), &config, open_files, detach));
@@ -79,7 +79,11 @@ pub(crate) fn run(detach: bool) -> Result<(), DaemonError> {
 }
 
 /// Held until the process ends, however it does.
-fn take_lock(paths: &Paths) -> Result<File, DaemonError> {
+///
+/// A client starts a daemon when nobody listens. If somebody does by now, another start has won (systemd's, perhaps, after a
+/// crash), and the client is not kept waiting for the patience we have with a daemon that is leaving.
+fn take_lock(paths: &Paths, started_by_client: bool) -> Result<File, DaemonError> {
+    const LOOK_AGAIN: Duration = Duration::from_millis(50);
     let path = paths.daemon_lock();
     let prepare = |source| DaemonError::Prepare { path: path.clone(), source };
     let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC;
@@ -88,16 +92,25 @@ fn take_lock(paths: &Paths) -> Result<File, DaemonError> {
     let waiting = lock.try_clone().map_err(prepare)?;
     let (taken, told) = std::sync::mpsc::channel();
     std::thread::spawn(move || taken.send(rustix::fs::flock(&waiting, FlockOperation::LockExclusive)));
-    match told.recv_timeout(LOCK_PATIENCE) {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => return Err(prepare(error.into())),
-        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-            return Err(DaemonError::AlreadyRunning { lock: path });
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match told.recv_timeout(LOOK_AGAIN) {
+            Ok(Ok(())) => break,
+            Ok(Err(error)) => return Err(prepare(error.into())),
+            Err(RecvTimeoutError::Timeout)
+                if Instant::now() < deadline && !(started_by_client && somebody_listens(paths)) => {}
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                return Err(DaemonError::AlreadyRunning { lock: path });
+            }
         }
     }
     // For people who look; nothing reads it.
     let _ = lock.set_len(0).and_then(|()| writeln!(&lock, "{}", std::process::id()));
     Ok(lock)
+}
+
+fn somebody_listens(paths: &Paths) -> bool {
+    socket_address(&paths.socket).is_ok_and(|(address, _directory)| StdStream::connect(address).is_ok())
 }
 
 /// A daemon of many clients needs many; its jobs get the limit it was started with, which is returned.
