@@ -82,40 +82,42 @@ const MAY_NAME: [(&str, &[&str]); 9] = [
 #[test]
 fn modules_of_the_daemon_name_only_what_lies_below_them() {
     let source = workspace().join("pyexecd/src");
-    let mut violations = Vec::new();
+    let (mut violations, mut needed) = (Vec::new(), BTreeSet::new());
     for file in rust_files(&source) {
         let relative = file.strip_prefix(&source).expect("lies there").with_extension("");
         let module = relative.to_string_lossy().replace('/', "::");
         let module = module.strip_suffix("::mod").unwrap_or(&module);
         for named in named_in(&read(&file)) {
             let own = module.split("::").next().unwrap_or(module);
-            if named.split("::").next() == Some(own) || may_name(module, &named) {
+            if named.split("::").next() == Some(own) {
                 continue;
             }
-            violations.push(format!("{module} names crate::{named}"));
+            match rule_for(module, &named) {
+                Some(rule) => drop(needed.insert(rule)),
+                None => violations.push(format!("{module} names crate::{named}")),
+            }
         }
     }
     assert!(violations.is_empty(), "against the import rule:\n{}", violations.join("\n"));
+    let all: BTreeSet<_> = MAY_NAME.iter().flat_map(|(who, what)| what.iter().map(move |what| (*who, *what))).collect();
+    assert_eq!(needed, all, "what nobody needs is not allowed");
 }
 
-/// By the most specific entry there is for `module`.
-fn may_name(module: &str, named: &str) -> bool {
+/// The entry that allows it, of the most specific ones there are for `module`.
+fn rule_for(module: &str, named: &str) -> Option<(&'static str, &'static str)> {
     let is_within = |outer: &str, inner: &str| inner == outer || inner.starts_with(&format!("{outer}::"));
-    let rule = MAY_NAME.iter().filter(|(who, _)| is_within(who, module)).max_by_key(|(who, _)| who.len());
-    rule.is_some_and(|(_, allowed)| {
-        allowed.iter().any(|allowed| match *allowed {
-            // Its constants and its entry, not its inside.
-            "supervisor" => {
-                named == "supervisor" || named.starts_with("supervisor::{") || is_constant_of(named, "supervisor")
-            }
-            allowed => is_within(allowed, named),
-        })
-    })
+    let (who, allowed) = MAY_NAME.iter().filter(|(who, _)| is_within(who, module)).max_by_key(|(who, _)| who.len())?;
+    let allows = |allowed: &str| match allowed {
+        // Its entry and its constants, not its inside.
+        "supervisor" => named == "supervisor" || is_item_of(named, "supervisor"),
+        allowed => is_within(allowed, named),
+    };
+    allowed.iter().find(|allowed| allows(allowed)).map(|allowed| (*who, *allowed))
 }
 
-fn is_constant_of(named: &str, module: &str) -> bool {
-    let rest = named.strip_prefix(module).and_then(|rest| rest.strip_prefix("::"));
-    rest.is_some_and(|rest| rest.chars().all(|letter| letter.is_ascii_uppercase() || letter == '_'))
+fn is_item_of(named: &str, module: &str) -> bool {
+    let item = named.strip_prefix(module).and_then(|rest| rest.strip_prefix("::"));
+    item.is_some_and(|item| item.chars().all(|letter| letter.is_ascii_uppercase() || letter == '_'))
 }
 
 /// Every path of the crate that is named in the text, each imported name on its own; comments and tests included.

@@ -201,6 +201,11 @@ impl Sandbox {
         })
     }
 
+    #[track_caller]
+    pub(crate) fn wait_until_running(&self, id: &str) {
+        self.wait_for_status(id, "running");
+    }
+
     /// The whole content of a file that a job writes in one go and ends with a newline.
     #[track_caller]
     pub(crate) fn wait_for_file(&self, name: &str) -> String {
@@ -456,10 +461,6 @@ pub(crate) struct Attended<'a> {
 }
 
 impl Attended<'_> {
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// When it was started with a pipe for stdin.
     pub(crate) fn stdin(&mut self) -> ChildStdin {
         self.child.stdin.take().expect("its stdin is a pipe")
