@@ -136,9 +136,7 @@ async fn serve(paths: Arc<Paths>, config: &Config, open_files: Option<u64>, deta
     // In the queue before any client's command: a client never sees a job as it was before the restart.
     let unfinished = store.unfinished().await?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), unfinished = unfinished.len(), index = ?found, "started");
-    for job in unfinished {
-        jobs.recover(job);
-    }
+    jobs.recover(unfinished);
     tokio::spawn(dispatcher.run());
 
     let (listener, ours) = listen(&paths)?;
@@ -239,9 +237,7 @@ async fn tidy(jobs: Jobs, paths: Arc<Paths>, left_over: run_directory::Listing, 
     if let Err(error) = jobs.store().import(finished).await {
         tracing::error!(%error, "finished jobs that were found on disk could not be recorded");
     }
-    for job in unfinished {
-        jobs.recover(job);
-    }
+    jobs.recover(unfinished);
 }
 
 async fn accept(listener: UnixListener, service: Service, shutting_down: watch::Receiver<bool>) -> io::Result<()> {

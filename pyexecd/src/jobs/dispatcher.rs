@@ -34,9 +34,9 @@ pub enum Command {
         fresh: bool,
         answer: oneshot::Sender<Result<(), Error>>,
     },
-    /// A job that an earlier daemon left unfinished.
+    /// Jobs that an earlier daemon left unfinished. All at once: what runs has to be known before what waits is admitted.
     Recover {
-        job: Box<JobDetail>,
+        jobs: Vec<JobDetail>,
     },
     /// `true` when there is something to stop.
     Stop {
@@ -138,7 +138,11 @@ impl Dispatcher {
                 let accepted = self.accept(*job, fresh).await;
                 let _ = answer.send(accepted);
             }
-            Command::Recover { job } => self.recover(*job).await,
+            Command::Recover { jobs } => {
+                for job in jobs {
+                    self.recover(job).await;
+                }
+            }
             Command::Stop { id, request, answer } => {
                 let stopped = self.stop(id, request).await;
                 let _ = answer.send(stopped);

@@ -144,9 +144,9 @@ impl Jobs {
         self.ask(|answer| Command::Count { answer }).await
     }
 
-    /// Takes up a job that was found on disk.
-    pub fn recover(&self, job: JobDetail) {
-        let _ = self.commands.send(Command::Recover { job: Box::new(job) });
+    /// Takes up jobs that were found on disk.
+    pub fn recover(&self, jobs: Vec<JobDetail>) {
+        let _ = self.commands.send(Command::Recover { jobs });
     }
 
     pub async fn prune(&self, request: PruneRequest) -> Result<Pruned, Error> {
