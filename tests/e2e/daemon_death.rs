@@ -25,6 +25,11 @@ fn start_job(sandbox: &Sandbox, options: &[&str]) -> (String, u32) {
     sandbox.write("script.py", SCRIPT);
     let id = sandbox.detach(&[options, &["script.py"]].concat());
     let pid = sandbox.wait_for_file("started").parse().expect("is a pid");
+    // Out of the pipe: a supervisor that is killed takes with it what it has not read yet, and nothing else.
+    sandbox.wait_until("its first line is kept", || match sandbox.logs(&id) {
+        kept if kept == b"before\n" => Ok(()),
+        kept => Err(format!("{kept:?}")),
+    });
     (id, pid)
 }
 
