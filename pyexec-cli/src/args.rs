@@ -328,9 +328,14 @@ pub(crate) fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Cli, cla
 ///
 /// In the form of every other error of ours: clap's own ends with "For more information, try '--help'".
 pub(crate) fn explain(error: &clap::Error, verb: Option<&OsStr>) -> (String, String) {
-    let text = error.to_string();
-    let text = text.strip_prefix("error: ").unwrap_or(&text);
-    let problem = text.split("\n\nFor more information").next().unwrap_or(text).trim_end().to_owned();
+    let problem = if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        // What clap has to say of it is the whole help.
+        "a verb is missing".to_owned()
+    } else {
+        let text = error.to_string();
+        let text = text.strip_prefix("error: ").unwrap_or(&text);
+        text.split("\n\nFor more information").next().unwrap_or(text).trim_end().to_owned()
+    };
     let verb = verb.and_then(OsStr::to_str).filter(|verb| Cli::command().find_subcommand(verb).is_some());
     let help = verb.map_or_else(|| "pyexec --help".to_owned(), |verb| format!("pyexec {verb} --help"));
     (problem, format!("`{help}` says what can be given"))
@@ -389,7 +394,8 @@ mod tests {
             ),
             (&["run", "x.py", "-c", "pass"], "a script and -c CODE can not be combined", "pyexec run --help"),
             (&["nonsense"], "unrecognized subcommand 'nonsense'", "pyexec --help"),
-            (&["daemon"], "'pyexec daemon' requires a subcommand", "pyexec daemon --help"),
+            (&["daemon"], "a verb is missing", "pyexec daemon --help"),
+            (&[], "a verb is missing", "pyexec --help"),
         ] {
             let error = read(line).expect_err("it makes no sense");
             let explained = explain(&error, line.first().map(OsStr::new));
