@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -64,7 +65,7 @@ pub(crate) fn ensure_running(paths: &Paths) -> Result<(), StartError> {
     };
     create_private(&paths.state).map_err(prepare(&paths.state))?;
     let lock_path = paths.start_lock();
-    let lock = File::create(&lock_path).map_err(prepare(&lock_path))?;
+    let lock = File::options().create(true).append(true).mode(0o600).open(&lock_path).map_err(prepare(&lock_path))?;
     rustix::fs::flock(&lock, FlockOperation::LockExclusive).map_err(|error| prepare(&lock_path)(error.into()))?;
     if listens(paths) {
         return Ok(());
@@ -73,7 +74,11 @@ pub(crate) fn ensure_running(paths: &Paths) -> Result<(), StartError> {
     if systemd::start(&program) && listens(paths) {
         return Ok(());
     }
-    start_directly(&program)
+    match start_directly(&program) {
+        // Ours found another one there, which somebody started at the same moment without asking for our lock.
+        Err(StartError::Failed { .. }) if listens(paths) => Ok(()),
+        started => started,
+    }
 }
 
 fn listens(paths: &Paths) -> bool {
@@ -123,7 +128,8 @@ fn start_directly(program: &Path) -> Result<(), StartError> {
         .map_err(|source| StartError::Spawn { program: program.to_owned(), source })?;
     let mut stdout = daemon.stdout.take().expect("its stdout is a pipe");
     let mut said = String::new();
-    while !said.ends_with('\n') {
+    // To the end of it: what is no greeting is an explanation, perhaps of several lines.
+    while said.trim_end_matches('\n') != READY {
         let mut watched = [PollFd::new(&stdout, PollFlags::IN)];
         let limit = Timespec { tv_sec: START_LIMIT_SECONDS, tv_nsec: 0 };
         let mut buffer = [0; 1024];

@@ -1,7 +1,7 @@
 //! What the command line says, as types. It decides nothing but what is a usage error on the face of it; paths are
 //! resolved and jobs are looked up by the verbs.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::time::Duration;
 
 use clap::error::ErrorKind;
@@ -324,6 +324,23 @@ pub(crate) fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Cli, cla
     Ok(cli)
 }
 
+/// What is wrong with a command line, and where to look; `verb` is its first word.
+///
+/// In the form of every other error of ours: clap's own ends with "For more information, try '--help'".
+pub(crate) fn explain(error: &clap::Error, verb: Option<&OsStr>) -> (String, String) {
+    let problem = if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        // What clap has to say of it is the whole help.
+        "a verb is missing".to_owned()
+    } else {
+        let text = error.to_string();
+        let text = text.strip_prefix("error: ").unwrap_or(&text);
+        text.split("\n\nFor more information").next().unwrap_or(text).trim_end().to_owned()
+    };
+    let verb = verb.and_then(OsStr::to_str).filter(|verb| Cli::command().find_subcommand(verb).is_some());
+    let help = verb.map_or_else(|| "pyexec --help".to_owned(), |verb| format!("pyexec {verb} --help"));
+    (problem, format!("`{help}` says what can be given"))
+}
+
 /// With `-c CODE` there is no FILE, and the word that clap took for it is the first argument, as it is for `python -c`.
 /// A word *before* `-c` was meant as a script, though.
 fn tell_file_from_argument(run: &mut Run, matches: &ArgMatches) -> Result<(), clap::Error> {
@@ -365,6 +382,27 @@ mod tests {
         };
         assert_eq!(error.exit_code(), 2, "{line:?}");
         error.to_string()
+    }
+
+    #[test]
+    fn a_usage_error_is_explained_like_any_other() {
+        for (line, problem, hint) in [
+            (
+                &["run", "x.py", "--timeout", "abc"][..],
+                "invalid value 'abc' for '--timeout <TIME>'",
+                "pyexec run --help",
+            ),
+            (&["run", "x.py", "-c", "pass"], "a script and -c CODE can not be combined", "pyexec run --help"),
+            (&["nonsense"], "unrecognized subcommand 'nonsense'", "pyexec --help"),
+            (&["daemon"], "a verb is missing", "pyexec daemon --help"),
+            (&[], "a verb is missing", "pyexec --help"),
+        ] {
+            let error = read(line).expect_err("it makes no sense");
+            let explained = explain(&error, line.first().map(OsStr::new));
+            assert!(explained.0.starts_with(problem), "{line:?}: {explained:?}");
+            assert!(explained.1.contains(&format!("`{hint}`")), "{line:?}: {explained:?}");
+            assert!(!explained.0.contains("For more information"), "{line:?}: {explained:?}");
+        }
     }
 
     #[test]

@@ -18,9 +18,14 @@ pub fn main() -> ExitCode {
     let cli = match args::parse(std::env::args_os()) {
         Ok(cli) => cli,
         // Help and the version are "errors" too, that go to stdout and exit with 0.
-        Err(error) => {
+        Err(error) if !error.use_stderr() => {
             let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1));
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            let (problem, hint) = args::explain(&error, std::env::args_os().nth(1).as_deref());
+            terminal::problem(&problem, Some(&hint));
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
     let code = perform(cli.verb).unwrap_or_else(|failure| {

@@ -2,13 +2,14 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::net::UnixListener as StdListener;
+use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
+use pyexec_proto::JobDetail;
 use pyexec_proto::client::MAX_FRAME_BYTES;
 use pyexec_proto::paths::{NoHome, Paths, create_private, socket_address};
 use pyexec_proto::preamble::Preamble;
@@ -27,7 +28,7 @@ use tokio_util::codec::LengthDelimitedCodec;
 use crate::config::{Config, ConfigError};
 use crate::engine::local::LocalEngine;
 use crate::environment::Environments;
-use crate::jobs::dispatcher::Dispatcher;
+use crate::jobs::dispatcher::{Dispatcher, LeftUnfinished};
 use crate::jobs::{Jobs, leaving};
 use crate::service::Service;
 use crate::store::{Found, Store, StoreError, run_directory};
@@ -68,7 +69,7 @@ pub(crate) fn run(detach: bool) -> Result<(), DaemonError> {
     create_private(&paths.state).map_err(|source| DaemonError::Prepare { path: paths.state.clone(), source })?;
     crate::logging::start(&paths.logs(), &config.log)
         .map_err(|source| DaemonError::Prepare { path: paths.logs(), source })?;
-    let _lock = take_lock(&paths)?;
+    let _lock = take_lock(&paths, detach)?;
     let open_files = raise_open_files();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let served = runtime.block_on(serve(Arc::new(paths), &config, open_files, detach));
@@ -79,7 +80,11 @@ pub(crate) fn run(detach: bool) -> Result<(), DaemonError> {
 }
 
 /// Held until the process ends, however it does.
-fn take_lock(paths: &Paths) -> Result<File, DaemonError> {
+///
+/// A client starts a daemon when nobody listens. If somebody does by now, another start has won (systemd's, perhaps, after a
+/// crash), and the client is not kept waiting for the patience we have with a daemon that is leaving.
+fn take_lock(paths: &Paths, started_by_client: bool) -> Result<File, DaemonError> {
+    const LOOK_AGAIN: Duration = Duration::from_millis(50);
     let path = paths.daemon_lock();
     let prepare = |source| DaemonError::Prepare { path: path.clone(), source };
     let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC;
@@ -88,16 +93,25 @@ fn take_lock(paths: &Paths) -> Result<File, DaemonError> {
     let waiting = lock.try_clone().map_err(prepare)?;
     let (taken, told) = std::sync::mpsc::channel();
     std::thread::spawn(move || taken.send(rustix::fs::flock(&waiting, FlockOperation::LockExclusive)));
-    match told.recv_timeout(LOCK_PATIENCE) {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => return Err(prepare(error.into())),
-        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-            return Err(DaemonError::AlreadyRunning { lock: path });
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match told.recv_timeout(LOOK_AGAIN) {
+            Ok(Ok(())) => break,
+            Ok(Err(error)) => return Err(prepare(error.into())),
+            Err(RecvTimeoutError::Timeout)
+                if Instant::now() < deadline && !(started_by_client && somebody_listens(paths)) => {}
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                return Err(DaemonError::AlreadyRunning { lock: path });
+            }
         }
     }
     // For people who look; nothing reads it.
     let _ = lock.set_len(0).and_then(|()| writeln!(&lock, "{}", std::process::id()));
     Ok(lock)
+}
+
+fn somebody_listens(paths: &Paths) -> bool {
+    socket_address(&paths.socket).is_ok_and(|(address, _directory)| StdStream::connect(address).is_ok())
 }
 
 /// A daemon of many clients needs many; its jobs get the limit it was started with, which is returned.
@@ -124,9 +138,9 @@ async fn serve(paths: Arc<Paths>, config: &Config, open_files: Option<u64>, deta
     let rebooted = store.note_boot(crate::supervisor::processes::boot_id()).await?;
     let unfinished = store.unfinished().await?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), unfinished = unfinished.len(), index = ?found, "started");
-    for (job, may_have_started) in unfinished {
-        jobs.recover(job, rebooted && may_have_started);
-    }
+    let unfinished = unfinished.into_iter();
+    let left = |(job, may_have_started)| LeftUnfinished { job, may_have_run: rebooted && may_have_started };
+    jobs.recover(unfinished.map(left).collect());
     tokio::spawn(dispatcher.run());
 
     let (listener, ours) = listen(&paths)?;
@@ -227,11 +241,10 @@ async fn tidy(jobs: Jobs, paths: Arc<Paths>, left_over: run_directory::Listing, 
     if let Err(error) = jobs.store().import(finished).await {
         tracing::error!(%error, "finished jobs that were found on disk could not be recorded");
     }
-    for job in unfinished {
-        // Without an index, or with one that was set aside, only the boot tells whether it may have run.
-        let same_boot = run_directory::same_boot(&directory.join(job.id.to_string()));
-        jobs.recover(job, !same_boot);
-    }
+    // Without an index, or with one that was set aside, only the boot tells whether it may have run.
+    let same_boot = |job: &JobDetail| run_directory::same_boot(&directory.join(job.id.to_string()));
+    let left = unfinished.into_iter().map(|job| LeftUnfinished { may_have_run: !same_boot(&job), job });
+    jobs.recover(left.collect());
 }
 
 async fn accept(listener: UnixListener, service: Service, shutting_down: watch::Receiver<bool>) -> io::Result<()> {

@@ -21,6 +21,8 @@ use crate::{render, terminal};
 
 /// How long a daemon may take to leave: it only has to finish what it is writing.
 const LEAVE_LIMIT: Duration = Duration::from_secs(15);
+/// How often the socket is looked at meanwhile.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 pub(crate) async fn perform(verb: DaemonVerb) -> Result<Code, Failure> {
     let paths = Paths::from_environment()?;
@@ -86,7 +88,11 @@ async fn stop(paths: &Paths) -> Result<Option<Stopped>, Failure> {
         Err(error) => return Err(error.into()),
     };
     let gone = async {
-        wait_for_lock(paths.daemon_lock()).await?;
+        tokio::select! {
+            free = wait_for_lock(paths.daemon_lock()) => free?,
+            // A client that missed it has started the next one, which has the lock before we could.
+            () = wait_for_successor(paths, stopped.pid) => {}
+        }
         wait_for_silence(paths, stopped.pid).await;
         Ok(())
     };
@@ -147,6 +153,18 @@ async fn wait_for_lock(path: PathBuf) -> Result<(), Failure> {
     }
 }
 
+/// Returns when another daemon answers.
+async fn wait_for_successor(paths: &Paths, pid: u32) {
+    loop {
+        if let Ok(Some(status)) = running(paths).await
+            && status.pid != pid
+        {
+            return;
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
 /// Nothing answers on the socket, or another daemon already does, as under socket activation.
 async fn wait_for_silence(paths: &Paths, pid: u32) {
     while let Ok(Some(status)) = running(paths).await {
@@ -154,7 +172,7 @@ async fn wait_for_silence(paths: &Paths, pid: u32) {
             return;
         }
         // The lock is free already, so that only the last instants of a process are left to wait for.
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(LOOK_AGAIN).await;
     }
 }
 

@@ -26,6 +26,14 @@ use crate::store::{Store, StoreError, run_directory};
 /// How long to wait before a commit that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// A job that an earlier daemon left unfinished.
+#[derive(Debug)]
+pub struct LeftUnfinished {
+    pub job: JobDetail,
+    /// In an earlier boot, which left no trace but the index.
+    pub may_have_run: bool,
+}
+
 #[derive(Debug)]
 pub enum Command {
     /// A job whose run directory is there. Not `fresh`: it may be known already, and is then not answered with.
@@ -34,10 +42,9 @@ pub enum Command {
         fresh: bool,
         answer: oneshot::Sender<Result<Option<Box<JobDetail>>, Error>>,
     },
-    /// A job that an earlier daemon left unfinished; whether it may have run in an earlier boot.
+    /// Jobs that an earlier daemon left unfinished. All at once: what runs has to be known before what waits is admitted.
     Recover {
-        job: Box<JobDetail>,
-        may_have_run: bool,
+        jobs: Vec<LeftUnfinished>,
     },
     /// `true` when there is something to stop.
     Stop {
@@ -150,7 +157,11 @@ impl Dispatcher {
                 let accepted = self.accept(*job, fresh).await;
                 let _ = answer.send(accepted);
             }
-            Command::Recover { job, may_have_run } => self.recover(*job, may_have_run).await,
+            Command::Recover { jobs } => {
+                for LeftUnfinished { job, may_have_run } in jobs {
+                    self.recover(job, may_have_run).await;
+                }
+            }
             Command::Stop { id, request, answer } => {
                 let stopped = self.stop(id, request).await;
                 let _ = answer.send(stopped);

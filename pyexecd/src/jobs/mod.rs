@@ -23,7 +23,7 @@ use crate::engine::RunHandle;
 use crate::environment::Environments;
 use crate::output;
 use crate::store::{Store, StoreError, run_directory};
-use dispatcher::Command;
+use dispatcher::{Command, LeftUnfinished};
 use retention::Policy;
 
 /// A job as it is now, for those who watch it.
@@ -155,9 +155,9 @@ impl Jobs {
         self.ask(|answer| Command::Count { answer }).await
     }
 
-    /// Takes up a job that was found on disk. `may_have_run`: in an earlier boot, which left no trace but the index.
-    pub fn recover(&self, job: JobDetail, may_have_run: bool) {
-        let _ = self.commands.send(Command::Recover { job: Box::new(job), may_have_run });
+    /// Takes up jobs that were found on disk.
+    pub fn recover(&self, jobs: Vec<LeftUnfinished>) {
+        let _ = self.commands.send(Command::Recover { jobs });
     }
 
     pub async fn prune(&self, request: PruneRequest) -> Result<Pruned, Error> {

@@ -1,0 +1,149 @@
+//! The house itself: what is declared, and who imports whom.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace").to_owned()
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn rust_files(directory: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(directory).expect("can be listed") {
+        let path = entry.expect("can be listed").path();
+        if path.is_dir() {
+            files.extend(rust_files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    files
+}
+
+#[test]
+fn every_file_of_the_end_to_end_tests_is_a_module() {
+    let directory = workspace().join("tests/e2e");
+    let main = read(&directory.join("main.rs"));
+    let declared: BTreeSet<String> =
+        main.lines().filter_map(|line| Some(line.strip_prefix("mod ")?.strip_suffix(';')?.to_owned())).collect();
+    let files: BTreeSet<String> = rust_files(&directory)
+        .iter()
+        .map(|path| path.file_stem().expect("has a name").to_string_lossy().into_owned())
+        .filter(|name| name != "main")
+        .collect();
+    assert_eq!(declared, files, "a test in a file that is no module is never run");
+}
+
+/// Which crates of ours a crate depends on.
+#[test]
+fn crates_depend_on_each_other_only_downwards() {
+    let rules: [(&str, &[&str]); 3] =
+        [("proto", &[]), ("pyexecd", &["pyexec-proto"]), ("pyexec-cli", &["pyexec-proto"])];
+    for (directory, allowed) in rules {
+        let manifest: toml::Table = read(&workspace().join(directory).join("Cargo.toml")).parse().expect("is TOML");
+        let ours: Vec<&str> = ["dependencies", "dev-dependencies", "build-dependencies"]
+            .into_iter()
+            .filter_map(|table| manifest.get(table)?.as_table())
+            .flat_map(|table| table.keys())
+            .map(String::as_str)
+            .filter(|name| name.starts_with("pyexec"))
+            .collect();
+        assert_eq!(ours, allowed, "dependencies of {directory} on crates of ours");
+    }
+}
+
+/// Of the daemon's modules: who may name what. What is not listed may name nothing of the crate; `lib` declares them all.
+///
+/// Downwards only: daemon, service, jobs, then what jobs are made with. Where it is not, the entry says why.
+const MAY_NAME: [(&str, &[&str]); 8] = [
+    // Puts everything together.
+    ("daemon", &["config", "engine", "environment", "jobs", "logging", "service", "store"]),
+    // Speaks to the link of a running job itself: input and news of output need no decision.
+    ("service", &["jobs", "engine", "output"]),
+    // Recovery is tested against what supervisors write.
+    ("jobs", &["engine", "environment", "output", "store", "supervisor::record"]),
+    // An order carries the command that an environment came to.
+    ("engine", &["environment"]),
+    ("engine::local", &["supervisor", "supervisor::control", "supervisor::processes", "supervisor::record"]),
+    // Its settings.
+    ("environment", &["config"]),
+    // Upwards: the index is asked for what retention, which is pure, looks at. A run directory has two writers.
+    ("store", &["jobs::retention", "supervisor::record"]),
+    // Where a byte lies is arithmetic that writer and reader share.
+    ("supervisor", &["output::segment"]),
+];
+
+#[test]
+fn modules_of_the_daemon_name_only_what_lies_below_them() {
+    let source = workspace().join("pyexecd/src");
+    let mut violations = Vec::new();
+    for file in rust_files(&source) {
+        let relative = file.strip_prefix(&source).expect("lies there").with_extension("");
+        let module = relative.to_string_lossy().replace('/', "::");
+        let module = module.strip_suffix("::mod").unwrap_or(&module);
+        for named in named_in(&read(&file)) {
+            let own = module.split("::").next().unwrap_or(module);
+            if named.split("::").next() == Some(own) {
+                continue;
+            }
+            if !may_name(module, &named) {
+                violations.push(format!("{module} names crate::{named}"));
+            }
+        }
+    }
+    assert!(violations.is_empty(), "against the import rule:\n{}", violations.join("\n"));
+}
+
+/// By the most specific entry there is for `module`.
+fn may_name(module: &str, named: &str) -> bool {
+    let is_within = |outer: &str, inner: &str| inner == outer || inner.starts_with(&format!("{outer}::"));
+    let rule = MAY_NAME.iter().filter(|(who, _)| is_within(who, module)).max_by_key(|(who, _)| who.len());
+    rule.is_some_and(|(_, allowed)| {
+        allowed.iter().any(|allowed| match *allowed {
+            // Its entry and its constants, not its inside.
+            "supervisor" => named == "supervisor" || is_constant_of(named, "supervisor"),
+            allowed => is_within(allowed, named),
+        })
+    })
+}
+
+fn is_constant_of(named: &str, module: &str) -> bool {
+    let item = named.strip_prefix(module).and_then(|rest| rest.strip_prefix("::"));
+    item.is_some_and(|item| item.chars().all(|letter| letter.is_ascii_uppercase() || letter == '_'))
+}
+
+/// Every path of the crate that is named in the text, each imported name on its own; comments and tests included.
+fn named_in(text: &str) -> BTreeSet<String> {
+    let mut named = BTreeSet::new();
+    for (at, prefix) in text.match_indices("crate::") {
+        let before = text[..at].chars().next_back();
+        if before.is_some_and(|letter| letter.is_alphanumeric() || letter == '_') {
+            continue;
+        }
+        let rest = &text[at + prefix.len()..];
+        let is_path = |letter: char| letter.is_alphanumeric() || letter == '_' || letter == ':';
+        let path = &rest[..rest.find(|letter| !is_path(letter)).unwrap_or(rest.len())];
+        match (path.strip_suffix("::"), rest[path.len()..].strip_prefix('{')) {
+            (Some(parent), Some(group)) => {
+                let group = &group[..group.find('}').unwrap_or(group.len())];
+                for name in group.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+                    let name = if name == "self" { parent.to_owned() } else { format!("{parent}::{name}") };
+                    named.insert(name);
+                }
+            }
+            _ => drop(named.insert(path.to_owned())),
+        }
+    }
+    named
+}
+
+#[test]
+fn imports_are_read_one_by_one() {
+    let text = "use crate::store::{Store, rows::{self}};\nlet x = crate::jobs::blocking(1); // [`crate::output`]";
+    let expected = ["jobs::blocking", "output", "store::Store", "store::rows::{self"];
+    assert_eq!(named_in(text), expected.map(str::to_owned).into());
+}

@@ -1,0 +1,23 @@
+//! What users rely on, proved with the real programs: `pyexec`, `pyexecd`, its supervisors, and Python.
+//!
+//! One module per subject. Nothing here waits for a duration: every wait is for a fact, see [`sandbox`].
+
+mod bad_input;
+mod clients;
+mod daemon_death;
+mod daemon_verbs;
+mod house;
+mod input;
+mod interruption;
+mod listing;
+mod memory;
+mod output;
+mod processes;
+mod python_start;
+mod queue;
+mod recovery;
+mod running;
+mod sandbox;
+mod secrets;
+mod submission;
+mod uv;

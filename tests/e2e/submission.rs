@@ -1,0 +1,148 @@
+//! A submission may be repeated, whatever happens in between, and its job runs once.
+
+use std::sync::Arc;
+
+use pyexec_proto::client::ClientError;
+use pyexec_proto::job::Submission;
+use pyexec_proto::state::{ExitStatus, Outcome};
+use pyexec_proto::{Client, Error, JobDetail, JobState};
+
+use crate::sandbox::Sandbox;
+
+/// Leaves a trace of every run.
+const CODE: &str = "open('runs', 'a').write('run\\n'); print('ran')";
+
+fn runs(sandbox: &Sandbox) -> usize {
+    std::fs::read_to_string(sandbox.file("runs")).unwrap_or_default().lines().count()
+}
+
+#[track_caller]
+fn assert_completed(job: &JobDetail) {
+    let JobState::Finished(Outcome::Ended(record)) = &job.state else { panic!("{job:?}") };
+    assert_eq!(record.exit, ExitStatus::Success);
+}
+
+/// Again and again while there is no daemon, or one that goes away.
+async fn submit_until_it_is_taken(client: &Client, submission: &Submission) -> JobDetail {
+    loop {
+        match client.submit(submission.clone()).await {
+            Ok(job) => return job,
+            Err(ClientError::NotRunning | ClientError::Broken { .. }) => tokio::task::yield_now().await,
+            Err(error) => panic!("{error}: {error:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_same_submission_twice_is_one_job_that_runs_once() {
+    let sandbox = Sandbox::new();
+    let _daemon = sandbox.daemon();
+    let client = sandbox.client().await;
+    let submission = sandbox.submission(CODE);
+    let first = client.submit(submission.clone()).await.expect("is taken");
+    let second = client.submit(submission.clone()).await.expect("is taken again");
+    assert_eq!((first.id, &first.spec, first.created_at), (second.id, &second.spec, second.created_at));
+    assert_completed(&client.wait(first.id).await.expect("ends"));
+    // Also when it has long ended.
+    let third = client.submit(submission).await.expect("is taken again");
+    assert_completed(&third);
+    assert_eq!(third.created_at, first.created_at);
+    assert_eq!(runs(&sandbox), 1);
+}
+
+#[tokio::test]
+async fn the_same_submission_is_one_job_also_when_the_daemon_is_killed_between_the_two() {
+    let sandbox = Sandbox::new();
+    let mut daemon = sandbox.daemon();
+    let submission = sandbox.submission(CODE);
+    let first = sandbox.client().await.submit(submission.clone()).await.expect("is taken");
+    daemon.restart();
+    let client = sandbox.client().await;
+    let second = client.submit(submission).await.expect("is taken again");
+    assert_eq!((first.id, first.created_at), (second.id, second.created_at));
+    assert_completed(&client.wait(first.id).await.expect("ends"));
+    assert_eq!(runs(&sandbox), 1);
+}
+
+#[tokio::test]
+async fn a_daemon_killed_at_any_moment_of_a_submission_leaves_one_job_that_runs_once() {
+    let sandbox = Sandbox::new();
+    let mut daemon = sandbox.daemon();
+    for round in 0..20 {
+        let submission = sandbox.submission(CODE);
+        let client = Arc::new(sandbox.client().await);
+        let submitting = tokio::spawn({
+            let (client, submission) = (client.clone(), submission.clone());
+            async move { submit_until_it_is_taken(&client, &submission).await }
+        });
+        // Some other moment each time.
+        for _ in 0..round * 40 {
+            tokio::task::yield_now().await;
+        }
+        daemon.restart();
+        let job = submitting.await.expect("does not panic");
+        let again = submit_until_it_is_taken(&client, &submission).await;
+        assert_eq!((job.id, job.created_at), (again.id, again.created_at));
+        assert_completed(&client.wait(job.id).await.expect("ends"));
+        assert_eq!(runs(&sandbox), round + 1, "in round {round}");
+    }
+    assert_eq!(sandbox.pyexec(["jobs", "--json"]).json()["total"], 20);
+}
+
+#[tokio::test]
+async fn eight_clients_with_the_same_submission_get_one_job_that_runs_once() {
+    let sandbox = Sandbox::new();
+    let _daemon = sandbox.daemon();
+    for round in 1..=5 {
+        let submission = sandbox.submission(CODE);
+        let mut submitting = tokio::task::JoinSet::new();
+        for _ in 0..8 {
+            let (client, submission) = (sandbox.client().await, submission.clone());
+            submitting.spawn(async move { client.submit(submission).await });
+        }
+        let jobs = submitting.join_all().await;
+        let created: Vec<_> = jobs.into_iter().map(|job| job.expect("is taken").created_at).collect();
+        assert!(created.iter().all(|at| *at == created[0]), "{created:?}");
+        assert_completed(&sandbox.client().await.wait(submission.id).await.expect("ends"));
+        assert_eq!(runs(&sandbox), round);
+    }
+}
+
+#[tokio::test]
+async fn an_id_that_is_taken_is_refused_for_anything_else() {
+    let sandbox = Sandbox::new();
+    let mut daemon = sandbox.daemon();
+    let client = sandbox.client().await;
+    let submission = sandbox.submission(CODE);
+    client.submit(submission.clone()).await.expect("is taken");
+    let mut other = submission.clone();
+    other.spec.label = Some("other".to_owned());
+    for _ in 0..2 {
+        match client.submit(other.clone()).await {
+            Err(ClientError::Refused(Error::IdTaken { id })) => assert_eq!(id, submission.id),
+            answer => panic!("{answer:?}"),
+        }
+        client.wait(submission.id).await.expect("ends");
+        daemon.restart();
+    }
+    assert_eq!(runs(&sandbox), 1);
+}
+
+#[tokio::test]
+async fn what_a_job_was_given_survives_the_daemon_while_it_waits() {
+    let sandbox = Sandbox::new();
+    let mut daemon = sandbox.daemon_with(&[("PYEXEC_MAX_RUNNING", "1")]);
+    let holder = sandbox.detach(&["-i", "-c", "input()"]);
+    let client = sandbox.client().await;
+    let mut submission = sandbox.submission("import os, sys; print(sys.stdin.read(), os.environ['GIVEN'])");
+    submission.environment.set("GIVEN".as_ref(), "value".as_ref());
+    submission.spec.stdin = pyexec_proto::job::StdinSource::Given;
+    submission.stdin = b"typed".to_vec();
+    let id = client.submit(submission).await.expect("is taken").id;
+    daemon.restart();
+    assert_eq!(client.show(id).await.expect("is known").state, JobState::Queued);
+    sandbox.wait_until_running(&holder);
+    sandbox.pyexec(["send", &holder, "", "--eof"]).expect_code(0);
+    assert_completed(&client.wait(id).await.expect("ends"));
+    assert_eq!(String::from_utf8_lossy(&sandbox.logs(&id.to_string())), "typed value\n");
+}
