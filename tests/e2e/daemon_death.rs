@@ -184,7 +184,7 @@ fn a_job_whose_supervisor_was_killed_is_lost_and_leaves_nothing_running() {
     let sandbox = Sandbox::new();
     let _daemon = sandbox.daemon();
     let (id, pid) = start_job(&sandbox, &[]);
-    kill_supervisor(&sandbox);
+    kill_supervisor(&sandbox, &id);
     assert_lost(&sandbox, &id, pid);
 }
 
@@ -194,13 +194,13 @@ fn a_job_whose_supervisor_was_killed_while_no_daemon_ran_is_lost_and_leaves_noth
     let mut daemon: TestDaemon<'_> = sandbox.daemon();
     let (id, pid) = start_job(&sandbox, &[]);
     daemon.kill();
-    kill_supervisor(&sandbox);
+    kill_supervisor(&sandbox, &id);
     daemon.start();
     assert_lost(&sandbox, &id, pid);
 }
 
-fn kill_supervisor(sandbox: &Sandbox) {
-    let supervisor = sandbox.processes().into_iter().find(|process| process.is_supervisor()).expect("there is one");
+fn kill_supervisor(sandbox: &Sandbox, id: &str) {
+    let supervisor = sandbox.supervisor_of(id);
     crate::sandbox::send(supervisor.pid, rustix::process::Signal::KILL);
     sandbox.wait_until_gone(supervisor.pid);
 }

@@ -153,22 +153,7 @@ fn garbage_in_one_run_directory_is_that_jobs_affair() {
     sandbox.wait_until_running(&fine);
     sandbox.write("go", "");
     assert_eq!(sandbox.finished(&fine)["exit_code"], 0);
-    let shown = sandbox.show(&damaged);
-    assert_eq!((&shown["status"], &shown["reason"]), (&"failed".into(), &"lost".into()), "{shown}");
-    // What it had running is ended by this test, for nobody else knows of it.
-    for process in sandbox.processes().iter().filter(|process| process.is_supervisor()) {
-        crate::sandbox::send(process.pid, rustix::process::Signal::TERM);
-    }
-    end_what_is_left(&sandbox);
-}
-
-fn end_what_is_left(sandbox: &Sandbox) {
-    let daemon = sandbox.daemon_pid();
-    sandbox.wait_until("nothing of the damaged job is left", || {
-        let left: Vec<_> = sandbox.processes().into_iter().filter(|process| process.pid != daemon).collect();
-        for process in &left {
-            crate::sandbox::send(process.pid, rustix::process::Signal::KILL);
-        }
-        if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
-    });
+    // Its supervisor holds the lock, and is found at its usual socket.
+    sandbox.pyexec(["kill", &damaged]).expect_code(0);
+    assert_eq!(sandbox.show(&damaged)["status"], "cancelled");
 }

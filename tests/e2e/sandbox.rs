@@ -323,6 +323,14 @@ impl Sandbox {
         found
     }
 
+    /// Named after its job, which tells it from the one that waits for the next.
+    #[track_caller]
+    pub(crate) fn supervisor_of(&self, id: &str) -> Process {
+        let name = format!("pyexec-{}", &id[..8]);
+        let found = self.processes().into_iter().find(|process| process.is_supervisor() && process.name() == name);
+        found.unwrap_or_else(|| panic!("job {id} has no supervisor"))
+    }
+
     pub(crate) fn daemons(&self) -> Vec<Process> {
         self.processes().into_iter().filter(Process::is_daemon).collect()
     }
@@ -608,6 +616,10 @@ impl Process {
         self.environment.split(|byte| *byte == 0).any(|variable| variable == b"PYEXEC_SERVICE=daemon")
             // uv and systemctl, when the daemon asks them something, are no daemons.
             && contains(self.arguments.split(|byte| *byte == 0).next().unwrap_or_default(), "pyexecd")
+    }
+
+    fn name(&self) -> String {
+        std::fs::read_to_string(format!("/proc/{}/comm", self.pid)).unwrap_or_default().trim_end().to_owned()
     }
 
     pub(crate) fn is_supervisor(&self) -> bool {

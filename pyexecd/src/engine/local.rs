@@ -36,8 +36,11 @@ pub struct LocalEngine {
 }
 
 /// Keeps one supervisor that waits to be told what to run: it has been loaded and set up by the time a job comes.
-#[derive(Clone, Debug, Default)]
-struct Spare(Arc<Mutex<Option<Supervisor>>>);
+#[derive(Clone, Debug)]
+struct Spare {
+    waiting: Arc<Mutex<Option<Supervisor>>>,
+    state: Arc<Path>,
+}
 
 /// A supervisor that has not been told what to run, and our end of its stdin.
 #[derive(Debug)]
@@ -48,7 +51,7 @@ struct Supervisor {
 
 impl LocalEngine {
     pub fn new(paths: Paths, open_files: Option<u64>) -> Self {
-        let spare = Spare::default();
+        let spare = Spare { waiting: Arc::default(), state: Arc::from(paths.state.as_path()) };
         spare.provide();
         Self { paths, open_files, spare }
     }
@@ -59,6 +62,7 @@ impl LocalEngine {
         let directory = self.paths.run_directory(events.id);
         let link = Link {
             directory,
+            control_socket: control_socket(&self.paths.supervisors(), events.id),
             events,
             requests,
             lengths,
@@ -117,21 +121,21 @@ impl Engine for LocalEngine {
 impl Spare {
     /// The one that waits, or a new one.
     fn take(&self) -> io::Result<Supervisor> {
-        let spare = self.0.lock().expect("nothing panics while it is held").take();
+        let spare = self.waiting.lock().expect("nothing panics while it is held").take();
         // One that somebody has killed is of no use.
         let waits = spare.and_then(|mut spare| matches!(spare.child.try_wait(), Ok(None)).then_some(spare));
-        waits.map_or_else(spawn_supervisor, Ok)
+        waits.map_or_else(|| spawn_supervisor(&self.state), Ok)
     }
 
     /// Makes the next one, unless one waits.
     fn provide(&self) {
-        let spare = self.0.clone();
+        let (waiting, state) = (self.waiting.clone(), self.state.clone());
         tokio::task::spawn_blocking(move || {
-            if spare.lock().expect("nothing panics while it is held").is_some() {
+            if waiting.lock().expect("nothing panics while it is held").is_some() {
                 return;
             }
-            match spawn_supervisor() {
-                Ok(supervisor) => *spare.lock().expect("nothing panics while it is held") = Some(supervisor),
+            match spawn_supervisor(&state) {
+                Ok(supervisor) => *waiting.lock().expect("nothing panics while it is held") = Some(supervisor),
                 // The job that needs one will find out, and say so.
                 Err(error) => tracing::warn!(%error, "no supervisor could be started to wait for the next job"),
             }
@@ -140,7 +144,7 @@ impl Spare {
 }
 
 /// `/proc/self/exe` is this very program, also when the file has been replaced by an upgrade.
-fn spawn_supervisor() -> io::Result<Supervisor> {
+fn spawn_supervisor(state: &Path) -> io::Result<Supervisor> {
     let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
     ours.set_nonblocking(true)?;
     let child = tokio::process::Command::new("/proc/self/exe")
@@ -148,6 +152,8 @@ fn spawn_supervisor() -> io::Result<Supervisor> {
         .arg(VERB)
         .env_clear()
         .env(SERVICE_MARK, "supervisor")
+        // For people: whose supervisor this is.
+        .env("PYEXEC_STATE", state)
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -160,6 +166,7 @@ fn spawn_supervisor() -> io::Result<Supervisor> {
 /// One job's link to its supervisor, for as long as there is one.
 struct Link {
     directory: PathBuf,
+    control_socket: PathBuf,
     events: Events,
     requests: mpsc::UnboundedReceiver<RunRequest>,
     lengths: watch::Sender<OutputLengths>,
@@ -341,7 +348,7 @@ impl Link {
             match found.expect("looking at files does not panic") {
                 Ok(Evidence::Ended(what)) => return Seen::Over(ended(what)),
                 Ok(Evidence::Alive(identity)) => {
-                    if let Some(stream) = reach(&identity).await {
+                    if let Some(stream) = reach(identity.as_ref(), &self.control_socket).await {
                         return Seen::Reachable(stream);
                     }
                     // It has ended in between, or answers to nothing: look again, with the record there.
@@ -408,8 +415,8 @@ fn ended(what: WhatEnded) -> RunEvent {
 pub enum Evidence {
     /// There is a record.
     Ended(WhatEnded),
-    /// Somebody holds the lock.
-    Alive(Identity),
+    /// Somebody holds the lock; who, unless what they wrote about themselves is damaged.
+    Alive(Option<Identity>),
     /// It was started, nobody holds the lock, and there is no record.
     Gone,
     /// Nobody has begun to run it.
@@ -418,14 +425,24 @@ pub enum Evidence {
     Undecided,
 }
 
+/// # Errors
+/// When the directory can not be looked at. A file in it that is damaged says as much as that it is there: a record that
+/// tells nothing is none, and a supervisor that left its name was there, whatever it was.
 pub fn examine(directory: &Path) -> Result<Evidence, record::ReadError> {
-    let ending = || record::read::<record::Ending>(&directory.join(record::ENDING));
+    let ending = || match record::read::<record::Ending>(&directory.join(record::ENDING)) {
+        Err(record::ReadError::Damaged { .. }) => Ok(None),
+        read => read,
+    };
     if let Some(ending) = ending()? {
         return Ok(Evidence::Ended(ending.what));
     }
     let lock =
         record::try_lock(directory).map_err(|source| record::ReadError::Io { path: directory.into(), source })?;
-    let identity = record::read::<Identity>(&directory.join(IDENTITY))?;
+    let identity = match record::read::<Identity>(&directory.join(IDENTITY)) {
+        Ok(identity) => identity.map(Some),
+        Err(record::ReadError::Damaged { .. }) => Some(None),
+        Err(error) => return Err(error),
+    };
     Ok(match (lock, identity) {
         (None, Some(identity)) => Evidence::Alive(identity),
         (None, None) => Evidence::Undecided,
@@ -439,25 +456,28 @@ pub fn examine(directory: &Path) -> Result<Evidence, record::ReadError> {
 }
 
 /// Connects to a supervisor. One whose socket has been swept away is asked, by signal, to make it again.
-async fn reach(identity: &Identity) -> Option<UnixStream> {
+async fn reach(identity: Option<&Identity>, usual_socket: &Path) -> Option<UnixStream> {
+    let socket = identity.map_or(usual_socket, |identity| identity.control_socket.as_path());
     const ATTEMPTS: u32 = 10;
     for attempt in 0..ATTEMPTS {
         let connect = async {
-            let (address, _directory) = socket_address(identity.control_socket.as_path())?;
+            let (address, _directory) = socket_address(socket)?;
             UnixStream::connect(address).await
         };
         match connect.await {
             Ok(stream) => return Some(stream),
             Err(error) if attempt == 0 => {
-                tracing::debug!(job = %identity.job, %error, "a supervisor's socket is not there; asking for it by signal");
+                tracing::debug!(socket = %socket.display(), %error, "a supervisor's socket is not there; asking for it");
             }
             Err(_) => {}
         }
-        let process = Process::find(identity.pid).filter(|process| process.started == identity.started)?;
-        if processes::boot_id() != identity.boot_id {
-            return None;
+        if let Some(identity) = identity {
+            let process = Process::find(identity.pid).filter(|process| process.started == identity.started)?;
+            if processes::boot_id() != identity.boot_id {
+                return None;
+            }
+            process.signal(Signal::USR1).ok()?;
         }
-        process.signal(Signal::USR1).ok()?;
         // The supervisor has nothing else by which to say that it is there.
         tokio::time::sleep(Duration::from_millis(10 << attempt.min(6))).await;
     }

@@ -22,6 +22,7 @@ use super::{Snapshot, blocking};
 use crate::engine::{self, Engine, Events, Order, RunEvent, RunHandle};
 use crate::environment::{self, EnvironmentError, Environments};
 use crate::store::{Store, StoreError, run_directory};
+use crate::supervisor::record::ReadError;
 
 /// How long to wait before a commit that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -492,13 +493,11 @@ fn prepare(
 
 /// Reads what there is to believe.
 fn look(directory: &Path, known: JobState, may_have_run: bool) -> Belief {
-    let outcome = match run_directory::outcome(directory) {
+    match run_directory::outcome(directory) {
         Ok(Some(outcome)) => return Belief::Finished(outcome),
-        Ok(None) => None,
-        Err(error) => Some(error.to_string()),
-    };
-    if let Some(problem) = outcome {
-        return Belief::Finished(believe_unreadable(known, &problem));
+        // A record that is damaged tells nothing: whoever is still there may.
+        Ok(None) | Err(ReadError::Damaged { .. }) => {}
+        Err(error @ ReadError::Io { .. }) => return Belief::Finished(believe_unreadable(known, &error.to_string())),
     }
     match engine::local::examine(directory) {
         Ok(evidence) => {

@@ -77,7 +77,7 @@ mod tests {
     use pyexec_proto::{JobId, Timestamp};
 
     fn alive() -> Evidence {
-        Evidence::Alive(Identity::new(JobId::mint(), 1, 2, "boot".into(), "/socket".into()))
+        Evidence::Alive(Some(Identity::new(JobId::mint(), 1, 2, "boot".into(), "/socket".into())))
     }
 
     const WHOLE: Circumstances = Circumstances { has_environment: true, may_have_run: false };
