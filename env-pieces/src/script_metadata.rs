@@ -60,8 +60,15 @@ pub fn write_header(dependencies: &[String], requires_python: Option<&str>, sour
     if has_one || (dependencies.is_empty() && requires_python.is_none()) {
         return source.to_owned();
     }
-    let line_end = if first_line_ends_with_crlf(source) { "\r\n" } else { "\n" };
     let (before, after) = source.split_at(end_of_preamble(&lines, source));
+    let line_end = if before.ends_with('\r') {
+        // Followed by "\n", the two would be one line end.
+        "\r"
+    } else if first_line_ends_with_crlf(source) {
+        "\r\n"
+    } else {
+        "\n"
+    };
     let mut written = before.to_owned();
     if !before.trim_start_matches(BYTE_ORDER_MARK).is_empty() {
         if !before.ends_with(['\n', '\r']) {
