@@ -283,7 +283,8 @@ fn without_comment(value: &str) -> &str {
 
 /// A name to show in a message, where an `=` says that it is one.
 fn shown(name: &str) -> Option<String> {
-    let plain = name.chars().all(|character| character.is_ascii_alphanumeric() || "_-.".contains(character));
+    let plain = !name.starts_with(|character: char| character.is_ascii_digit())
+        && name.chars().all(|character| character.is_ascii_alphanumeric() || "_-.".contains(character));
     (plain && name.len() <= MAX_SHOWN_NAME).then(|| name.to_owned())
 }
 
@@ -510,6 +511,7 @@ mod tests {
         (b"TOKEN hunter2", "line 1: `TOKEN` is followed by"),
         (b"'TOKEN'hunter2=1", "line 1: `TOKEN` is followed by"),
         (b"hunter2 hunter2", "line 1: the name is followed by"),
+        (b"1234 5678", "line 1: the name is followed by"),
         (b"'A", "line 1: a name in single quotes"),
         (b"A=1\r\nB='hunter2\r\nC=1", "line 2: the value of `B` is not closed with '"),
         (b"token=\"hunter2\\\"", "line 1: the value of `token` is not closed with \""),
@@ -521,7 +523,7 @@ mod tests {
         (b"A\0=hunter2", "line 1: the name of a variable has"),
         (b"A=hunter2\0", "line 1: the value of `A` has a NUL"),
         (b"A=1\r\rB=\xff", "line 3: not UTF-8"),
-        (b"\xff\xfeA\0=\01\0", "line 1: not UTF-8"),
+        (b"\xff\xfeA\0=\0x\0", "line 1: not UTF-8"),
     ];
 
     #[test]
