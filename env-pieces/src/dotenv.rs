@@ -726,10 +726,12 @@ mod tests {
     fn files() -> impl Strategy<Value = String> {
         let line_end = || prop::sample::select(vec!["\n", "\n", "\n", "\r\n", "\r", "\n\n", "\n \u{2028}\n"]);
         let lines = prop::collection::vec((statements(), line_end()), 0..7);
-        (prop::sample::select(vec!["", "", "", "", "\u{feff}"]), lines, statements()).prop_map(|(mark, lines, last)| {
-            let lines: String = lines.into_iter().map(|(statement, line_end)| statement + line_end).collect();
-            format!("{mark}{lines}{last}")
-        })
+        (prop::sample::select(vec!["", "", "", "", "\u{feff}", "\u{feff}\u{feff}"]), lines, statements()).prop_map(
+            |(mark, lines, last)| {
+                let lines: String = lines.into_iter().map(|(statement, line_end)| statement + line_end).collect();
+                format!("{mark}{lines}{last}")
+            },
+        )
     }
 
     fn environments() -> impl Strategy<Value = Environment> {
