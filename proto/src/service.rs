@@ -5,8 +5,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::OsText;
+use crate::environment::{EnvironmentInfo, EnvironmentSpec};
 use crate::error::Error;
-use crate::job::{JobDetail, JobId, JobSummary, Submission};
+use crate::job::{JobDetail, JobId, JobSummary, Submission, Variables};
 use crate::output::{OutputChunk, PerStream, Stream};
 use crate::state::Status;
 
@@ -31,6 +33,13 @@ pub trait Pyexec {
     /// Answers once the wish is on disk; the job ends some time later, see [`Pyexec::follow`].
     async fn stop(id: JobId, request: StopRequest) -> Result<StopAnswer, Error>;
     async fn prune(request: PruneRequest) -> Result<Pruned, Error>;
+    async fn list_environments() -> Result<Vec<EnvironmentInfo>, Error>;
+    /// Answers once the environment is built.
+    async fn create_environment(request: CreateEnvironment) -> Result<EnvironmentInfo, Error>;
+    /// By name or id. A named one loses its name, and its content with it unless another name or a job has it.
+    async fn remove_environment(named: String) -> Result<EnvironmentsRemoved, Error>;
+    /// Everything that neither a name nor a job keeps.
+    async fn prune_environments() -> Result<EnvironmentsRemoved, Error>;
     async fn status() -> Result<DaemonStatus, Error>;
     /// The daemon leaves; its jobs go on, and the next daemon adopts them.
     async fn shutdown() -> Result<(), Error>;
@@ -84,8 +93,9 @@ pub struct Followed {
 
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Input {
-    /// How many bytes this sender has had accepted before. Sent with a repetition, so that nothing is fed twice.
-    pub offset: Option<u64>,
+    pub sender: SenderId,
+    /// How many bytes this sender has had accepted before: says what of a repetition is known already.
+    pub offset: u64,
     #[serde(with = "serde_bytes")]
     pub bytes: Vec<u8>,
     /// End of file after `bytes`, if all of them are taken.
@@ -94,13 +104,23 @@ pub struct Input {
     pub wait_ms: u64,
 }
 
+/// Tells apart those who write to the same job, so that each can repeat what it is not sure has arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SenderId(u64);
+
+impl SenderId {
+    pub fn mint() -> Self {
+        Self(uuid::Uuid::new_v4().as_u64_pair().0)
+    }
+}
+
 /// The most one call may feed.
 pub const MAX_INPUT_BYTES: usize = 1 << 20;
 
 // What is typed into a job may be a password.
 impl std::fmt::Debug for Input {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Input({} bytes at {:?}, close: {})", self.bytes.len(), self.offset, self.close)
+        write!(f, "Input({} bytes at {}, close: {})", self.bytes.len(), self.offset, self.close)
     }
 }
 
@@ -108,7 +128,7 @@ impl std::fmt::Debug for Input {
 pub struct InputTaken {
     /// Fewer than given when the buffer was full.
     pub bytes_written: u64,
-    /// All that was ever accepted for this job.
+    /// All that was ever accepted of this sender: the offset to go on with.
     pub total: u64,
 }
 
@@ -133,6 +153,22 @@ pub struct PruneRequest {
     pub keep_completed: bool,
     pub keep_failed: bool,
     pub dry_run: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreateEnvironment {
+    pub name: String,
+    pub spec: EnvironmentSpec,
+    /// Absolute: where the requirements file is looked for.
+    pub directory: OsText,
+    /// The caller's: where to find uv and interpreters, and which index to use.
+    pub environment: Variables,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnvironmentsRemoved {
+    pub removed: u64,
+    pub bytes_freed: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

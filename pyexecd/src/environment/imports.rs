@@ -153,7 +153,7 @@ mod tests {
     use std::process::{Command, Stdio};
 
     use super::*;
-    use crate::oracle::pythons;
+    use crate::environment::oracle::pythons;
 
     fn owned(names: &[&str]) -> Vec<String> {
         names.iter().map(|name| (*name).to_owned()).collect()

@@ -270,7 +270,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::oracle::{Oracle, pythons};
+    use crate::environment::oracle::{Oracle, pythons};
 
     fn dependencies(of: &str) -> Option<Vec<String>> {
         read(of.as_bytes()).expect("a header that can be read").map(|metadata| metadata.dependencies)
@@ -450,7 +450,7 @@ mod tests {
     }
 
     fn oracles() -> Vec<RefCell<Oracle>> {
-        let program = include_str!("../oracle/script_metadata_oracle.py");
+        let program = include_str!("oracle/script_metadata_oracle.py");
         pythons().iter().map(|python| RefCell::new(Oracle::start(python, program))).collect()
     }
 

@@ -396,7 +396,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::oracle::{Oracle, base64};
+    use crate::environment::oracle::{Oracle, base64};
 
     const ENVIRONMENT: &[(&str, &str)] =
         &[("HOME", "/home/ada"), ("EMPTY", ""), ("A", "from the environment"), ("REF", "${HOME}")];
@@ -608,7 +608,7 @@ mod tests {
             "set PYEXEC_TEST_DOTENV_PYTHON to a Python that has python-dotenv: \
              `python3 -m venv V && V/bin/pip install python-dotenv`, then V/bin/python",
         );
-        Oracle::start(std::path::Path::new(&python), include_str!("../oracle/dotenv_oracle.py"))
+        Oracle::start(std::path::Path::new(&python), include_str!("oracle/dotenv_oracle.py"))
     }
 
     type Environment = BTreeMap<String, String>;

@@ -1,0 +1,488 @@
+//! What the command line says, as types. It decides nothing but what is a usage error on the face of it; paths are
+//! resolved and jobs are looked up by the verbs.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use pyexec_proto::Status;
+use pyexec_proto::environment::PythonVersion;
+use pyexec_proto::job::Buffering;
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(name = "pyexec", version, about = "Run Python scripts as jobs that outlive whoever started them")]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Run a script or some code now, and exit with its code
+    Run(Box<Run>),
+    /// List jobs, newest first
+    Jobs(Jobs),
+    /// Everything about one job
+    Show(Show),
+    /// The output of a job
+    Logs(Logs),
+    /// Wait for jobs to end; exit as `run` would have for the last
+    Wait(Wait),
+    /// Write to a job's stdin
+    Send(Send),
+    /// Cancel jobs: TERM, then KILL
+    Kill(Kill),
+    /// Forget finished jobs, and their files
+    Prune(Prune),
+    /// The daemon that owns the jobs
+    #[command(subcommand)]
+    Daemon(DaemonVerb),
+    /// Print a completion script for a shell
+    Completions(Completions),
+}
+
+/// `pyexec run`. Its own options come before the first argument of the script; what begins with a hyphen reaches the
+/// script after `--`.
+#[derive(Debug, Args)]
+#[command(override_usage = "pyexec run [OPTIONS] (FILE | -c CODE | -) [ARGS]... [-- ARGS...]")]
+pub(crate) struct Run {
+    /// The script, or `-` to read code from stdin
+    #[arg(value_name = "FILE", required_unless_present = "code")]
+    pub(crate) file: Option<OsString>,
+    /// What the script finds in sys.argv; write `--` before what begins with a hyphen
+    #[arg(value_name = "ARGS", trailing_var_arg = true)]
+    pub(crate) args: Vec<OsString>,
+    /// Run this code, as `python -c` does
+    #[arg(short = 'c', value_name = "CODE", allow_hyphen_values = true)]
+    pub(crate) code: Option<OsString>,
+    /// A package the job needs (PEP 508); may be repeated
+    #[arg(long, value_name = "DEP")]
+    pub(crate) with: Vec<String>,
+    /// The Python version, such as 3.12
+    #[arg(long, value_name = "X.Y")]
+    pub(crate) python: Option<PythonVersion>,
+    /// Run with the first python3 on PATH; uv is not asked
+    #[arg(long)]
+    pub(crate) no_uv: bool,
+    /// The job's working directory [default: this one]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<OsString>,
+    /// Set an environment variable for the job; may be repeated, later wins
+    #[arg(short = 'e', long = "env", value_name = "K=V", value_parser = assignment_parser())]
+    pub(crate) env: Vec<Assignment>,
+    /// End the job after this long: 90s, 5m, 1h30m, seconds as a bare number, 0 for no limit
+    #[arg(long, value_name = "TIME", default_value = "0", hide_default_value = true)]
+    pub(crate) timeout: Limit,
+    /// How long it has to end by itself once it is stopped
+    #[arg(long, value_name = "TIME", default_value = DEFAULT_GRACE, value_parser = parse_duration)]
+    pub(crate) grace: Duration,
+    /// A name to find it by
+    #[arg(long, value_name = "L")]
+    pub(crate) label: Option<String>,
+    /// Keep its stdin open for `pyexec send`
+    #[arg(short = 'i', long)]
+    pub(crate) interactive: bool,
+    /// Print its id and leave it running
+    #[arg(short = 'd', long)]
+    pub(crate) detach: bool,
+    /// With --detach: read stdin to its end first, and give it to the job
+    #[arg(long, requires = "detach", conflicts_with = "interactive")]
+    pub(crate) stdin: bool,
+    /// When what Python prints becomes visible [default: as the daemon is configured]
+    #[arg(long, value_name = "HOW")]
+    pub(crate) buffering: Option<BufferingArg>,
+    /// Leave processes alone that the job leaves behind
+    #[arg(long)]
+    pub(crate) keep_leftovers: bool,
+    /// Print one JSON document at the end instead of the output
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Has to say what [`pyexec_proto::job::DEFAULT_GRACE_MS`] says; a test compares them.
+const DEFAULT_GRACE: &str = "5s";
+
+#[derive(Debug, Args)]
+pub(crate) struct Jobs {
+    /// Only jobs in this state: pending, running, completed, failed, cancelled; may be repeated
+    #[arg(long, value_name = "S")]
+    pub(crate) status: Vec<Status>,
+    /// Only jobs of this label
+    #[arg(long, value_name = "L")]
+    pub(crate) label: Option<String>,
+    /// The newest N
+    #[arg(short = 'n', value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) number: u32,
+    /// All there are
+    #[arg(long, conflicts_with = "number")]
+    pub(crate) all: bool,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    /// The job's id, or the beginning of it
+    pub(crate) id: String,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Logs {
+    /// The job's id, or the beginning of it
+    pub(crate) id: String,
+    /// Go on until the job ends
+    #[arg(short = 'f', long)]
+    pub(crate) follow: bool,
+    /// Only its stdout
+    #[arg(long, conflicts_with = "stderr")]
+    pub(crate) stdout: bool,
+    /// Only its stderr
+    #[arg(long)]
+    pub(crate) stderr: bool,
+    /// Start at the last N lines of each stream
+    #[arg(long, value_name = "N", conflicts_with = "since_byte")]
+    pub(crate) tail: Option<u64>,
+    /// Start at byte N of each stream
+    #[arg(long, value_name = "N")]
+    pub(crate) since_byte: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Wait {
+    /// Ids of jobs, or the beginnings of them
+    #[arg(required = true, value_name = "ID")]
+    pub(crate) ids: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Send {
+    /// The job's id, or the beginning of it
+    pub(crate) id: String,
+    /// What to write; a newline is added
+    #[arg(allow_hyphen_values = true, required_unless_present = "eof")]
+    pub(crate) text: Option<OsString>,
+    /// Close its stdin, after the text if there is one
+    #[arg(long)]
+    pub(crate) eof: bool,
+    /// Write the text as it is
+    #[arg(long)]
+    pub(crate) no_newline: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Kill {
+    /// Ids of jobs, or the beginnings of them
+    #[arg(value_name = "ID", required_unless_present_any = ["all", "label"])]
+    pub(crate) ids: Vec<String>,
+    /// How long it has to end by itself [default: as it was submitted]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub(crate) grace: Option<Duration>,
+    /// KILL at once
+    #[arg(long, conflicts_with = "grace")]
+    pub(crate) now: bool,
+    /// All that are running or waiting to
+    #[arg(long, conflicts_with = "ids")]
+    pub(crate) all: bool,
+    /// Those of this label that are running or waiting to
+    #[arg(long, value_name = "L", conflicts_with = "ids")]
+    pub(crate) label: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Prune {
+    /// Only what ended longer ago than this
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = parse_duration)]
+    pub(crate) older_than: Duration,
+    /// Completed ones; failed ones stay unless --failed is given too
+    #[arg(long)]
+    pub(crate) completed: bool,
+    /// Failed ones; completed ones stay unless --completed is given too
+    #[arg(long)]
+    pub(crate) failed: bool,
+    /// Only say what would go
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DaemonVerb {
+    /// Start it, unless it runs
+    Start,
+    /// Stop it; jobs go on
+    Stop,
+    /// Stop it and start the installed version; jobs go on
+    Restart,
+    /// Whether it runs (exit code 0) or not (3)
+    Status {
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// The end of its newest log
+    Logs {
+        /// The last N lines
+        #[arg(short = 'n', value_name = "N", default_value_t = 100)]
+        lines: usize,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Completions {
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BufferingArg {
+    /// Line by line
+    Line,
+    /// In blocks, as Python does when it does not print to a terminal
+    Full,
+}
+
+impl From<BufferingArg> for Buffering {
+    fn from(given: BufferingArg) -> Self {
+        match given {
+            BufferingArg::Line => Buffering::Line,
+            BufferingArg::Full => Buffering::Full,
+        }
+    }
+}
+
+/// `NAME=value`, of any bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Assignment {
+    pub(crate) name: OsString,
+    pub(crate) value: OsString,
+}
+
+/// How long something may take at most; `None` is without end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limit(pub(crate) Option<Duration>);
+
+impl std::str::FromStr for Limit {
+    type Err = String;
+
+    fn from_str(given: &str) -> Result<Self, String> {
+        parse_duration(given).map(|limit| Self((!limit.is_zero()).then_some(limit)))
+    }
+}
+
+/// Reads `90s`, `1h30m`, and a bare number of seconds.
+pub(crate) fn parse_duration(given: &str) -> Result<Duration, String> {
+    // What is kept is milliseconds in a u64; far below that there is already no difference to forever.
+    const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
+    let bare = !given.is_empty() && given.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let read = if bare {
+        given.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+    } else {
+        humantime::parse_duration(given).ok()
+    };
+    match read {
+        None => Err("not a length of time; write 90s, 5m, 1h30m, or seconds as a bare number".to_owned()),
+        Some(long) if long > LONGEST => Err("longer than a hundred years".to_owned()),
+        Some(duration) => Ok(duration),
+    }
+}
+
+fn assignment_parser() -> impl clap::builder::TypedValueParser<Value = Assignment> {
+    use clap::builder::TypedValueParser as _;
+    clap::builder::OsStringValueParser::new().try_map(parse_assignment)
+}
+
+fn parse_assignment(given: OsString) -> Result<Assignment, String> {
+    use std::os::unix::ffi::OsStringExt as _;
+    let mut name = given.into_vec();
+    match name.iter().position(|byte| *byte == b'=') {
+        None => Err("no `=` in it; write NAME=value".to_owned()),
+        Some(0) => Err("no name before the `=`".to_owned()),
+        Some(at) => {
+            let value = name.split_off(at + 1);
+            name.truncate(at);
+            Ok(Assignment { name: OsString::from_vec(name), value: OsString::from_vec(value) })
+        }
+    }
+}
+
+/// Reads a whole command line, program name included.
+pub(crate) fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let matches = Cli::command().try_get_matches_from(line)?;
+    let mut cli = Cli::from_arg_matches(&matches)?;
+    if let Verb::Run(run) = &mut cli.verb
+        && let Some(matches) = matches.subcommand_matches("run")
+    {
+        tell_file_from_argument(run, matches)?;
+    }
+    Ok(cli)
+}
+
+/// With `-c CODE` there is no FILE, and the word that clap took for it is the first argument, as it is for `python -c`.
+/// A word *before* `-c` was meant as a script, though.
+fn tell_file_from_argument(run: &mut Run, matches: &ArgMatches) -> Result<(), clap::Error> {
+    if run.code.is_none() || run.file.is_none() {
+        return Ok(());
+    }
+    if matches.index_of("file") < matches.index_of("code") {
+        let problem = "a script and -c CODE can not be combined";
+        let mut command = Cli::command();
+        command.build();
+        let command = command.find_subcommand_mut("run").expect("`run` is a verb");
+        return Err(command.error(ErrorKind::ArgumentConflict, problem));
+    }
+    run.args.splice(0..0, run.file.take());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pyexec_proto::job::DEFAULT_GRACE_MS;
+
+    fn read(line: &[&str]) -> Result<Cli, clap::Error> {
+        parse(std::iter::once("pyexec").chain(line.iter().copied()).map(OsString::from))
+    }
+
+    fn run(line: &[&str]) -> Run {
+        let line: Vec<&str> = std::iter::once("run").chain(line.iter().copied()).collect();
+        match read(&line) {
+            Ok(Cli { verb: Verb::Run(run) }) => *run,
+            other => panic!("{line:?} was read as {other:?}"),
+        }
+    }
+
+    fn refusal(line: &[&str]) -> String {
+        let error = match read(line) {
+            Err(error) => error,
+            Ok(read) => panic!("{line:?} was read as {read:?}"),
+        };
+        assert_eq!(error.exit_code(), 2, "{line:?}");
+        error.to_string()
+    }
+
+    #[test]
+    fn the_declared_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn arguments_of_a_script_may_follow_it_directly_or_after_two_hyphens() {
+        type Case<'a> = (&'a [&'a str], Option<&'a str>, Option<&'a str>, &'a [&'a str]);
+        let cases: [Case<'_>; 9] = [
+            (&["x.py"], Some("x.py"), None, &[]),
+            (&["x.py", "a", "b"], Some("x.py"), None, &["a", "b"]),
+            (&["x.py", "a", "--json"], Some("x.py"), None, &["a", "--json"]),
+            (&["x.py", "--", "--epochs", "3"], Some("x.py"), None, &["--epochs", "3"]),
+            (&["-", "a"], Some("-"), None, &["a"]),
+            (&["-c", "print(1)"], None, Some("print(1)"), &[]),
+            (&["-c", "print(1)", "a", "b"], None, Some("print(1)"), &["a", "b"]),
+            (&["-c", "print(1)", "--", "--flag", "b"], None, Some("print(1)"), &["--flag", "b"]),
+            (&["-c", "-1"], None, Some("-1"), &[]),
+        ];
+        for (line, file, code, args) in cases {
+            let run = run(line);
+            assert_eq!(run.file.as_deref(), file.map(std::ffi::OsStr::new), "{line:?}");
+            assert_eq!(run.code.as_deref(), code.map(std::ffi::OsStr::new), "{line:?}");
+            assert_eq!(run.args, args.iter().map(OsString::from).collect::<Vec<_>>(), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn options_may_stand_before_and_after_the_script() {
+        assert!(run(&["--json", "x.py"]).json);
+        assert!(run(&["x.py", "--json"]).json);
+        assert!(run(&["-c", "1", "--json"]).json);
+        assert!(!run(&["x.py", "--", "--json"]).json);
+        assert_eq!(run(&["--with", "a", "x.py", "--with", "b"]).with, ["a", "b"]);
+    }
+
+    #[test]
+    fn contradictions_are_usage_errors() {
+        for line in [
+            &["run"][..],
+            &["run", "x.py", "-c", "print(1)"],
+            &["run", "x.py", "-e", "NAME"],
+            &["run", "x.py", "-e", "=value"],
+            &["run", "x.py", "--stdin"],
+            &["run", "x.py", "-d", "-i", "--stdin"],
+            &["run", "x.py", "--python", "3"],
+            &["run", "x.py", "--buffering", "none"],
+            &["run", "x.py", "--unknown"],
+            &["jobs", "--status", "done"],
+            &["jobs", "-n", "0"],
+            &["jobs", "-n", "3", "--all"],
+            &["logs", "abcd", "--stdout", "--stderr"],
+            &["logs", "abcd", "--tail", "3", "--since-byte", "4"],
+            &["wait"],
+            &["send", "abcd"],
+            &["kill"],
+            &["kill", "abcd", "--all"],
+            &["kill", "abcd", "--now", "--grace", "1s"],
+            &["daemon"],
+            &["completions", "cmd"],
+            &[],
+        ] {
+            refusal(line);
+        }
+    }
+
+    #[test]
+    fn a_script_together_with_code_is_told_so() {
+        assert!(refusal(&["run", "x.py", "-c", "1"]).starts_with("error: a script and -c CODE can not be combined"));
+    }
+
+    #[test]
+    fn text_to_send_may_begin_with_a_hyphen() {
+        let cases: [(&[&str], Option<&str>, bool); 5] = [
+            (&["send", "abcd", "-5"], Some("-5"), false),
+            (&["send", "abcd", "hello"], Some("hello"), false),
+            (&["send", "abcd", "--eof"], None, true),
+            (&["send", "abcd", "bye", "--eof"], Some("bye"), true),
+            (&["send", "abcd", "--", "--eof"], Some("--eof"), false),
+        ];
+        for (line, text, eof) in cases {
+            let Ok(Cli { verb: Verb::Send(send) }) = read(line) else { panic!("{line:?} was refused") };
+            assert_eq!((send.text.as_deref(), send.eof), (text.map(std::ffi::OsStr::new), eof), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn lengths_of_time_are_read_with_units_or_as_seconds() {
+        let cases = [
+            ("90s", Some(90_000)),
+            ("1h30m", Some(5_400_000)),
+            ("250ms", Some(250)),
+            ("7", Some(7_000)),
+            ("0.5", Some(500)),
+            ("0", None),
+            ("0s", None),
+        ];
+        for (given, milliseconds) in cases {
+            assert_eq!(given.parse(), Ok(Limit(milliseconds.map(Duration::from_millis))), "{given}");
+        }
+        for given in ["", "-1", "soon", ".", "1.2.3", "1e3", "NaN", "5 parsecs", "9".repeat(40).as_str()] {
+            assert!(given.parse::<Limit>().is_err(), "{given:?} was taken for a length of time");
+        }
+    }
+
+    #[test]
+    fn the_default_grace_is_the_one_of_the_vocabulary() {
+        assert_eq!(run(&["x.py"]).grace, Duration::from_millis(DEFAULT_GRACE_MS));
+    }
+
+    #[test]
+    fn an_assignment_is_split_at_its_first_equals_sign() {
+        let assignment = |name: &str, value: &str| Assignment { name: name.into(), value: value.into() };
+        assert_eq!(
+            run(&["x.py", "-e", "A=b=c", "-e", "EMPTY="]).env,
+            [assignment("A", "b=c"), assignment("EMPTY", "")]
+        );
+    }
+}

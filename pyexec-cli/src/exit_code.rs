@@ -1,0 +1,333 @@
+//! The only place that turns what happened into an exit code.
+//!
+//! | code | meaning |
+//! |---|---|
+//! | the script's own | it ran to its end; 128+N when signal N ended it |
+//! | 2 | the command line makes no sense, or an id fits several jobs |
+//! | 3 | `daemon status`: none runs, as `systemctl status` says it |
+//! | 124 | the job was timed out |
+//! | 125 | pyexec itself failed, or nobody knows how the job ended |
+//! | 126 | the script could not be started |
+//! | 127 | no such job, script or directory |
+//! | 129, 130, 143 | we were told to leave by SIGHUP, SIGINT, SIGTERM |
+//! | 141 | nobody reads our output any more |
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use pyexec_proto::client::ClientError;
+use pyexec_proto::error::Error;
+use pyexec_proto::paths::NoHome;
+use pyexec_proto::state::{ExitStatus, NotStarted, Outcome, StopReason};
+use pyexec_proto::{JobDetail, JobId};
+
+use crate::render;
+
+/// An exit code as the kernel keeps it.
+pub(crate) type Code = u8;
+
+pub(crate) const SUCCESS: Code = 0;
+const USAGE: Code = 2;
+const NOT_RUNNING: Code = 3;
+const TIMED_OUT: Code = 124;
+const PYEXEC_FAILED: Code = 125;
+const NOT_STARTED: Code = 126;
+const NOT_FOUND: Code = 127;
+const INTERRUPTED: Code = 130;
+const BROKEN_PIPE: Code = 128 + 13;
+
+/// Why a verb could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error(transparent)]
+    NoHome(#[from] NoHome),
+    #[error("{problem}")]
+    Usage { problem: String, hint: String },
+    #[error("could not start the runtime")]
+    Runtime(#[source] io::Error),
+    /// Our own stdout, or a terminal that went away.
+    #[error("could not write the output")]
+    Output(#[source] io::Error),
+    #[error("could not read stdin")]
+    Stdin(#[source] io::Error),
+    #[error("stdin has more than {limit} bytes")]
+    StdinTooLarge { limit: usize },
+    #[error("the current directory is not there any more")]
+    NoCurrentDirectory(#[source] io::Error),
+    #[error("job {id} took {taken} of {given} bytes: its input buffer is full")]
+    InputBufferFull { id: JobId, taken: u64, given: u64 },
+    #[error("the daemon says that job {id} has finished, but not how")]
+    NoOutcome { id: JobId },
+    #[error("the daemon did not leave within {} s", limit.as_secs())]
+    DaemonStays { limit: Duration },
+    #[error("could not read {}", path.display())]
+    DaemonFile { path: PathBuf, source: io::Error },
+    #[error("there is no log of the daemon in {}", directory.display())]
+    NoDaemonLog { directory: PathBuf },
+}
+
+impl Failure {
+    /// What the reader can do about it; nothing where the message says it all.
+    pub(crate) fn hint(&self) -> Option<String> {
+        match self {
+            Failure::Client(error) => error.hint(),
+            Failure::Usage { hint, .. } => Some(hint.clone()),
+            Failure::NoHome(_) => Some("set HOME, or the XDG_* directories".into()),
+            Failure::StdinTooLarge { .. } => Some("put it into a file, and let the script open that".into()),
+            Failure::NoCurrentDirectory(_) => Some("change to a directory that exists, or name one with --dir".into()),
+            Failure::InputBufferFull { .. } => Some("send the rest when the job has read some of it".into()),
+            Failure::NoOutcome { .. } | Failure::DaemonStays { .. } => {
+                Some("`pyexec daemon logs` has the details; jobs that run are not affected".into())
+            }
+            Failure::NoDaemonLog { .. } => Some("`pyexec daemon start` starts one, which writes a log".into()),
+            Failure::Runtime(_) | Failure::Output(_) | Failure::Stdin(_) | Failure::DaemonFile { .. } => None,
+        }
+    }
+
+    /// The code to exit with.
+    pub(crate) fn code(&self) -> Code {
+        match self {
+            Failure::Client(error) => of_client_error(error),
+            Failure::Usage { .. } => USAGE,
+            Failure::NoCurrentDirectory(_) => NOT_FOUND,
+            Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => BROKEN_PIPE,
+            Failure::NoHome(_)
+            | Failure::Runtime(_)
+            | Failure::Output(_)
+            | Failure::Stdin(_)
+            | Failure::StdinTooLarge { .. }
+            | Failure::InputBufferFull { .. }
+            | Failure::NoOutcome { .. }
+            | Failure::DaemonStays { .. }
+            | Failure::DaemonFile { .. }
+            | Failure::NoDaemonLog { .. } => PYEXEC_FAILED,
+        }
+    }
+
+    /// Whether there is nobody to tell: whoever read our output has seen enough.
+    pub(crate) fn is_silent(&self) -> bool {
+        matches!(self, Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
+fn of_client_error(error: &ClientError) -> Code {
+    match error {
+        ClientError::Refused(refusal) => of_refusal(refusal),
+        ClientError::NotRunning
+        | ClientError::Start(_)
+        | ClientError::Connect { .. }
+        | ClientError::ForeignDaemon { .. }
+        | ClientError::Preamble { .. }
+        | ClientError::Version { .. }
+        | ClientError::Late { .. }
+        | ClientError::Broken { .. } => PYEXEC_FAILED,
+    }
+}
+
+fn of_refusal(error: &Error) -> Code {
+    match error {
+        Error::AmbiguousJob { .. } | Error::InvalidArgument { .. } => USAGE,
+        Error::NoSuchJob { .. } | Error::NotFound { .. } => NOT_FOUND,
+        Error::Environment { .. } => NOT_STARTED,
+        Error::IdTaken { .. } | Error::NoInput { .. } | Error::ShuttingDown | Error::Storage { .. } => PYEXEC_FAILED,
+    }
+}
+
+/// A signal that told us to leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Interruption {
+    Interrupt,
+    Terminate,
+    HangUp,
+}
+
+/// As a shell says it of a program that the signal ended.
+pub(crate) fn of_interruption(interruption: Interruption) -> Code {
+    match interruption {
+        Interruption::HangUp => 128 + 1,
+        Interruption::Interrupt => INTERRUPTED,
+        Interruption::Terminate => 128 + 15,
+    }
+}
+
+/// `daemon status`.
+pub(crate) fn of_daemon(running: bool) -> Code {
+    if running { SUCCESS } else { NOT_RUNNING }
+}
+
+/// How a job ended, as `run` and `wait` tell it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ending {
+    pub(crate) code: Code,
+    /// What the code alone does not say.
+    pub(crate) problem: Option<String>,
+}
+
+impl Ending {
+    /// Of a job that has finished.
+    pub(crate) fn of(job: &JobDetail) -> Result<Self, Failure> {
+        let outcome = job.state.outcome().ok_or(Failure::NoOutcome { id: job.id })?;
+        let problem = match outcome {
+            Outcome::Ended(record) if record.stopped == Some(StopReason::TimedOut) => Some(timed_out(job)),
+            Outcome::NotStarted(NotStarted::Stopped(StopReason::TimedOut)) => Some(timed_out(job)),
+            Outcome::NotStarted(NotStarted::Environment(why)) => {
+                Some(format!("its environment could not be made: {why}"))
+            }
+            Outcome::NotStarted(NotStarted::Spawn(why)) => Some(format!("it could not be started: {why}")),
+            Outcome::Lost { .. } => Some(match outcome.explanation() {
+                Some(why) => format!("job {} is lost: {why}", job.id),
+                None => format!("job {} is lost", job.id),
+            }),
+            Outcome::NotStarted(NotStarted::Stopped(StopReason::Cancelled | StopReason::Killed))
+            | Outcome::Ended(_) => None,
+        };
+        Ok(Self { code: of_outcome(outcome), problem })
+    }
+}
+
+fn timed_out(job: &JobDetail) -> String {
+    match job.spec.timeout_ms {
+        Some(limit) => format!("timed out after {}", render::duration(Duration::from_millis(limit))),
+        None => "timed out".to_owned(),
+    }
+}
+
+fn of_outcome(outcome: &Outcome) -> Code {
+    match outcome {
+        Outcome::Ended(record) => match record.stopped {
+            Some(StopReason::TimedOut) => TIMED_OUT,
+            // Somebody else ended it; that it may have left with 0 does not make it a success.
+            Some(StopReason::Cancelled | StopReason::Killed) => match of_exit(record.exit) {
+                SUCCESS => INTERRUPTED,
+                code => code,
+            },
+            None => of_exit(record.exit),
+        },
+        Outcome::NotStarted(NotStarted::Stopped(StopReason::Cancelled | StopReason::Killed)) => INTERRUPTED,
+        Outcome::NotStarted(NotStarted::Stopped(StopReason::TimedOut)) => TIMED_OUT,
+        Outcome::NotStarted(NotStarted::Environment(_) | NotStarted::Spawn(_)) => NOT_STARTED,
+        Outcome::Lost { .. } => PYEXEC_FAILED,
+    }
+}
+
+fn of_exit(exit: ExitStatus) -> Code {
+    match exit {
+        ExitStatus::Success => SUCCESS,
+        ExitStatus::Code(code) => code.get(),
+        // Signals end at 64.
+        ExitStatus::Signal { signal, .. } => 128 + u8::try_from(signal.clamp(0, 127)).unwrap_or(127),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pyexec_proto::OsText;
+    use pyexec_proto::Timestamp;
+    use pyexec_proto::error::{Named, NoInput};
+    use pyexec_proto::output::OutputLengths;
+    use pyexec_proto::state::{ExitRecord, ResourceUsage, Run};
+
+    fn ended(exit: ExitStatus, stopped: Option<StopReason>) -> Outcome {
+        Outcome::Ended(ExitRecord {
+            run: Run { pid: 4711, started_at: Timestamp(0) },
+            exit,
+            stopped,
+            usage: ResourceUsage::default(),
+            ended_at: Timestamp(2_000_000),
+            elapsed_us: 2_000_000,
+            output: OutputLengths::default(),
+        })
+    }
+
+    fn code(code: u8) -> ExitStatus {
+        ExitStatus::Code(code.try_into().expect("not zero"))
+    }
+
+    fn signal(signal: i32) -> ExitStatus {
+        ExitStatus::Signal { signal, core_dumped: false }
+    }
+
+    #[test]
+    fn every_outcome_has_its_exit_code() {
+        use StopReason::{Cancelled, Killed, TimedOut};
+        let cases = [
+            (ended(ExitStatus::Success, None), 0),
+            (ended(code(1), None), 1),
+            (ended(code(255), None), 255),
+            (ended(signal(9), None), 137),
+            (ended(signal(11), None), 139),
+            (ended(signal(64), None), 192),
+            (ended(ExitStatus::Success, Some(Cancelled)), 130),
+            (ended(code(3), Some(Cancelled)), 3),
+            (ended(signal(15), Some(Cancelled)), 143),
+            (ended(signal(9), Some(Killed)), 137),
+            (ended(ExitStatus::Success, Some(TimedOut)), 124),
+            (ended(signal(15), Some(TimedOut)), 124),
+            (Outcome::NotStarted(NotStarted::Stopped(Cancelled)), 130),
+            (Outcome::NotStarted(NotStarted::Stopped(Killed)), 130),
+            (Outcome::NotStarted(NotStarted::Stopped(TimedOut)), 124),
+            (Outcome::NotStarted(NotStarted::Environment("no".into())), 126),
+            (Outcome::NotStarted(NotStarted::Spawn("no".into())), 126),
+            (Outcome::Lost { last_seen: None }, 125),
+        ];
+        for (outcome, expected) in cases {
+            assert_eq!(of_outcome(&outcome), expected, "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn every_refusal_of_the_daemon_has_its_exit_code() {
+        let id = JobId::mint();
+        let text = String::new;
+        let cases = [
+            (Error::NoSuchJob { given: text() }, 127),
+            (Error::AmbiguousJob { given: text(), candidates: vec![id] }, 2),
+            (Error::IdTaken { id }, 125),
+            (Error::InvalidArgument { what: text(), given: text(), problem: text(), hint: text() }, 2),
+            (Error::NotFound { what: Named::Script, path: OsText::default() }, 127),
+            (Error::NotFound { what: Named::Directory, path: OsText::default() }, 127),
+            (Error::Environment { problem: text(), hint: text() }, 126),
+            (Error::NoInput { id, why: NoInput::Closed }, 125),
+            (Error::ShuttingDown, 125),
+            (Error::Storage { doing: text(), problem: text() }, 125),
+        ];
+        for (error, expected) in cases {
+            assert_eq!(Failure::from(ClientError::from(error.clone())).code(), expected, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn failures_of_our_own_have_their_exit_codes() {
+        let broken = || io::Error::from(io::ErrorKind::BrokenPipe);
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        let cases = [
+            (Failure::Client(ClientError::NotRunning), 125),
+            (Failure::NoHome(NoHome), 125),
+            (Failure::Usage { problem: String::new(), hint: String::new() }, 2),
+            (Failure::NoCurrentDirectory(full()), 127),
+            (Failure::Output(broken()), 141),
+            (Failure::Output(full()), 125),
+            (Failure::StdinTooLarge { limit: 1 }, 125),
+            (Failure::InputBufferFull { id: JobId::mint(), taken: 1, given: 2 }, 125),
+        ];
+        for (failure, expected) in cases {
+            assert_eq!(failure.code(), expected, "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn a_signal_to_us_exits_as_a_shell_would_say_it() {
+        let signals = [Interruption::HangUp, Interruption::Interrupt, Interruption::Terminate];
+        assert_eq!(signals.map(of_interruption), [129, 130, 143]);
+    }
+
+    #[test]
+    fn only_a_reader_that_left_is_not_told() {
+        assert!(Failure::Output(io::ErrorKind::BrokenPipe.into()).is_silent());
+        assert!(!Failure::Output(io::ErrorKind::StorageFull.into()).is_silent());
+    }
+}

@@ -1,0 +1,41 @@
+//! The command line of pyexec: arguments in, calls to the daemon, text and an exit code out.
+//!
+//! It owns nothing that lasts: every job is the daemon's, which [`pyexec_proto::Client`] finds or starts.
+
+mod args;
+mod exit_code;
+mod output;
+mod render;
+mod terminal;
+mod verbs;
+
+use std::process::ExitCode;
+
+use exit_code::{Code, Failure};
+
+/// Reads the command line of this process, does what it says, and returns what to exit with.
+pub fn main() -> ExitCode {
+    let cli = match args::parse(std::env::args_os()) {
+        Ok(cli) => cli,
+        // Help and the version are "errors" too, that go to stdout and exit with 0.
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1));
+        }
+    };
+    let code = perform(cli.verb).unwrap_or_else(|failure| {
+        if !failure.is_silent() {
+            terminal::error(&failure, failure.hint().as_deref());
+        }
+        failure.code()
+    });
+    ExitCode::from(code)
+}
+
+fn perform(verb: args::Verb) -> Result<Code, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?;
+    let code = runtime.block_on(verbs::perform(verb));
+    // A thread that still starts a daemon nobody waits for must not keep us.
+    runtime.shutdown_background();
+    code
+}

@@ -1,0 +1,219 @@
+//! Passes a job's output on to our own stdout and stderr, byte for byte.
+//!
+//! Writing happens on a thread of its own: a terminal that is paused, or a reader that is slow, blocks the thread and,
+//! with it, the next read from the daemon, but never the signals.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use pyexec_proto::output::{MAX_CHUNK_BYTES, OutputLengths, PerStream, Stream};
+use pyexec_proto::service::FollowRequest;
+use pyexec_proto::{Client, JobDetail, JobId};
+use rustix::event::{PollFd, PollFlags, poll};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::exit_code::Failure;
+use crate::terminal;
+
+/// What becomes of us when nobody reads our stderr any more. A stdout that nobody reads always is the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BrokenStderr {
+    /// Its text is dropped; the job matters more.
+    GoesOn,
+    /// There is nothing else to do than to show it.
+    Ends,
+}
+
+/// Shows one job's output from some offset on.
+#[derive(Debug)]
+pub(crate) struct Passage {
+    id: JobId,
+    /// `None` for a stream that is not shown, or has been shown as far as it was to be.
+    cursors: PerStream<Option<u64>>,
+    /// Where to stop, however much more there is.
+    until: OutputLengths,
+    writer: Writer,
+}
+
+/// What one step found.
+#[derive(Debug)]
+pub(crate) struct Step {
+    /// Set when the job has finished and all its output has been passed on.
+    pub(crate) finished: Option<JobDetail>,
+    /// Nothing came.
+    pub(crate) empty: bool,
+}
+
+impl Passage {
+    /// All that comes from `cursors` on.
+    pub(crate) fn open(id: JobId, cursors: PerStream<Option<u64>>, broken_stderr: BrokenStderr) -> Self {
+        let until = PerStream { stdout: u64::MAX, stderr: u64::MAX };
+        Self { id, cursors, until, writer: Writer::start(broken_stderr) }
+    }
+
+    /// Not beyond these lengths.
+    pub(crate) fn until(mut self, until: OutputLengths) -> Self {
+        self.until = until;
+        self.drop_what_is_done();
+        self
+    }
+
+    /// Whether all that was to be shown has been.
+    pub(crate) fn is_done(&self) -> bool {
+        self.cursors == PerStream { stdout: None, stderr: None }
+    }
+
+    /// Passes on what there is, after waiting for `wait_ms` milliseconds for something to come.
+    pub(crate) async fn step(&mut self, client: &Client, wait_ms: u64) -> Result<Step, Failure> {
+        let request = FollowRequest { cursors: self.cursors, max_bytes: MAX_CHUNK_BYTES, wait_ms };
+        let mut followed = client.follow(self.id, &request).await?;
+        let mut empty = true;
+        for stream in Stream::BOTH {
+            let Some(cursor) = *self.cursors.get(stream) else { continue };
+            let chunk = std::mem::take(followed.output.get_mut(stream));
+            if chunk.bytes.is_empty() {
+                continue;
+            }
+            empty = false;
+            if chunk.offset > cursor {
+                let missing = chunk.offset - cursor;
+                terminal::note(&format!("{missing} bytes of {stream} are not kept any more"));
+            }
+            *self.cursors.get_mut(stream) = Some(chunk.next());
+            let bytes = up_to(*self.until.get(stream), chunk.offset, chunk.bytes);
+            self.writer.write(stream, bytes).await.map_err(Failure::Output)?;
+        }
+        self.drop_what_is_done();
+        Ok(Step { finished: followed.finished, empty })
+    }
+
+    /// Returns when all of it has been written.
+    pub(crate) async fn close(self) -> Result<(), Failure> {
+        self.writer.finish().await.map_err(Failure::Output)
+    }
+
+    fn drop_what_is_done(&mut self) {
+        for stream in Stream::BOTH {
+            let until = *self.until.get(stream);
+            let cursor = self.cursors.get_mut(stream);
+            if cursor.is_some_and(|cursor| cursor >= until) {
+                *cursor = None;
+            }
+        }
+    }
+}
+
+/// What of `bytes`, which start at `offset`, lies before `until`.
+fn up_to(until: u64, offset: u64, mut bytes: Vec<u8>) -> Vec<u8> {
+    let room = usize::try_from(until.saturating_sub(offset)).unwrap_or(usize::MAX);
+    bytes.truncate(room);
+    bytes
+}
+
+/// The thread that writes.
+#[derive(Debug)]
+struct Writer {
+    chunks: mpsc::Sender<(Stream, Vec<u8>)>,
+    ended: oneshot::Receiver<io::Result<()>>,
+}
+
+impl Writer {
+    fn start(broken_stderr: BrokenStderr) -> Self {
+        // One chunk is written while the next one is fetched; more would only be memory.
+        let (chunks, mut received) = mpsc::channel::<(Stream, Vec<u8>)>(1);
+        let (end, ended) = oneshot::channel();
+        std::thread::spawn(move || {
+            let mut dropped = false;
+            let mut write = |stream: Stream, bytes: &[u8]| match stream {
+                Stream::Stdout => write_all(io::stdout().as_fd(), bytes),
+                Stream::Stderr if dropped => Ok(()),
+                Stream::Stderr => write_all(io::stderr().as_fd(), bytes).or_else(|error| match broken_stderr {
+                    BrokenStderr::Ends => Err(error),
+                    BrokenStderr::GoesOn => {
+                        dropped = true;
+                        Ok(())
+                    }
+                }),
+            };
+            let mut result = Ok(());
+            while let Some((stream, bytes)) = received.blocking_recv() {
+                result = write(stream, &bytes);
+                if result.is_err() {
+                    break;
+                }
+            }
+            drop(received);
+            let _ = end.send(result);
+        });
+        Self { chunks, ended }
+    }
+
+    async fn write(&mut self, stream: Stream, bytes: Vec<u8>) -> io::Result<()> {
+        match self.chunks.send((stream, bytes)).await {
+            Ok(()) => Ok(()),
+            // It has ended before its time, and says why.
+            Err(_) => (&mut self.ended).await.unwrap_or(Ok(())).and(Err(io::ErrorKind::BrokenPipe.into())),
+        }
+    }
+
+    async fn finish(self) -> io::Result<()> {
+        let Self { chunks, ended } = self;
+        drop(chunks);
+        ended.await.unwrap_or(Ok(()))
+    }
+}
+
+/// Past the buffers of `std`, which would hold back what does not end with a newline; and patient with a descriptor
+/// that another program has made non-blocking.
+fn write_all(descriptor: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match rustix::io::write(descriptor, bytes) {
+            Ok(written) => bytes = &bytes[written..],
+            Err(rustix::io::Errno::INTR) => {}
+            Err(rustix::io::Errno::AGAIN) => {
+                let mut watched = [PollFd::new(&descriptor, PollFlags::OUT)];
+                match poll(&mut watched, None) {
+                    Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+
+    #[test]
+    fn nothing_beyond_the_end_is_shown() {
+        let cases = [(u64::MAX, 0, 4), (4, 0, 4), (3, 0, 3), (10, 8, 2), (8, 8, 0), (3, 8, 0)];
+        for (until, offset, kept) in cases {
+            assert_eq!(up_to(until, offset, vec![0; 4]).len(), kept, "until {until} from {offset}");
+        }
+    }
+
+    #[test]
+    fn a_pipe_that_is_full_and_does_not_block_still_gets_every_byte() {
+        let (mut reader, writer) = io::pipe().expect("a pipe");
+        rustix::io::ioctl_fionbio(&writer, true).expect("can be made non-blocking");
+        let sent: Vec<u8> = (0..1_000_000u32).map(|number| (number % 251) as u8).collect();
+        let expected = sent.clone();
+        let writing = std::thread::spawn(move || write_all(writer.as_fd(), &sent));
+        let mut received = Vec::new();
+        reader.read_to_end(&mut received).expect("can be read");
+        writing.join().expect("does not panic").expect("writes all");
+        assert!(received == expected, "{} bytes came of {}", received.len(), expected.len());
+    }
+
+    #[test]
+    fn a_reader_that_left_is_a_broken_pipe() {
+        let (reader, writer) = io::pipe().expect("a pipe");
+        drop(reader);
+        let error = write_all(writer.as_fd(), b"x").expect_err("nobody reads");
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+    }
+}

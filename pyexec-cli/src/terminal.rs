@@ -1,0 +1,98 @@
+//! Our own stdout and stderr: what they are, and how lines get there.
+
+use std::error::Error;
+use std::io::{self, IsTerminal, Write};
+
+use crate::exit_code::Failure;
+use crate::render::{self, Screen};
+
+/// What stdout is connected to.
+pub(crate) fn screen() -> Screen {
+    let stdout = io::stdout();
+    if !stdout.is_terminal() {
+        return Screen::File;
+    }
+    let columns = rustix::termios::tcgetwinsize(&stdout).map_or(0, |size| size.ws_col);
+    // Terminals that do not know their size say 0.
+    Screen::Terminal { columns: if columns == 0 { 80 } else { columns }, colour: colour_wanted() }
+}
+
+/// <https://no-color.org>: set, and not empty.
+fn colour_wanted() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Writes to stdout.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(Failure::Output)
+}
+
+/// Writes one JSON document to stdout.
+pub(crate) fn print_json(document: &impl serde::Serialize) -> Result<(), Failure> {
+    let document = serde_json::to_string_pretty(document).map_err(|error| Failure::Output(error.into()))?;
+    print(&(document + "\n"))
+}
+
+/// `error: …`, with all its causes, and `hint: …`.
+pub(crate) fn error(error: &dyn Error, hint: Option<&str>) {
+    problem(&with_causes(error), hint);
+}
+
+/// The same, of a problem that is a sentence already.
+pub(crate) fn problem(problem: &str, hint: Option<&str>) {
+    say("error", "31", problem);
+    if let Some(hint) = hint {
+        say("hint", "36", hint);
+    }
+}
+
+/// Something the reader should know, that is no failure.
+pub(crate) fn note(text: &str) {
+    say("note", "33", text);
+}
+
+/// Whether there is somebody at stderr.
+pub(crate) fn stderr_is_terminal() -> bool {
+    io::stderr().is_terminal()
+}
+
+fn say(kind: &str, colour: &str, text: &str) {
+    let text = render::lines(text.trim_end());
+    let mut stderr = io::stderr().lock();
+    let line = if stderr.is_terminal() && colour_wanted() {
+        format!("\x1b[1;{colour}m{kind}\x1b[0m: {text}\n")
+    } else {
+        format!("{kind}: {text}\n")
+    };
+    // Where stderr itself is broken there is nobody left to tell.
+    let _ = stderr.write_all(line.as_bytes());
+}
+
+/// The message, followed by those of its causes that it does not repeat itself.
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pyexec_proto::ClientError;
+
+    #[test]
+    fn a_message_carries_its_causes_once() {
+        let refused = io::Error::new(io::ErrorKind::PermissionDenied, "permission denied");
+        let error = Failure::Client(ClientError::Connect { socket: "/run/s".into(), source: refused });
+        assert_eq!(with_causes(&error), "could not reach the daemon at /run/s: permission denied");
+    }
+}

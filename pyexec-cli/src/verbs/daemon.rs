@@ -1,0 +1,314 @@
+//! `pyexec daemon`: starts, stops and describes the daemon. Jobs are never affected.
+
+mod by_signal;
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use pyexec_proto::client::{ClientError, Daemon};
+use pyexec_proto::error::Error;
+use pyexec_proto::paths::Paths;
+use pyexec_proto::service::DaemonStatus;
+use pyexec_proto::view::DaemonView;
+use pyexec_proto::{Client, OsText};
+use rustix::fs::FlockOperation;
+
+use crate::args::DaemonVerb;
+use crate::exit_code::{self, Code, Failure, SUCCESS};
+use crate::{render, terminal};
+
+/// How long a daemon may take to leave: it only has to finish what it is writing.
+const LEAVE_LIMIT: Duration = Duration::from_secs(15);
+
+pub(crate) async fn perform(verb: DaemonVerb) -> Result<Code, Failure> {
+    let paths = Paths::from_environment()?;
+    match verb {
+        DaemonVerb::Start => {
+            let already = running(&paths).await?;
+            let status = match &already {
+                Some(status) => status.clone(),
+                None => start(&paths).await?,
+            };
+            let what = if already.is_some() { "already running" } else { "started" };
+            terminal::print(&format!("{what}, pid {}\n", status.pid))?;
+        }
+        DaemonVerb::Stop => match stop(&paths).await? {
+            Some(stopped) => terminal::print(&farewell(stopped))?,
+            None => terminal::print("not running\n")?,
+        },
+        DaemonVerb::Restart => {
+            stop(&paths).await?;
+            let status = start(&paths).await?;
+            terminal::print(&format!("restarted, pid {}\n", status.pid))?;
+        }
+        DaemonVerb::Status { json } => return describe(&paths, json).await,
+        DaemonVerb::Logs { lines } => print_log(&paths.logs(), lines)?,
+    }
+    Ok(SUCCESS)
+}
+
+async fn running(paths: &Paths) -> Result<Option<DaemonStatus>, Failure> {
+    let status = match Client::connect(paths.clone(), Daemon::MustRun).await {
+        Ok(client) => client.status().await,
+        Err(error) => Err(error),
+    };
+    match status {
+        Ok(status) => Ok(Some(status)),
+        Err(ClientError::NotRunning) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn start(paths: &Paths) -> Result<DaemonStatus, Failure> {
+    Ok(Client::connect(paths.clone(), Daemon::StartIfNone).await?.status().await?)
+}
+
+/// A daemon that has gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stopped {
+    pid: u32,
+    /// As it said itself, if it could be asked.
+    jobs_running: Option<u64>,
+}
+
+/// Returns when the daemon has gone; `None` when there was none.
+async fn stop(paths: &Paths) -> Result<Option<Stopped>, Failure> {
+    let stopped = match ask_to_leave(paths).await {
+        Ok(stopped) => stopped,
+        Err(ClientError::NotRunning) => return Ok(None),
+        Err(error) if is_beyond_words(&error) => match by_signal::terminate(paths) {
+            Ok(Some(pid)) => Stopped { pid, jobs_running: None },
+            // What is wrong with it is of more use than why it could not be ended either.
+            Ok(None) | Err(_) => return Err(error.into()),
+        },
+        Err(error) => return Err(error.into()),
+    };
+    let gone = async {
+        wait_for_lock(paths.daemon_lock()).await?;
+        wait_for_silence(paths, stopped.pid).await;
+        Ok(())
+    };
+    match tokio::time::timeout(LEAVE_LIMIT, gone).await {
+        Ok(gone) => gone.map(|()| Some(stopped)),
+        Err(_) => Err(Failure::DaemonStays { limit: LEAVE_LIMIT }),
+    }
+}
+
+async fn ask_to_leave(paths: &Paths) -> Result<Stopped, ClientError> {
+    let client = Client::connect(paths.clone(), Daemon::MustRun).await?;
+    let status = client.status().await?;
+    match client.shutdown().await {
+        // It may have gone before its answer came through.
+        Ok(()) | Err(ClientError::NotRunning | ClientError::Refused(Error::ShuttingDown)) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(Stopped { pid: status.pid, jobs_running: Some(status.jobs_running) })
+}
+
+/// Whether something listens that can not be asked anything, but may well be a daemon.
+fn is_beyond_words(error: &ClientError) -> bool {
+    match error {
+        ClientError::Preamble { .. }
+        | ClientError::Version { .. }
+        | ClientError::Late { .. }
+        | ClientError::Broken { .. } => true,
+        ClientError::Refused(_)
+        | ClientError::NotRunning
+        | ClientError::Start(_)
+        | ClientError::Connect { .. }
+        | ClientError::ForeignDaemon { .. } => false,
+    }
+}
+
+/// The daemon holds this lock for its whole life: once it can be had, the next one can start.
+async fn wait_for_lock(path: PathBuf) -> Result<(), Failure> {
+    let lock = match File::open(&path) {
+        Ok(lock) => lock,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(source) => return Err(Failure::DaemonFile { path, source }),
+    };
+    let (answer, taken) = tokio::sync::oneshot::channel();
+    // A thread, because flock has no time limit; one that waits in vain ends with us. The lock is let go of at once.
+    std::thread::spawn(move || {
+        let result = loop {
+            match rustix::fs::flock(&lock, FlockOperation::LockShared) {
+                Err(rustix::io::Errno::INTR) => {}
+                result => break result,
+            }
+        };
+        drop(lock);
+        let _ = answer.send(result);
+    });
+    match taken.await {
+        Ok(Err(error)) => Err(Failure::DaemonFile { path, source: error.into() }),
+        Ok(Ok(())) | Err(_) => Ok(()),
+    }
+}
+
+/// Nothing answers on the socket, or another daemon already does, as under socket activation.
+async fn wait_for_silence(paths: &Paths, pid: u32) {
+    while let Ok(Some(status)) = running(paths).await {
+        if status.pid != pid {
+            return;
+        }
+        // The lock is free already, so that only the last instants of a process are left to wait for.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn farewell(stopped: Stopped) -> String {
+    let pid = stopped.pid;
+    match stopped.jobs_running {
+        Some(0) | None => format!("stopped, pid {pid}\n"),
+        Some(1) => format!("stopped, pid {pid}; 1 running job goes on\n"),
+        Some(jobs) => format!("stopped, pid {pid}; {jobs} running jobs go on\n"),
+    }
+}
+
+async fn describe(paths: &Paths, json: bool) -> Result<Code, Failure> {
+    let status = running(paths).await?;
+    let code = exit_code::of_daemon(status.is_some());
+    if json {
+        let socket = || OsText::from(paths.socket.as_path()).to_text();
+        let view = status.as_ref().map_or_else(|| DaemonView::not_running(socket()), DaemonView::of);
+        terminal::print_json(&view)?;
+    } else {
+        terminal::print(&status.as_ref().map_or_else(|| "not running\n".to_owned(), text))?;
+    }
+    Ok(code)
+}
+
+fn text(status: &DaemonStatus) -> String {
+    render::aligned(&[
+        ("running", "yes".to_owned()),
+        ("pid", status.pid.to_string()),
+        ("version", render::one_line(&status.version).into_owned()),
+        ("socket", render::one_line(&status.socket.to_text()).into_owned()),
+        ("up for", render::duration(Duration::from_secs(status.uptime_seconds))),
+        ("jobs running", status.jobs_running.to_string()),
+        ("jobs pending", status.jobs_pending.to_string()),
+        ("memory", render::size(status.rss_bytes)),
+    ])
+}
+
+fn print_log(directory: &Path, lines: usize) -> Result<(), Failure> {
+    let unreadable = |path: &Path| {
+        let path = path.to_owned();
+        move |source| Failure::DaemonFile { path, source }
+    };
+    let newest = match newest_log(directory) {
+        Ok(Some(newest)) => newest,
+        Ok(None) => return Err(Failure::NoDaemonLog { directory: directory.to_owned() }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(Failure::NoDaemonLog { directory: directory.to_owned() });
+        }
+        Err(source) => return Err(Failure::DaemonFile { path: directory.to_owned(), source }),
+    };
+    let mut file = File::open(&newest).map_err(unreadable(&newest))?;
+    let start = last_lines(&mut file, lines).map_err(unreadable(&newest))?;
+    file.seek(SeekFrom::Start(start)).map_err(unreadable(&newest))?;
+    let mut stdout = io::stdout().lock();
+    io::copy(&mut file, &mut stdout).and_then(|_| stdout.flush()).map_err(Failure::Output)
+}
+
+/// By name, which carries the day.
+fn newest_log(directory: &Path) -> io::Result<Option<PathBuf>> {
+    let mut newest = None;
+    for entry in directory.read_dir()? {
+        let path = entry?.path();
+        let is_log = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"pyexecd"));
+        if is_log && newest.as_ref().is_none_or(|newest| path > *newest) {
+            newest = Some(path);
+        }
+    }
+    Ok(newest)
+}
+
+/// The offset at which the last `lines` lines begin. Reads backwards: a log may be large.
+fn last_lines(file: &mut (impl Read + Seek), lines: usize) -> io::Result<u64> {
+    const BLOCK: u64 = 64 << 10;
+    let length = file.seek(SeekFrom::End(0))?;
+    let mut end = length;
+    let mut found = 0;
+    let mut block = Vec::new();
+    while end > 0 {
+        let start = end.saturating_sub(BLOCK);
+        file.seek(SeekFrom::Start(start))?;
+        block.clear();
+        file.by_ref().take(end - start).read_to_end(&mut block)?;
+        for (at, _) in block.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n') {
+            let next_line = start + at as u64 + 1;
+            // The newline that ends the file begins no line.
+            if next_line == length {
+                continue;
+            }
+            found += 1;
+            if found == lines {
+                return Ok(next_line);
+            }
+        }
+        end = start;
+    }
+    Ok(if lines == 0 { length } else { 0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Cursor;
+
+    #[test]
+    fn the_last_lines_are_found_from_the_end() {
+        let cases = [
+            ("", 3, ""),
+            ("a\nb\nc\n", 2, "b\nc\n"),
+            ("a\nb\nc\n", 3, "a\nb\nc\n"),
+            ("a\nb\nc\n", 9, "a\nb\nc\n"),
+            ("a\nb\nc", 1, "c"),
+            ("a\n\n\n", 2, "\n\n"),
+            ("a\nb\n", 0, ""),
+        ];
+        for (text, lines, expected) in cases {
+            let start = last_lines(&mut Cursor::new(text), lines).expect("memory can be read");
+            let start = usize::try_from(start).expect("is small");
+            assert_eq!(&text[start..], expected, "the last {lines} of {text:?}");
+        }
+    }
+
+    #[test]
+    fn the_last_lines_may_be_longer_than_a_block() {
+        let text = format!("first\n{}\n{}\n", "x".repeat(100_000), "y".repeat(100_000));
+        let start = last_lines(&mut Cursor::new(&text), 2).expect("memory can be read");
+        assert_eq!(start, 6);
+    }
+
+    #[test]
+    fn the_log_of_the_latest_day_is_the_newest() {
+        let directory = tempfile::tempdir().expect("a directory");
+        assert_eq!(newest_log(directory.path()).expect("can be read"), None);
+        for name in ["pyexecd.2026-07-28.log", "pyexecd.2026-08-01.log", "zzz.log"] {
+            File::create(directory.path().join(name)).expect("can be made");
+        }
+        let newest = newest_log(directory.path()).expect("can be read");
+        assert_eq!(newest, Some(directory.path().join("pyexecd.2026-08-01.log")));
+    }
+
+    #[test]
+    fn stopping_says_that_jobs_go_on() {
+        let with = |jobs_running| farewell(Stopped { pid: 7, jobs_running });
+        assert_eq!(with(Some(2)), "stopped, pid 7; 2 running jobs go on\n");
+        assert_eq!(with(Some(0)), "stopped, pid 7\n");
+        assert_eq!(with(None), "stopped, pid 7\n");
+    }
+
+    #[tokio::test]
+    async fn a_lock_that_nobody_holds_or_that_is_not_there_is_not_waited_for() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("daemon.lock");
+        wait_for_lock(path.clone()).await.expect("nothing to wait for");
+        File::create(&path).expect("can be made");
+        wait_for_lock(path).await.expect("nobody holds it");
+    }
+}

@@ -1,0 +1,142 @@
+//! `pyexec jobs`: the table of jobs.
+
+use std::time::Duration;
+
+use pyexec_proto::job::JobSummary;
+use pyexec_proto::service::{JobQuery, MAX_PAGE};
+use pyexec_proto::view::{JobRow, elapsed_of_summary};
+use pyexec_proto::{Client, Status, Timestamp};
+use serde::Serialize;
+
+use crate::args::Jobs;
+use crate::exit_code::{Code, Failure, SUCCESS};
+use crate::render::{self, JobLine, Screen};
+use crate::terminal;
+
+/// `pyexec jobs --json`.
+#[derive(Serialize)]
+struct Listing {
+    jobs: Vec<JobRow>,
+    /// All that match, not only those listed.
+    total: u64,
+}
+
+pub(crate) async fn perform(jobs: Jobs) -> Result<Code, Failure> {
+    let client = super::connect().await?;
+    let most = if jobs.all { usize::MAX } else { usize::try_from(jobs.number).unwrap_or(usize::MAX) };
+    let query = JobQuery { statuses: jobs.status, label: jobs.label, ..JobQuery::default() };
+    let (found, total) = newest(&client, query, most).await?;
+    let now = Timestamp::now();
+    if jobs.json {
+        let jobs = found.iter().map(|job| JobRow::of(job, now)).collect();
+        terminal::print_json(&Listing { jobs, total })?;
+        return Ok(SUCCESS);
+    }
+    if found.is_empty() {
+        terminal::note("no jobs");
+        return Ok(SUCCESS);
+    }
+    let screen = terminal::screen();
+    terminal::print(&render::job_table(&table_lines(&found, now), screen))?;
+    if let Screen::Terminal { .. } = screen
+        && total > found.len() as u64
+    {
+        terminal::note(&format!("{} of {total} jobs; --all lists every one", found.len()));
+    }
+    Ok(SUCCESS)
+}
+
+/// At most `most` jobs that `query` asks for, and how many there are.
+pub(crate) async fn newest(
+    client: &Client,
+    mut query: JobQuery,
+    most: usize,
+) -> Result<(Vec<JobSummary>, u64), Failure> {
+    let mut found: Vec<JobSummary> = Vec::new();
+    loop {
+        query.limit = u32::try_from(most - found.len()).unwrap_or(u32::MAX).min(MAX_PAGE);
+        let page = client.list(&query).await?;
+        let nothing_came = page.jobs.is_empty();
+        found.extend(page.jobs);
+        found.truncate(most);
+        query.page = page.next;
+        if found.len() == most || query.page.is_none() || nothing_came {
+            return Ok((found, page.total));
+        }
+    }
+}
+
+fn table_lines(jobs: &[JobSummary], now: Timestamp) -> Vec<JobLine> {
+    let ids: Vec<String> = jobs.iter().map(|job| job.id.to_string()).collect();
+    render::short_ids(&ids).into_iter().zip(jobs).map(|(id, job)| table_line(id, job, now)).collect()
+}
+
+fn table_line(id: String, job: &JobSummary, now: Timestamp) -> JobLine {
+    let text = |text: &str| render::one_line(text).into_owned();
+    let took = elapsed_of_summary(job, now).and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    JobLine {
+        id,
+        label: text(job.label.as_deref().unwrap_or_default()),
+        status: job.status,
+        exit: match (job.exit_code, job.status) {
+            (Some(code), _) => code.to_string(),
+            (None, Status::Pending | Status::Running) => String::new(),
+            (None, Status::Completed | Status::Failed | Status::Cancelled) => "-".to_owned(),
+        },
+        started: job.started_at.map(|at| render::age(at.age_at(now))).unwrap_or_default(),
+        took: took.map(render::duration).unwrap_or_default(),
+        command: text(&job.command),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pyexec_proto::JobId;
+    use pyexec_proto::output::OutputLengths;
+    use pyexec_proto::state::Reason;
+
+    fn summary(status: Status) -> JobSummary {
+        JobSummary {
+            id: JobId::mint(),
+            created_at: Timestamp(0),
+            label: None,
+            status,
+            reason: None,
+            exit_code: None,
+            pid: None,
+            started_at: None,
+            ended_at: None,
+            elapsed_us: None,
+            output: OutputLengths::default(),
+            command: "x.py\n--evil \x1b[2J".into(),
+            directory: "/".into(),
+            strategy: "uv-run".into(),
+        }
+    }
+
+    const NOW: Timestamp = Timestamp(200_000_000);
+
+    #[test]
+    fn a_job_that_runs_is_shown_with_the_time_it_has_run() {
+        let line = table_line(
+            "0a1b2c3d".into(),
+            &JobSummary { started_at: Some(Timestamp(20_000_000)), ..summary(Status::Running) },
+            NOW,
+        );
+        assert_eq!((line.exit.as_str(), line.started.as_str(), line.took.as_str()), ("", "3m ago", "3m"));
+    }
+
+    #[test]
+    fn a_job_that_never_started_has_no_exit_code() {
+        let lost = JobSummary { reason: Some(Reason::Environment), ..summary(Status::Failed) };
+        let line = table_line("0a1b2c3d".into(), &lost, NOW);
+        assert_eq!((line.exit.as_str(), line.started.as_str(), line.took.as_str()), ("-", "", ""));
+    }
+
+    #[test]
+    fn a_command_stays_on_its_line() {
+        let line = table_line("0a1b2c3d".into(), &summary(Status::Pending), NOW);
+        assert_eq!(line.command, "x.py\\n--evil \\x1b[2J");
+    }
+}

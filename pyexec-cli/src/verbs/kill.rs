@@ -1,0 +1,73 @@
+//! `pyexec kill`: cancels jobs, or kills them, and waits until they have ended.
+
+use pyexec_proto::service::{JobQuery, StopAnswer, StopRequest};
+use pyexec_proto::{Client, JobDetail, JobId, Outcome, Reason, Status};
+
+use crate::args::Kill;
+use crate::exit_code::{Code, Failure, SUCCESS};
+use crate::terminal;
+
+pub(crate) async fn perform(kill: &Kill) -> Result<Code, Failure> {
+    let client = super::connect().await?;
+    let ids = if kill.all || kill.label.is_some() {
+        unfinished(&client, kill.label.clone()).await?
+    } else {
+        super::resolve(&client, &kill.ids).await?
+    };
+    if ids.is_empty() {
+        terminal::note("no jobs are running or waiting to");
+        return Ok(SUCCESS);
+    }
+    let grace_ms = kill.grace.map(|grace| u64::try_from(grace.as_millis()).unwrap_or(u64::MAX));
+    let request = StopRequest { now: kill.now, grace_ms };
+    // All are asked before any is waited for, so that their graces pass together.
+    let mut asked = Vec::with_capacity(ids.len());
+    for id in ids {
+        asked.push((id, client.stop(id, request).await?));
+    }
+    for (id, answer) in asked {
+        let what = match answer {
+            StopAnswer::AlreadyFinished(_) => ALREADY_FINISHED,
+            StopAnswer::Stopping => how_it_ended(&client.wait(id).await?),
+        };
+        terminal::print(&format!("{id} {what}\n"))?;
+    }
+    Ok(SUCCESS)
+}
+
+const ALREADY_FINISHED: &str = "already finished";
+
+/// What is running, and what is waiting to.
+async fn unfinished(client: &Client, label: Option<String>) -> Result<Vec<JobId>, Failure> {
+    let statuses = vec![Status::Pending, Status::Running];
+    let query = JobQuery { statuses, label, ..JobQuery::default() };
+    let (jobs, _) = super::jobs::newest(client, query, usize::MAX).await?;
+    Ok(jobs.iter().map(|job| job.id).collect())
+}
+
+/// The record says it: a stop that lost the race did not stop anything.
+fn how_it_ended(job: &JobDetail) -> &'static str {
+    what(job.state.outcome().map(Outcome::verdict).map(|verdict| verdict.reason))
+}
+
+fn what(reason: Option<Reason>) -> &'static str {
+    match reason {
+        Some(Reason::Cancelled) => "cancelled",
+        Some(Reason::Killed) => "killed",
+        Some(Reason::TimedOut) => "timed out",
+        Some(Reason::Lost) => "lost",
+        Some(Reason::Exit | Reason::Signal | Reason::Environment | Reason::Spawn) | None => ALREADY_FINISHED,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_that_was_faster_than_its_stop_is_said_to_have_finished() {
+        assert_eq!(what(Some(Reason::Exit)), "already finished");
+        assert_eq!(what(Some(Reason::Cancelled)), "cancelled");
+        assert_eq!(what(Some(Reason::Killed)), "killed");
+    }
+}

@@ -1,0 +1,54 @@
+//! `pyexec logs ID`: what a job has printed, its stdout to ours and its stderr to ours.
+
+use pyexec_proto::output::{PerStream, Stream};
+use pyexec_proto::service::MAX_WAIT_MS;
+use pyexec_proto::{Client, JobId};
+
+use crate::args::Logs;
+use crate::exit_code::{Code, Failure, SUCCESS};
+use crate::output::{BrokenStderr, Passage};
+
+pub(crate) async fn perform(logs: &Logs) -> Result<Code, Failure> {
+    let client = super::connect().await?;
+    let id = client.resolve(&logs.id).await?;
+    let cursors = cursors(&client, id, logs).await?;
+    let mut passage = Passage::open(id, cursors, BrokenStderr::Ends);
+    if logs.follow {
+        while passage.step(&client, MAX_WAIT_MS).await?.finished.is_none() {}
+    } else {
+        let job = client.show(id).await?;
+        if !job.state.is_finished() {
+            // What it prints from here on is for the next call; a job that never stops printing would keep us for ever.
+            passage = passage.until(job.output);
+        }
+        while !passage.is_done() {
+            let step = passage.step(&client, 0).await?;
+            if step.finished.is_some() || step.empty {
+                break;
+            }
+        }
+    }
+    passage.close().await?;
+    Ok(SUCCESS)
+}
+
+async fn cursors(client: &Client, id: JobId, logs: &Logs) -> Result<PerStream<Option<u64>>, Failure> {
+    let mut cursors = PerStream { stdout: None, stderr: None };
+    for stream in selected(logs) {
+        let start = match (logs.tail, logs.since_byte) {
+            (Some(lines), _) => client.tail_offset(id, *stream, lines).await?,
+            (None, Some(offset)) => offset,
+            (None, None) => 0,
+        };
+        *cursors.get_mut(*stream) = Some(start);
+    }
+    Ok(cursors)
+}
+
+fn selected(logs: &Logs) -> &'static [Stream] {
+    match (logs.stdout, logs.stderr) {
+        (true, false) => &[Stream::Stdout],
+        (false, true) => &[Stream::Stderr],
+        (false, false) | (true, true) => &Stream::BOTH,
+    }
+}

@@ -1,0 +1,49 @@
+//! One file per verb.
+
+mod completions;
+mod daemon;
+mod jobs;
+mod kill;
+mod logs;
+mod prune;
+mod run;
+mod send;
+mod show;
+mod wait;
+
+use pyexec_proto::client::Daemon;
+use pyexec_proto::paths::Paths;
+use pyexec_proto::{Client, JobId};
+
+use crate::args::Verb;
+use crate::exit_code::{Code, Failure};
+
+/// Does what the command line says.
+pub(crate) async fn perform(verb: Verb) -> Result<Code, Failure> {
+    match verb {
+        Verb::Run(run) => run::perform(*run).await,
+        Verb::Jobs(jobs) => jobs::perform(jobs).await,
+        Verb::Show(show) => show::perform(&show).await,
+        Verb::Logs(logs) => logs::perform(&logs).await,
+        Verb::Wait(wait) => wait::perform(&wait).await,
+        Verb::Send(send) => send::perform(send).await,
+        Verb::Kill(kill) => kill::perform(&kill).await,
+        Verb::Prune(prune) => prune::perform(&prune).await,
+        Verb::Daemon(verb) => daemon::perform(verb).await,
+        Verb::Completions(completions) => completions::perform(&completions),
+    }
+}
+
+/// A daemon, started if there is none: even a listing needs one, because the index is the daemon's.
+async fn connect() -> Result<Client, Failure> {
+    Ok(Client::connect(Paths::from_environment()?, Daemon::StartIfNone).await?)
+}
+
+/// All of them, or nothing: a slip in one id must not have half of the others acted upon.
+async fn resolve(client: &Client, given: &[String]) -> Result<Vec<JobId>, Failure> {
+    let mut ids = Vec::with_capacity(given.len());
+    for given in given {
+        ids.push(client.resolve(given).await?);
+    }
+    Ok(ids)
+}

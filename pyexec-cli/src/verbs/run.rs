@@ -1,0 +1,141 @@
+//! `pyexec run`: submits a job and, unless it is detached, is its terminal until it has ended.
+//!
+//! Three things go on at once: output is shown ([`crate::output`]), stdin is passed on ([`input`]), and signals are
+//! turned into stops ([`interruption`]). The job itself needs none of them.
+
+mod excerpt;
+mod input;
+mod interruption;
+mod submission;
+
+use std::io;
+use std::sync::Arc;
+
+use pyexec_proto::output::PerStream;
+use pyexec_proto::service::{MAX_WAIT_MS, StopRequest};
+use pyexec_proto::view::ExecutionView;
+use pyexec_proto::{Client, JobDetail, JobId};
+use serde::Serialize;
+
+use crate::args::Run;
+use crate::exit_code::{self, Code, Ending, Failure, Interruption, SUCCESS};
+use crate::output::{BrokenStderr, Passage};
+use crate::terminal;
+use interruption::Interruptions;
+use submission::Prepared;
+
+/// `pyexec run -d --json`.
+#[derive(Serialize)]
+struct Detached {
+    job_id: String,
+    status: pyexec_proto::Status,
+}
+
+pub(crate) async fn perform(run: Run) -> Result<Code, Failure> {
+    let (json, detach) = (run.json, run.detach);
+    // Until here signals do what they always do: there is no job that could be cancelled.
+    let Prepared { submission, input } = submission::prepare(run)?;
+    let client = Arc::new(super::connect().await?);
+    let interruptions = Interruptions::listen().map_err(Failure::Runtime)?;
+    let id = submission.id;
+    let submitted = tokio::select! {
+        biased;
+        interruption = interruptions.gave_up() => return Ok(left(id, interruption)),
+        submitted = client.submit(submission) => submitted?,
+    };
+    if detach {
+        return detached(&client, &submitted, &interruptions, json).await;
+    }
+    tokio::spawn(interruptions.clone().stop_job(client.clone(), id));
+    if let Some(plan) = input {
+        tokio::spawn(input::pass_on(client.clone(), id, plan));
+    }
+    let attended = async { if json { in_silence(&client, id).await } else { live(&client, id).await } };
+    let finished = tokio::select! {
+        biased;
+        interruption = interruptions.left() => return Ok(left(id, interruption)),
+        finished = attended => finished,
+    };
+    match finished {
+        Ok(job) => conclude(&job, interruptions.first()),
+        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            // Nobody wants to see what it prints: as with a pipe between two programs, that is its end.
+            if let Err(error) = client.stop(id, StopRequest { now: false, grace_ms: None }).await {
+                terminal::error(&error, error.hint().as_deref());
+            }
+            Err(Failure::Output(error))
+        }
+        // Also when a terminal went away (EIO, perhaps before its SIGHUP) or a disk is full: the output is kept anyway.
+        Err(failure) => {
+            terminal::note(&format!("job {id} is not affected; `pyexec logs -f {id}` shows it"));
+            Err(failure)
+        }
+    }
+}
+
+async fn detached(
+    client: &Client,
+    submitted: &JobDetail,
+    interruptions: &Interruptions,
+    json: bool,
+) -> Result<Code, Failure> {
+    let id = submitted.id;
+    match interruptions.first() {
+        // Told to stop before the id was known to anybody.
+        Some(interruption @ (Interruption::Interrupt | Interruption::Terminate)) => {
+            client.stop(id, StopRequest { now: false, grace_ms: None }).await?;
+            return Ok(exit_code::of_interruption(interruption));
+        }
+        Some(Interruption::HangUp) | None => {}
+    }
+    if json {
+        terminal::print_json(&Detached { job_id: id.to_string(), status: submitted.state.status() })?;
+    } else {
+        terminal::print(&format!("{id}\n"))?;
+    }
+    Ok(SUCCESS)
+}
+
+/// Shows what the job prints, until its end.
+async fn live(client: &Client, id: JobId) -> Result<JobDetail, Failure> {
+    let start = PerStream { stdout: Some(0), stderr: Some(0) };
+    let mut passage = Passage::open(id, start, BrokenStderr::GoesOn);
+    loop {
+        if let Some(job) = passage.step(client, MAX_WAIT_MS).await?.finished {
+            passage.close().await?;
+            return Ok(job);
+        }
+    }
+}
+
+/// Waits for the end, then prints one document.
+async fn in_silence(client: &Client, id: JobId) -> Result<JobDetail, Failure> {
+    let job = client.wait(id).await?;
+    let output = excerpt::of(client, &job).await?;
+    terminal::print_json(&ExecutionView::of(&job, output.stdout, output.stderr))?;
+    Ok(job)
+}
+
+fn conclude(job: &JobDetail, interrupted: Option<Interruption>) -> Result<Code, Failure> {
+    // We were told to stop it, and it has stopped: how exactly is no news.
+    if let Some(interruption) = interrupted {
+        return Ok(exit_code::of_interruption(interruption));
+    }
+    let ending = Ending::of(job)?;
+    if let Some(problem) = &ending.problem {
+        terminal::problem(problem, None);
+    }
+    Ok(ending.code)
+}
+
+/// Goes without having seen the end.
+fn left(id: JobId, interruption: Interruption) -> Code {
+    match interruption {
+        // It was only the terminal that went away; the job goes on, and nobody is there to be told.
+        Interruption::HangUp => {}
+        Interruption::Interrupt | Interruption::Terminate => {
+            terminal::note(&format!("not waiting for the end of job {id}; `pyexec show {id}` says what became of it"));
+        }
+    }
+    exit_code::of_interruption(interruption)
+}

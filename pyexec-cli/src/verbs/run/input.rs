@@ -1,0 +1,166 @@
+//! Passes our stdin on to the job, byte for byte and no faster than it reads.
+//!
+//! Reading blocks, so it happens on a thread that nobody waits for: it ends with the process.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use pyexec_proto::client::ClientError;
+use pyexec_proto::error::{Error, NoInput};
+use pyexec_proto::service::{FollowRequest, Input, SenderId};
+use pyexec_proto::{Client, JobId};
+use rustix::event::{PollFd, PollFlags, poll};
+use tokio::sync::mpsc;
+
+use crate::terminal;
+
+/// What the job sees when our stdin ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AtEnd {
+    Close,
+    /// Others may go on to write to it with `pyexec send`.
+    KeepOpen,
+}
+
+/// The most that is read at once: what a pipe holds.
+const CHUNK_BYTES: usize = 64 << 10;
+
+/// How long one call may wait for room in the job's buffer.
+const ROOM_MS: u64 = 20_000;
+
+/// Until our stdin ends, or the job's does.
+pub(super) async fn pass_on(client: Arc<Client>, id: JobId, at_end: AtEnd) {
+    match feed(&client, id, read_stdin(), at_end).await {
+        Ok(()) => {}
+        Err(error) if is_the_jobs_choice(&error) => {}
+        Err(error) => {
+            terminal::error(&error, error.hint().as_deref());
+            terminal::note("stdin is not passed on any more");
+        }
+    }
+}
+
+/// A job need not read all it could.
+fn is_the_jobs_choice(error: &ClientError) -> bool {
+    let ClientError::Refused(Error::NoInput { why, .. }) = error else { return false };
+    match why {
+        NoInput::Finished | NoInput::Closed | NoInput::ClosedByJob => true,
+        NoInput::NotOpened | NoInput::NotStarted => false,
+    }
+}
+
+async fn feed(client: &Client, id: JobId, mut read: mpsc::Receiver<Vec<u8>>, at_end: AtEnd) -> Result<(), ClientError> {
+    let mut input = Input { sender: SenderId::mint(), offset: 0, bytes: vec![], close: false, wait_ms: ROOM_MS };
+    while let Some(bytes) = read.recv().await {
+        input.bytes = bytes;
+        input.offset = send(client, id, input.clone()).await?;
+    }
+    match at_end {
+        AtEnd::Close => {
+            input.bytes.clear();
+            input.close = true;
+            send(client, id, input).await.map(|_| ())
+        }
+        AtEnd::KeepOpen => Ok(()),
+    }
+}
+
+/// Returns the offset to go on with when all of it has been taken.
+async fn send(client: &Client, id: JobId, mut input: Input) -> Result<u64, ClientError> {
+    let mut patience_ms = 10;
+    loop {
+        match client.send_input(id, &input).await {
+            Ok(taken) => match remaining(input, taken.total) {
+                Ok(rest) => input = rest,
+                Err(total) => return Ok(total),
+            },
+            // The offset says what has been taken already: nothing is fed twice.
+            Err(ClientError::Late { .. }) => {}
+            Err(ClientError::Refused(Error::NoInput { why: NoInput::NotStarted, .. })) => {
+                // Not a plain sleep: the end of a job that never starts is heard of at once.
+                if client.follow(id, &FollowRequest::until_exit(patience_ms)).await?.finished.is_some() {
+                    return Err(Error::NoInput { id, why: NoInput::Finished }.into());
+                }
+                patience_ms = (patience_ms * 2).min(250);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// What is left to send once `total` bytes of ours have been taken; the total when nothing is.
+fn remaining(mut input: Input, total: u64) -> Result<Input, u64> {
+    let taken = total.saturating_sub(input.offset);
+    let taken = usize::try_from(taken).unwrap_or(usize::MAX).min(input.bytes.len());
+    input.bytes.drain(..taken);
+    input.offset = total;
+    if input.bytes.is_empty() { Err(total) } else { Ok(input) }
+}
+
+fn read_stdin() -> mpsc::Receiver<Vec<u8>> {
+    // One chunk waits while the next is read: a fast writer is held up by its own pipe, not by our memory.
+    let (chunks, read) = mpsc::channel(1);
+    std::thread::spawn(move || {
+        while let Ok(bytes) = read_some() {
+            if bytes.is_empty() || chunks.blocking_send(bytes).is_err() {
+                break;
+            }
+        }
+    });
+    read
+}
+
+fn read_some() -> io::Result<Vec<u8>> {
+    let stdin = io::stdin();
+    let mut buffer = vec![0; CHUNK_BYTES];
+    loop {
+        match rustix::io::read(&stdin, &mut buffer) {
+            Ok(read) => {
+                buffer.truncate(read);
+                return Ok(buffer);
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            // Another program that shares the descriptor has made it non-blocking.
+            Err(rustix::io::Errno::AGAIN) => {
+                let descriptor = stdin.as_fd();
+                let mut watched = [PollFd::new(&descriptor, PollFlags::IN)];
+                match poll(&mut watched, None) {
+                    Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_taken_is_sent_again_from_where_it_stopped() {
+        let sender = SenderId::mint();
+        let input =
+            |offset, bytes: &[u8]| Input { sender, offset, bytes: bytes.to_vec(), close: false, wait_ms: ROOM_MS };
+        assert_eq!(remaining(input(10, b"abcdef"), 14), Ok(input(14, b"ef")));
+        assert_eq!(remaining(input(10, b"abcdef"), 10), Ok(input(10, b"abcdef")));
+        assert_eq!(remaining(input(10, b"abcdef"), 16), Err(16));
+        assert_eq!(remaining(input(10, b""), 10), Err(10));
+    }
+
+    #[test]
+    fn a_job_that_reads_no_further_is_no_error() {
+        let id = JobId::mint();
+        for (why, silent) in [
+            (NoInput::Finished, true),
+            (NoInput::Closed, true),
+            (NoInput::ClosedByJob, true),
+            (NoInput::NotOpened, false),
+        ] {
+            assert_eq!(is_the_jobs_choice(&Error::NoInput { id, why }.into()), silent, "{why:?}");
+        }
+        assert!(!is_the_jobs_choice(&ClientError::NotRunning));
+    }
+}

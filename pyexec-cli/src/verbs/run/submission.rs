@@ -1,0 +1,330 @@
+//! From arguments to a submission: what is read from stdin first, where the script is, what the job's environment and
+//! stdin are.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{self, IsTerminal, Read};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use pyexec_proto::environment::{EnvironmentSpec, Interpreter};
+use pyexec_proto::job::{Leftovers, MAX_STDIN_BYTES, StdinSource, Submission, Variables};
+use pyexec_proto::start::{JOB_ID_VARIABLE, SERVICE_MARK};
+use pyexec_proto::{JobId, JobSource, JobSpec, OsText};
+use rustix::fs::{FileType, Mode, fstat, stat};
+
+use super::input::AtEnd;
+use crate::args::{Assignment, Run};
+use crate::exit_code::Failure;
+
+/// A job that is ready to be submitted.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) submission: Submission,
+    /// Whether our stdin is passed on to the job, and what happens at its end.
+    pub(super) input: Option<AtEnd>,
+}
+
+/// Reads stdin to its end where the arguments say so; the rest is looked up and put together.
+pub(super) fn prepare(run: Run) -> Result<Prepared, Failure> {
+    refuse_contradictions(&run)?;
+    let from_stdin = run.code.is_none() && run.file.as_deref() == Some(OsStr::new("-"));
+    let cwd = std::env::current_dir();
+    let directory = match (&run.dir, &cwd) {
+        (Some(given), Ok(cwd)) => absolute(&cwd.join(given))?,
+        (Some(given), Err(_)) if Path::new(given).is_absolute() => PathBuf::from(given),
+        (None, Ok(cwd)) => cwd.clone(),
+        (_, Err(error)) => return Err(Failure::NoCurrentDirectory(io::Error::from(error.kind()))),
+    };
+    let source = match (run.code, run.file) {
+        (Some(code), _) => JobSource::Code { code: code.into() },
+        (None, Some(_)) if from_stdin => JobSource::Stdin { code: read_stdin()?.into() },
+        (None, Some(file)) => {
+            // Where there is no current directory, only the job's directory is left to look in.
+            let cwd = cwd.as_deref().unwrap_or(&directory);
+            JobSource::File { path: script_path(Path::new(&file), cwd, &directory, Path::exists).into() }
+        }
+        (None, None) => return Err(usage("nothing to run", "name a script, or give code with -c")),
+    };
+    let (stdin, input) = if from_stdin {
+        // The code itself is what comes on stdin.
+        (StdinSource::Null, None)
+    } else {
+        let asked = StdinAsked { detach: run.detach, interactive: run.interactive, given: run.stdin };
+        stdin_plan(asked, our_stdin())
+    };
+    let text = if run.stdin { read_stdin()? } else { vec![] };
+    let interpreter = if run.no_uv { Interpreter::System } else { Interpreter::Uv { version: run.python } };
+    let (environment, parent) = environment(std::env::vars_os(), &run.env);
+    let spec = JobSpec {
+        source,
+        args: run.args.into_iter().map(OsText::from).collect(),
+        directory: directory.into(),
+        environment: EnvironmentSpec { interpreter, requirements: run.with },
+        stdin,
+        timeout_ms: run.timeout.0.map(milliseconds),
+        grace_ms: milliseconds(run.grace),
+        label: run.label,
+        variables: names(&run.env),
+        umask: umask(),
+        buffering: run.buffering.map(Into::into),
+        leftovers: if run.keep_leftovers { Leftovers::Keep } else { Leftovers::End },
+        waited_for: !run.detach,
+        parent,
+    };
+    Ok(Prepared { submission: Submission { id: JobId::mint(), spec, environment, stdin: text }, input })
+}
+
+fn usage(problem: &str, hint: &str) -> Failure {
+    Failure::Usage { problem: problem.to_owned(), hint: hint.to_owned() }
+}
+
+fn refuse_contradictions(run: &Run) -> Result<(), Failure> {
+    if run.no_uv && !run.with.is_empty() {
+        return Err(usage("--no-uv and --with can not be combined", "packages are installed by uv; leave out --no-uv"));
+    }
+    if run.no_uv && run.python.is_some() {
+        return Err(usage("--no-uv and --python can not be combined", "versions are chosen by uv; leave out --no-uv"));
+    }
+    if run.code.is_none() && run.file.as_deref() == Some(OsStr::new("-")) && (run.stdin || run.interactive) {
+        return Err(usage(
+            "stdin can not carry the code and the job's input too",
+            "put the code into a file, or give it with -c",
+        ));
+    }
+    Ok(())
+}
+
+/// All of stdin, which a submission has to carry.
+fn read_stdin() -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    io::stdin().lock().take(MAX_STDIN_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(Failure::Stdin)?;
+    if bytes.len() > MAX_STDIN_BYTES {
+        return Err(Failure::StdinTooLarge { limit: MAX_STDIN_BYTES });
+    }
+    Ok(bytes)
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path).map_err(Failure::NoCurrentDirectory)
+}
+
+/// Where the script is that `given` names.
+///
+/// It is looked for where the caller is, then in the job's directory. Where those are the same it stays as it was typed:
+/// that is what the script finds in `sys.argv[0]`.
+fn script_path(given: &Path, cwd: &Path, directory: &Path, exists: impl Fn(&Path) -> bool) -> PathBuf {
+    if given.is_absolute() || cwd == directory {
+        return given.to_owned();
+    }
+    let (here, there) = (cwd.join(given), directory.join(given));
+    if !exists(&here) && exists(&there) { there } else { here }
+}
+
+/// What our stdin is connected to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OurStdin {
+    Terminal,
+    /// `/dev/null`, or nothing.
+    Null,
+    /// A pipe, a file, a socket.
+    Data,
+}
+
+fn our_stdin() -> OurStdin {
+    let stdin = io::stdin();
+    if stdin.is_terminal() {
+        return OurStdin::Terminal;
+    }
+    let Ok(ours) = fstat(&stdin) else { return OurStdin::Null };
+    let is_device = FileType::from_raw_mode(ours.st_mode) == FileType::CharacterDevice;
+    if is_device && stat("/dev/null").is_ok_and(|null| null.st_rdev == ours.st_rdev) {
+        return OurStdin::Null;
+    }
+    OurStdin::Data
+}
+
+/// The options about stdin.
+#[derive(Clone, Copy, Debug)]
+struct StdinAsked {
+    detach: bool,
+    interactive: bool,
+    /// `--stdin`
+    given: bool,
+}
+
+/// What the job's stdin is, and whether ours is passed on to it.
+fn stdin_plan(asked: StdinAsked, ours: OurStdin) -> (StdinSource, Option<AtEnd>) {
+    let StdinAsked { detach, interactive, given } = asked;
+    match ours {
+        _ if given => (StdinSource::Given, None),
+        // Nobody is there to pass anything on.
+        _ if detach => (if interactive { StdinSource::Open } else { StdinSource::Null }, None),
+        // At a terminal, end of file is typed, and meant.
+        OurStdin::Terminal if interactive => (StdinSource::Open, Some(AtEnd::Close)),
+        OurStdin::Null if interactive => (StdinSource::Open, None),
+        OurStdin::Terminal | OurStdin::Null => (StdinSource::Null, None),
+        OurStdin::Data if interactive => (StdinSource::Open, Some(AtEnd::KeepOpen)),
+        OurStdin::Data => (StdinSource::Open, Some(AtEnd::Close)),
+    }
+}
+
+/// The caller's environment with what was set for this job, later wins; and the job the caller belongs to.
+fn environment(callers: impl Iterator<Item = (OsString, OsString)>, set: &[Assignment]) -> (Variables, Option<JobId>) {
+    let mut parent = None;
+    let mut variables: Variables = callers
+        .filter(|(name, value)| {
+            if name == JOB_ID_VARIABLE {
+                parent = value.to_str().and_then(|id| id.parse().ok());
+            }
+            // Both say what the *caller* is; the job is told what it is itself.
+            name != JOB_ID_VARIABLE && name != SERVICE_MARK
+        })
+        .collect();
+    for Assignment { name, value } in set {
+        variables.set(name, value);
+    }
+    (variables, parent)
+}
+
+/// Of the variables set, each once.
+fn names(set: &[Assignment]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for Assignment { name, .. } in set {
+        let name = name.to_string_lossy().into_owned();
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+/// Rounded up: the shortest limit is one that ends at once, not none.
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+}
+
+/// The mask can only be read by setting it. Nothing is created in between: no other thread runs yet.
+fn umask() -> u32 {
+    let ours = rustix::process::umask(Mode::RWXG | Mode::RWXO);
+    rustix::process::umask(ours);
+    ours.as_raw_mode()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_is_looked_for_where_the_caller_is_and_then_where_the_job_will_be() {
+        // (given, job directory, what exists, expected), for a caller in /here
+        let cases: [(&str, &str, &[&str], &str); 8] = [
+            ("x.py", "/here", &["/here/x.py"], "x.py"),
+            ("./x.py", "/here", &[], "./x.py"),
+            ("x.py", "/there", &["/here/x.py"], "/here/x.py"),
+            ("x.py", "/there", &["/there/x.py"], "/there/x.py"),
+            ("x.py", "/there", &["/here/x.py", "/there/x.py"], "/here/x.py"),
+            ("x.py", "/there", &[], "/here/x.py"),
+            ("sub/x.py", "/there", &["/there/sub/x.py"], "/there/sub/x.py"),
+            ("/abs/x.py", "/there", &[], "/abs/x.py"),
+        ];
+        for (given, directory, existing, expected) in cases {
+            let exists = |path: &Path| existing.iter().any(|known| path == Path::new(known));
+            let found = script_path(Path::new(given), Path::new("/here"), Path::new(directory), exists);
+            assert_eq!(found, Path::new(expected), "{given} for a job in {directory}, where {existing:?} exist");
+        }
+    }
+
+    #[test]
+    fn stdin_is_passed_on_only_when_there_is_something_to_pass_on() {
+        use OurStdin::{Data, Null, Terminal};
+        let asked = |detach, interactive, given| StdinAsked { detach, interactive, given };
+        let attached = asked(false, false, false);
+        let interactive = asked(false, true, false);
+        let cases = [
+            (attached, Terminal, (StdinSource::Null, None)),
+            (attached, Null, (StdinSource::Null, None)),
+            (attached, Data, (StdinSource::Open, Some(AtEnd::Close))),
+            (interactive, Terminal, (StdinSource::Open, Some(AtEnd::Close))),
+            (interactive, Null, (StdinSource::Open, None)),
+            (interactive, Data, (StdinSource::Open, Some(AtEnd::KeepOpen))),
+            (asked(true, false, false), Data, (StdinSource::Null, None)),
+            (asked(true, true, false), Data, (StdinSource::Open, None)),
+            (asked(true, false, true), Data, (StdinSource::Given, None)),
+        ];
+        for (asked, ours, expected) in cases {
+            assert_eq!(stdin_plan(asked, ours), expected, "{asked:?} with {ours:?}");
+        }
+    }
+
+    fn assignment(name: &str, value: &str) -> Assignment {
+        Assignment { name: name.into(), value: value.into() }
+    }
+
+    #[test]
+    fn what_is_set_for_the_job_wins_over_the_callers_environment() {
+        let callers = [("A", "1"), ("B", "2")].map(|(name, value)| (name.into(), value.into()));
+        let set = [assignment("B", "3"), assignment("C", "4"), assignment("C", "5")];
+        let (variables, parent) = environment(callers.into_iter(), &set);
+        for (name, value) in [("A", "1"), ("B", "3"), ("C", "5")] {
+            assert_eq!(variables.get(name), Some(OsStr::new(value)), "{name}");
+        }
+        assert_eq!(parent, None);
+        assert_eq!(names(&set), ["B", "C"]);
+    }
+
+    #[test]
+    fn a_job_started_by_a_job_knows_its_parent_and_carries_none_of_its_marks() {
+        let id = JobId::mint();
+        let callers = [(JOB_ID_VARIABLE, id.to_string()), (SERVICE_MARK, "daemon".to_owned())]
+            .map(|(name, value)| (name.into(), value.into()));
+        let (variables, parent) = environment(callers.into_iter(), &[]);
+        assert_eq!(parent, Some(id));
+        assert_eq!(variables.iter().count(), 0);
+    }
+
+    #[test]
+    fn the_shortest_timeout_is_not_none() {
+        assert_eq!(milliseconds(Duration::from_nanos(1)), 1);
+        assert_eq!(milliseconds(Duration::from_millis(1_500)), 1_500);
+        assert_eq!(milliseconds(Duration::ZERO), 0);
+    }
+
+    fn run(line: &[&str]) -> Run {
+        let line = ["pyexec", "run"].iter().chain(line).map(OsString::from);
+        match crate::args::parse(line) {
+            Ok(crate::args::Cli { verb: crate::args::Verb::Run(run) }) => *run,
+            other => panic!("read as {other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_needs_uv_is_refused_without_it() {
+        for (line, named) in [
+            (&["x.py", "--no-uv", "--with", "numpy"][..], "--with"),
+            (&["x.py", "--no-uv", "--python", "3.12"], "--python"),
+        ] {
+            let failure = prepare(run(line)).expect_err("it makes no sense");
+            assert_eq!(failure.code(), 2, "{line:?}");
+            assert!(failure.to_string().contains(named), "{failure}");
+            assert!(failure.hint().is_some_and(|hint| hint.contains("uv")), "{:?}", failure.hint());
+        }
+    }
+
+    #[test]
+    fn stdin_carries_either_code_or_input() {
+        for line in [&["-", "-i"][..], &["-", "-d", "--stdin"]] {
+            assert_eq!(prepare(run(line)).expect_err("it makes no sense").code(), 2, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_detached_job_carries_all_it_needs() {
+        let prepared = prepare(run(&["-d", "-c", "print(1)", "a"])).expect("can be submitted");
+        let spec = prepared.submission.spec;
+        assert_eq!(spec.source, JobSource::Code { code: "print(1)".into() });
+        assert_eq!(spec.args, ["a".into()]);
+        assert_eq!((spec.stdin, spec.timeout_ms, spec.waited_for), (StdinSource::Null, None, false));
+        assert!(spec.directory.as_path().is_absolute());
+        assert_eq!(prepared.input, None);
+    }
+}

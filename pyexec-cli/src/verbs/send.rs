@@ -1,0 +1,44 @@
+//! `pyexec send ID TEXT`: writes to a job's stdin.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+
+use pyexec_proto::service::{Input, SenderId};
+
+use crate::args::Send;
+use crate::exit_code::{Code, Failure, SUCCESS};
+
+pub(crate) async fn perform(send: Send) -> Result<Code, Failure> {
+    let client = super::connect().await?;
+    let id = client.resolve(&send.id).await?;
+    let bytes = line(send.text, send.no_newline);
+    let given = bytes.len() as u64;
+    let input = Input { sender: SenderId::mint(), offset: 0, bytes, close: send.eof, wait_ms: 0 };
+    let taken = client.send_input(id, &input).await?.bytes_written;
+    if taken < given {
+        return Err(Failure::InputBufferFull { id, taken, given });
+    }
+    Ok(SUCCESS)
+}
+
+fn line(text: Option<OsString>, no_newline: bool) -> Vec<u8> {
+    let Some(text) = text else { return vec![] };
+    let mut bytes = text.into_vec();
+    if !no_newline {
+        bytes.push(b'\n');
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_becomes_a_line_unless_told_otherwise() {
+        assert_eq!(line(Some("yes".into()), false), b"yes\n");
+        assert_eq!(line(Some("yes".into()), true), b"yes");
+        assert_eq!(line(Some(OsString::new()), false), b"\n");
+        assert_eq!(line(None, false), b"");
+    }
+}

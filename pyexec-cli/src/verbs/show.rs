@@ -1,0 +1,115 @@
+//! `pyexec show ID`: everything about one job.
+
+use std::time::Duration;
+
+use pyexec_proto::view::JobView;
+use pyexec_proto::{Reason, Timestamp};
+
+use crate::args::Show;
+use crate::exit_code::{Code, Failure, SUCCESS};
+use crate::{render, terminal};
+
+pub(crate) async fn perform(show: &Show) -> Result<Code, Failure> {
+    let client = super::connect().await?;
+    let id = client.resolve(&show.id).await?;
+    let job = JobView::of(&client.show(id).await?, Timestamp::now());
+    if show.json {
+        terminal::print_json(&serde_json::json!({ "job": job }))?;
+    } else {
+        terminal::print(&text(&job))?;
+    }
+    Ok(SUCCESS)
+}
+
+/// `key: value` lines; what there is nothing to say about is left out.
+fn text(job: &JobView) -> String {
+    let seconds = |seconds: f64| Duration::try_from_secs_f64(seconds).map_or_else(|_| String::new(), render::duration);
+    let list = |items: &[String]| (!items.is_empty()).then(|| items.join(", "));
+    let status = match job.reason {
+        // These repeat the status, or what the exit code says.
+        None | Some(Reason::Exit | Reason::Cancelled) => job.status.to_string(),
+        Some(reason) => format!("{} ({reason})", job.status),
+    };
+    let pairs = [
+        ("id", Some(job.id.clone())),
+        ("label", job.label.clone()),
+        ("status", Some(status)),
+        ("exit code", job.exit_code.map(|code| code.to_string())),
+        ("message", job.message.clone()),
+        ("error", job.error.clone()),
+        ("command", Some(job.command.clone())),
+        ("directory", Some(job.directory.clone())),
+        ("runs with", Some(job.execution_strategy.clone())),
+        ("dependencies", list(&job.dependencies)),
+        ("variables", list(&job.variables)),
+        ("timeout", job.timeout_seconds.map(seconds)),
+        ("pid", job.pid.map(|pid| pid.to_string())),
+        ("created", Some(job.created_at.clone())),
+        ("started", job.started_at.clone()),
+        ("completed", job.completed_at.clone()),
+        ("took", job.elapsed_seconds.map(seconds)),
+        (
+            "cpu",
+            job.usage
+                .map(|usage| format!("{} user, {} system", seconds(usage.user_seconds), seconds(usage.system_seconds))),
+        ),
+        ("peak memory", job.usage.map(|usage| format!("{:.1} MiB, largest process", usage.peak_rss_mb))),
+        ("read", job.usage.map(|usage| format!("{} from storage", render::size(usage.read_bytes)))),
+        ("written", job.usage.map(|usage| format!("{} to storage", render::size(usage.written_bytes)))),
+        ("stdout", Some(render::size(job.stdout_bytes))),
+        ("stderr", Some(render::size(job.stderr_bytes))),
+    ];
+    let known: Vec<(&str, String)> = pairs
+        .into_iter()
+        .filter_map(|(key, value)| value.map(|value| (key, render::one_line(&value).into_owned())))
+        .collect();
+    render::aligned(&known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pyexec_proto::Status;
+
+    #[test]
+    fn what_is_not_known_is_left_out_and_what_is_hostile_is_shown_harmless() {
+        let job = JobView {
+            id: "0a1b2c3d".into(),
+            label: Some("\x1b[31mred".into()),
+            status: Status::Pending,
+            reason: None,
+            message: Some("2 before it in the queue".into()),
+            created_at: "2026-07-28T09:30:00.250Z".into(),
+            started_at: None,
+            completed_at: None,
+            elapsed_seconds: None,
+            exit_code: None,
+            error: None,
+            pid: None,
+            command: "x.py".into(),
+            directory: "/tmp".into(),
+            execution_strategy: "uv-run".into(),
+            dependencies: vec![],
+            variables: vec!["A".into(), "B".into()],
+            timeout_seconds: Some(90.0),
+            stdout_bytes: 0,
+            stderr_bytes: 2_048,
+            usage: None,
+        };
+        assert_eq!(
+            text(&job),
+            "id:        0a1b2c3d\n\
+             label:     \\x1b[31mred\n\
+             status:    pending\n\
+             message:   2 before it in the queue\n\
+             command:   x.py\n\
+             directory: /tmp\n\
+             runs with: uv-run\n\
+             variables: A, B\n\
+             timeout:   1m 30s\n\
+             created:   2026-07-28T09:30:00.250Z\n\
+             stdout:    0 B\n\
+             stderr:    2.0 KiB\n"
+        );
+    }
+}

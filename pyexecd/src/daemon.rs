@@ -1,0 +1,314 @@
+//! The daemon's life: lock, index, recovery, listen, serve, leave.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::net::UnixListener as StdListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use pyexec_proto::client::MAX_FRAME_BYTES;
+use pyexec_proto::paths::{NoHome, Paths, create_private, socket_address};
+use pyexec_proto::preamble::Preamble;
+use pyexec_proto::service::Pyexec;
+use pyexec_proto::start::READY;
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::net::sockopt::socket_peercred;
+use tarpc::server::{BaseChannel, Channel};
+use tarpc::tokio_serde::formats::Bincode;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::codec::LengthDelimitedCodec;
+
+use crate::blocking::blocking;
+use crate::config::{Config, ConfigError};
+use crate::engine::local::LocalEngine;
+use crate::environment::Environments;
+use crate::jobs::dispatcher::Dispatcher;
+use crate::jobs::{Jobs, leaving};
+use crate::service::Service;
+use crate::store::{Found, Store, StoreError, run_directory};
+
+/// How long a new daemon waits for an old one that is on its way out.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+/// How long calls that are being answered may take to finish when the daemon leaves.
+const LEAVING_PATIENCE: Duration = Duration::from_secs(2);
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DaemonError {
+    #[error(transparent)]
+    NoHome(#[from] NoHome),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("could not prepare {}: {source}", path.display())]
+    Prepare { path: PathBuf, source: io::Error },
+    #[error("another daemon is running (its lock is {})", lock.display())]
+    AlreadyRunning { lock: PathBuf },
+    #[error("could not listen on {}: {source}", socket.display())]
+    Listen { socket: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("could not start: {0}")]
+    Start(#[from] io::Error),
+}
+
+/// Runs until it is told to leave.
+pub(crate) fn run(detach: bool) -> Result<(), DaemonError> {
+    // Nothing of ours is for other users.
+    rustix::process::umask(Mode::from_raw_mode(0o077));
+    if detach {
+        // Fails only for the leader of a group, which then has a session to itself in any case.
+        let _ = rustix::process::setsid();
+    }
+    let paths = Paths::from_environment()?;
+    let config = Config::load(&paths.config_file())?;
+    create_private(&paths.state).map_err(|source| DaemonError::Prepare { path: paths.state.clone(), source })?;
+    crate::logging::start(&paths.logs(), &config.log)
+        .map_err(|source| DaemonError::Prepare { path: paths.logs(), source })?;
+    let _lock = take_lock(&paths)?;
+    let open_files = raise_open_files();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let served = runtime.block_on(serve(Arc::new(paths), &config, open_files, detach));
+    // Nothing that is still being read or written is waited for: a job has its own supervisor.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    tracing::info!("left");
+    served
+}
+
+/// Held until the process ends, however it does.
+fn take_lock(paths: &Paths) -> Result<File, DaemonError> {
+    let path = paths.daemon_lock();
+    let prepare = |source| DaemonError::Prepare { path: path.clone(), source };
+    let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC;
+    let lock: File =
+        rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR).map_err(|error| prepare(error.into()))?.into();
+    let waiting = lock.try_clone().map_err(prepare)?;
+    let (taken, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || taken.send(rustix::fs::flock(&waiting, FlockOperation::LockExclusive)));
+    match told.recv_timeout(LOCK_PATIENCE) {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => return Err(prepare(error.into())),
+        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+            return Err(DaemonError::AlreadyRunning { lock: path });
+        }
+    }
+    // For people who look; nothing reads it.
+    let _ = lock.set_len(0).and_then(|()| writeln!(&lock, "{}", std::process::id()));
+    Ok(lock)
+}
+
+/// A daemon of many clients needs many; its jobs get the limit it was started with, which is returned.
+fn raise_open_files() -> Option<u64> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    limit.current
+}
+
+async fn serve(paths: Arc<Paths>, config: &Config, open_files: Option<u64>, detached: bool) -> Result<(), DaemonError> {
+    let started = Instant::now();
+    // Listed before anybody can submit, so that what is being made then is not taken for a left-over.
+    let left_over =
+        run_directory::list(&paths.jobs()).map_err(|source| DaemonError::Prepare { path: paths.jobs(), source })?;
+    let (store, found) = Store::open(&paths.database())?;
+    let environments = Arc::new(Environments::new(config, &paths));
+    {
+        let environments = environments.clone();
+        if let Err(error) = blocking(move || environments.tidy()).await {
+            tracing::warn!(%error, "the environment cache can not be tidied");
+        }
+    }
+    let engine = Box::new(LocalEngine::new(Paths::clone(&paths), open_files));
+    let (dispatcher, commands) =
+        Dispatcher::new(store.clone(), environments.clone(), engine, paths.jobs(), config.max_running);
+    let (shutdown, shutting_down) = watch::channel(false);
+    let jobs = Jobs::new(
+        commands,
+        store.clone(),
+        environments,
+        config.inherit_env.clone(),
+        paths.clone(),
+        shutting_down.clone(),
+    );
+    // In the queue before any client's command: a client never sees a job as it was before the restart.
+    let rebooted = store.note_boot(crate::supervisor::processes::boot_id()).await?;
+    let unfinished = store.unfinished().await?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), unfinished = unfinished.len(), index = ?found, "started");
+    for (job, may_have_started) in unfinished {
+        jobs.recover(job, rebooted && may_have_started);
+    }
+    tokio::spawn(dispatcher.run());
+
+    let (listener, ours) = listen(&paths)?;
+    let service = Service { jobs: jobs.clone(), paths: paths.clone(), started, shutdown: Arc::new(shutdown) };
+    say_ready(detached);
+    let tidying = tokio::spawn(tidy(jobs, paths.clone(), left_over, found));
+    accept(listener, service, shutting_down).await?;
+    tidying.abort();
+    if ours {
+        let _ = std::fs::remove_file(&paths.socket);
+    }
+    Ok(())
+}
+
+/// The socket systemd hands over, or our own; and whether it is ours to remove.
+fn listen(paths: &Paths) -> Result<(UnixListener, bool), DaemonError> {
+    let failed = |source| DaemonError::Listen { socket: paths.socket.clone(), source };
+    if let Some(handed_over) = listenfd::ListenFd::from_env().take_unix_listener(0).map_err(failed)? {
+        handed_over.set_nonblocking(true).map_err(failed)?;
+        return Ok((UnixListener::from_std(handed_over).map_err(failed)?, false));
+    }
+    let directory = paths.socket.parent().unwrap_or(&paths.runtime);
+    create_private(directory).map_err(failed)?;
+    // The lock is ours, so nobody listens here any more.
+    match std::fs::remove_file(&paths.socket) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        Ok(()) | Err(_) => {}
+    }
+    let (address, _directory) = socket_address(&paths.socket).map_err(failed)?;
+    let listener = StdListener::bind(address).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    rustix::fs::chmod(&paths.socket, Mode::RUSR | Mode::WUSR).map_err(|error| failed(error.into()))?;
+    Ok((UnixListener::from_std(listener).map_err(failed)?, true))
+}
+
+fn say_ready(detached: bool) {
+    if detached {
+        let mut stdout = io::stdout();
+        let _ = writeln!(stdout, "{READY}").and_then(|()| stdout.flush());
+        // Whoever started us reads to the end of it, and may be waited for in turn.
+        if let Ok(null) = File::options().write(true).open("/dev/null") {
+            let _ = rustix::stdio::dup2_stdout(&null);
+        }
+    }
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        tracing::warn!(%error, "systemd could not be told that the daemon is ready");
+    }
+}
+
+/// What an earlier daemon left half done, and what the index does not know of. In the background: nobody waits for it.
+async fn tidy(jobs: Jobs, paths: Arc<Paths>, left_over: run_directory::Listing, found: Found) {
+    const BATCH: usize = 500;
+    let directory = paths.jobs();
+    for half_made in left_over.half_made {
+        if let Err(error) = blocking(move || std::fs::remove_dir_all(half_made)).await {
+            tracing::warn!(%error, "a run directory that was never finished can not be removed");
+        }
+    }
+    if !left_over.half_removed.is_empty() {
+        let ids = left_over.half_removed;
+        if let Err(error) = jobs.store().delete(ids.clone()).await {
+            tracing::warn!(%error, "jobs that were being pruned can not be forgotten");
+            return;
+        }
+        let directory = directory.clone();
+        let remove = move || ids.iter().try_for_each(|id| run_directory::remove_renamed(&directory, *id).map(drop));
+        if let Err(error) = blocking(remove).await {
+            tracing::warn!(%error, "run directories that were being pruned can not be removed");
+        }
+    }
+    let known = match jobs.store().ids().await {
+        Ok(known) => known,
+        Err(error) => return tracing::error!(%error, "the index can not be compared with the run directories"),
+    };
+    let unknown: Vec<_> = left_over.jobs.into_iter().filter(|id| !known.contains(id)).collect();
+    if unknown.is_empty() {
+        return;
+    }
+    tracing::info!(jobs = unknown.len(), index = ?found, "rebuilding the index from the run directories");
+    let mut found = Vec::new();
+    for batch in unknown.chunks(BATCH) {
+        let (directory, batch) = (directory.clone(), batch.to_vec());
+        let read = blocking(move || {
+            let read = |id: &pyexec_proto::JobId| match run_directory::read(&directory.join(id.to_string())) {
+                Ok(job) => job,
+                Err(error) => {
+                    tracing::warn!(job = %id, %error, "a run directory is passed over");
+                    None
+                }
+            };
+            Ok(batch.iter().filter_map(read).collect::<Vec<_>>())
+        });
+        found.extend(read.await.unwrap_or_default());
+    }
+    // The index numbers jobs in the order in which it hears of them.
+    found.sort_by_key(|job| job.created_at);
+    let (finished, unfinished): (Vec<_>, Vec<_>) = found.into_iter().partition(|job| job.state.is_finished());
+    if let Err(error) = jobs.store().import(finished).await {
+        tracing::error!(%error, "finished jobs that were found on disk could not be recorded");
+    }
+    for job in unfinished {
+        // Without an index, or with one that was set aside, only the boot tells whether it may have run.
+        let same_boot = run_directory::same_boot(&directory.join(job.id.to_string()));
+        jobs.recover(job, !same_boot);
+    }
+}
+
+async fn accept(listener: UnixListener, service: Service, shutting_down: watch::Receiver<bool>) -> io::Result<()> {
+    let mut told_to_leave = shutting_down.clone();
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => drop(connections.spawn(converse(stream, service.clone(), shutting_down.clone()))),
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    // Out of descriptors, most likely: one that closes makes room.
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            },
+            Some(_) = connections.join_next() => {}
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => tracing::debug!("hangup ignored"),
+            () = leaving(&mut told_to_leave) => break,
+        }
+    }
+    tracing::info!("leaving; jobs go on");
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    drop(listener);
+    service.shutdown.send_replace(true);
+    let all_answered = async { while connections.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(LEAVING_PATIENCE, all_answered).await;
+    Ok(())
+}
+
+/// One client, from greeting to goodbye. A panic in a call ends this connection, and no other.
+async fn converse(mut stream: UnixStream, service: Service, mut shutting_down: watch::Receiver<bool>) {
+    match socket_peercred(&stream) {
+        Ok(peer) if peer.uid == rustix::process::geteuid() => {}
+        Ok(peer) => return tracing::warn!(uid = peer.uid.as_raw(), "a connection of another user was refused"),
+        Err(error) => return tracing::warn!(%error, "a connection of nobody knows whom was refused"),
+    }
+    let us = Preamble::ours();
+    match us.exchange(&mut stream).await {
+        Ok(client) if us.agree(&client).is_some() => {}
+        Ok(client) => return tracing::warn!(?client, "a client speaks none of our protocols"),
+        Err(error) => return tracing::debug!(%error, "no greeting"),
+    }
+    let framed = LengthDelimitedCodec::builder().max_frame_length(MAX_FRAME_BYTES).new_framed(stream);
+    let transport = tarpc::serde_transport::new(framed, Bincode::default());
+    let mut requests = Box::pin(BaseChannel::with_defaults(transport).execute(service.serve()));
+    let mut calls = JoinSet::new();
+    loop {
+        tokio::select! {
+            request = requests.next() => match request {
+                Some(call) => drop(calls.spawn(call)),
+                None => return,
+            },
+            Some(ended) = calls.join_next() => if let Err(error) = ended
+                && error.is_panic()
+            {
+                tracing::error!("a call panicked; its connection is closed");
+                return;
+            },
+            () = leaving(&mut shutting_down), if calls.is_empty() => return,
+        }
+    }
+}

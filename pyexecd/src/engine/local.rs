@@ -1,0 +1,479 @@
+//! Runs jobs on this machine: a supervisor process for each, and a link to it that the daemon's death cuts and the next
+//! daemon ties again.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use pyexec_proto::error::NoInput;
+use pyexec_proto::job::{JobSource, StdinSource};
+use pyexec_proto::paths::{Paths, socket_address};
+use pyexec_proto::service::InputTaken;
+use pyexec_proto::start::SERVICE_MARK;
+use pyexec_proto::{JobId, OsText};
+use rustix::process::Signal;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::process::Child;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Engine, Events, Order, RunEvent, RunHandle, RunRequest, control_socket};
+use crate::supervisor::control::{self, InputAnswer, Launch, LaunchStdin, Notice, Request};
+use crate::supervisor::processes::{self, Process};
+use crate::supervisor::record::{self, IDENTITY, Identity, PANIC, WhatEnded};
+use crate::supervisor::{NOT_MINE, VERB};
+
+#[derive(Debug)]
+pub struct LocalEngine {
+    paths: Paths,
+    /// The soft limit on open files before the daemon raised it.
+    open_files: Option<u64>,
+    spare: Spare,
+}
+
+/// Keeps one supervisor that waits to be told what to run: it has been loaded and set up by the time a job comes.
+#[derive(Clone, Debug, Default)]
+struct Spare(Arc<Mutex<Option<Supervisor>>>);
+
+/// A supervisor that has not been told what to run, and our end of its stdin.
+#[derive(Debug)]
+struct Supervisor {
+    child: Child,
+    stream: UnixStream,
+}
+
+impl LocalEngine {
+    pub fn new(paths: Paths, open_files: Option<u64>) -> Self {
+        let spare = Spare::default();
+        spare.provide();
+        Self { paths, open_files, spare }
+    }
+
+    fn link(&self, events: Events) -> (Link, RunHandle) {
+        let (sender, requests) = mpsc::unbounded_channel();
+        let directory = self.paths.run_directory(events.id);
+        let link = Link {
+            directory,
+            events,
+            requests,
+            watched: false,
+            armed: false,
+            waiting: Vec::new(),
+            sequence: 0,
+            to_replace: None,
+        };
+        (link, RunHandle::new(sender))
+    }
+
+    fn launch_of(&self, order: &Order) -> Launch {
+        let stdin = match (&order.spec.source, order.spec.stdin) {
+            (JobSource::Stdin { .. }, _) | (_, StdinSource::Given) => LaunchStdin::File,
+            (_, StdinSource::Null) => LaunchStdin::Null,
+            (_, StdinSource::Open) => LaunchStdin::Pipe,
+        };
+        Launch {
+            job: order.id,
+            run_directory: OsText::from(self.paths.run_directory(order.id)),
+            program: order.command.program.clone(),
+            argv: order.command.argv.clone(),
+            directory: order.spec.directory.clone(),
+            umask: order.spec.umask,
+            stdin,
+            timeout_ms: order.spec.timeout_ms,
+            grace_ms: order.spec.grace_ms,
+            leftovers: order.spec.leftovers,
+            open_files: self.open_files,
+            control_socket: OsText::from(control_socket(&self.paths.supervisors(), order.id)),
+        }
+    }
+}
+
+impl Engine for LocalEngine {
+    fn launch(&self, order: Order, events: Events) -> RunHandle {
+        let (mut link, handle) = self.link(events);
+        link.to_replace = Some(self.spare.clone());
+        let launch = Request::Launch(Box::new(self.launch_of(&order)));
+        let frame = control::encode(&launch, order.command.environment.as_block());
+        match self.spare.take() {
+            Ok(Supervisor { child, stream }) => drop(tokio::spawn(link.run(Some((stream, frame)), Some(child)))),
+            Err(error) => link.events.send(RunEvent::SpawnFailed(format!("could not start a supervisor: {error}"))),
+        }
+        handle
+    }
+
+    fn adopt(&self, events: Events) -> RunHandle {
+        let (link, handle) = self.link(events);
+        tokio::spawn(link.run(None, None));
+        handle
+    }
+}
+
+impl Spare {
+    /// The one that waits, or a new one.
+    fn take(&self) -> io::Result<Supervisor> {
+        let spare = self.0.lock().expect("nothing panics while it is held").take();
+        // One that somebody has killed is of no use.
+        let waits = spare.and_then(|mut spare| matches!(spare.child.try_wait(), Ok(None)).then_some(spare));
+        waits.map_or_else(spawn_supervisor, Ok)
+    }
+
+    /// Makes the next one, unless one waits.
+    fn provide(&self) {
+        let spare = self.0.clone();
+        tokio::task::spawn_blocking(move || {
+            if spare.lock().expect("nothing panics while it is held").is_some() {
+                return;
+            }
+            match spawn_supervisor() {
+                Ok(supervisor) => *spare.lock().expect("nothing panics while it is held") = Some(supervisor),
+                // The job that needs one will find out, and say so.
+                Err(error) => tracing::warn!(%error, "no supervisor could be started to wait for the next job"),
+            }
+        });
+    }
+}
+
+/// `/proc/self/exe` is this very program, also when the file has been replaced by an upgrade.
+fn spawn_supervisor() -> io::Result<Supervisor> {
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    let child = tokio::process::Command::new("/proc/self/exe")
+        .arg0("pyexecd")
+        .arg(VERB)
+        .env_clear()
+        .env(SERVICE_MARK, "supervisor")
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .current_dir("/")
+        .kill_on_drop(false)
+        .spawn()?;
+    Ok(Supervisor { child, stream: UnixStream::from_std(ours)? })
+}
+
+/// One job's link to its supervisor, for as long as there is one.
+struct Link {
+    directory: PathBuf,
+    events: Events,
+    requests: mpsc::UnboundedReceiver<RunRequest>,
+    /// Somebody wants to know of new output.
+    watched: bool,
+    /// The supervisor has been told so.
+    armed: bool,
+    waiting: Vec<(u64, oneshot::Sender<Result<InputTaken, NoInput>>)>,
+    sequence: u64,
+    /// This job has taken the spare supervisor. The next one is made once the job runs, not while it starts.
+    to_replace: Option<Spare>,
+}
+
+/// What a connection came to.
+enum Cut {
+    /// The supervisor said how it ended.
+    Ended(WhatEnded),
+    /// The connection is over, and nothing was said.
+    Silent,
+}
+
+impl Link {
+    async fn run(mut self, born: Option<(UnixStream, Vec<u8>)>, mut child: Option<Child>) {
+        let mut next = match born {
+            Some((stream, frame)) => Next::Connected(stream, frame),
+            None => Next::Unknown,
+        };
+        let event = loop {
+            next = match next {
+                Next::Connected(stream, frame) => match self.converse(stream, frame).await {
+                    Cut::Ended(what) => break ended(what),
+                    Cut::Silent => Next::Unknown,
+                },
+                Next::Unknown => {
+                    let status = match &mut child {
+                        Some(child) => child.wait().await.ok(),
+                        None => None,
+                    };
+                    match self.look(status.and_then(|status| status.code())).await {
+                        Seen::Reachable(stream) => Next::Connected(stream, Vec::new()),
+                        Seen::Over(event) => break event,
+                    }
+                }
+            };
+        };
+        self.refuse_all();
+        self.events.send(event);
+        self.replace_spare();
+        // Takes the exit status, so that no zombie is left; the supervisor is on its way out.
+        if let Some(mut child) = child {
+            let _ = child.wait().await;
+        }
+    }
+
+    /// Passes requests and notices to and fro until the connection ends.
+    async fn converse(&mut self, stream: UnixStream, first: Vec<u8>) -> Cut {
+        let (mut reader, mut writer) = stream.into_split();
+        let (outgoing, mut queue) = mpsc::unbounded_channel::<Vec<u8>>();
+        // Written by a task of its own: a supervisor that is busy with the disk must not hold up what it says.
+        let writing = tokio::spawn(async move {
+            while let Some(frame) = queue.recv().await {
+                if writer.write_all(&frame).await.is_err() {
+                    break;
+                }
+            }
+        });
+        if !first.is_empty() {
+            let _ = outgoing.send(first);
+        }
+        self.armed = false;
+        self.arm(&outgoing);
+        let mut received = Vec::new();
+        let mut requests_open = true;
+        let cut = loop {
+            tokio::select! {
+                read = reader.read_buf(&mut received) => {
+                    if !matches!(read, Ok(1..)) {
+                        break Cut::Silent;
+                    }
+                    match self.hear(&mut received, &outgoing) {
+                        Ok(None) => {}
+                        Ok(Some(what)) => break Cut::Ended(what),
+                        Err(error) => {
+                            tracing::warn!(job = %self.events.id, %error, "a supervisor does not make sense");
+                            break Cut::Silent;
+                        }
+                    }
+                }
+                request = self.requests.recv(), if requests_open => match request {
+                    Some(request) => self.pass_on(request, &outgoing),
+                    // Nobody can ask any more, but the end is still to be seen.
+                    None => requests_open = false,
+                },
+            }
+        };
+        writing.abort();
+        cut
+    }
+
+    fn hear(
+        &mut self,
+        received: &mut Vec<u8>,
+        outgoing: &mpsc::UnboundedSender<Vec<u8>>,
+    ) -> io::Result<Option<WhatEnded>> {
+        while let Some((notice, _)) = control::decode::<Notice>(received)? {
+            match notice {
+                Notice::Started { run } => {
+                    self.events.send(RunEvent::Started(run));
+                    self.replace_spare();
+                }
+                Notice::Output { lengths } => {
+                    self.armed = false;
+                    self.watched = false;
+                    self.events.lengths.send_replace(lengths);
+                }
+                Notice::Input { sequence, answer } => {
+                    if let Some(index) = self.waiting.iter().position(|(waiting, _)| *waiting == sequence) {
+                        let (_, sender) = self.waiting.swap_remove(index);
+                        let _ = sender.send(match answer {
+                            InputAnswer::Taken(taken) => Ok(taken),
+                            InputAnswer::Refused(refusal) => Err(refusal.as_no_input()),
+                        });
+                    }
+                }
+                Notice::Stalled { problem: Some(problem) } => {
+                    tracing::error!(job = %self.events.id, %problem, "output can not be written; the job waits");
+                }
+                Notice::Stalled { problem: None } => {
+                    tracing::info!(job = %self.events.id, "output can be written again");
+                }
+                Notice::Ended { what, unwritten } => {
+                    if let Some(problem) = unwritten {
+                        tracing::error!(job = %self.events.id, %problem, "the exit record can not be written yet");
+                    }
+                    return Ok(Some(what));
+                }
+            }
+        }
+        self.arm(outgoing);
+        Ok(None)
+    }
+
+    fn pass_on(&mut self, request: RunRequest, outgoing: &mpsc::UnboundedSender<Vec<u8>>) {
+        match request {
+            RunRequest::Stop { reason, grace } => {
+                let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+                let _ = outgoing.send(control::encode(&Request::Stop { reason, grace_ms }, &[]));
+            }
+            RunRequest::Input { input, answer } => {
+                let sequence = self.sequence;
+                self.sequence += 1;
+                self.waiting.push((sequence, answer));
+                let pyexec_proto::service::Input { sender, offset, bytes, close, wait_ms } = input;
+                let _ = outgoing
+                    .send(control::encode(&Request::Input { sequence, sender, offset, close, wait_ms }, &bytes));
+            }
+            RunRequest::WatchOutput => {
+                self.watched = true;
+                self.arm(outgoing);
+            }
+        }
+    }
+
+    fn arm(&mut self, outgoing: &mpsc::UnboundedSender<Vec<u8>>) {
+        if self.watched && !self.armed {
+            self.armed = true;
+            let lengths = *self.events.lengths.borrow();
+            let _ = outgoing.send(control::encode(&Request::Watch { lengths }, &[]));
+        }
+    }
+
+    /// Finds out what has become of the job, from what lies in its directory.
+    async fn look(&mut self, exit_code: Option<i32>) -> Seen {
+        // A wait for input was lost with the connection: its sender asks again, with its offset.
+        self.refuse_all();
+        loop {
+            let directory = self.directory.clone();
+            let found = tokio::task::spawn_blocking(move || examine(&directory)).await;
+            match found.expect("looking at files does not panic") {
+                Ok(Evidence::Ended(what)) => return Seen::Over(ended(what)),
+                Ok(Evidence::Alive(identity)) => {
+                    if let Some(stream) = reach(&identity).await {
+                        return Seen::Reachable(stream);
+                    }
+                    // It has ended in between, or answers to nothing: look again, with the record there.
+                }
+                // The lock says nothing when it is let go of, so this has to be looked at again.
+                Ok(Evidence::Undecided) => tokio::time::sleep(Duration::from_millis(5)).await,
+                Ok(Evidence::Gone) => {
+                    let id = self.events.id;
+                    let _ = tokio::task::spawn_blocking(move || end_survivors(id)).await;
+                    return Seen::Over(RunEvent::Lost);
+                }
+                Ok(Evidence::NeverStarted) => {
+                    let said = std::fs::read_to_string(self.directory.join(PANIC)).unwrap_or_default();
+                    let why = match (said.trim(), exit_code) {
+                        ("", Some(code)) if code == i32::from(NOT_MINE) => {
+                            "its environment had been taken away".to_owned()
+                        }
+                        ("", Some(code)) => format!("its supervisor exited with {code}"),
+                        ("", None) => "its supervisor was killed".to_owned(),
+                        (said, _) => said.to_owned(),
+                    };
+                    return Seen::Over(RunEvent::SpawnFailed(why));
+                }
+                Err(error) => {
+                    tracing::error!(job = %self.events.id, %error, "the run directory can not be read");
+                    return Seen::Over(RunEvent::Lost);
+                }
+            }
+        }
+    }
+
+    fn replace_spare(&mut self) {
+        if let Some(spare) = self.to_replace.take() {
+            spare.provide();
+        }
+    }
+
+    fn refuse_all(&mut self) {
+        for (_, sender) in self.waiting.drain(..) {
+            let _ = sender.send(Err(NoInput::NotStarted));
+        }
+    }
+}
+
+enum Next {
+    Connected(UnixStream, Vec<u8>),
+    Unknown,
+}
+
+enum Seen {
+    Reachable(UnixStream),
+    Over(RunEvent),
+}
+
+fn ended(what: WhatEnded) -> RunEvent {
+    match what {
+        WhatEnded::Run(record) => RunEvent::Ended(record),
+        WhatEnded::SpawnFailed(why) => RunEvent::SpawnFailed(why),
+    }
+}
+
+/// What a run directory says about a job that may be running.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Evidence {
+    /// There is a record.
+    Ended(WhatEnded),
+    /// Somebody holds the lock.
+    Alive(Identity),
+    /// It was started, nobody holds the lock, and there is no record.
+    Gone,
+    /// Nobody has begun to run it.
+    NeverStarted,
+    /// Locked by somebody who has not said who: about to start, or about to leave.
+    Undecided,
+}
+
+pub fn examine(directory: &Path) -> Result<Evidence, record::ReadError> {
+    let ending = || record::read::<record::Ending>(&directory.join(record::ENDING));
+    if let Some(ending) = ending()? {
+        return Ok(Evidence::Ended(ending.what));
+    }
+    let lock =
+        record::try_lock(directory).map_err(|source| record::ReadError::Io { path: directory.into(), source })?;
+    let identity = record::read::<Identity>(&directory.join(IDENTITY))?;
+    Ok(match (lock, identity) {
+        (None, Some(identity)) => Evidence::Alive(identity),
+        (None, None) => Evidence::Undecided,
+        (Some(_lock), Some(_)) => match ending()? {
+            // The record came between the first look and the lock.
+            Some(ending) => Evidence::Ended(ending.what),
+            None => Evidence::Gone,
+        },
+        (Some(_lock), None) => Evidence::NeverStarted,
+    })
+}
+
+/// Connects to a supervisor. One whose socket has been swept away is asked, by signal, to make it again.
+async fn reach(identity: &Identity) -> Option<UnixStream> {
+    const ATTEMPTS: u32 = 10;
+    for attempt in 0..ATTEMPTS {
+        let connect = async {
+            let (address, _directory) = socket_address(identity.control_socket.as_path())?;
+            UnixStream::connect(address).await
+        };
+        match connect.await {
+            Ok(stream) => return Some(stream),
+            Err(error) if attempt == 0 => {
+                tracing::debug!(job = %identity.job, %error, "a supervisor's socket is not there; asking for it by signal");
+            }
+            Err(_) => {}
+        }
+        let process = Process::find(identity.pid).filter(|process| process.started == identity.started)?;
+        if processes::boot_id() != identity.boot_id {
+            return None;
+        }
+        process.signal(Signal::USR1).ok()?;
+        // The supervisor has nothing else by which to say that it is there.
+        tokio::time::sleep(Duration::from_millis(10 << attempt.min(6))).await;
+    }
+    None
+}
+
+/// Ends what a job left running whose supervisor is gone, until nothing more is found.
+fn end_survivors(id: JobId) {
+    const ROUNDS: u32 = 100;
+    for _ in 0..ROUNDS {
+        let survivors = processes::of_job(id);
+        if survivors.is_empty() {
+            return;
+        }
+        for process in survivors {
+            if let Err(error) = process.signal(Signal::KILL) {
+                tracing::warn!(job = %id, pid = process.pid, %error, "a survivor can not be ended");
+            }
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    tracing::error!(job = %id, "processes of a lost job are still there");
+}

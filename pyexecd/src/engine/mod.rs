@@ -1,0 +1,103 @@
+//! Where jobs run. The dispatcher knows no more of it than this.
+
+pub mod local;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pyexec_proto::error::NoInput;
+use pyexec_proto::output::OutputLengths;
+use pyexec_proto::service::InputTaken;
+use pyexec_proto::state::{ExitRecord, Run, StopReason};
+use pyexec_proto::{JobId, JobSpec};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::environment::Command;
+
+/// Starts jobs, and finds those that an earlier daemon started.
+pub trait Engine: Send + Sync {
+    /// Never blocks. What becomes of it is said through `events`, in the end exactly one of the last three kinds.
+    fn launch(&self, order: Order, events: Events) -> RunHandle;
+    /// Takes up a job whose supervisor may still be there.
+    fn adopt(&self, events: Events) -> RunHandle;
+}
+
+/// A job that is to start now.
+#[derive(Debug)]
+pub struct Order {
+    pub id: JobId,
+    pub spec: Arc<JobSpec>,
+    pub command: Command,
+}
+
+/// What an engine says of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RunEvent {
+    Started(Run),
+    SpawnFailed(String),
+    Ended(ExitRecord),
+    Lost,
+}
+
+/// Where it says it.
+#[derive(Clone, Debug)]
+pub struct Events {
+    pub id: JobId,
+    pub sender: mpsc::UnboundedSender<(JobId, RunEvent)>,
+    /// Updated when there is more output, after [`RunHandle::watch_output`].
+    pub lengths: watch::Sender<OutputLengths>,
+}
+
+impl Events {
+    pub fn send(&self, event: RunEvent) {
+        // Without a dispatcher the daemon is on its way out, and the next one reads the record.
+        let _ = self.sender.send((self.id, event));
+    }
+}
+
+/// Speaks to a run.
+#[derive(Clone, Debug)]
+pub struct RunHandle {
+    requests: mpsc::UnboundedSender<RunRequest>,
+}
+
+#[derive(Debug)]
+pub enum RunRequest {
+    Stop {
+        reason: StopReason,
+        grace: Duration,
+    },
+    Input {
+        input: pyexec_proto::service::Input,
+        answer: oneshot::Sender<Result<InputTaken, NoInput>>,
+    },
+    /// Update the lengths as soon as there is more output than known.
+    WatchOutput,
+}
+
+impl RunHandle {
+    pub fn new(requests: mpsc::UnboundedSender<RunRequest>) -> Self {
+        Self { requests }
+    }
+
+    pub fn stop(&self, reason: StopReason, grace: Duration) {
+        let _ = self.requests.send(RunRequest::Stop { reason, grace });
+    }
+
+    pub async fn input(&self, input: pyexec_proto::service::Input) -> Result<InputTaken, NoInput> {
+        let (answer, answered) = oneshot::channel();
+        let _ = self.requests.send(RunRequest::Input { input, answer });
+        answered.await.unwrap_or(Err(NoInput::Finished))
+    }
+
+    /// Asks for word, once, of output beyond what is known; it comes through [`Events::lengths`].
+    pub fn watch_output(&self) {
+        let _ = self.requests.send(RunRequest::WatchOutput);
+    }
+}
+
+/// A supervisor's control socket: short, and no secret.
+pub fn control_socket(supervisors: &std::path::Path, id: JobId) -> PathBuf {
+    supervisors.join(&id.simple()[..16])
+}

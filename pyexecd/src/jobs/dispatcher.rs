@@ -1,0 +1,557 @@
+//! The one task that changes the state of a job.
+//!
+//! It decides with pure functions ([`super::state`], [`super::admission`], [`super::recovery`]) and acts here: commits,
+//! then starts, stops and tells. What takes time (an environment, a supervisor) happens in tasks of its own, and comes
+//! back as a message.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use pyexec_proto::job::JobDetail;
+use pyexec_proto::output::OutputLengths;
+use pyexec_proto::service::StopRequest;
+use pyexec_proto::state::{Outcome, Status, StopReason};
+use pyexec_proto::{Error, JobId, JobSpec, JobState};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::AbortHandle;
+
+use super::Snapshot;
+use super::admission::{Class, Queue};
+use super::recovery::{Belief, Circumstances, believe, believe_unreadable};
+use super::state::{JobEvent, transition};
+use crate::blocking::blocking;
+use crate::engine::{self, Engine, Events, Order, RunEvent, RunHandle};
+use crate::environment::{EnvironmentError, Environments, Lease, Preparation, PreparationLog, Prepared};
+use crate::store::{Store, StoreError, run_directory};
+
+/// How long to wait before a commit that failed is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub enum Command {
+    /// A job whose run directory is there. Not `fresh`: it may be known already, and is then not answered with.
+    Accept {
+        job: Box<JobDetail>,
+        fresh: bool,
+        answer: oneshot::Sender<Result<Option<Box<JobDetail>>, Error>>,
+    },
+    /// A job that an earlier daemon left unfinished; whether it may have run in an earlier boot.
+    Recover {
+        job: Box<JobDetail>,
+        may_have_run: bool,
+    },
+    /// `true` when there is something to stop.
+    Stop {
+        id: JobId,
+        request: StopRequest,
+        answer: oneshot::Sender<bool>,
+    },
+    Watch {
+        id: JobId,
+        answer: oneshot::Sender<Option<watch::Receiver<Snapshot>>>,
+    },
+    Describe {
+        id: JobId,
+        answer: oneshot::Sender<Option<Box<JobDetail>>>,
+    },
+    EnvironmentsInUse {
+        answer: oneshot::Sender<HashMap<String, Vec<JobId>>>,
+    },
+    Count {
+        answer: oneshot::Sender<Counts>,
+    },
+    Prepared {
+        id: JobId,
+        result: Result<Box<Prepared>, EnvironmentError>,
+    },
+    /// The index has heard of a state, or could not.
+    Committed {
+        id: JobId,
+        state: Box<JobState>,
+        committed: Result<(), StoreError>,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts {
+    pub running: usize,
+    pub pending: usize,
+}
+
+/// A job that has not finished, or whose end is not committed yet.
+struct Live {
+    job: JobDetail,
+    /// Ends the preparation of its environment when the job ends before it.
+    preparation: Option<AbortOnDrop>,
+    /// Keeps its environment from being evicted.
+    lease: Option<Lease>,
+    lengths: watch::Sender<OutputLengths>,
+    /// It is on disk that the job may have been started: a loss of power does not make it start twice.
+    may_start: bool,
+    told: watch::Sender<Snapshot>,
+}
+
+#[expect(missing_debug_implementations, reason = "an engine need not be printable, and nobody prints a dispatcher")]
+pub struct Dispatcher {
+    store: Store,
+    environments: Arc<Environments>,
+    engine: Box<dyn Engine>,
+    jobs_directory: PathBuf,
+    max_running: usize,
+    live: HashMap<JobId, Live>,
+    queue: Queue,
+    /// They have finished, and the index is hearing of it.
+    settled: HashSet<JobId>,
+    /// Their state could not be committed; tried again until it can.
+    uncommitted: HashSet<JobId>,
+    commands: mpsc::UnboundedReceiver<Command>,
+    to_self: mpsc::WeakUnboundedSender<Command>,
+    events: mpsc::UnboundedReceiver<(JobId, RunEvent)>,
+    event_sender: mpsc::UnboundedSender<(JobId, RunEvent)>,
+}
+
+impl Dispatcher {
+    pub fn new(
+        store: Store,
+        environments: Arc<Environments>,
+        engine: Box<dyn Engine>,
+        jobs_directory: PathBuf,
+        max_running: usize,
+    ) -> (Self, mpsc::UnboundedSender<Command>) {
+        let (sender, commands) = mpsc::unbounded_channel();
+        let (event_sender, events) = mpsc::unbounded_channel();
+        let this = Self {
+            store,
+            environments,
+            engine,
+            jobs_directory,
+            max_running,
+            live: HashMap::new(),
+            queue: Queue::default(),
+            settled: HashSet::new(),
+            uncommitted: HashSet::new(),
+            commands,
+            to_self: sender.downgrade(),
+            events,
+            event_sender,
+        };
+        (this, sender)
+    }
+
+    /// Until every handle is gone.
+    pub async fn run(mut self) {
+        loop {
+            tokio::select! {
+                command = self.commands.recv() => match command {
+                    Some(command) => self.obey(command).await,
+                    None => return,
+                },
+                Some((id, event)) = self.events.recv() => self.hear(id, event).await,
+                () = tokio::time::sleep(RETRY), if !self.uncommitted.is_empty() => self.commit_again(),
+            }
+            self.admit();
+        }
+    }
+
+    async fn obey(&mut self, command: Command) {
+        match command {
+            Command::Accept { job, fresh, answer } => {
+                let accepted = self.accept(*job, fresh).await;
+                let _ = answer.send(accepted);
+            }
+            Command::Recover { job, may_have_run } => self.recover(*job, may_have_run).await,
+            Command::Stop { id, request, answer } => {
+                let stopped = self.stop(id, request).await;
+                let _ = answer.send(stopped);
+            }
+            Command::Watch { id, answer } => {
+                let _ = answer.send(self.live.get(&id).map(|live| live.told.subscribe()));
+            }
+            Command::Describe { id, answer } => {
+                let _ = answer.send(self.live.get(&id).map(|live| Box::new(self.describe(live))));
+            }
+            Command::EnvironmentsInUse { answer } => {
+                let mut in_use: HashMap<String, Vec<JobId>> = HashMap::new();
+                for live in self.live.values().filter(|live| !live.job.state.is_finished()) {
+                    if let Some(id) = live.job.environment.as_ref().and_then(|used| used.id.clone()) {
+                        in_use.entry(id).or_default().push(live.job.id);
+                    }
+                }
+                let _ = answer.send(in_use);
+            }
+            Command::Count { answer } => {
+                let in_state =
+                    |wanted: Status| self.live.values().filter(|live| live.job.state.status() == wanted).count();
+                let counts = Counts { running: in_state(Status::Running), pending: in_state(Status::Pending) };
+                let _ = answer.send(counts);
+            }
+            Command::Prepared { id, result } => self.start(id, result).await,
+            Command::Committed { id, state, committed } => self.note_commit(id, &state, committed),
+        }
+    }
+
+    async fn accept(&mut self, job: JobDetail, fresh: bool) -> Result<Option<Box<JobDetail>>, Error> {
+        let failed = |error: crate::store::StoreError| error.while_doing("record the job");
+        if self.live.contains_key(&job.id) || (!fresh && self.store.get(job.id).await.map_err(failed)?.is_some()) {
+            return Ok(None);
+        }
+        let class = self.class_of(&job);
+        // One commit for both: that the job exists, and that it may have been started.
+        let at_once = self.queue.admits_at_once(class, self.active(), self.max_running);
+        let inserted = self.store.insert(job.clone(), at_once).await;
+        if let Ok(false) = inserted {
+            // Known, though its run directory had gone: it has been, and is not run again.
+            return Ok(None);
+        }
+        if let Err(error) = inserted {
+            // Not acknowledged, so it must not start: its directory goes, and the client hears why.
+            let (jobs, id) = (self.jobs_directory.clone(), job.id);
+            let remove =
+                move || run_directory::rename_away(&jobs, id).and_then(|()| run_directory::remove_renamed(&jobs, id));
+            if let Err(error) = blocking(remove).await {
+                tracing::error!(job = %id, %error, "the run directory of a job that was refused is left behind");
+            }
+            return Err(failed(error));
+        }
+        // Not its command: arguments may be secrets.
+        tracing::info!(job = %job.id, "accepted");
+        let id = job.id;
+        self.queue.push(id, class);
+        self.insert(job, at_once);
+        Ok(self.live.get(&id).map(|live| Box::new(self.describe(live))))
+    }
+
+    fn class_of(&self, job: &JobDetail) -> Class {
+        let parent = job.spec.parent.and_then(|parent| self.live.get(&parent));
+        if parent.is_some_and(|parent| parent.job.state.run().is_some()) {
+            Class::Nested
+        } else if job.spec.waited_for {
+            Class::WaitedFor
+        } else {
+            Class::Detached
+        }
+    }
+
+    fn insert(&mut self, mut job: JobDetail, may_start: bool) {
+        let (lengths, lengths_seen) = watch::channel(OutputLengths::default());
+        job.message = None;
+        // An environment that a job uses is kept, also when an earlier daemon started the job.
+        let used = job.environment.as_ref().and_then(|used| used.id.as_deref());
+        let lease = used.filter(|_| !job.state.is_finished()).map(|id| self.environments.lease(id));
+        let (told, _) = watch::channel(Snapshot { job: Arc::new(job.clone()), handle: None, lengths: lengths_seen });
+        self.live.insert(job.id, Live { job, preparation: None, lease, lengths, may_start, told });
+    }
+
+    fn describe(&self, live: &Live) -> JobDetail {
+        let mut job = live.job.clone();
+        job.message = match &job.state {
+            JobState::Queued => self.queue.ahead_of(job.id).map(|ahead| {
+                format!("waiting for its turn: {ahead} before it, {} of {} running", self.active(), self.max_running)
+            }),
+            JobState::Preparing => Some("its environment is being prepared".to_owned()),
+            JobState::Starting { .. } => Some("starting".to_owned()),
+            JobState::Running { .. } | JobState::Stopping { .. } | JobState::Finished(_) => None,
+        };
+        job
+    }
+
+    /// Jobs that have left the queue and not finished.
+    fn active(&self) -> usize {
+        self.live.len() - self.queue.len() - self.settled.len()
+    }
+
+    fn admit(&mut self) {
+        while let Some(id) = self.queue.admit(self.active(), self.max_running) {
+            let Some(live) = self.live.get_mut(&id) else { continue };
+            // Not committed: after a restart a job that was being prepared is one that waits.
+            if let Ok(state) = transition(live.job.state.clone(), JobEvent::Admitted) {
+                live.job.state = state;
+                live.told.send_modify(|snapshot| snapshot.job = Arc::new(live.job.clone()));
+            }
+            let Some(to_self) = self.to_self.upgrade() else { return };
+            let (environments, spec) = (self.environments.clone(), live.job.spec.clone());
+            let run_directory = self.jobs_directory.join(id.to_string());
+            let log = Arc::new(PreparationLog::of_job(&run_directory, live.lengths.clone()));
+            let preparing = tokio::spawn(async move {
+                let result = prepare(&environments, id, spec, run_directory, log).await.map(Box::new);
+                let _ = to_self.send(Command::Prepared { id, result });
+            });
+            live.preparation = Some(AbortOnDrop(preparing.abort_handle()));
+        }
+    }
+
+    /// Commits, then launches.
+    async fn start(&mut self, id: JobId, result: Result<Box<Prepared>, EnvironmentError>) {
+        match result {
+            Err(error) => self.apply(id, JobEvent::PreparationFailed(error.to_string())).await,
+            Ok(prepared) => {
+                let Prepared { command, used, lease } = *prepared;
+                let Some(live) = self.live.get_mut(&id) else { return };
+                live.preparation = None;
+                live.job.environment = Some(used.clone());
+                live.lease = lease;
+                let directory = self.jobs_directory.join(id.to_string());
+                if let Err(error) = run_directory::write_resolved(&directory, &used) {
+                    tracing::error!(job = %id, %error, "the environment could not be noted in the run directory");
+                }
+                self.apply(id, JobEvent::Prepared).await;
+                // It may have been stopped while it was being prepared.
+                let Some(live) = self.live.get(&id).filter(|live| !live.job.state.is_finished()) else { return };
+                if !live.may_start {
+                    // It had to wait, and this says on disk that it does so no longer. Without that it starts all the
+                    // same: only a loss of power could make it start again.
+                    if let Err(error) = self.store.mark_started(id).await {
+                        tracing::error!(job = %id, %error, "that the job starts could not be written down");
+                    }
+                }
+                let Some(live) = self.live.get_mut(&id) else { return };
+                live.may_start = true;
+                let order = Order { id, spec: Arc::new(live.job.spec.clone()), command };
+                let lengths = live.lengths.clone();
+                let events = self.events_of(id, lengths);
+                let handle = self.engine.launch(order, events);
+                self.attach(id, handle);
+            }
+        }
+    }
+
+    fn events_of(&self, id: JobId, lengths: watch::Sender<OutputLengths>) -> Events {
+        Events { id, sender: self.event_sender.clone(), lengths }
+    }
+
+    fn attach(&mut self, id: JobId, handle: RunHandle) {
+        if let Some(live) = self.live.get_mut(&id) {
+            live.told.send_modify(|snapshot| snapshot.handle = Some(handle));
+        }
+    }
+
+    async fn stop(&mut self, id: JobId, request: StopRequest) -> bool {
+        let Some(live) = self.live.get(&id).filter(|live| !live.job.state.is_finished()) else { return false };
+        let reason = if request.now { StopReason::Killed } else { StopReason::Cancelled };
+        let grace = if request.now { 0 } else { request.grace_ms.unwrap_or(live.job.spec.grace_ms) };
+        tracing::info!(job = %id, ?reason, "stopping");
+        self.apply(id, JobEvent::StopRequested(reason)).await;
+        // The wish is in the index before anybody acts on it: a restart in the middle of a stop goes on with it. The
+        // queue is in order, so an answer to anything asked now says that the commit before it is through.
+        let _ = self.store.count().await;
+        self.pass_stop_on(id, Some(Duration::from_millis(grace)));
+        true
+    }
+
+    /// Tells the supervisor of a stop that is wanted, if there is one to tell.
+    fn pass_stop_on(&self, id: JobId, grace: Option<Duration>) {
+        let Some(live) = self.live.get(&id) else { return };
+        let reason = match &live.job.state {
+            JobState::Stopping { reason, .. } | JobState::Starting { stop: Some(reason) } => *reason,
+            JobState::Starting { stop: None }
+            | JobState::Queued
+            | JobState::Preparing
+            | JobState::Running { .. }
+            | JobState::Finished(_) => return,
+        };
+        let grace = match (grace, reason) {
+            (Some(grace), _) => grace,
+            (None, StopReason::Killed) => Duration::ZERO,
+            (None, StopReason::Cancelled | StopReason::TimedOut) => Duration::from_millis(live.job.spec.grace_ms),
+        };
+        if let Some(handle) = &live.told.borrow().handle {
+            handle.stop(reason, grace);
+        }
+    }
+
+    async fn hear(&mut self, id: JobId, event: RunEvent) {
+        let event = match event {
+            RunEvent::Started(run) => JobEvent::Started(run),
+            RunEvent::SpawnFailed(why) => JobEvent::SpawnFailed(why),
+            RunEvent::Ended(record) => JobEvent::Ended(record),
+            RunEvent::Lost => JobEvent::Lost,
+        };
+        let started = matches!(event, JobEvent::Started(_));
+        self.apply(id, event).await;
+        if started {
+            // A stop that came before there was anybody to tell, or before the last daemon died.
+            self.pass_stop_on(id, None);
+        }
+    }
+
+    /// The only place where a state changes: decide, make durable, tell.
+    async fn apply(&mut self, id: JobId, event: JobEvent) {
+        let Some(live) = self.live.get_mut(&id) else { return };
+        let before = live.job.state.clone();
+        let state = match transition(before.clone(), event) {
+            Ok(state) => state,
+            Err(refused) => {
+                tracing::warn!(job = %id, %refused, "ignored");
+                return;
+            }
+        };
+        if state == before {
+            return;
+        }
+        live.job.state = state;
+        if let JobState::Finished(outcome) = live.job.state.clone() {
+            self.queue.remove(id);
+            self.settle(id, &outcome).await;
+        }
+        self.commit(id);
+    }
+
+    /// What a job that ended without a supervisor's record leaves behind: no secret, and how it ended.
+    async fn settle(&self, id: JobId, outcome: &Outcome) {
+        tracing::info!(job = %id, verdict = ?outcome.verdict(), "finished");
+        if matches!(outcome, Outcome::Ended(_)) {
+            return;
+        }
+        let (directory, outcome) = (self.jobs_directory.join(id.to_string()), outcome.clone());
+        let settle = move || {
+            run_directory::revoke(&directory)?;
+            run_directory::write_outcome(&directory, &outcome)
+        };
+        if let Err(error) = blocking(settle).await {
+            tracing::error!(job = %id, %error, "the outcome could not be written into the run directory");
+        }
+    }
+
+    /// Queues the commit, and tells those who watch. The run directory is the truth and the index follows in order, so
+    /// nobody waits for it; whoever asks the index from now on is answered after it.
+    fn commit(&mut self, id: JobId) {
+        let Some(live) = self.live.get_mut(&id) else { return };
+        let finished = live.job.state.is_finished();
+        if finished {
+            self.settled.insert(id);
+        }
+        let committed = self.store.update(live.job.clone());
+        live.told.send_modify(|snapshot| {
+            snapshot.job = Arc::new(live.job.clone());
+            if finished {
+                snapshot.handle = None;
+            }
+        });
+        if finished {
+            live.preparation = None;
+            live.lease = None;
+        }
+        let Some(to_self) = self.to_self.upgrade() else { return };
+        let state = live.job.state.clone();
+        tokio::spawn(async move {
+            let committed = committed.await;
+            let _ = to_self.send(Command::Committed { id, state: Box::new(state), committed });
+        });
+    }
+
+    fn note_commit(&mut self, id: JobId, state: &JobState, committed: Result<(), StoreError>) {
+        // A later state has its own commit under way.
+        if self.live.get(&id).is_none_or(|live| live.job.state != *state) {
+            return;
+        }
+        match committed {
+            Ok(()) => {
+                self.uncommitted.remove(&id);
+                if state.is_finished() {
+                    self.settled.remove(&id);
+                    self.live.remove(&id);
+                }
+            }
+            Err(error) => {
+                tracing::error!(job = %id, %error, "the state could not be committed; it will be tried again");
+                self.uncommitted.insert(id);
+            }
+        }
+    }
+
+    fn commit_again(&mut self) {
+        for id in self.uncommitted.clone() {
+            self.commit(id);
+        }
+    }
+
+    async fn recover(&mut self, mut job: JobDetail, may_have_run: bool) {
+        let id = job.id;
+        if self.live.contains_key(&id) {
+            return;
+        }
+        match self.store.get(id).await {
+            Ok(Some(known)) if known.state.is_finished() => return,
+            Ok(Some(known)) => job = known,
+            Ok(None) => {
+                if let Err(error) = self.store.import(vec![job.clone()]).await {
+                    tracing::error!(job = %id, %error, "a job that was found on disk could not be recorded");
+                }
+            }
+            Err(error) => tracing::error!(job = %id, %error, "a job could not be looked up"),
+        }
+        let directory = self.jobs_directory.join(id.to_string());
+        let known = job.state.clone();
+        let believed = blocking(move || Ok(look(&directory, known, may_have_run))).await;
+        let believed = believed
+            .unwrap_or_else(|error| Belief::Finished(believe_unreadable(job.state.clone(), &error.to_string())));
+        tracing::info!(job = %id, ?believed, "recovered");
+        match believed {
+            Belief::Waits => {
+                job.state = JobState::Queued;
+                job.environment = None;
+
+                let class = self.class_of(&job);
+                self.queue.push(id, class);
+                self.insert(job, false);
+            }
+            Belief::Adopt(state) => {
+                job.state = state;
+                self.insert(job, true);
+                let Some(live) = self.live.get(&id) else { return };
+                let handle = self.engine.adopt(self.events_of(id, live.lengths.clone()));
+                self.attach(id, handle);
+            }
+            Belief::Finished(outcome) => {
+                job.state = JobState::Finished(outcome.clone());
+                self.insert(job, true);
+                self.settle(id, &outcome).await;
+                self.commit(id);
+            }
+        }
+    }
+}
+
+async fn prepare(
+    environments: &Environments,
+    id: JobId,
+    spec: JobSpec,
+    run_directory: PathBuf,
+    log: Arc<PreparationLog>,
+) -> Result<Prepared, EnvironmentError> {
+    let directory = run_directory.clone();
+    let variables = blocking(move || run_directory::environment(&directory));
+    let variables = variables.await.map_err(EnvironmentError::Variables)?.ok_or(EnvironmentError::VariablesGone)?;
+    environments.prepare(Preparation { id, spec, variables, run_directory, log }).await
+}
+
+/// Ends a task when it is dropped.
+#[derive(Debug)]
+struct AbortOnDrop(AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Reads what there is to believe.
+fn look(directory: &Path, known: JobState, may_have_run: bool) -> Belief {
+    let outcome = match run_directory::outcome(directory) {
+        Ok(Some(outcome)) => return Belief::Finished(outcome),
+        Ok(None) => None,
+        Err(error) => Some(error.to_string()),
+    };
+    if let Some(problem) = outcome {
+        return Belief::Finished(believe_unreadable(known, &problem));
+    }
+    match engine::local::examine(directory) {
+        Ok(evidence) => {
+            let has_environment = matches!(run_directory::environment(directory), Ok(Some(_)));
+            believe(known, evidence, Circumstances { has_environment, may_have_run })
+        }
+        Err(error) => Belief::Finished(believe_unreadable(known, &error.to_string())),
+    }
+}

@@ -1,0 +1,115 @@
+//! What a submission must be before anything is made of it.
+
+use std::path::Path;
+
+use pyexec_proto::Error;
+use pyexec_proto::OsText;
+use pyexec_proto::error::Named;
+use pyexec_proto::job::{JobSource, MAX_STDIN_BYTES, Submission};
+
+/// The kernel's `MAX_ARG_STRLEN`, with its NUL: a longer argument or variable makes exec fail with E2BIG.
+const MAX_STRING_BYTES: usize = 128 << 10;
+/// What of arguments and environment together the kernel takes at the least, for a stack limit of 8 MiB: a quarter of it.
+const MAX_STRINGS_BYTES: usize = 2 << 20;
+/// A label is for a column of a table.
+const MAX_LABEL_CHARS: usize = 200;
+
+pub fn validate(submission: &Submission) -> Result<(), Error> {
+    let spec = &submission.spec;
+    let directory = spec.directory.as_path();
+    if !directory.is_absolute() {
+        return Err(invalid("directory", &spec.directory, "it is not absolute", "send the absolute path"));
+    }
+    if !directory.is_dir() {
+        return Err(Error::NotFound { what: Named::Directory, path: spec.directory.clone() });
+    }
+    match &spec.source {
+        JobSource::File { path } => script(directory, path)?,
+        JobSource::Code { code } => {
+            string("code", code)?;
+        }
+        JobSource::Stdin { code } if code.as_bytes().len() > MAX_STDIN_BYTES => {
+            return Err(too_long("code", code.as_bytes().len(), MAX_STDIN_BYTES));
+        }
+        JobSource::Stdin { .. } => {}
+    }
+    if let Some(label) = &spec.label
+        && label.chars().count() > MAX_LABEL_CHARS
+    {
+        let given = OsText::from(label.chars().take(40).collect::<String>() + "…");
+        return Err(invalid(
+            "label",
+            &given,
+            &format!("it is longer than {MAX_LABEL_CHARS} characters"),
+            "use a shorter one",
+        ));
+    }
+    if submission.stdin.len() > MAX_STDIN_BYTES {
+        return Err(too_long("stdin", submission.stdin.len(), MAX_STDIN_BYTES));
+    }
+    let mut strings = 0;
+    for arg in &spec.args {
+        strings += string("argument", arg)?;
+    }
+    for (name, value) in submission.environment.iter() {
+        let bytes = name.len() + 1 + value.len();
+        if bytes >= MAX_STRING_BYTES {
+            // The value may be a secret: its name is all that is said of it.
+            return Err(invalid(
+                "environment variable",
+                &OsText::from(name),
+                &format!("it has {bytes} bytes; the kernel takes {}", MAX_STRING_BYTES - 1),
+                "pass a file's name instead",
+            ));
+        }
+        strings += bytes + 1;
+    }
+    if strings > MAX_STRINGS_BYTES {
+        let problem = format!("they have {strings} bytes together; {MAX_STRINGS_BYTES} is the most that always works");
+        return Err(invalid("arguments", &OsText::from("and environment"), &problem, "pass a file's name instead"));
+    }
+    Ok(())
+}
+
+fn script(directory: &Path, path: &OsText) -> Result<(), Error> {
+    let script = directory.join(path.as_path());
+    string("script", path)?;
+    match std::fs::metadata(&script) {
+        // Python also runs a directory with a __main__.py.
+        Ok(found) if found.is_dir() && !script.join("__main__.py").is_file() => {
+            Err(invalid("script", path, "it is a directory without a __main__.py", "name a file in it"))
+        }
+        Ok(_) => Ok(()),
+        Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+            Err(Error::NotFound { what: Named::Script, path: OsText::from(script) })
+        }
+        Err(error) => Err(invalid("script", path, &error.to_string(), "check the path and its permissions")),
+    }
+}
+
+/// A string that exec will be given. Returns what it takes up.
+fn string(what: &str, text: &OsText) -> Result<usize, Error> {
+    let bytes = text.as_bytes();
+    if bytes.contains(&0) {
+        let before = bytes.split(|byte| *byte == 0).next().unwrap_or_default().to_vec();
+        return Err(invalid(what, &before.into(), "it has a NUL byte", "no program can be given one"));
+    }
+    if bytes.len() >= MAX_STRING_BYTES {
+        return Err(too_long(what, bytes.len(), MAX_STRING_BYTES - 1));
+    }
+    Ok(bytes.len() + 1)
+}
+
+fn too_long(what: &str, bytes: usize, most: usize) -> Error {
+    let given = OsText::from(format!("({bytes} bytes)"));
+    invalid(what, &given, &format!("{most} bytes is the most"), "put it into a file")
+}
+
+fn invalid(what: &str, given: &OsText, problem: &str, hint: &str) -> Error {
+    Error::InvalidArgument {
+        what: what.to_owned(),
+        given: given.to_text(),
+        problem: problem.to_owned(),
+        hint: hint.to_owned(),
+    }
+}

@@ -1,0 +1,259 @@
+//! Jobs, from submission to being forgotten. [`Jobs`] is the handle everything else holds; the [`dispatcher`] behind it
+//! is the one task that changes a job's state.
+
+pub mod admission;
+pub mod dispatcher;
+pub mod intake;
+pub mod recovery;
+pub mod retention;
+pub mod state;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pyexec_proto::job::{JobDetail, Submission, Variables};
+use pyexec_proto::output::OutputLengths;
+use pyexec_proto::paths::Paths;
+use pyexec_proto::service::{PruneRequest, Pruned, StopAnswer, StopRequest};
+use pyexec_proto::{Error, JobId, JobState, Timestamp};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::blocking::blocking;
+use crate::config::InheritEnv;
+use crate::engine::RunHandle;
+use crate::environment::Environments;
+use crate::environment::variables::{Sources, compose};
+use crate::output;
+use crate::store::{Store, StoreError, run_directory};
+use dispatcher::Command;
+use retention::Policy;
+
+/// A job as it is now, for those who watch it.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    pub job: Arc<JobDetail>,
+    /// While there is a supervisor to speak to.
+    pub handle: Option<RunHandle>,
+    /// As far as is known; what a supervisor knows it tells when asked to.
+    pub lengths: watch::Receiver<OutputLengths>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Jobs {
+    commands: mpsc::UnboundedSender<Command>,
+    store: Store,
+    environments: Arc<Environments>,
+    inherit: Arc<InheritEnv>,
+    paths: Arc<Paths>,
+    shutting_down: watch::Receiver<bool>,
+}
+
+impl Jobs {
+    pub fn new(
+        commands: mpsc::UnboundedSender<Command>,
+        store: Store,
+        environments: Arc<Environments>,
+        inherit: InheritEnv,
+        paths: Arc<Paths>,
+        shutting_down: watch::Receiver<bool>,
+    ) -> Self {
+        Self { commands, store, environments, inherit: Arc::new(inherit), paths, shutting_down }
+    }
+
+    pub fn environments(&self) -> &Environments {
+        &self.environments
+    }
+
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub fn directory(&self, id: JobId) -> PathBuf {
+        self.paths.run_directory(id)
+    }
+
+    /// Changes once, when the daemon begins to leave.
+    pub fn shutting_down(&self) -> watch::Receiver<bool> {
+        self.shutting_down.clone()
+    }
+
+    /// The job, once it is on disk. The same submission again is the same job, whenever it comes.
+    pub async fn submit(&self, mut submission: Submission) -> Result<JobDetail, Error> {
+        if *self.shutting_down.borrow() {
+            return Err(Error::ShuttingDown);
+        }
+        // Composed here, once: from here on what was set for this job is part of its environment.
+        let env_file =
+            submission.spec.env_file.as_ref().map(|file| submission.spec.directory.as_path().join(file.as_path()));
+        let composed = compose(Sources {
+            inherit: &self.inherit,
+            caller: &submission.environment,
+            env_file: env_file.as_deref(),
+            overrides: &submission.overrides,
+        });
+        let checked = match composed {
+            Ok(variables) => {
+                submission.environment = variables;
+                submission.overrides = Variables::default();
+                self.check(&submission).await
+            }
+            Err(refused) => Err(refused),
+        };
+        if let Err(refused) = checked {
+            // What was right when it was first submitted may have changed since; the job is the same.
+            return match self.find(submission.id).await? {
+                Some(known) => same_or_taken(known, &submission),
+                None => Err(refused),
+            };
+        }
+        let jobs = self.paths.jobs();
+        let (fresh, job, submission) = blocking(move || {
+            let created_at = Timestamp::now();
+            let fresh = run_directory::create(&jobs, &submission, created_at)?;
+            let job = if fresh {
+                JobDetail {
+                    id: submission.id,
+                    created_at,
+                    spec: submission.spec.clone(),
+                    state: JobState::Queued,
+                    environment: None,
+                    output: Default::default(),
+                    message: None,
+                }
+            } else {
+                // Another submission of this id is under way, or was when an earlier daemon died.
+                let found =
+                    run_directory::read(&jobs.join(submission.id.to_string())).map_err(std::io::Error::other)?;
+                found.ok_or_else(|| std::io::Error::other("its run directory has just been removed"))?
+            };
+            Ok((fresh, job, submission))
+        })
+        .await
+        .map_err(storage("make the run directory"))?;
+        let job = same_or_taken(job, &submission)?;
+        match self.ask(|answer| Command::Accept { job: Box::new(job), fresh, answer }).await?? {
+            Some(job) => Ok(*job),
+            None => same_or_taken(self.get(submission.id).await?, &submission),
+        }
+    }
+
+    async fn check(&self, submission: &Submission) -> Result<(), Error> {
+        intake::validate(submission)?;
+        self.environments.check(&submission.spec, &submission.environment).await
+    }
+
+    /// The job as it is now.
+    pub async fn find(&self, id: JobId) -> Result<Option<JobDetail>, Error> {
+        let live = self.ask(|answer| Command::Describe { id, answer }).await?;
+        let found = match live {
+            Some(live) => Some(*live),
+            None => self.store.get(id).await.map_err(|error| error.while_doing("look the job up"))?,
+        };
+        let Some(mut job) = found else { return Ok(None) };
+        let directory = self.directory(id);
+        job.output = match job.state.outcome() {
+            Some(pyexec_proto::Outcome::Ended(record)) => record.output,
+            Some(pyexec_proto::Outcome::NotStarted(_) | pyexec_proto::Outcome::Lost { .. }) | None => {
+                blocking(move || output::lengths(&directory)).await.map_err(storage("measure the output"))?
+            }
+        };
+        Ok(Some(job))
+    }
+
+    /// As [`Jobs::find`], for an id that a client believes to exist.
+    pub async fn get(&self, id: JobId) -> Result<JobDetail, Error> {
+        self.find(id).await?.ok_or_else(|| Error::NoSuchJob { given: id.to_string() })
+    }
+
+    /// `None` for a job that has finished, and for one that does not exist.
+    pub async fn watch(&self, id: JobId) -> Result<Option<watch::Receiver<Snapshot>>, Error> {
+        self.ask(|answer| Command::Watch { id, answer }).await
+    }
+
+    pub async fn stop(&self, id: JobId, request: StopRequest) -> Result<StopAnswer, Error> {
+        if self.ask(|answer| Command::Stop { id, request, answer }).await? {
+            return Ok(StopAnswer::Stopping);
+        }
+        self.get(id).await.map(|job| StopAnswer::AlreadyFinished(Box::new(job)))
+    }
+
+    /// Which environments jobs that have not finished use.
+    pub async fn environments_in_use(&self) -> Result<HashMap<String, Vec<JobId>>, Error> {
+        self.ask(|answer| Command::EnvironmentsInUse { answer }).await
+    }
+
+    /// How many jobs are under way, and how many wait.
+    pub async fn counts(&self) -> Result<dispatcher::Counts, Error> {
+        self.ask(|answer| Command::Count { answer }).await
+    }
+
+    /// Takes up a job that was found on disk. `may_have_run`: in an earlier boot, which left no trace but the index.
+    pub fn recover(&self, job: JobDetail, may_have_run: bool) {
+        let _ = self.commands.send(Command::Recover { job: Box::new(job), may_have_run });
+    }
+
+    pub async fn prune(&self, request: PruneRequest) -> Result<Pruned, Error> {
+        let this = self.clone();
+        // A task of its own: half a prune must not end with the call that asked for it.
+        let pruning = tokio::spawn(async move { this.prune_to_the_end(request).await });
+        pruning.await.map_err(|error| Error::Storage { doing: "prune".to_owned(), problem: error.to_string() })?
+    }
+
+    async fn prune_to_the_end(&self, request: PruneRequest) -> Result<Pruned, Error> {
+        const BATCH: usize = 500;
+        let failed = |error: StoreError| error.while_doing("prune");
+        let policy = Policy {
+            older_than: Duration::from_millis(request.older_than_ms),
+            keep_completed: request.keep_completed,
+            keep_failed: request.keep_failed,
+        };
+        let now = Timestamp::now();
+        let oldest = i64::try_from(request.older_than_ms).unwrap_or(i64::MAX).saturating_mul(1000);
+        let candidates = self.store.finished_before(Timestamp(now.0.saturating_sub(oldest))).await.map_err(failed)?;
+        let doomed: Vec<JobId> = candidates.iter().filter(|job| policy.forgets(job, now)).map(|job| job.id).collect();
+        let total = self.store.count().await.map_err(failed)?;
+        let mut bytes_freed = 0;
+        for batch in doomed.chunks(BATCH) {
+            let (jobs, ids) = (self.paths.jobs(), batch.to_vec());
+            if request.dry_run {
+                let measure =
+                    move || Ok(ids.iter().map(|id| run_directory::size(&jobs.join(id.to_string()))).sum::<u64>());
+                bytes_freed += blocking(measure).await.map_err(storage("measure what would go"))?;
+                continue;
+            }
+            // Away first, at once and whole; then the rows; then the space. A daemon that dies in between leaves names
+            // that the next one finishes with.
+            let rename = {
+                let (jobs, ids) = (jobs.clone(), ids.clone());
+                move || ids.iter().try_for_each(|id| run_directory::rename_away(&jobs, *id))
+            };
+            blocking(rename).await.map_err(storage("remove run directories"))?;
+            self.store.delete(ids.clone()).await.map_err(failed)?;
+            let remove = move || ids.iter().map(|id| run_directory::remove_renamed(&jobs, *id)).sum::<Result<u64, _>>();
+            bytes_freed += blocking(remove).await.map_err(storage("remove run directories"))?;
+        }
+        let removed = doomed.len() as u64;
+        Ok(Pruned { removed, remaining: total.saturating_sub(removed), bytes_freed })
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Error> {
+        let (answer, answered) = oneshot::channel();
+        self.commands.send(command(answer)).map_err(|_| Error::ShuttingDown)?;
+        answered.await.map_err(|_| Error::ShuttingDown)
+    }
+}
+
+/// Returns when the daemon begins to leave.
+pub async fn leaving(shutting_down: &mut watch::Receiver<bool>) {
+    let _ = shutting_down.wait_for(|leaving| *leaving).await;
+}
+
+fn same_or_taken(known: JobDetail, submission: &Submission) -> Result<JobDetail, Error> {
+    if known.spec == submission.spec { Ok(known) } else { Err(Error::IdTaken { id: submission.id }) }
+}
+
+fn storage<E: std::fmt::Display>(doing: &str) -> impl Fn(E) -> Error {
+    move |error| Error::Storage { doing: doing.to_owned(), problem: error.to_string() }
+}

@@ -1,0 +1,65 @@
+//! The daemon of pyexec. `ARCHITECTURE.md` tells how its parts hang together, and who may import whom.
+
+pub mod config;
+pub mod engine;
+pub mod environment;
+pub mod jobs;
+pub mod output;
+pub mod service;
+pub mod store;
+pub mod supervisor;
+
+mod blocking;
+mod daemon;
+mod logging;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+const USAGE: &str = "pyexecd: the daemon of pyexec
+
+usage: pyexecd [--detach | --version | --help]
+
+Runs in the foreground until it is told to leave (SIGTERM, `pyexec daemon stop`); its jobs go on without it.
+With --detach it takes a session of its own and writes `ready` to stdout once it listens.
+`pyexec` starts one by itself where none runs.
+";
+
+/// The whole program. A supervisor is told from the daemon before any runtime exists.
+pub fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(|word| word.to_str().unwrap_or("\u{fffd}")).collect();
+    match words.as_slice() {
+        [verb] if *verb == supervisor::VERB => supervisor::supervise(),
+        [] => run(false),
+        ["--detach"] => run(true),
+        ["--version" | "-V"] => say(&format!("pyexecd {}\n", env!("CARGO_PKG_VERSION"))),
+        ["--help" | "-h"] => say(USAGE),
+        _ => {
+            let _ = write!(std::io::stderr(), "error: pyexecd takes no such arguments\n\n{USAGE}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(detach: bool) -> ExitCode {
+    match daemon::run(detach) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "the daemon ends");
+            // Detached, stdout goes to whoever started us, and stderr nowhere.
+            let _ = if detach {
+                writeln!(std::io::stdout(), "{error}")
+            } else {
+                writeln!(std::io::stderr(), "error: {error}")
+            };
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn say(text: &str) -> ExitCode {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    ExitCode::SUCCESS
+}

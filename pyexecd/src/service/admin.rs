@@ -1,0 +1,31 @@
+//! The daemon about itself.
+
+use pyexec_proto::service::DaemonStatus;
+use pyexec_proto::{Error, OsText};
+
+use super::Service;
+
+pub(super) async fn status(service: &Service) -> Result<DaemonStatus, Error> {
+    let counts = service.jobs.counts().await?;
+    Ok(DaemonStatus {
+        pid: std::process::id(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        socket: OsText::from(service.paths.socket.as_path()),
+        uptime_seconds: service.started.elapsed().as_secs(),
+        jobs_running: counts.running as u64,
+        jobs_pending: counts.pending as u64,
+        rss_bytes: resident_bytes(),
+    })
+}
+
+pub(super) fn shutdown(service: &Service) {
+    tracing::info!("asked to leave");
+    service.shutdown.send_replace(true);
+}
+
+/// From `/proc/self/statm`, whose second field counts resident pages; 0 where there is none.
+fn resident_bytes() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: u64 = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
+    pages * rustix::param::page_size() as u64
+}

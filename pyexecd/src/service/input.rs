@@ -1,0 +1,60 @@
+//! Writing to a job's stdin.
+
+use std::time::Duration;
+
+use pyexec_proto::error::NoInput;
+use pyexec_proto::job::StdinSource;
+use pyexec_proto::service::{Input, InputTaken, MAX_INPUT_BYTES, MAX_WAIT_MS};
+use pyexec_proto::{Error, JobId, JobState};
+use tokio::time::Instant;
+
+use crate::jobs::{Jobs, leaving};
+
+/// For a job that has not started, waits for it as long as the sender would wait for room.
+pub(super) async fn send(jobs: &Jobs, id: JobId, mut input: Input) -> Result<InputTaken, Error> {
+    let refused = |why| Error::NoInput { id, why };
+    let watched = jobs.watch(id).await?;
+    let stdin = match &watched {
+        Some(told) => told.borrow().job.spec.stdin,
+        None => jobs.get(id).await?.spec.stdin,
+    };
+    if stdin != StdinSource::Open {
+        return Err(refused(NoInput::NotOpened));
+    }
+    if input.bytes.len() > MAX_INPUT_BYTES {
+        return Err(Error::InvalidArgument {
+            what: "input".to_owned(),
+            given: format!("({} bytes)", input.bytes.len()),
+            problem: format!("{MAX_INPUT_BYTES} bytes is the most that one call takes"),
+            hint: "send it in pieces".to_owned(),
+        });
+    }
+    let until = Instant::now() + Duration::from_millis(input.wait_ms.min(MAX_WAIT_MS));
+    let mut shutting_down = jobs.shutting_down();
+    let Some(mut told) = watched else { return Err(refused(NoInput::Finished)) };
+    loop {
+        let (state, handle) = {
+            let snapshot = told.borrow_and_update();
+            (snapshot.job.state.clone(), snapshot.handle.clone())
+        };
+        if state.is_finished() {
+            return Err(refused(NoInput::Finished));
+        }
+        if let (JobState::Running { .. } | JobState::Stopping { .. }, Some(handle)) = (&state, &handle) {
+            input.wait_ms = u64::try_from(until.saturating_duration_since(Instant::now()).as_millis()).unwrap_or(0);
+            match handle.input(input.clone()).await {
+                Ok(taken) => return Ok(taken),
+                // The link broke and is being tied again; the offset keeps anything from being fed twice.
+                Err(NoInput::NotStarted) if Instant::now() < until => continue,
+                Err(why) => return Err(refused(why)),
+            }
+        }
+        tokio::select! {
+            changed = told.changed() => if changed.is_err() {
+                return Err(refused(NoInput::Finished));
+            },
+            () = tokio::time::sleep_until(until) => return Err(refused(NoInput::NotStarted)),
+            () = leaving(&mut shutting_down) => return Err(Error::ShuttingDown),
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! The calls, one delegating line each.
+
+mod admin;
+mod environments;
+mod input;
+mod jobs;
+mod output;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use pyexec_proto::environment::EnvironmentInfo;
+use pyexec_proto::job::{JobDetail, Submission};
+use pyexec_proto::output::Stream;
+use pyexec_proto::paths::Paths;
+use pyexec_proto::service::{
+    CreateEnvironment, DaemonStatus, EnvironmentsRemoved, FollowRequest, Followed, Input, InputTaken, JobPage,
+    JobQuery, PruneRequest, Pruned, Pyexec, StopAnswer, StopRequest,
+};
+use pyexec_proto::{Error, JobId};
+use tarpc::context::Context;
+use tokio::sync::watch;
+
+use crate::jobs::Jobs;
+
+/// What every call has at hand.
+#[derive(Clone, Debug)]
+pub struct Service {
+    pub jobs: Jobs,
+    pub paths: Arc<Paths>,
+    pub started: Instant,
+    /// Set to make the daemon leave.
+    pub shutdown: Arc<watch::Sender<bool>>,
+}
+
+impl Pyexec for Service {
+    async fn submit(self, _: Context, submission: Submission) -> Result<JobDetail, Error> {
+        self.jobs.submit(submission).await
+    }
+
+    async fn resolve(self, _: Context, given: String) -> Result<JobId, Error> {
+        jobs::resolve(&self.jobs, given).await
+    }
+
+    async fn show(self, _: Context, id: JobId) -> Result<JobDetail, Error> {
+        self.jobs.get(id).await
+    }
+
+    async fn list(self, _: Context, query: JobQuery) -> Result<JobPage, Error> {
+        jobs::list(&self.jobs, query).await
+    }
+
+    async fn follow(self, _: Context, id: JobId, request: FollowRequest) -> Result<Followed, Error> {
+        output::follow(&self.jobs, id, request).await
+    }
+
+    async fn tail_offset(self, _: Context, id: JobId, stream: Stream, lines: u64) -> Result<u64, Error> {
+        output::tail_offset(&self.jobs, id, stream, lines).await
+    }
+
+    async fn send_input(self, _: Context, id: JobId, input: Input) -> Result<InputTaken, Error> {
+        input::send(&self.jobs, id, input).await
+    }
+
+    async fn stop(self, _: Context, id: JobId, request: StopRequest) -> Result<StopAnswer, Error> {
+        self.jobs.stop(id, request).await
+    }
+
+    async fn prune(self, _: Context, request: PruneRequest) -> Result<Pruned, Error> {
+        self.jobs.prune(request).await
+    }
+
+    async fn list_environments(self, _: Context) -> Result<Vec<EnvironmentInfo>, Error> {
+        environments::list(&self.jobs).await
+    }
+
+    async fn create_environment(self, _: Context, request: CreateEnvironment) -> Result<EnvironmentInfo, Error> {
+        self.jobs.environments().create(&request).await
+    }
+
+    async fn remove_environment(self, _: Context, named: String) -> Result<EnvironmentsRemoved, Error> {
+        environments::remove(&self.jobs, &named).await
+    }
+
+    async fn prune_environments(self, _: Context) -> Result<EnvironmentsRemoved, Error> {
+        environments::prune(&self.jobs).await
+    }
+
+    async fn status(self, _: Context) -> Result<DaemonStatus, Error> {
+        admin::status(&self).await
+    }
+
+    async fn shutdown(self, _: Context) -> Result<(), Error> {
+        admin::shutdown(&self);
+        Ok(())
+    }
+}

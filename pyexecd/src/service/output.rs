@@ -1,0 +1,116 @@
+//! Reading a job's output, and waiting for more of it or for the end.
+
+use std::time::Duration;
+
+use pyexec_proto::output::{MAX_CHUNK_BYTES, OutputChunk, OutputLengths, PerStream, Stream};
+use pyexec_proto::service::{FollowRequest, Followed, MAX_WAIT_MS};
+use pyexec_proto::{Error, JobDetail, JobId, Outcome};
+use tokio::time::Instant;
+
+use crate::blocking::blocking;
+use crate::jobs::{Jobs, Snapshot, leaving};
+use crate::output;
+
+pub(super) async fn follow(jobs: &Jobs, id: JobId, request: FollowRequest) -> Result<Followed, Error> {
+    let until = Instant::now() + Duration::from_millis(request.wait_ms.min(MAX_WAIT_MS));
+    let wants_output = request.max_bytes > 0 && (request.cursors.stdout.is_some() || request.cursors.stderr.is_some());
+    let mut shutting_down = jobs.shutting_down();
+    let Some(mut told) = jobs.watch(id).await? else {
+        return read_finished(jobs, jobs.get(id).await?, &request).await;
+    };
+    loop {
+        // Subscribed before anything is read: what happens from here on is noticed.
+        let Snapshot { job, handle, mut lengths } = told.borrow_and_update().clone();
+        if job.state.is_finished() {
+            return read_finished(jobs, JobDetail::clone(&job), &request).await;
+        }
+        let known = *lengths.borrow_and_update();
+        let is_late = Instant::now() >= until;
+        // What the supervisor has not told of need not be looked for while there is time to wait for its word.
+        if is_late || (wants_output && has_more(&known, &request)) {
+            let output = read(jobs, id, &request).await?;
+            let news = Stream::BOTH.iter().any(|stream| !output.get(*stream).bytes.is_empty());
+            if news || is_late {
+                return Ok(Followed { output, finished: None });
+            }
+        }
+        if wants_output && let Some(handle) = &handle {
+            handle.watch_output();
+        }
+        let more_output = async {
+            // Without anybody who writes there will be no word of it.
+            if !wants_output || lengths.changed().await.is_err() {
+                std::future::pending().await
+            }
+        };
+        tokio::select! {
+            () = more_output => {}
+            changed = told.changed() => if changed.is_err() {
+                return read_finished(jobs, jobs.get(id).await?, &request).await;
+            },
+            () = tokio::time::sleep_until(until) => {}
+            () = leaving(&mut shutting_down) => return Err(Error::ShuttingDown),
+        }
+    }
+}
+
+/// Whether a stream that is asked for goes on behind its cursor.
+fn has_more(lengths: &OutputLengths, request: &FollowRequest) -> bool {
+    Stream::BOTH.iter().any(|stream| request.cursors.get(*stream).is_some_and(|cursor| *lengths.get(*stream) > cursor))
+}
+
+/// The job's state is known before its output is read: what is read then is all there will be.
+async fn read_finished(jobs: &Jobs, mut job: JobDetail, request: &FollowRequest) -> Result<Followed, Error> {
+    let Some(outcome) = job.state.outcome() else {
+        return Ok(Followed { output: read(jobs, job.id, request).await?, finished: None });
+    };
+    job.output = match outcome {
+        Outcome::Ended(record) => record.output,
+        Outcome::NotStarted(_) | Outcome::Lost { .. } => {
+            let directory = jobs.directory(job.id);
+            blocking(move || output::lengths(&directory)).await.map_err(|error| unreadable(&error))?
+        }
+    };
+    let output = if has_more(&job.output, request) { read(jobs, job.id, request).await? } else { nothing(request) };
+    let at_end = |stream| {
+        let chunk: &OutputChunk = output.get(stream);
+        request.max_bytes == 0
+            || request.cursors.get(stream).is_none()
+            || chunk.bytes.is_empty()
+            || chunk.next() >= *job.output.get(stream)
+    };
+    let finished = Stream::BOTH.into_iter().all(at_end).then_some(job);
+    Ok(Followed { output, finished })
+}
+
+/// No bytes, at the places that were asked for.
+fn nothing(request: &FollowRequest) -> PerStream<OutputChunk> {
+    let at = |cursor: Option<u64>| OutputChunk { offset: cursor.unwrap_or(0), bytes: Vec::new() };
+    PerStream { stdout: at(request.cursors.stdout), stderr: at(request.cursors.stderr) }
+}
+
+async fn read(jobs: &Jobs, id: JobId, request: &FollowRequest) -> Result<PerStream<OutputChunk>, Error> {
+    let max = request.max_bytes.min(MAX_CHUNK_BYTES) as usize;
+    let (directory, cursors) = (jobs.directory(id), request.cursors);
+    if max == 0 || (cursors.stdout.is_none() && cursors.stderr.is_none()) {
+        return Ok(nothing(request));
+    }
+    let read = move || {
+        let one = |cursor: Option<u64>, stream| match cursor {
+            Some(offset) => output::read(&directory, stream, offset, max),
+            None => Ok(OutputChunk::default()),
+        };
+        Ok(PerStream { stdout: one(cursors.stdout, Stream::Stdout)?, stderr: one(cursors.stderr, Stream::Stderr)? })
+    };
+    blocking(read).await.map_err(|error| unreadable(&error))
+}
+
+pub(super) async fn tail_offset(jobs: &Jobs, id: JobId, stream: Stream, lines: u64) -> Result<u64, Error> {
+    jobs.get(id).await?;
+    let directory = jobs.directory(id);
+    blocking(move || output::tail_offset(&directory, stream, lines)).await.map_err(|error| unreadable(&error))
+}
+
+fn unreadable(error: &std::io::Error) -> Error {
+    Error::Storage { doing: "read the output".to_owned(), problem: error.to_string() }
+}

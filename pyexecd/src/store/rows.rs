@@ -1,0 +1,304 @@
+//! The queries. Each function is one, or one transaction.
+
+use std::collections::HashSet;
+
+use pyexec_proto::job::{JobDetail, JobSummary};
+use pyexec_proto::output::OutputLengths;
+use pyexec_proto::service::{JobPage, JobQuery, MAX_PAGE};
+use pyexec_proto::state::{Reason, Status};
+use pyexec_proto::{JobId, OsText, Timestamp};
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, named_params, params, params_from_iter};
+
+use super::{StoreError, summary_of};
+use crate::jobs::retention::FinishedJob;
+
+const INSERT: &str = "
+    INSERT INTO jobs (id, created_at, label, status, reason, exit_code, pid, started_at, ended_at, elapsed_us,
+                      stdout_bytes, stderr_bytes, command, directory, strategy, spec, state, finished, may_have_started,
+                      environment)
+    VALUES (:id, :created_at, :label, :status, :reason, :exit_code, :pid, :started_at, :ended_at, :elapsed_us,
+            :stdout_bytes, :stderr_bytes, :command, :directory, :strategy, :spec, :state, :finished, :may_have_started,
+            :environment)
+    ON CONFLICT (id) DO NOTHING";
+
+fn insert(connection: &Connection, job: &JobDetail, may_have_started: bool) -> Result<bool, StoreError> {
+    let row = summary_of(job);
+    let inserted = connection.prepare_cached(INSERT)?.execute(named_params! {
+        ":id": row.id.to_string(),
+        ":created_at": row.created_at.0,
+        ":label": row.label,
+        ":status": row.status.name(),
+        ":reason": row.reason.map(Reason::name),
+        ":exit_code": row.exit_code,
+        ":pid": row.pid,
+        ":started_at": row.started_at.map(|at| at.0),
+        ":ended_at": end_of(job, &row).map(|at| at.0),
+        ":elapsed_us": row.elapsed_us.map(u64::cast_signed),
+        ":stdout_bytes": row.output.stdout.cast_signed(),
+        ":stderr_bytes": row.output.stderr.cast_signed(),
+        ":command": row.command,
+        ":directory": row.directory.as_bytes(),
+        ":strategy": row.strategy,
+        ":spec": serde_json::to_string(&job.spec)?,
+        ":state": serde_json::to_string(&job.state)?,
+        ":finished": job.state.is_finished(),
+        ":may_have_started": may_have_started,
+        ":environment": environment_of(job)?,
+    })?;
+    Ok(inserted > 0)
+}
+
+fn environment_of(job: &JobDetail) -> Result<Option<String>, serde_json::Error> {
+    job.environment.as_ref().map(serde_json::to_string).transpose()
+}
+
+/// When retention counts a job as finished: those that never ran count from their submission.
+fn end_of(job: &JobDetail, row: &JobSummary) -> Option<Timestamp> {
+    row.ended_at.or_else(|| job.state.is_finished().then_some(row.started_at.unwrap_or(row.created_at)))
+}
+
+/// Durable once it returns, also against a loss of power.
+pub(super) fn insert_durably(
+    connection: &Connection,
+    job: &JobDetail,
+    may_have_started: bool,
+) -> Result<bool, StoreError> {
+    durably(connection, |connection| insert(connection, job, may_have_started))
+}
+
+/// Durable once it returns, also against a loss of power.
+pub(super) fn mark_started(connection: &Connection, id: JobId) -> Result<(), StoreError> {
+    durably(connection, |connection| {
+        connection.prepare_cached("UPDATE jobs SET may_have_started = 1 WHERE id = ?1")?.execute([id.to_string()])?;
+        Ok(())
+    })
+}
+
+/// FULL for this one commit: with a write-ahead log it is what makes it survive a loss of power.
+fn durably<T>(
+    connection: &Connection,
+    commit: impl FnOnce(&Connection) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    connection.execute_batch("PRAGMA synchronous = FULL")?;
+    let committed = commit(connection);
+    connection.execute_batch("PRAGMA synchronous = NORMAL")?;
+    committed
+}
+
+/// Remembers this boot. Returns whether the index was last written in another.
+pub(super) fn note_boot(connection: &Connection, boot_id: &str) -> Result<bool, StoreError> {
+    let last: Option<String> = connection.query_row("SELECT boot_id FROM daemon", [], |row| row.get(0)).optional()?;
+    if last.as_deref() == Some(boot_id) {
+        return Ok(false);
+    }
+    connection.execute("DELETE FROM daemon", [])?;
+    connection.execute("INSERT INTO daemon (boot_id) VALUES (?1)", [boot_id])?;
+    Ok(last.is_some())
+}
+
+pub(super) fn import(connection: &mut Connection, jobs: &[JobDetail]) -> Result<(), StoreError> {
+    let transaction = connection.transaction()?;
+    for job in jobs {
+        // What is found on disk was there before this daemon: nobody can say that it has not been started.
+        insert(&transaction, job, true)?;
+    }
+    Ok(transaction.commit()?)
+}
+
+/// Everything but the specification, which never changes.
+pub(super) fn update(connection: &Connection, job: &JobDetail) -> Result<(), StoreError> {
+    let row = summary_of(job);
+    connection
+        .prepare_cached(
+            "UPDATE jobs SET status = :status, reason = :reason, exit_code = :exit_code, pid = :pid,
+                 started_at = :started_at, ended_at = :ended_at, elapsed_us = :elapsed_us,
+                 stdout_bytes = :stdout_bytes, stderr_bytes = :stderr_bytes, state = :state, finished = :finished,
+                 environment = :environment
+             WHERE id = :id",
+        )?
+        .execute(named_params! {
+            ":id": row.id.to_string(),
+            ":status": row.status.name(),
+            ":reason": row.reason.map(Reason::name),
+            ":exit_code": row.exit_code,
+            ":pid": row.pid,
+            ":started_at": row.started_at.map(|at| at.0),
+            ":ended_at": end_of(job, &row).map(|at| at.0),
+            ":elapsed_us": row.elapsed_us.map(u64::cast_signed),
+            ":stdout_bytes": row.output.stdout.cast_signed(),
+            ":stderr_bytes": row.output.stderr.cast_signed(),
+            ":state": serde_json::to_string(&job.state)?,
+            ":finished": job.state.is_finished(),
+            ":environment": environment_of(job)?,
+        })?;
+    Ok(())
+}
+
+const DETAIL: &str =
+    "SELECT id, created_at, spec, state, stdout_bytes, stderr_bytes, may_have_started, environment FROM jobs";
+
+fn detail(row: &Row<'_>) -> Result<JobDetail, StoreError> {
+    let Text(id) = row.get("id")?;
+    Ok(JobDetail {
+        id,
+        created_at: Timestamp(row.get("created_at")?),
+        spec: serde_json::from_str(row.get_ref("spec")?.as_str().map_err(rusqlite::Error::from)?)?,
+        state: serde_json::from_str(row.get_ref("state")?.as_str().map_err(rusqlite::Error::from)?)?,
+        environment: match row.get_ref("environment")?.as_str_or_null().map_err(rusqlite::Error::from)? {
+            Some(json) => Some(serde_json::from_str(json)?),
+            None => None,
+        },
+        output: lengths(row)?,
+        message: None,
+    })
+}
+
+fn lengths(row: &Row<'_>) -> Result<OutputLengths, rusqlite::Error> {
+    let bytes = |column| row.get(column).map(i64::cast_unsigned);
+    Ok(OutputLengths { stdout: bytes("stdout_bytes")?, stderr: bytes("stderr_bytes")? })
+}
+
+pub(super) fn get(connection: &Connection, id: JobId) -> Result<Option<JobDetail>, StoreError> {
+    let mut statement = connection.prepare_cached(&format!("{DETAIL} WHERE id = ?1"))?;
+    let mut rows = statement.query([id.to_string()])?;
+    rows.next()?.map(detail).transpose()
+}
+
+/// With whether each may have been started.
+pub(super) fn unfinished(connection: &Connection) -> Result<Vec<(JobDetail, bool)>, StoreError> {
+    let mut statement = connection.prepare_cached(&format!("{DETAIL} WHERE NOT finished ORDER BY sequence"))?;
+    let mut rows = statement.query([])?;
+    let mut jobs = Vec::new();
+    while let Some(row) = rows.next()? {
+        jobs.push((detail(row)?, row.get("may_have_started")?));
+    }
+    Ok(jobs)
+}
+
+pub(super) fn with_prefix(connection: &Connection, prefix: &str, limit: u32) -> Result<Vec<JobId>, StoreError> {
+    // A range, which the index answers; `~` sorts behind every character of an id.
+    let mut statement =
+        connection.prepare_cached("SELECT id FROM jobs WHERE id >= ?1 AND id < ?1 || '~' ORDER BY id LIMIT ?2")?;
+    let ids = statement.query_map(params![prefix, limit], |row| row.get(0).map(|Text(id)| id))?;
+    Ok(ids.collect::<Result<_, _>>()?)
+}
+
+pub(super) fn ids(connection: &Connection) -> Result<HashSet<JobId>, StoreError> {
+    let mut statement = connection.prepare("SELECT id FROM jobs")?;
+    let ids = statement.query_map([], |row| row.get(0).map(|Text(id)| id))?;
+    Ok(ids.collect::<Result<_, _>>()?)
+}
+
+pub(super) fn list(connection: &Connection, query: &JobQuery) -> Result<JobPage, StoreError> {
+    let mut conditions = Vec::new();
+    let mut values: Vec<Box<dyn ToSql>> = Vec::new();
+    if !query.statuses.is_empty() {
+        conditions.push(format!("status IN ({})", vec!["?"; query.statuses.len()].join(", ")));
+        values.extend(query.statuses.iter().map(|status| Box::new(status.name()) as Box<dyn ToSql>));
+    }
+    if let Some(label) = &query.label {
+        conditions.push("label = ?".to_owned());
+        values.push(Box::new(label.clone()));
+    }
+    let only = |conditions: &[String]| {
+        if conditions.is_empty() { String::new() } else { format!("WHERE {}", conditions.join(" AND ")) }
+    };
+    let total: i64 = connection
+        .prepare_cached(&format!("SELECT count(*) FROM jobs {}", only(&conditions)))?
+        .query_row(params_from_iter(&values), |row| row.get(0))?;
+    if let Some(before) = query.page.as_deref().and_then(|page| page.parse::<i64>().ok()) {
+        conditions.push("sequence < ?".to_owned());
+        values.push(Box::new(before));
+    }
+    let limit = query.limit.min(MAX_PAGE);
+    // One more than asked for says whether there is a next page.
+    values.push(Box::new(i64::from(limit) + 1));
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT sequence, id, created_at, label, status, reason, exit_code, pid, started_at, ended_at, elapsed_us,
+             stdout_bytes, stderr_bytes, command, directory, strategy
+         FROM jobs {} ORDER BY sequence DESC LIMIT ?",
+        only(&conditions)
+    ))?;
+    let mut rows = statement.query(params_from_iter(&values))?;
+    let (mut jobs, mut last, mut next) = (Vec::new(), 0i64, None);
+    while let Some(row) = rows.next()? {
+        if jobs.len() == limit as usize {
+            next = Some(last.to_string());
+            break;
+        }
+        last = row.get("sequence")?;
+        jobs.push(summary(row)?);
+    }
+    Ok(JobPage { jobs, total: total.cast_unsigned(), next })
+}
+
+fn summary(row: &Row<'_>) -> Result<JobSummary, rusqlite::Error> {
+    let Text(id) = row.get("id")?;
+    let Text(status) = row.get("status")?;
+    let time = |column| row.get::<_, Option<i64>>(column).map(|at| at.map(Timestamp));
+    let ended_at = time("ended_at")?;
+    let elapsed_us = row.get::<_, Option<i64>>("elapsed_us")?.map(i64::cast_unsigned);
+    Ok(JobSummary {
+        id,
+        created_at: Timestamp(row.get("created_at")?),
+        label: row.get("label")?,
+        status,
+        reason: row.get::<_, Option<Text<Reason>>>("reason")?.map(|Text(reason)| reason),
+        exit_code: row.get("exit_code")?,
+        pid: row.get("pid")?,
+        started_at: time("started_at")?,
+        // The column also holds what retention goes by; only a run that ended has an end.
+        ended_at: ended_at.filter(|_| elapsed_us.is_some()),
+        elapsed_us,
+        output: lengths(row)?,
+        command: row.get("command")?,
+        directory: OsText::from(row.get::<_, Vec<u8>>("directory")?),
+        strategy: row.get("strategy")?,
+    })
+}
+
+pub(super) fn finished_before(connection: &Connection, end: Timestamp) -> Result<Vec<FinishedJob>, StoreError> {
+    let mut statement = connection
+        .prepare_cached("SELECT id, status, ended_at FROM jobs WHERE finished AND ended_at <= ?1 ORDER BY ended_at")?;
+    let jobs = statement.query_map([end.0], |row| {
+        let (Text(id), Text(status)) = (row.get("id")?, row.get("status")?);
+        Ok(FinishedJob { id, status, ended_at: Timestamp(row.get("ended_at")?) })
+    })?;
+    Ok(jobs.collect::<Result<_, _>>()?)
+}
+
+pub(super) fn count(connection: &Connection) -> Result<u64, StoreError> {
+    let count: i64 = connection.query_row("SELECT count(*) FROM jobs", [], |row| row.get(0))?;
+    Ok(count.cast_unsigned())
+}
+
+pub(super) fn delete(connection: &mut Connection, ids: &[JobId]) -> Result<(), StoreError> {
+    let transaction = connection.transaction()?;
+    for id in ids {
+        transaction.prepare_cached("DELETE FROM jobs WHERE id = ?1")?.execute([id.to_string()])?;
+    }
+    Ok(transaction.commit()?)
+}
+
+/// A column that holds the name of something.
+struct Text<T>(T);
+
+impl FromSql for Text<JobId> {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        value.as_str()?.parse().map(Text).map_err(|error| FromSqlError::Other(Box::new(error)))
+    }
+}
+
+impl FromSql for Text<Status> {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        value.as_str()?.parse().map(Text).map_err(|error: String| FromSqlError::Other(error.into()))
+    }
+}
+
+impl FromSql for Text<Reason> {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let name = serde_json::Value::from(value.as_str()?);
+        serde_json::from_value(name).map(Text).map_err(|error| FromSqlError::Other(Box::new(error)))
+    }
+}

@@ -1,0 +1,302 @@
+//! One directory per job: made whole before the job is acknowledged, and enough to rebuild the index from.
+//!
+//! What the daemon puts there. What the supervisor adds is in [`crate::supervisor::record`].
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use pyexec_proto::environment::ResolvedEnvironment;
+use pyexec_proto::job::{JobDetail, JobSource, JobSpec, Submission, Variables};
+use pyexec_proto::paths::create_private;
+use pyexec_proto::state::{JobState, Outcome};
+use pyexec_proto::{JobId, Timestamp};
+use rustix::fs::OFlags;
+use serde::{Deserialize, Serialize};
+
+use crate::supervisor::processes::boot_id;
+use crate::supervisor::record::{
+    self, ENDING, ENVIRONMENT, Ending, ReadError, STDIN, WhatEnded, private_file, write_durably,
+};
+
+/// What was asked for. Never changes.
+const SPEC: &str = "spec.json";
+/// How a job ended that no supervisor can speak for.
+const OUTCOME: &str = "outcome.json";
+/// The environment it runs in.
+const RESOLVED: &str = "resolved.json";
+const FORMAT: u32 = 1;
+/// A directory that is being made, or removed, has a name that is no job id.
+const UNFINISHED: &str = ".new-";
+const REMOVED: &str = ".removed-";
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct SpecFile {
+    version: u32,
+    id: JobId,
+    created_at: Timestamp,
+    /// In which it was submitted.
+    boot_id: String,
+    spec: JobSpec,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct ResolvedFile {
+    version: u32,
+    environment: ResolvedEnvironment,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct OutcomeFile {
+    version: u32,
+    outcome: Outcome,
+}
+
+/// Makes the run directory of a submission. `false` when there is one already.
+pub fn create(jobs: &Path, submission: &Submission, created_at: Timestamp) -> io::Result<bool> {
+    create_private(jobs)?;
+    let name = submission.id.to_string();
+    let unfinished = jobs.join(format!("{UNFINISHED}{name}-{}", JobId::mint().simple()));
+    create_private(&unfinished)?;
+    let made =
+        fill(&unfinished, submission, created_at).and_then(|()| match std::fs::rename(&unfinished, jobs.join(&name)) {
+            Ok(()) => Ok(true),
+            Err(error) if matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) => {
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        });
+    if !matches!(made, Ok(true)) {
+        std::fs::remove_dir_all(&unfinished)?;
+    }
+    made
+}
+
+fn fill(directory: &Path, submission: &Submission, created_at: Timestamp) -> io::Result<()> {
+    let write = |name: &str, bytes: &[u8]| {
+        private_file(&directory.join(name), OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY)?.write_all(bytes)
+    };
+    let spec =
+        SpecFile { version: FORMAT, id: submission.id, created_at, boot_id: boot_id(), spec: submission.spec.clone() };
+    write(SPEC, &serde_json::to_vec(&spec)?)?;
+    write(ENVIRONMENT, submission.environment.as_block())?;
+    match &submission.spec.source {
+        JobSource::Stdin { code } => write(STDIN, code.as_bytes()),
+        JobSource::File { .. } | JobSource::Code { .. } => match submission.spec.stdin {
+            pyexec_proto::job::StdinSource::Given => write(STDIN, &submission.stdin),
+            pyexec_proto::job::StdinSource::Null | pyexec_proto::job::StdinSource::Open => Ok(()),
+        },
+    }
+}
+
+/// The environment a job that has not started will start with; `None` once it has, or was stopped.
+pub fn environment(directory: &Path) -> io::Result<Option<Variables>> {
+    match std::fs::read(directory.join(ENVIRONMENT)) {
+        Ok(block) => Ok(Some(Variables::from_block(block))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Takes away what a job that will not start must not leave behind, and with it the permission to start.
+pub fn revoke(directory: &Path) -> io::Result<()> {
+    for name in [ENVIRONMENT, STDIN] {
+        match std::fs::remove_file(directory.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// How a job without an exit record ended.
+pub fn write_outcome(directory: &Path, outcome: &Outcome) -> io::Result<()> {
+    write_durably(directory, OUTCOME, &OutcomeFile { version: FORMAT, outcome: outcome.clone() })
+}
+
+/// How the job ended, if it has.
+pub fn outcome(directory: &Path) -> Result<Option<Outcome>, ReadError> {
+    if let Some(ending) = record::read::<Ending>(&directory.join(ENDING))? {
+        return Ok(Some(outcome_of(ending.what)));
+    }
+    Ok(record::read::<OutcomeFile>(&directory.join(OUTCOME))?.map(|file| file.outcome))
+}
+
+pub fn outcome_of(what: WhatEnded) -> Outcome {
+    match what {
+        WhatEnded::Run(record) => Outcome::Ended(record),
+        WhatEnded::SpawnFailed(why) => Outcome::NotStarted(pyexec_proto::state::NotStarted::Spawn(why)),
+    }
+}
+
+/// The job as its directory tells it, its state not looked into: as if it had just been submitted, or finished.
+pub fn read(directory: &Path) -> Result<Option<JobDetail>, ReadError> {
+    let Some(file) = record::read::<SpecFile>(&directory.join(SPEC))? else { return Ok(None) };
+    let state = outcome(directory)?.map_or(JobState::Queued, JobState::Finished);
+    Ok(Some(JobDetail {
+        id: file.id,
+        created_at: file.created_at,
+        spec: file.spec,
+        state,
+        environment: record::read::<ResolvedFile>(&directory.join(RESOLVED))?.map(|file| file.environment),
+        output: Default::default(),
+        message: None,
+    }))
+}
+
+/// Whether the job was submitted in this boot; `false` where nobody can say.
+pub fn same_boot(directory: &Path) -> bool {
+    let spec = record::read::<SpecFile>(&directory.join(SPEC));
+    matches!(spec, Ok(Some(spec)) if spec.boot_id == boot_id())
+}
+
+/// What the job runs with.
+pub fn write_resolved(directory: &Path, environment: &ResolvedEnvironment) -> io::Result<()> {
+    let file = ResolvedFile { version: FORMAT, environment: environment.clone() };
+    record::write_atomically(directory, RESOLVED, &file).map(drop)
+}
+
+/// What lies in the jobs directory.
+#[derive(Debug, Default)]
+pub struct Listing {
+    pub jobs: Vec<JobId>,
+    /// Removal of these had begun when the daemon died.
+    pub half_removed: Vec<JobId>,
+    /// The making of these had.
+    pub half_made: Vec<PathBuf>,
+}
+
+pub fn list(jobs: &Path) -> io::Result<Listing> {
+    let mut listing = Listing::default();
+    let entries = match std::fs::read_dir(jobs) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(listing),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        if let Ok(id) = name.parse() {
+            listing.jobs.push(id);
+        } else if let Some(Ok(id)) = name.strip_prefix(REMOVED).map(str::parse) {
+            listing.half_removed.push(id);
+        } else if name.starts_with(UNFINISHED) {
+            listing.half_made.push(entry.path());
+        }
+    }
+    Ok(listing)
+}
+
+/// Renames the directory away, so that it is gone at once and whole; [`remove_renamed`] frees the space.
+pub fn rename_away(jobs: &Path, id: JobId) -> io::Result<()> {
+    match std::fs::rename(jobs.join(id.to_string()), jobs.join(format!("{REMOVED}{id}"))) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Returns how many bytes its files held.
+pub fn remove_renamed(jobs: &Path, id: JobId) -> io::Result<u64> {
+    let directory = jobs.join(format!("{REMOVED}{id}"));
+    let bytes = size(&directory);
+    match std::fs::remove_dir_all(&directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(bytes),
+    }
+}
+
+/// The bytes in a run directory's files.
+pub fn size(directory: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(directory) else { return 0 };
+    entries.filter_map(|entry| entry.ok()?.metadata().ok()).filter(|data| data.is_file()).map(|data| data.len()).sum()
+}
+
+/// Makes sure of what a directory holds before a client is told that its job is safe.
+pub fn sync(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pyexec_proto::environment::{EnvironmentSpec, Interpreter};
+    use pyexec_proto::job::{Leftovers, StdinSource};
+    use pyexec_proto::state::{NotStarted, StopReason};
+
+    fn submission() -> Submission {
+        Submission {
+            id: JobId::mint(),
+            spec: JobSpec {
+                source: JobSource::Code { code: "print(1)".into() },
+                args: vec![],
+                directory: "/".into(),
+                environment: EnvironmentSpec::bare(Interpreter::System),
+                env_file: None,
+                stdin: StdinSource::Given,
+                timeout_ms: None,
+                grace_ms: 0,
+                label: None,
+                variables: vec!["TOKEN".into()],
+                umask: 0o022,
+                buffering: None,
+                leftovers: Leftovers::End,
+                waited_for: true,
+                parent: None,
+            },
+            environment: [("TOKEN".into(), "hunter2".into())].into_iter().collect(),
+            overrides: Default::default(),
+            stdin: b"typed".to_vec(),
+        }
+    }
+
+    #[test]
+    fn a_run_directory_is_made_once_and_read_back() {
+        let jobs = tempfile::tempdir().expect("a directory");
+        let submission = submission();
+        assert!(create(jobs.path(), &submission, Timestamp(5)).expect("can be made"));
+        assert!(!create(jobs.path(), &submission, Timestamp(6)).expect("is there"));
+        let listing = list(jobs.path()).expect("can be listed");
+        assert_eq!((listing.jobs, listing.half_made.len()), (vec![submission.id], 0));
+        let directory = jobs.path().join(submission.id.to_string());
+        let job = read(&directory).expect("can be read").expect("is there");
+        assert_eq!((job.created_at, job.spec, job.state), (Timestamp(5), submission.spec, JobState::Queued));
+        assert_eq!(environment(&directory).expect("can be read"), Some(submission.environment));
+    }
+
+    #[test]
+    fn nothing_secret_is_left_once_the_permission_to_start_is_revoked() {
+        let jobs = tempfile::tempdir().expect("a directory");
+        let submission = submission();
+        create(jobs.path(), &submission, Timestamp(5)).expect("can be made");
+        let directory = jobs.path().join(submission.id.to_string());
+        revoke(&directory).expect("can be revoked");
+        revoke(&directory).expect("and again");
+        for entry in std::fs::read_dir(&directory).expect("can be listed") {
+            let text = std::fs::read_to_string(entry.expect("exists").path()).expect("can be read");
+            assert!(!text.contains("hunter2") && !text.contains("typed"), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_outcome_without_a_run_is_read_back() {
+        let jobs = tempfile::tempdir().expect("a directory");
+        let submission = submission();
+        create(jobs.path(), &submission, Timestamp(5)).expect("can be made");
+        let directory = jobs.path().join(submission.id.to_string());
+        let expected = Outcome::NotStarted(NotStarted::Stopped(StopReason::Cancelled));
+        write_outcome(&directory, &expected).expect("can be written");
+        assert_eq!(read(&directory).expect("can be read").expect("is there").state, JobState::Finished(expected));
+    }
+
+    #[test]
+    fn removal_is_all_at_once_and_can_be_finished_later() {
+        let jobs = tempfile::tempdir().expect("a directory");
+        let submission = submission();
+        create(jobs.path(), &submission, Timestamp(5)).expect("can be made");
+        rename_away(jobs.path(), submission.id).expect("can be renamed");
+        let listing = list(jobs.path()).expect("can be listed");
+        assert_eq!((listing.jobs, listing.half_removed), (vec![], vec![submission.id]));
+        assert!(remove_renamed(jobs.path(), submission.id).expect("can be removed") > 0);
+        assert_eq!(remove_renamed(jobs.path(), submission.id).expect("is gone"), 0);
+    }
+}

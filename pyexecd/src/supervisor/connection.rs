@@ -1,0 +1,148 @@
+//! One connection to the daemon, and the socket on which later daemons find a supervisor. Nothing here blocks.
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use pyexec_proto::output::OutputLengths;
+use pyexec_proto::paths::{create_private, socket_address};
+use pyexec_proto::service::SenderId;
+use rustix::net::sockopt::socket_peercred;
+
+use super::control::{self, Notice, Request};
+
+/// What a daemon that does not read may leave unsent before it is taken for dead.
+const BACKLOG_BYTES: usize = 4 << 20;
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    stream: UnixStream,
+    incoming: Vec<u8>,
+    outgoing: Vec<u8>,
+    /// Say when a stream is longer than this.
+    pub(super) watch: Option<OutputLengths>,
+    /// Input that waits for room.
+    pub(super) waiting: Vec<WaitingInput>,
+}
+
+#[derive(Debug)]
+pub(super) struct WaitingInput {
+    pub(super) sequence: u64,
+    pub(super) sender: SenderId,
+    pub(super) offset: u64,
+    pub(super) bytes: Vec<u8>,
+    pub(super) close: bool,
+    /// On the boot clock.
+    pub(super) until: std::time::Duration,
+}
+
+impl Connection {
+    pub(super) fn new(stream: UnixStream, already_read: Vec<u8>) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        Ok(Self { stream, incoming: already_read, outgoing: Vec::new(), watch: None, waiting: Vec::new() })
+    }
+
+    pub(super) fn stream(&self) -> &UnixStream {
+        &self.stream
+    }
+
+    pub(super) fn has_unsent(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
+    /// Reads what has come.
+    ///
+    /// # Errors
+    /// When the connection is over: the daemon closed it, or what it says is not a frame.
+    pub(super) fn receive(&mut self) -> io::Result<()> {
+        let mut buffer = [0; 16 << 10];
+        loop {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(read) => self.incoming.extend_from_slice(&buffer[..read]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The next request that is whole.
+    pub(super) fn next(&mut self) -> io::Result<Option<(Request, Vec<u8>)>> {
+        control::decode(&mut self.incoming)
+    }
+
+    /// # Errors
+    /// When the connection is over, or the daemon has not read for too long.
+    pub(super) fn send(&mut self, notice: &Notice) -> io::Result<()> {
+        self.outgoing.extend_from_slice(&control::encode(notice, &[]));
+        if self.outgoing.len() > BACKLOG_BYTES {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.flush()
+    }
+
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        while !self.outgoing.is_empty() {
+            match self.stream.write(&self.outgoing) {
+                Ok(written) => drop(self.outgoing.drain(..written)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where later daemons connect. Its file can be made again when the runtime directory has been swept away.
+#[derive(Debug)]
+pub(super) struct Door {
+    path: PathBuf,
+    listener: Option<UnixListener>,
+}
+
+impl Door {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { path, listener: None }
+    }
+
+    pub(super) fn listener(&self) -> Option<&UnixListener> {
+        self.listener.as_ref()
+    }
+
+    /// Listens, anew if need be. A failure leaves the supervisor reachable only by signal, which asks for this again.
+    pub(super) fn open(&mut self) {
+        self.listener = bind(&self.path).ok();
+    }
+
+    /// A daemon of the same user that has connected.
+    pub(super) fn accept(&self) -> Option<Connection> {
+        let (stream, _) = self.listener.as_ref()?.accept().ok()?;
+        let peer = socket_peercred(&stream).ok()?;
+        (peer.uid == rustix::process::geteuid()).then(|| Connection::new(stream, Vec::new()).ok()).flatten()
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        if self.listener.is_some() {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    if let Some(directory) = path.parent() {
+        create_private(directory)?;
+    }
+    // The name carries the job's id: whatever is there is of an earlier life of this socket.
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let (address, _directory) = socket_address(path)?;
+    let listener = UnixListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}

@@ -1,0 +1,221 @@
+//! One supervisor per job: `pyexecd supervise`, a small process with one thread, no runtime and no database.
+//!
+//! It owns the job's process tree, its pipes, its timeout and its exit record. The daemon that started it may die at any
+//! moment; nothing here notices, except that there is nobody to tell.
+//!
+//! This file is the start: everything up to the moment the job runs. [`supervision`] is the loop from there to the end.
+
+pub mod control;
+pub mod processes;
+pub mod record;
+
+mod connection;
+mod input;
+mod process;
+mod pump;
+mod supervision;
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::ExitCode;
+
+use pyexec_proto::OsText;
+use pyexec_proto::output::Stream;
+use rustix::fs::{Mode, OFlags};
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use connection::{Connection, Door};
+use control::{Launch, LaunchStdin, Request};
+use input::Input;
+use process::{Program, SignalDescriptor, Stage, StartFailure, Stdio};
+use pump::Pump;
+use record::{ENVIRONMENT, Ending, IDENTITY, Identity, LOCK, PANIC, ReservedRecord, STDIN, WhatEnded};
+use supervision::{Clocks, Supervision};
+
+/// The word on the command line that makes this program a supervisor.
+pub const VERB: &str = "supervise";
+
+/// Exit code of a supervisor that found that the job is not its to run.
+pub const NOT_MINE: u8 = 75;
+
+/// Waits to be told which job to run, and runs it to its end. Its stdin is the first connection to the daemon.
+///
+/// The daemon keeps one that waits: it has been loaded and set up by the time a job comes.
+pub fn supervise() -> ExitCode {
+    match try_supervise() {
+        Ok(Supervised::ToTheEnd) => ExitCode::SUCCESS,
+        Ok(Supervised::NotMine) => ExitCode::from(NOT_MINE),
+        Err(error) => {
+            // There is no job yet, and nobody to tell but the daemon, which sees the code and looks here.
+            say_in_run_directory(&error.to_string());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+enum Supervised {
+    ToTheEnd,
+    NotMine,
+}
+
+/// Only where a job has been taken on: before that the working directory is not ours.
+fn say_in_run_directory(text: &str) {
+    if Path::new(LOCK).exists() {
+        let _ = std::fs::write(PANIC, format!("{text}\n"));
+    }
+}
+
+fn try_supervise() -> io::Result<Supervised> {
+    std::panic::set_hook(Box::new(|panic| say_in_run_directory(&panic.to_string())));
+    let _ = rustix::thread::set_name(c"pyexec-spare");
+    let _ = rustix::process::setsid();
+    rustix::process::umask(Mode::from_raw_mode(0o077));
+    let signals = SignalDescriptor::open()?;
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+
+    let own = std::process::id();
+    let started = processes::Process::find(own).map_or(0, |process| process.started);
+    let boot_id = processes::boot_id();
+
+    let stdin = io::stdin().as_fd().try_clone_to_owned()?;
+    let mut daemon = UnixStream::from(stdin);
+    // A daemon that died before it said what to start has promised nothing: the next one starts this job.
+    let Some((launch, environment, rest)) = receive_launch(&mut daemon)? else { return Ok(Supervised::NotMine) };
+
+    // Relative names from here on: the run directory may be renamed away by a prune.
+    std::env::set_current_dir(launch.run_directory.as_path())?;
+    let name = CString::new(format!("pyexec-{}", &launch.job.simple()[..8])).expect("has no NUL");
+    let _ = rustix::thread::set_name(&name);
+    let Some(_lock) = record::try_lock(Path::new("."))? else { return Ok(Supervised::NotMine) };
+    if Path::new(IDENTITY).exists() {
+        return Ok(Supervised::NotMine);
+    }
+    let identity = Identity::new(launch.job, own, started, boot_id, launch.control_socket.clone());
+    let mut record = ReservedRecord::reserve()?;
+    // Not synced: that this job may have started is on disk already, in the index, and nothing of it survives a reboot.
+    record::write_atomically(Path::new("."), IDENTITY, &identity)?;
+    // The permission to start. Cancelling a job that waits takes it away.
+    match std::fs::remove_file(ENVIRONMENT) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Supervised::NotMine),
+        Err(error) => return Err(error),
+    }
+
+    let mut connection = Connection::new(daemon, rest)?;
+    match start(&launch, &environment) {
+        Ok(started) => {
+            let mut door = Door::new(launch.control_socket.as_path().to_owned());
+            door.open();
+            Supervision::new(&launch, started, signals, record, connection, door)?.run()?;
+        }
+        Err(why) => {
+            let what = WhatEnded::SpawnFailed(why);
+            let unwritten = record.write(&Ending::from(what.clone())).err().map(|error| error.to_string());
+            let _ = connection.send(&control::Notice::Ended { what, unwritten });
+        }
+    }
+    Ok(Supervised::ToTheEnd)
+}
+
+type Received = (Box<Launch>, Vec<u8>, Vec<u8>);
+
+/// Waits for the first frame. `None` when the daemon has gone without sending it.
+fn receive_launch(daemon: &mut UnixStream) -> io::Result<Option<Received>> {
+    let mut received = Vec::new();
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        match control::decode::<Request>(&mut received)? {
+            Some((Request::Launch(launch), environment)) => return Ok(Some((launch, environment, received))),
+            Some((other, _)) => {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, format!("launch expected, got {other:?}")));
+            }
+            None => {}
+        }
+        match daemon.read(&mut buffer) {
+            Ok(0) => return Ok(None),
+            Ok(read) => received.extend_from_slice(&buffer[..read]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The job, running.
+struct Started {
+    pid: u32,
+    at: Clocks,
+    stdout: Pump,
+    stderr: Pump,
+    input: Input,
+}
+
+/// Starts the job's process; the error is for people.
+fn start(launch: &Launch, environment: &[u8]) -> Result<Started, String> {
+    let program = program(launch, environment)?;
+    let pipes = || -> io::Result<_> {
+        let (stdin, input) = open_stdin(launch.stdin)?;
+        let (stdout_read, stdout) = output_pipe()?;
+        let (stderr_read, stderr) = output_pipe()?;
+        Ok((Stdio { stdin, stdout, stderr }, input, stdout_read, stderr_read))
+    };
+    let (stdio, input, stdout, stderr) = pipes().map_err(|error| format!("could not open its streams: {error}"))?;
+    let at = Clocks::now();
+    let pid = process::start(&program, stdio).map_err(|failure| explain(launch, &failure))?;
+    let (stdout, stderr) = (Pump::new(Stream::Stdout, stdout), Pump::new(Stream::Stderr, stderr));
+    Ok(Started { pid, at, stdout, stderr, input: Input::new(input) })
+}
+
+fn program(launch: &Launch, environment: &[u8]) -> Result<Program, String> {
+    let string = |text: &OsText| {
+        CString::new(text.as_bytes()).map_err(|_| format!("`{text}` has a NUL byte, which no program can be given"))
+    };
+    let variables = environment.split(|byte| *byte == 0).filter(|variable| !variable.is_empty());
+    Ok(Program {
+        path: string(&launch.program)?,
+        argv: launch.argv.iter().map(string).collect::<Result<_, _>>()?,
+        environment: variables.map(|variable| CString::new(variable).expect("was split at its NULs")).collect(),
+        directory: string(&launch.directory)?,
+        umask: launch.umask,
+        open_files: launch.open_files,
+    })
+}
+
+/// The job's end, and ours if it is fed through a pipe.
+fn open_stdin(stdin: LaunchStdin) -> io::Result<(OwnedFd, Option<OwnedFd>)> {
+    match stdin {
+        LaunchStdin::Null => Ok((File::open("/dev/null")?.into(), None)),
+        LaunchStdin::File => {
+            let file = File::open(STDIN)?;
+            // Open, it needs no name; what was typed is not left lying about.
+            std::fs::remove_file(STDIN)?;
+            Ok((file.into(), None))
+        }
+        LaunchStdin::Pipe => {
+            let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
+            rustix::fs::fcntl_setfl(&write, OFlags::NONBLOCK)?;
+            Ok((read, Some(write)))
+        }
+    }
+}
+
+/// Our end, which does not block, and the job's, which does.
+fn output_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
+    rustix::fs::fcntl_setfl(&read, OFlags::NONBLOCK)?;
+    Ok((read, write))
+}
+
+fn explain(launch: &Launch, failure: &StartFailure) -> String {
+    let error = &failure.error;
+    match failure.stage {
+        Stage::Fork => format!("could not make a process: {error}"),
+        Stage::Setup => format!("could not set the process up: {error}"),
+        Stage::Directory => format!("could not enter {}: {error}", launch.directory),
+        Stage::Exec => format!("could not run {}: {error}", launch.program),
+    }
+}

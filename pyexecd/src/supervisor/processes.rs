@@ -1,0 +1,148 @@
+//! What `/proc` says about processes, and signals that reach the process that was meant.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+
+use pyexec_proto::JobId;
+use pyexec_proto::start::{JOB_ID_VARIABLE, SERVICE_MARK};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+/// A process as it was when `/proc` was read. Its start time tells it from a later one with the same pid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Process {
+    pub pid: u32,
+    pub parent: u32,
+    pub group: u32,
+    /// In clock ticks since boot.
+    pub started: u64,
+    pub zombie: bool,
+}
+
+impl Process {
+    /// `None` when there is no such process.
+    pub fn find(pid: u32) -> Option<Self> {
+        parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    }
+
+    /// Signals this very process. One that has gone, or whose pid means another by now, is left alone.
+    ///
+    /// # Errors
+    /// What the kernel says, `EPERM` for one of another user; never `ESRCH`.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) else { return Ok(()) };
+        let gone_is_fine = |error: rustix::io::Errno| {
+            if error == rustix::io::Errno::SRCH { Ok(()) } else { Err(error.into()) }
+        };
+        let handle = match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(handle) => handle,
+            Err(error) => return gone_is_fine(error),
+        };
+        // The handle is of whoever has the pid now; only if that is still the one meant does it get the signal.
+        if Process::find(self.pid).is_none_or(|now| now.started != self.started) {
+            return Ok(());
+        }
+        pidfd_send_signal(&handle, signal).or_else(gone_is_fine)
+    }
+
+    fn environment_has(&self, wanted: impl Fn(&[u8]) -> bool) -> bool {
+        let environment = fs::read(format!("/proc/{}/environ", self.pid)).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(wanted)
+    }
+
+    /// A daemon of ours, or a supervisor it started: never part of a job, even when a job was what started it.
+    fn is_service(&self) -> bool {
+        let mark = format!("{SERVICE_MARK}=");
+        self.environment_has(|variable| variable.starts_with(mark.as_bytes()))
+    }
+}
+
+/// Every process there is.
+pub fn all() -> Vec<Process> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).filter_map(Process::find).collect()
+}
+
+/// All that descends from `root`, zombies left out. Services of ours are passed over, with all that descends from them.
+pub fn descendants_of(root: u32) -> Vec<Process> {
+    let all = all();
+    let mut found: Vec<Process> = Vec::new();
+    let mut parents = vec![root];
+    while let Some(parent) = parents.pop() {
+        for child in all.iter().filter(|process| process.parent == parent && !process.is_service()) {
+            parents.push(child.pid);
+            if !child.zombie {
+                found.push(*child);
+            }
+        }
+    }
+    found
+}
+
+/// In the environment of what a daemon runs to prepare environments: the state directory of that daemon.
+pub const PREPARING_VARIABLE: &str = "PYEXEC_PREPARING";
+
+/// The processes that carry the id of this job in their environment.
+pub fn of_job(id: JobId) -> Vec<Process> {
+    marked(format!("{JOB_ID_VARIABLE}={id}").as_bytes())
+}
+
+/// What a daemon with this state directory has run to prepare environments.
+pub fn preparing_for(state: &OsStr) -> Vec<Process> {
+    marked(&[PREPARING_VARIABLE.as_bytes(), b"=", state.as_bytes()].concat())
+}
+
+fn marked(mark: &[u8]) -> Vec<Process> {
+    let ours = std::process::id();
+    all()
+        .into_iter()
+        .filter(|process| process.pid != ours && !process.zombie)
+        .filter(|process| process.environment_has(|variable| variable == mark))
+        .collect()
+}
+
+/// Told by the kernel once per boot.
+pub fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
+}
+
+/// Reads `/proc/PID/stat`. The name, in parentheses, may itself hold spaces and parentheses.
+fn parse_stat(stat: &str) -> Option<Process> {
+    let (pid, rest) = stat.split_once(' ')?;
+    let fields: Vec<&str> = rest.rsplit_once(") ")?.1.split(' ').collect();
+    Some(Process {
+        pid: pid.parse().ok()?,
+        zombie: matches!(*fields.first()?, "Z" | "X"),
+        parent: fields.get(1)?.parse().ok()?,
+        group: fields.get(2)?.parse().ok()?,
+        started: fields.get(19)?.parse().ok()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_name_with_parentheses_does_not_confuse_the_reader() {
+        let stat = "42 (a) b (c) S 7 8 8 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 999 1000 2 18446744073709551615\n";
+        let expected = Process { pid: 42, parent: 7, group: 8, started: 999, zombie: false };
+        assert_eq!(parse_stat(stat), Some(expected));
+    }
+
+    #[test]
+    fn this_process_is_found_with_its_start_time() {
+        let own = Process::find(std::process::id()).expect("it runs");
+        assert!(own.started > 0);
+        assert!(all().contains(&own));
+    }
+
+    #[test]
+    fn a_pid_that_means_another_process_by_now_is_not_signalled() {
+        let own = Process::find(std::process::id()).expect("it runs");
+        let earlier = Process { started: own.started - 1, ..own };
+        // Would end this test.
+        earlier.signal(Signal::KILL).expect("is passed over");
+    }
+}

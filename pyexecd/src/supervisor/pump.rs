@@ -1,0 +1,188 @@
+//! Moves one stream of the job from its pipe into segment files.
+//!
+//! A pipe, and not the log itself as the job's stdout: a job that opens `/dev/stdout` for writing would truncate its own
+//! log. Segments, so that the oldest can be dropped while every byte keeps its offset.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use pyexec_proto::output::Stream;
+use rustix::fs::OFlags;
+use rustix::pipe::{SpliceFlags, fcntl_setpipe_size, splice};
+
+use super::record::private_file;
+use crate::output::segment;
+
+/// How much is moved before others get their turn.
+const TURN_BYTES: u64 = 4 << 20;
+/// A pipe that is found this full belongs to a job that prints a lot.
+const FULL_PIPE: usize = 64 << 10;
+/// What such a job's pipe grows to. Not given to every job: the memory of a user's pipes is limited all together.
+const LARGE_PIPE: usize = 1 << 20;
+
+#[derive(Debug)]
+pub(super) struct Pump {
+    stream: Stream,
+    /// `None` once the last writer has closed it.
+    pipe: Option<OwnedFd>,
+    /// The segment that is being written; made when its first byte comes.
+    file: Option<File>,
+    length: u64,
+    grown: bool,
+    /// This file system does not splice.
+    copies: bool,
+}
+
+/// What a turn came to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Pumped {
+    /// There may be more.
+    More,
+    /// The pipe is empty.
+    Empty,
+    /// Every writer has closed it.
+    Closed,
+}
+
+impl Pump {
+    /// `pipe` must not block. Goes on behind what the preparation of the job has said in the first segment.
+    pub(super) fn new(stream: Stream, pipe: OwnedFd) -> Self {
+        let length = std::fs::metadata(segment::name(stream, 0)).map_or(0, |data| data.len());
+        Self { stream, pipe: Some(pipe), file: None, length, grown: false, copies: false }
+    }
+
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
+    pub(super) fn pipe(&self) -> Option<&OwnedFd> {
+        self.pipe.as_ref()
+    }
+
+    pub(super) fn close(&mut self) {
+        self.pipe = None;
+    }
+
+    /// Moves what is there, up to a turn's worth.
+    ///
+    /// # Errors
+    /// When the log can not be written. Nothing is lost: what was not written is still in the pipe.
+    pub(super) fn turn(&mut self) -> io::Result<Pumped> {
+        let mut moved = 0;
+        while moved < TURN_BYTES {
+            match self.step()? {
+                Step::Moved(bytes) => moved += bytes as u64,
+                Step::Empty => return Ok(Pumped::Empty),
+                Step::Closed => {
+                    self.pipe = None;
+                    return Ok(Pumped::Closed);
+                }
+            }
+        }
+        Ok(Pumped::More)
+    }
+
+    fn step(&mut self) -> io::Result<Step> {
+        let Some(pipe) = &self.pipe else { return Ok(Step::Closed) };
+        // A segment is only made when there is a byte for it.
+        if self.file.is_none() {
+            match rustix::io::ioctl_fionread(pipe) {
+                Ok(0) | Err(_) => return Ok(probe(pipe)),
+                Ok(_) => {
+                    let name = segment::name(self.stream, segment::number(self.length));
+                    let how = OFlags::CREATE | OFlags::WRONLY;
+                    self.file = Some(private_file(Path::new(&name), how)?);
+                }
+            }
+        }
+        let file = self.file.as_ref().expect("was just made");
+        let mut at = segment::offset_within(self.length);
+        let room = usize::try_from(segment::BYTES - at).unwrap_or(usize::MAX);
+        let moved = if self.copies {
+            copy(pipe, file, at, room)
+        } else {
+            let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+            splice(pipe, None, file, Some(&mut at), room.min(LARGE_PIPE), flags).map_err(io::Error::from)
+        };
+        match moved {
+            Ok(0) => Ok(Step::Closed),
+            Ok(bytes) => {
+                self.length += bytes as u64;
+                if segment::offset_within(self.length) == 0 {
+                    self.file = None;
+                }
+                if bytes >= FULL_PIPE && !self.grown {
+                    self.grown = true;
+                    // A user at the limit for pipes keeps the size there is.
+                    let _ = fcntl_setpipe_size(pipe, LARGE_PIPE);
+                }
+                Ok(Step::Moved(bytes))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Step::Empty),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Step::Moved(0)),
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput && !self.copies => {
+                self.copies = true;
+                Ok(Step::Moved(0))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+enum Step {
+    Moved(usize),
+    Empty,
+    Closed,
+}
+
+/// Tells an empty pipe from a closed one, without taking anything out of it.
+fn probe(pipe: &OwnedFd) -> Step {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut watched = [PollFd::new(pipe, PollFlags::IN)];
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let _ = poll(&mut watched, Some(&at_once));
+    let seen = watched[0].revents();
+    if seen.contains(PollFlags::IN) {
+        // A byte has come since it was looked at.
+        Step::Moved(0)
+    } else if seen.contains(PollFlags::HUP) {
+        Step::Closed
+    } else {
+        Step::Empty
+    }
+}
+
+/// For file systems that do not splice. `tee` into a pipe of our own would keep the bytes if the write fails; so does
+/// writing no more than was read, again and again, before anything else is read.
+fn copy(pipe: &OwnedFd, file: &File, at: u64, room: usize) -> io::Result<usize> {
+    use std::os::unix::fs::FileExt;
+    let mut buffer = vec![0; room.min(FULL_PIPE)];
+    // Make sure of the space first: bytes that have left the pipe have nowhere else to be.
+    let expected = usize::try_from(rustix::io::ioctl_fionread(pipe)?).unwrap_or(0).min(buffer.len());
+    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::KEEP_SIZE, at, expected.max(1) as u64) {
+        Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let read = rustix::io::read(pipe, &mut buffer[..expected.max(1)])?;
+    file.write_all_at(&buffer[..read], at)?;
+    Ok(read)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // The pump writes into the working directory, which tests share: these only look at what it says of its pipe.
+
+    #[test]
+    fn an_empty_pipe_is_told_from_a_closed_one() {
+        let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::NONBLOCK).expect("a pipe");
+        let mut pump = Pump::new(Stream::Stdout, read);
+        assert_eq!(pump.turn().expect("works"), Pumped::Empty);
+        drop(write);
+        assert_eq!(pump.turn().expect("works"), Pumped::Closed);
+        assert!(pump.pipe().is_none());
+    }
+}

@@ -1,0 +1,617 @@
+//! From the start of the job to its exit record: one loop over everything that can happen.
+//!
+//! The job ends in up to three steps. Its own process, the leader, exits or is made to. What it left running is ended
+//! the same way: TERM, grace, KILL, until no child is left to reap. Then the pipes hold all there will ever be; they are
+//! emptied, and the record is written.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::time::Duration;
+
+use pyexec_proto::Timestamp;
+use pyexec_proto::job::Leftovers;
+use pyexec_proto::output::{OutputLengths, Stream};
+use pyexec_proto::state::{ExitRecord, ExitStatus, ResourceUsage, Run, StopReason};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::time::{
+    ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime, timerfd_create,
+    timerfd_settime,
+};
+
+use super::Started;
+use super::connection::{Connection, Door, WaitingInput};
+use super::control::{InputAnswer, Launch, Notice, Request};
+use super::input::Input;
+use super::process::{self, Reaped, Received, SignalDescriptor};
+use super::processes;
+use super::pump::{Pump, Pumped};
+use super::record::{Ending, ReservedRecord, WhatEnded};
+
+/// How long to wait before a full disk is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// One moment on the three clocks that matter.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clocks {
+    /// For people.
+    pub(super) wall: Timestamp,
+    /// For how long something took.
+    pub(super) monotonic: Duration,
+    /// For deadlines: it goes on while the machine sleeps, and a promise to be done by then is kept.
+    pub(super) boot: Duration,
+}
+
+impl Clocks {
+    pub(super) fn now() -> Self {
+        let read = |clock| {
+            let time = clock_gettime(clock);
+            Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
+        };
+        Self { wall: Timestamp::now(), monotonic: read(ClockId::Monotonic), boot: read(ClockId::Boottime) }
+    }
+}
+
+/// How the leader ended.
+#[derive(Clone, Copy, Debug)]
+struct LeaderExit {
+    exit: ExitStatus,
+    at: Clocks,
+    /// What had been asked for by then. A stop that came too late does not rewrite how the job ended.
+    stopped: Option<StopReason>,
+}
+
+/// Where the ending of processes has got to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    NotAsked,
+    /// TERM was sent; KILL follows then, on the boot clock.
+    Terminating {
+        kill_at: Duration,
+    },
+    /// Everything that is found is killed, again whenever something ends.
+    Killing,
+}
+
+pub(super) struct Supervision {
+    run: Run,
+    started: Clocks,
+    grace: Duration,
+    leftovers: Leftovers,
+    times_out_at: Option<Duration>,
+    stop: Option<StopReason>,
+    ended: Ended,
+    leader: Option<LeaderExit>,
+    /// wait4 has said that no child is left.
+    childless: bool,
+    /// What is left can not be signalled: it has become another user's.
+    beyond_reach: bool,
+    usage: ResourceUsage,
+    pumps: [Pump; 2],
+    stalled: Option<Stall>,
+    input: Input,
+    signals: SignalDescriptor,
+    timer: Timer,
+    door: Door,
+    connections: BTreeMap<u64, Connection>,
+    next_connection: u64,
+    record: ReservedRecord,
+}
+
+/// The log can not be written. The job waits on its pipe, and nothing is lost.
+#[derive(Debug)]
+struct Stall {
+    problem: String,
+    retry_at: Duration,
+    /// The run directory itself has been taken away: waiting will not bring it back.
+    hopeless: bool,
+}
+
+/// What woke the loop.
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    Signals,
+    Timer,
+    Door,
+    Input,
+    Output(usize),
+    Connection(u64),
+}
+
+impl Supervision {
+    pub(super) fn new(
+        launch: &Launch,
+        started: Started,
+        signals: SignalDescriptor,
+        record: ReservedRecord,
+        daemon: Connection,
+        door: Door,
+    ) -> io::Result<Self> {
+        let mut this = Self {
+            run: Run { pid: started.pid, started_at: started.at.wall },
+            started: started.at,
+            grace: Duration::from_millis(launch.grace_ms),
+            leftovers: launch.leftovers,
+            times_out_at: launch.timeout_ms.map(|ms| started.at.boot + Duration::from_millis(ms)),
+            stop: None,
+            ended: Ended::NotAsked,
+            leader: None,
+            childless: false,
+            beyond_reach: false,
+            usage: ResourceUsage::default(),
+            pumps: [started.stdout, started.stderr],
+            stalled: None,
+            input: started.input,
+            signals,
+            timer: Timer::new()?,
+            door,
+            connections: BTreeMap::new(),
+            next_connection: 0,
+            record,
+        };
+        this.welcome(daemon);
+        Ok(this)
+    }
+
+    /// Until the job has ended and its record is written.
+    pub(super) fn run(mut self) -> io::Result<()> {
+        while !self.is_over() {
+            for source in self.wait()? {
+                self.serve(source);
+            }
+            self.pass_time();
+        }
+        self.finish()
+    }
+
+    fn is_over(&self) -> bool {
+        if self.leader.is_none() {
+            return false;
+        }
+        let let_go = self.leftovers == Leftovers::Keep && self.ended == Ended::NotAsked;
+        if !(self.childless || let_go || self.only_spared_are_left()) {
+            return false;
+        }
+        if let Some(stall) = &self.stalled {
+            return stall.hopeless;
+        }
+        self.pumps.iter().all(|pump| pump.pipe().is_none() || self.has_drained(pump))
+    }
+
+    /// What is left is a daemon that the job started, or a process that is not ours to end.
+    fn only_spared_are_left(&self) -> bool {
+        self.ended == Ended::Killing && (self.beyond_reach || processes::descendants_of(std::process::id()).is_empty())
+    }
+
+    /// With every process of the job gone, or let go, an empty pipe will stay empty, whoever else may hold it.
+    fn has_drained(&self, pump: &Pump) -> bool {
+        pump.pipe().is_none_or(|pipe| matches!(rustix::io::ioctl_fionread(pipe), Ok(0) | Err(_)))
+    }
+
+    /// Blocks until something has happened. No interval, no tick: an idle job costs nothing.
+    fn wait(&mut self) -> io::Result<Vec<Source>> {
+        self.timer.set(self.next_deadline())?;
+        let mut sources = vec![(Source::Signals, PollFd::new(&self.signals, PollFlags::IN))];
+        sources.push((Source::Timer, PollFd::new(&self.timer.0, PollFlags::IN)));
+        if let Some(listener) = self.door.listener() {
+            sources.push((Source::Door, PollFd::new(listener, PollFlags::IN)));
+        }
+        if let Some((pipe, wants_room)) = self.input.pipe() {
+            // With nothing to write only the other end's closing is reported.
+            let events = if wants_room { PollFlags::OUT } else { PollFlags::empty() };
+            sources.push((Source::Input, PollFd::new(pipe, events)));
+        }
+        if self.stalled.is_none() {
+            for (index, pump) in self.pumps.iter().enumerate() {
+                if let Some(pipe) = pump.pipe() {
+                    sources.push((Source::Output(index), PollFd::new(pipe, PollFlags::IN)));
+                }
+            }
+        }
+        for (number, connection) in &self.connections {
+            let events = if connection.has_unsent() { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+            sources.push((Source::Connection(*number), PollFd::new(connection.stream(), events)));
+        }
+        let (names, mut polled): (Vec<Source>, Vec<PollFd<'_>>) = sources.into_iter().unzip();
+        match poll(&mut polled, None) {
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => return Ok(Vec::new()),
+            Err(error) => return Err(error.into()),
+        }
+        let ready = names.into_iter().zip(&polled).filter(|(_, polled)| !polled.revents().is_empty());
+        Ok(ready.map(|(source, _)| source).collect())
+    }
+
+    fn serve(&mut self, source: Source) {
+        match source {
+            Source::Signals => self.read_signals(),
+            Source::Timer => self.timer.acknowledge(),
+            Source::Door => {
+                if let Some(connection) = self.door.accept() {
+                    self.welcome(connection);
+                }
+            }
+            Source::Input => {
+                let broken = self.input.pipe().is_some_and(|(pipe, _)| is_broken(pipe));
+                if broken {
+                    self.input.closed_by_job();
+                } else {
+                    self.input.feed();
+                }
+                self.answer_waiting_input();
+            }
+            Source::Output(index) => self.pump(index),
+            Source::Connection(number) => {
+                if self.converse(number).is_err() {
+                    self.connections.remove(&number);
+                }
+            }
+        }
+    }
+
+    /// The earliest moment at which something is to be done without anything having happened.
+    fn next_deadline(&self) -> Option<Duration> {
+        let kill_at = match self.ended {
+            Ended::Terminating { kill_at } => Some(kill_at),
+            Ended::NotAsked | Ended::Killing => None,
+        };
+        let retry_at = self.stalled.as_ref().map(|stall| stall.retry_at);
+        let input = self.connections.values().flat_map(|connection| &connection.waiting).map(|waiting| waiting.until);
+        self.times_out_at.into_iter().chain(kill_at).chain(retry_at).chain(input).min()
+    }
+
+    fn pass_time(&mut self) {
+        let now = Clocks::now().boot;
+        if self.times_out_at.is_some_and(|at| at <= now) {
+            self.times_out_at = None;
+            self.stop(StopReason::TimedOut, self.grace);
+        }
+        if matches!(self.ended, Ended::Terminating { kill_at } if kill_at <= now) {
+            self.kill();
+        }
+        if self.stalled.as_ref().is_some_and(|stall| stall.retry_at <= now) {
+            self.retry_output();
+        }
+        if self.connections.values().any(|connection| connection.waiting.iter().any(|waiting| waiting.until <= now)) {
+            self.answer_waiting_input();
+        }
+    }
+
+    // Processes.
+
+    fn read_signals(&mut self) {
+        while let Some(received) = self.signals.next() {
+            match received {
+                Received::ChildEnded => self.reap(),
+                Received::Terminate => self.stop(StopReason::Cancelled, self.grace),
+                Received::Rebind => self.door.open(),
+            }
+        }
+    }
+
+    fn reap(&mut self) {
+        loop {
+            match process::reap() {
+                Reaped::Process { pid, exit, usage } => {
+                    add(&mut self.usage, &usage);
+                    if pid == self.run.pid {
+                        self.leader = Some(LeaderExit { exit, at: Clocks::now(), stopped: self.stop });
+                        self.input.finish();
+                        self.answer_waiting_input();
+                    }
+                }
+                Reaped::NoneEnded => break,
+                Reaped::NoChildren => {
+                    self.childless = true;
+                    return;
+                }
+            }
+        }
+        // Whatever has ended may have left children of its own, and those are ours now.
+        match (self.ended, self.leader, self.leftovers) {
+            (Ended::Killing, _, _) => self.kill(),
+            (Ended::NotAsked, Some(_), Leftovers::End) => self.terminate(self.grace),
+            (Ended::NotAsked | Ended::Terminating { .. }, _, _) => {}
+        }
+    }
+
+    /// Ends the job: asks it to, and makes it after the grace period. A second stop can only be quicker.
+    fn stop(&mut self, reason: StopReason, grace: Duration) {
+        if self.leader.is_none() && (self.stop.is_none() || reason == StopReason::Killed) {
+            self.stop = Some(reason);
+        }
+        if grace.is_zero() {
+            self.kill();
+            return;
+        }
+        match self.ended {
+            Ended::NotAsked => self.terminate(grace),
+            Ended::Terminating { kill_at } => {
+                let kill_at = kill_at.min(Clocks::now().boot + grace);
+                self.ended = Ended::Terminating { kill_at };
+            }
+            Ended::Killing => {}
+        }
+    }
+
+    fn terminate(&mut self, grace: Duration) {
+        self.ended = Ended::Terminating { kill_at: Clocks::now().boot + grace };
+        // The group at once, so that a shell and what it runs hear of it together; then those outside the group.
+        let group = self.leader_group();
+        if let Some(group) = group {
+            let _ = kill_process_group(group, Signal::TERM);
+            let _ = kill_process_group(group, Signal::CONT);
+        }
+        let told = group.map(|_| self.run.pid);
+        let descendants = processes::descendants_of(std::process::id());
+        for process in descendants.iter().filter(|process| Some(process.group) != told) {
+            let _ = process.signal(Signal::TERM);
+            // A stopped process acts on a TERM only once it goes on.
+            let _ = process.signal(Signal::CONT);
+        }
+        if self.leader.is_some() && descendants.is_empty() {
+            self.kill();
+        }
+    }
+
+    fn kill(&mut self) {
+        self.ended = Ended::Killing;
+        if let Some(group) = self.leader_group() {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+        let left = processes::descendants_of(std::process::id());
+        let refused = left.iter().filter(|process| process.signal(Signal::KILL).is_err()).count();
+        self.beyond_reach = refused > 0 && refused == left.len();
+    }
+
+    /// The leader's group, for as long as the leader has not been reaped: until then its number can mean no other.
+    fn leader_group(&self) -> Option<Pid> {
+        if self.leader.is_some() {
+            return None;
+        }
+        i32::try_from(self.run.pid).ok().and_then(Pid::from_raw)
+    }
+
+    // Output.
+
+    fn pump(&mut self, index: usize) {
+        match self.pumps[index].turn() {
+            Ok(Pumped::More | Pumped::Empty | Pumped::Closed) => {}
+            Err(error) => self.stall(&error),
+        }
+        self.tell_watchers();
+    }
+
+    fn stall(&mut self, error: &io::Error) {
+        let first = self.stalled.is_none();
+        let stall = Stall::of(error);
+        let problem = stall.problem.clone();
+        self.stalled = Some(stall);
+        if first {
+            self.tell_all(&Notice::Stalled { problem: Some(problem) });
+        }
+    }
+
+    fn retry_output(&mut self) {
+        for index in 0..self.pumps.len() {
+            if let Err(error) = self.pumps[index].turn() {
+                self.stall(&error);
+                return;
+            }
+        }
+        self.stalled = None;
+        self.tell_all(&Notice::Stalled { problem: None });
+        self.tell_watchers();
+    }
+
+    fn lengths(&self) -> OutputLengths {
+        OutputLengths { stdout: self.pumps[0].length(), stderr: self.pumps[1].length() }
+    }
+
+    fn tell_watchers(&mut self) {
+        let lengths = self.lengths();
+        self.connections.retain(|_, connection| {
+            let news =
+                |seen: &OutputLengths| Stream::BOTH.iter().any(|stream| lengths.get(*stream) > seen.get(*stream));
+            if !connection.watch.as_ref().is_some_and(news) {
+                return true;
+            }
+            connection.watch = None;
+            connection.send(&Notice::Output { lengths }).is_ok()
+        });
+    }
+
+    // The daemon.
+
+    fn welcome(&mut self, mut connection: Connection) {
+        let greeted = connection.send(&Notice::Started { run: self.run.clone() }).is_ok()
+            && connection.send(&Notice::Output { lengths: self.lengths() }).is_ok();
+        if greeted {
+            let number = self.next_connection;
+            self.next_connection += 1;
+            self.connections.insert(number, connection);
+            // It may have brought requests along with the launch.
+            if self.converse(number).is_err() {
+                self.connections.remove(&number);
+            }
+        }
+    }
+
+    fn converse(&mut self, number: u64) -> io::Result<()> {
+        let Some(connection) = self.connections.get_mut(&number) else { return Ok(()) };
+        connection.flush()?;
+        let received = connection.receive();
+        // What came before the end still counts.
+        while let Some(connection) = self.connections.get_mut(&number)
+            && let Some((request, payload)) = connection.next()?
+        {
+            self.obey(number, &request, payload)?;
+        }
+        received
+    }
+
+    fn obey(&mut self, number: u64, request: &Request, payload: Vec<u8>) -> io::Result<()> {
+        match *request {
+            Request::Stop { reason, grace_ms } => self.stop(reason, Duration::from_millis(grace_ms)),
+            Request::Watch { lengths } => {
+                if let Some(connection) = self.connections.get_mut(&number) {
+                    connection.watch = Some(lengths);
+                }
+                self.tell_watchers();
+            }
+            Request::Input { sequence, sender, offset, close, wait_ms } => {
+                let until = Clocks::now().boot + Duration::from_millis(wait_ms);
+                let waiting = WaitingInput { sequence, sender, offset, bytes: payload, close, until };
+                if let Some(connection) = self.connections.get_mut(&number) {
+                    connection.waiting.push(waiting);
+                }
+                self.answer_waiting_input();
+            }
+            // A job is launched once.
+            Request::Launch(_) => return Err(io::ErrorKind::InvalidData.into()),
+        }
+        Ok(())
+    }
+
+    /// Takes what there is room for; answers each sender that got something in, can never, or has waited long enough.
+    fn answer_waiting_input(&mut self) {
+        let now = Clocks::now().boot;
+        let input = &mut self.input;
+        self.connections.retain(|_, connection| {
+            for waiting in std::mem::take(&mut connection.waiting) {
+                let answer = match input.offer(waiting.sender, waiting.offset, &waiting.bytes, waiting.close) {
+                    Ok(taken) if taken.bytes_written == 0 && !waiting.bytes.is_empty() && waiting.until > now => {
+                        connection.waiting.push(waiting);
+                        continue;
+                    }
+                    Ok(taken) => InputAnswer::Taken(taken),
+                    Err(refusal) => InputAnswer::Refused(refusal),
+                };
+                if connection.send(&Notice::Input { sequence: waiting.sequence, answer }).is_err() {
+                    return false;
+                }
+            }
+            true
+        });
+    }
+
+    fn tell_all(&mut self, notice: &Notice) {
+        self.connections.retain(|_, connection| connection.send(notice).is_ok());
+    }
+
+    // The end.
+
+    fn finish(mut self) -> io::Result<()> {
+        for index in 0..self.pumps.len() {
+            self.pumps[index].close();
+        }
+        let leader = self.leader.expect("the loop ends after the leader");
+        let record = ExitRecord {
+            run: self.run.clone(),
+            exit: leader.exit,
+            stopped: leader.stopped,
+            usage: self.usage,
+            ended_at: leader.at.wall,
+            elapsed_us: u64::try_from((leader.at.monotonic.saturating_sub(self.started.monotonic)).as_micros())
+                .unwrap_or(u64::MAX),
+            output: self.lengths(),
+        };
+        let what = WhatEnded::Run(record);
+        let ending = Ending::from(what.clone());
+        // Told at once, also when it can not be written; then tried for as long as it takes.
+        let mut failed = self.record.write(&ending).err();
+        let unwritten = failed.as_ref().map(io::Error::to_string);
+        self.tell_all(&Notice::Ended { what: what.clone(), unwritten });
+        while let Some(error) = failed {
+            let stall = Stall::of(&error);
+            if stall.hopeless {
+                break;
+            }
+            self.wait_to_retry(&what, stall)?;
+            failed = self.record.write(&ending).err();
+        }
+        self.flush_all();
+        Ok(())
+    }
+
+    /// Answers those who ask until it is time to try again, with a record that can not be written yet.
+    fn wait_to_retry(&mut self, what: &WhatEnded, stall: Stall) -> io::Result<()> {
+        let (until, unwritten) = (stall.retry_at, Some(stall.problem.clone()));
+        self.times_out_at = None;
+        self.ended = Ended::Killing;
+        self.stalled = Some(stall);
+        while Clocks::now().boot < until {
+            for source in self.wait()? {
+                let connections_before = self.next_connection;
+                self.serve(source);
+                if self.next_connection > connections_before {
+                    self.tell_all(&Notice::Ended { what: what.clone(), unwritten: unwritten.clone() });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The last notice may be waiting behind earlier ones. A daemon that does not read finds the record.
+    fn flush_all(&mut self) {
+        const PATIENCE: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+        for connection in self.connections.values_mut() {
+            while connection.has_unsent() {
+                let mut room = [PollFd::new(connection.stream(), PollFlags::OUT)];
+                if !matches!(poll(&mut room, Some(&PATIENCE)), Ok(1..)) || connection.flush().is_err() {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+impl Stall {
+    fn of(error: &io::Error) -> Self {
+        let hopeless = error.kind() == io::ErrorKind::NotFound;
+        Self { problem: error.to_string(), retry_at: Clocks::now().boot + RETRY, hopeless }
+    }
+}
+
+/// The reader of this pipe has gone.
+fn is_broken(pipe: &std::os::fd::OwnedFd) -> bool {
+    let mut watched = [PollFd::new(pipe, PollFlags::empty())];
+    let _ = poll(&mut watched, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+    watched[0].revents().contains(PollFlags::ERR)
+}
+
+fn add(sum: &mut ResourceUsage, one: &ResourceUsage) {
+    sum.user_us += one.user_us;
+    sum.system_us += one.system_us;
+    sum.max_rss_kib = sum.max_rss_kib.max(one.max_rss_kib);
+    sum.minor_faults += one.minor_faults;
+    sum.major_faults += one.major_faults;
+    sum.voluntary_switches += one.voluntary_switches;
+    sum.involuntary_switches += one.involuntary_switches;
+    sum.blocks_read += one.blocks_read;
+    sum.blocks_written += one.blocks_written;
+}
+
+/// Wakes the loop at a moment on the boot clock.
+#[derive(Debug)]
+struct Timer(std::os::fd::OwnedFd);
+
+impl Timer {
+    fn new() -> io::Result<Self> {
+        Ok(Self(timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?))
+    }
+
+    fn set(&self, at: Option<Duration>) -> io::Result<()> {
+        // Zero disarms; a moment long past still fires.
+        let at = at.map_or(Duration::ZERO, |at| at.max(Duration::from_nanos(1)));
+        let value =
+            Timespec { tv_sec: i64::try_from(at.as_secs()).unwrap_or(i64::MAX), tv_nsec: i64::from(at.subsec_nanos()) };
+        let never = Timespec { tv_sec: 0, tv_nsec: 0 };
+        timerfd_settime(&self.0, TimerfdTimerFlags::ABSTIME, &Itimerspec { it_interval: never, it_value: value })?;
+        Ok(())
+    }
+
+    fn acknowledge(&self) {
+        let _ = rustix::io::read(&self.0, &mut [0; 8]);
+    }
+}
