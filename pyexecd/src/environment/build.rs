@@ -47,10 +47,10 @@ impl Environments {
         let request = wanted.request(uv::settings(caller.variables), uv_version.clone());
         let lock = self.lock(&wanted, &request, caller).await?;
         let source = Source { uv: wanted.uv, uv_version, interpreter: wanted.interpreter, lock };
-        self.from_lock(source, caller, log).await
+        self.of_lock(source, caller, log).await
     }
 
-    pub(super) async fn from_lock(
+    pub(super) async fn of_lock(
         &self,
         source: Source,
         caller: Caller<'_>,

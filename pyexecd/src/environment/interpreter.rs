@@ -19,10 +19,14 @@ const ANSWER_AGE: Duration = Duration::from_secs(600);
 /// Remembers what was found out, so that a second run does not ask again.
 #[derive(Debug, Default)]
 pub(super) struct Interpreters {
-    /// By uv, what was wanted, and where it was looked for.
-    found: Mutex<HashMap<(PathBuf, String, String), (PathBuf, Instant)>>,
+    found: Mutex<HashMap<Question, Answer>>,
     versions: Mutex<HashMap<FileIdentity, String>>,
 }
+
+/// By which uv, what was wanted, and where it was looked for.
+type Question = (PathBuf, String, String);
+/// Where it is, and when it was asked.
+type Answer = (PathBuf, Instant);
 
 /// On whose behalf, and in whose environment.
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +76,7 @@ impl Interpreters {
     /// Refuses a version that is not here and that uv can not install either.
     pub(super) async fn check(&self, uv: &Path, wanted: &str, variables: &Variables) -> Result<(), EnvironmentError> {
         let key = (uv.to_owned(), wanted.to_owned(), uv::search_settings(variables));
-        let is_known = |found: &HashMap<_, (PathBuf, Instant)>| {
+        let is_known = |found: &HashMap<Question, Answer>| {
             found.get(&key).is_some_and(|(path, at)| at.elapsed() < ANSWER_AGE && path.exists())
         };
         if is_known(&self.found.lock().expect("nothing panics while it is held")) {

@@ -150,10 +150,10 @@ impl EnvironmentError {
 
 impl From<EnvironmentError> for Error {
     fn from(error: EnvironmentError) -> Self {
-        match error {
-            EnvironmentError::Refused(error) => error,
-            other => Error::Environment { problem: other.to_string(), hint: other.hint() },
+        if let EnvironmentError::Refused(error) = error {
+            return error;
         }
+        Error::Environment { problem: error.to_string(), hint: error.hint() }
     }
 }
 

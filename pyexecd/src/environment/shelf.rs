@@ -30,7 +30,7 @@ impl Environments {
     ) -> Result<Runner, EnvironmentError> {
         let named = self.names.get(name)?;
         let source = self.source_of(uv, &named, caller).await?;
-        let runner = self.from_lock(source, caller, log).await?;
+        let runner = self.of_lock(source, caller, log).await?;
         if runner.used.id.as_deref() != Some(named.id.as_str()) {
             // Another interpreter, or another uv, than when it was last built.
             self.note_built(named, &runner.used)?;
@@ -94,12 +94,12 @@ impl Environments {
         let file = match &request.spec.requirements_file {
             Some(file) => {
                 let path = request.directory.as_path().join(file.as_path());
-                let content = std::fs::read(&path).map_err(|error| match error.kind() {
-                    std::io::ErrorKind::NotFound => EnvironmentError::Refused(Error::NotFound {
-                        what: Named::RequirementsFile,
-                        path: OsText::from(path.as_path()),
-                    }),
-                    _ => EnvironmentError::Script { path: path.clone(), source: error },
+                let content = std::fs::read(&path).map_err(|source| {
+                    if source.kind() == std::io::ErrorKind::NotFound {
+                        let path = OsText::from(path.as_path());
+                        return EnvironmentError::Refused(Error::NotFound { what: Named::RequirementsFile, path });
+                    }
+                    EnvironmentError::Script { path: path.clone(), source }
                 })?;
                 Some(request::RequirementsFile { path, content })
             }
