@@ -12,14 +12,15 @@ use tokio::net::UnixStream;
 use tokio::sync::Mutex;
 use tokio_util::codec::LengthDelimitedCodec;
 
+use crate::environment::EnvironmentInfo;
 use crate::error::Error;
 use crate::job::{JobDetail, JobId, Submission};
 use crate::output::Stream;
 use crate::paths::{Paths, socket_address};
 use crate::preamble::{Preamble, PreambleError};
 use crate::service::{
-    DaemonStatus, FollowRequest, Followed, Input, InputTaken, JobPage, JobQuery, PruneRequest, Pruned, PyexecClient,
-    StopAnswer, StopRequest,
+    CreateEnvironment, DaemonStatus, EnvironmentsRemoved, FollowRequest, Followed, Input, InputTaken, JobPage,
+    JobQuery, PruneRequest, Pruned, PyexecClient, StopAnswer, StopRequest,
 };
 use crate::start::{self, StartError};
 
@@ -30,6 +31,8 @@ pub const MAX_FRAME_BYTES: usize = 32 << 20;
 const LOOKUP: Duration = Duration::from_secs(10);
 /// Calls that write: a disk may be slow.
 const WRITE: Duration = Duration::from_secs(30);
+/// Calls that build an environment, which the daemon bounds by its own `environment_timeout`.
+const BUILD: Duration = Duration::from_secs(24 * 3600);
 /// How much longer than the wait it asked for a waiting call may take.
 const SLACK: Duration = Duration::from_secs(10);
 /// How often a call is sent again when the daemon goes away under it.
@@ -178,6 +181,30 @@ impl Client {
         // Files of many jobs may have to go.
         const PRUNE: Duration = Duration::from_secs(600);
         self.call(PRUNE, |daemon, context| async move { daemon.prune(context, request).await }).await
+    }
+
+    pub async fn list_environments(&self) -> Result<Vec<EnvironmentInfo>, ClientError> {
+        self.call(LOOKUP, |daemon, context| async move { daemon.list_environments(context).await }).await
+    }
+
+    pub async fn create_environment(&self, request: &CreateEnvironment) -> Result<EnvironmentInfo, ClientError> {
+        self.call(BUILD, |daemon, context| {
+            let request = request.clone();
+            async move { daemon.create_environment(context, request).await }
+        })
+        .await
+    }
+
+    pub async fn remove_environment(&self, named: &str) -> Result<EnvironmentsRemoved, ClientError> {
+        self.call(WRITE, |daemon, context| {
+            let named = named.to_owned();
+            async move { daemon.remove_environment(context, named).await }
+        })
+        .await
+    }
+
+    pub async fn prune_environments(&self) -> Result<EnvironmentsRemoved, ClientError> {
+        self.call(BUILD, |daemon, context| async move { daemon.prune_environments(context).await }).await
     }
 
     pub async fn status(&self) -> Result<DaemonStatus, ClientError> {

@@ -5,12 +5,66 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::job::JobId;
+use crate::os_text::OsText;
+use crate::time::Timestamp;
+
 /// The interpreter and the packages a job wants to run with.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct EnvironmentSpec {
     pub interpreter: Interpreter,
     /// PEP 508 requirements, as given.
     pub requirements: Vec<String>,
+    /// A file of requirements, as pip reads them; relative to the job's directory.
+    pub requirements_file: Option<OsText>,
+    /// An environment that was created under this name; with it, nothing else is asked for.
+    pub named: Option<String>,
+    /// Also install what the script imports, where it is known which distribution that is.
+    pub auto_install: bool,
+    /// Resolve again, whatever was resolved before.
+    pub refresh: bool,
+}
+
+impl EnvironmentSpec {
+    /// This interpreter, and nothing else.
+    pub fn bare(interpreter: Interpreter) -> Self {
+        Self {
+            interpreter,
+            requirements: Vec::new(),
+            requirements_file: None,
+            named: None,
+            auto_install: false,
+            refresh: false,
+        }
+    }
+}
+
+/// The environment a job ran in: what was really there, not an echo of what was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResolvedEnvironment {
+    /// Of an environment of ours; `None` for the system's Python and for a project's own environment.
+    pub id: Option<String>,
+    /// Such as `3.12.1`; empty when nobody could say.
+    pub python_version: String,
+    /// `name==version`, sorted. Empty where the environment is not ours.
+    pub packages: Vec<String>,
+    /// Imports that `auto_install` knows no distribution for.
+    pub unknown_imports: Vec<String>,
+}
+
+/// An environment that is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnvironmentInfo {
+    /// Names keep an environment from being evicted.
+    pub name: Option<String>,
+    /// The address of its content. `None` for a named environment that is to be built again when it is next used.
+    pub id: Option<String>,
+    pub python_version: String,
+    pub packages: Vec<String>,
+    pub bytes: u64,
+    pub last_used: Option<Timestamp>,
+    /// Jobs that have not finished and use it.
+    pub used_by: Vec<JobId>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -34,6 +34,9 @@ pub enum Error {
 pub enum Named {
     Script,
     Directory,
+    EnvFile,
+    RequirementsFile,
+    Environment,
 }
 
 impl std::fmt::Display for Named {
@@ -41,6 +44,9 @@ impl std::fmt::Display for Named {
         f.write_str(match self {
             Named::Script => "script",
             Named::Directory => "directory",
+            Named::EnvFile => "env file",
+            Named::RequirementsFile => "requirements file",
+            Named::Environment => "environment",
         })
     }
 }
@@ -74,6 +80,10 @@ impl Error {
             Error::NotFound { what: Named::Script, .. } => {
                 "paths are relative to the job's directory; check the spelling, or pass code with -c".into()
             }
+            Error::NotFound { what: Named::EnvFile | Named::RequirementsFile, .. } => {
+                "paths are relative to the job's directory; check the spelling".into()
+            }
+            Error::NotFound { what: Named::Environment, .. } => "`pyexec env list` shows those there are".into(),
             Error::NotFound { what: Named::Directory, .. } => {
                 "the job's directory must exist before it is submitted".into()
             }

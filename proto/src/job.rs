@@ -8,7 +8,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::environment::EnvironmentSpec;
+use crate::environment::{EnvironmentSpec, ResolvedEnvironment};
 use crate::os_text::OsText;
 use crate::output::OutputLengths;
 use crate::state::{JobState, Reason, Status};
@@ -66,6 +66,8 @@ pub struct JobSpec {
     /// Absolute; the working directory of the job.
     pub directory: OsText,
     pub environment: EnvironmentSpec,
+    /// A file of variables, read as python-dotenv reads it; relative to the job's directory.
+    pub env_file: Option<OsText>,
     pub stdin: StdinSource,
     /// Counted from the start of the process. `None`: no limit.
     pub timeout_ms: Option<u64>,
@@ -155,7 +157,10 @@ fn quoted(code: &OsText) -> String {
 pub struct Submission {
     pub id: JobId,
     pub spec: JobSpec,
+    /// The caller's environment.
     pub environment: Variables,
+    /// What is set for this job alone; wins over the environment and over the file of variables.
+    pub overrides: Variables,
     #[serde(with = "serde_bytes")]
     pub stdin: Vec<u8>,
 }
@@ -242,6 +247,8 @@ pub struct JobDetail {
     pub created_at: Timestamp,
     pub spec: JobSpec,
     pub state: JobState,
+    /// Once it is known.
+    pub environment: Option<ResolvedEnvironment>,
     pub output: OutputLengths,
     /// What a pending job waits for.
     pub message: Option<String>,

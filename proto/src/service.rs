@@ -5,8 +5,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::OsText;
+use crate::environment::{EnvironmentInfo, EnvironmentSpec};
 use crate::error::Error;
-use crate::job::{JobDetail, JobId, JobSummary, Submission};
+use crate::job::{JobDetail, JobId, JobSummary, Submission, Variables};
 use crate::output::{OutputChunk, PerStream, Stream};
 use crate::state::Status;
 
@@ -31,6 +33,13 @@ pub trait Pyexec {
     /// Answers once the wish is on disk; the job ends some time later, see [`Pyexec::follow`].
     async fn stop(id: JobId, request: StopRequest) -> Result<StopAnswer, Error>;
     async fn prune(request: PruneRequest) -> Result<Pruned, Error>;
+    async fn list_environments() -> Result<Vec<EnvironmentInfo>, Error>;
+    /// Answers once the environment is built.
+    async fn create_environment(request: CreateEnvironment) -> Result<EnvironmentInfo, Error>;
+    /// By name or id. A named one loses its name, and its content with it unless another name or a job has it.
+    async fn remove_environment(named: String) -> Result<EnvironmentsRemoved, Error>;
+    /// Everything that neither a name nor a job keeps.
+    async fn prune_environments() -> Result<EnvironmentsRemoved, Error>;
     async fn status() -> Result<DaemonStatus, Error>;
     /// The daemon leaves; its jobs go on, and the next daemon adopts them.
     async fn shutdown() -> Result<(), Error>;
@@ -144,6 +153,22 @@ pub struct PruneRequest {
     pub keep_completed: bool,
     pub keep_failed: bool,
     pub dry_run: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreateEnvironment {
+    pub name: String,
+    pub spec: EnvironmentSpec,
+    /// Absolute: where the requirements file is looked for.
+    pub directory: OsText,
+    /// The caller's: where to find uv and interpreters, and which index to use.
+    pub environment: Variables,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnvironmentsRemoved {
+    pub removed: u64,
+    pub bytes_freed: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,6 +4,7 @@
 
 use serde::Serialize;
 
+use crate::environment::EnvironmentInfo;
 use crate::job::{JobDetail, JobSummary};
 use crate::service::DaemonStatus;
 use crate::state::{JobState, Outcome, Reason, Status};
@@ -27,7 +28,11 @@ pub struct JobView {
     pub command: String,
     pub directory: String,
     pub execution_strategy: String,
+    pub python_version_used: Option<String>,
     pub dependencies: Vec<String>,
+    pub resolved_dependencies: Vec<String>,
+    pub unknown_imports: Vec<String>,
+    pub environment: Option<String>,
     pub variables: Vec<String>,
     pub timeout_seconds: Option<f64>,
     pub stdout_bytes: u64,
@@ -83,7 +88,35 @@ pub struct ExecutionView {
     pub exit_code: Option<i32>,
     pub execution_strategy: String,
     pub elapsed_seconds: Option<f64>,
+    pub python_version_used: Option<String>,
+    pub resolved_dependencies: Vec<String>,
     pub error: Option<String>,
+}
+
+/// One row of `pyexec env list --json`.
+#[derive(Clone, Debug, Serialize)]
+pub struct EnvironmentView {
+    pub name: Option<String>,
+    pub id: Option<String>,
+    pub python: String,
+    pub packages: Vec<String>,
+    pub bytes: u64,
+    pub last_used: Option<String>,
+    pub used_by: Vec<String>,
+}
+
+impl EnvironmentView {
+    pub fn of(info: &EnvironmentInfo) -> Self {
+        Self {
+            name: info.name.clone(),
+            id: info.id.clone(),
+            python: info.python_version.clone(),
+            packages: info.packages.clone(),
+            bytes: info.bytes,
+            last_used: info.last_used.map(|at| at.to_string()),
+            used_by: info.used_by.iter().map(ToString::to_string).collect(),
+        }
+    }
 }
 
 /// `pyexec daemon status --json`.
@@ -125,7 +158,11 @@ impl JobView {
             command: detail.spec.command(),
             directory: detail.spec.directory.to_text(),
             execution_strategy: detail.spec.environment.interpreter.strategy().to_owned(),
+            python_version_used: python_version(detail),
             dependencies: detail.spec.environment.requirements.clone(),
+            resolved_dependencies: packages(detail),
+            unknown_imports: detail.environment.iter().flat_map(|used| used.unknown_imports.clone()).collect(),
+            environment: detail.spec.environment.named.clone().or_else(|| detail.environment.as_ref()?.id.clone()),
             variables: detail.spec.variables.clone(),
             timeout_seconds: detail.spec.timeout_ms.map(|ms| ms as f64 / 1e3),
             stdout_bytes: detail.output.stdout,
@@ -189,6 +226,8 @@ impl ExecutionView {
             exit_code: verdict.and_then(|verdict| verdict.exit_code),
             execution_strategy: detail.spec.environment.interpreter.strategy().to_owned(),
             elapsed_seconds: elapsed_seconds(&detail.state, Timestamp::now()),
+            python_version_used: python_version(detail),
+            resolved_dependencies: packages(detail),
             error: outcome.and_then(Outcome::explanation),
         }
     }
@@ -220,6 +259,14 @@ impl DaemonView {
             rss_bytes: None,
         }
     }
+}
+
+fn python_version(detail: &JobDetail) -> Option<String> {
+    detail.environment.as_ref().map(|used| used.python_version.clone()).filter(|version| !version.is_empty())
+}
+
+fn packages(detail: &JobDetail) -> Vec<String> {
+    detail.environment.as_ref().map(|used| used.packages.clone()).unwrap_or_default()
 }
 
 /// How long a job of a listing has run, in seconds.

@@ -36,6 +36,9 @@ pub(crate) enum Verb {
     Kill(Kill),
     /// Forget finished jobs, and their files
     Prune(Prune),
+    /// Environments that are kept
+    #[command(subcommand)]
+    Env(EnvVerb),
     /// The daemon that owns the jobs
     #[command(subcommand)]
     Daemon(DaemonVerb),
@@ -60,6 +63,18 @@ pub(crate) struct Run {
     /// A package the job needs (PEP 508); may be repeated
     #[arg(long, value_name = "DEP")]
     pub(crate) with: Vec<String>,
+    /// A file of requirements, as pip reads them
+    #[arg(long, value_name = "FILE")]
+    pub(crate) with_requirements: Option<OsString>,
+    /// Also install what the script imports, where it is known which package that is
+    #[arg(long)]
+    pub(crate) auto_install: bool,
+    /// An environment that `pyexec env create` has made
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["with", "with_requirements", "auto_install", "python", "refresh"])]
+    pub(crate) environment: Option<String>,
+    /// Resolve the requirements again, whatever was resolved before
+    #[arg(long)]
+    pub(crate) refresh: bool,
     /// The Python version, such as 3.12
     #[arg(long, value_name = "X.Y")]
     pub(crate) python: Option<PythonVersion>,
@@ -72,6 +87,9 @@ pub(crate) struct Run {
     /// Set an environment variable for the job; may be repeated, later wins
     #[arg(short = 'e', long = "env", value_name = "K=V", value_parser = assignment_parser())]
     pub(crate) env: Vec<Assignment>,
+    /// Read variables from a .env file, as python-dotenv does; -e wins over it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) env_file: Option<OsString>,
     /// End the job after this long: 90s, 5m, 1h30m, seconds as a bare number, 0 for no limit
     #[arg(long, value_name = "TIME", default_value = "0", hide_default_value = true)]
     pub(crate) timeout: Limit,
@@ -208,6 +226,45 @@ pub(crate) struct Prune {
     /// Only say what would go
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum EnvVerb {
+    /// List them, named ones first
+    List {
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make one, and keep it under a name
+    Create(EnvCreate),
+    /// Take away a name, or an environment by its id
+    Rm {
+        #[arg(value_name = "NAME|ID", required = true)]
+        environments: Vec<String>,
+    },
+    /// Remove all that neither has a name nor is used by a job
+    Prune,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EnvCreate {
+    pub(crate) name: String,
+    /// A package (PEP 508); may be repeated
+    #[arg(long, value_name = "DEP")]
+    pub(crate) with: Vec<String>,
+    /// A file of requirements, as pip reads them
+    #[arg(long, value_name = "FILE")]
+    pub(crate) with_requirements: Option<OsString>,
+    /// The Python version, such as 3.12
+    #[arg(long, value_name = "X.Y")]
+    pub(crate) python: Option<PythonVersion>,
+    /// Make it anew if there is one of this name
+    #[arg(long)]
+    pub(crate) refresh: bool,
     /// Print one JSON document
     #[arg(long)]
     pub(crate) json: bool,

@@ -200,6 +200,36 @@ pub(crate) fn job_table(jobs: &[JobLine], screen: Screen) -> String {
     text
 }
 
+/// A table whose last column is cut where there is no room for it; ends with a newline.
+pub(crate) fn plain_table(header: &[&str], rows: &[Vec<String>], screen: Screen) -> String {
+    let mut table = Table::new();
+    let mut head = Row::from(header.to_vec());
+    head.max_height(1);
+    table.load_style(presets::NOTHING).set_header(head);
+    table.force_no_tty();
+    for row in rows {
+        let mut row = Row::from(row.clone());
+        if matches!(screen, Screen::Terminal { .. }) {
+            row.max_height(1);
+        }
+        table.add_row(row);
+    }
+    let widths = table.column_max_content_widths();
+    if let Screen::Terminal { columns, .. } = screen {
+        table.set_content_arrangement(ContentArrangement::Dynamic).set_width(columns);
+    }
+    let last = header.len().saturating_sub(1);
+    for (index, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, if index == last { 0 } else { GAP }));
+        if index != last {
+            column.set_constraint(ColumnConstraint::Absolute(Width::Fixed(widths[index] + GAP)));
+        }
+    }
+    let mut text = table.trim_fmt();
+    text.push('\n');
+    text
+}
+
 /// Leaves out columns, the least telling first, until there is room to recognise a command.
 fn hide_what_does_not_fit(widths: &[u16], columns: u16, hidden: &mut Vec<usize>) {
     const COMMAND_NEEDS: u16 = 12;

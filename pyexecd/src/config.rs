@@ -1,7 +1,11 @@
 //! The daemon's settings: `config.toml`, and `PYEXEC_<NAME>` over it. The only place that reads either.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use pyexec_proto::environment::PythonVersion;
 use pyexec_proto::job::Buffering;
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
@@ -17,11 +21,52 @@ pub struct Config {
     pub uv: Option<PathBuf>,
     /// What goes into the log: a `tracing` filter such as `info` or `pyexecd=debug`.
     pub log: String,
+    /// The Python for jobs that name none; without it, what uv finds first.
+    pub default_python: Option<PythonVersion>,
+    /// Which of the caller's variables a job gets.
+    pub inherit_env: InheritEnv,
+    /// How long what an unpinned requirement resolved to is good for.
+    pub environment_max_age: Duration,
+    /// The most one environment may take to build.
+    pub environment_timeout: Duration,
+    /// Above it, environments that nobody uses are removed, the least recently used first.
+    pub environment_cache_bytes: u64,
+}
+
+/// Which of the caller's variables a job gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InheritEnv {
+    All,
+    /// Those of these names; a `*` at the end stands for anything.
+    Only(Vec<String>),
+}
+
+impl InheritEnv {
+    pub fn admits(&self, name: &OsStr) -> bool {
+        let name = name.as_bytes();
+        match self {
+            InheritEnv::All => true,
+            InheritEnv::Only(names) => names.iter().any(|pattern| match pattern.strip_suffix('*') {
+                Some(prefix) => name.starts_with(prefix.as_bytes()),
+                None => name == pattern.as_bytes(),
+            }),
+        }
+    }
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { max_running: 64, output_buffering: Buffering::Line, uv: None, log: "info".to_owned() }
+        Self {
+            max_running: 64,
+            output_buffering: Buffering::Line,
+            uv: None,
+            log: "info".to_owned(),
+            default_python: None,
+            inherit_env: InheritEnv::All,
+            environment_max_age: Duration::from_secs(24 * 3600),
+            environment_timeout: Duration::from_secs(600),
+            environment_cache_bytes: 10 << 30,
+        }
     }
 }
 
@@ -42,6 +87,18 @@ struct File {
     output_buffering: Option<Buffering>,
     uv: Option<PathBuf>,
     log: Option<String>,
+    default_python: Option<String>,
+    inherit_env: Option<Inherit>,
+    environment_max_age: Option<String>,
+    environment_timeout: Option<String>,
+    environment_cache_bytes: Option<i64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Inherit {
+    Word(String),
+    Names(Vec<String>),
 }
 
 impl Config {
@@ -86,11 +143,59 @@ impl Config {
             }
             None => file.output_buffering.unwrap_or(defaults.output_buffering),
         };
+        // The rest are texts that are read alike, wherever they come from.
+        let text = |name: &'static str, from_file: Option<String>| {
+            let variable_name = format!("PYEXEC_{}", name.to_ascii_uppercase());
+            match variable(&variable_name) {
+                Some(value) => Some((variable_name, value)),
+                None => from_file.map(|value| (name.to_owned(), value)),
+            }
+        };
+        let duration = |given: Option<(String, String)>, default: Duration| match given {
+            None => Ok(default),
+            Some((name, value)) => humantime::parse_duration(&value)
+                .map_err(|_| refused(&name, &value, "a time such as `90s`, `10m` or `24h` is expected")),
+        };
+        let default_python = match text("default_python", file.default_python) {
+            None => None,
+            Some((name, value)) => {
+                let refused =
+                    |error: pyexec_proto::environment::InvalidPythonVersion| refused(&name, &value, &error.to_string());
+                Some(value.parse().map_err(refused)?)
+            }
+        };
+        let inherit_env = match (variable("PYEXEC_INHERIT_ENV"), file.inherit_env) {
+            (Some(word), _) | (None, Some(Inherit::Word(word))) if word == "all" => InheritEnv::All,
+            (Some(names), _) => InheritEnv::Only(names.split(',').map(|name| name.trim().to_owned()).collect()),
+            (None, Some(Inherit::Names(names))) => InheritEnv::Only(names),
+            (None, Some(Inherit::Word(word))) => {
+                return Err(refused("inherit_env", &word, "`all` or a list of names is expected"));
+            }
+            (None, None) => defaults.inherit_env,
+        };
+        let bytes = text("environment_cache_bytes", file.environment_cache_bytes.map(|bytes| bytes.to_string()));
+        let environment_cache_bytes = match bytes {
+            None => defaults.environment_cache_bytes,
+            Some((name, value)) => {
+                value.parse().map_err(|_| refused(&name, &value, "a number of bytes is expected"))?
+            }
+        };
         Ok(Self {
             max_running,
             output_buffering,
             uv: variable("PYEXEC_UV").map(PathBuf::from).or(file.uv),
             log: variable("PYEXEC_LOG").or(file.log).unwrap_or(defaults.log),
+            default_python,
+            inherit_env,
+            environment_max_age: duration(
+                text("environment_max_age", file.environment_max_age),
+                defaults.environment_max_age,
+            )?,
+            environment_timeout: duration(
+                text("environment_timeout", file.environment_timeout),
+                defaults.environment_timeout,
+            )?,
+            environment_cache_bytes,
         })
     }
 }
@@ -122,6 +227,19 @@ mod tests {
     }
 
     #[test]
+    fn an_allowlist_is_of_names_and_beginnings() {
+        for (text, variables) in
+            [("inherit_env = [\"PATH\", \"LC_*\"]\n", &[][..]), ("", &[("PYEXEC_INHERIT_ENV", "PATH, LC_*")][..])]
+        {
+            let inherit = read(text, variables).expect("is fine").inherit_env;
+            for (name, admitted) in [("PATH", true), ("LC_ALL", true), ("PATHS", false), ("TOKEN", false)] {
+                assert_eq!(inherit.admits(OsStr::new(name)), admitted, "{name} of {inherit:?}");
+            }
+        }
+        assert_eq!(read("inherit_env = \"all\"\n", &[]).expect("is fine").inherit_env, InheritEnv::All);
+    }
+
+    #[test]
     fn what_makes_no_sense_is_refused_by_name() {
         for (text, variables, named) in [
             ("max_runing = 3\n", &[][..], "max_runing"),
@@ -130,6 +248,11 @@ mod tests {
             ("", &[("PYEXEC_MAX_RUNNING", "lots")][..], "PYEXEC_MAX_RUNNING"),
             ("", &[("PYEXEC_OUTPUT_BUFFERING", "none")][..], "PYEXEC_OUTPUT_BUFFERING"),
             ("= 3", &[][..], "config.toml"),
+            ("default_python = \"2.7\"\n", &[][..], "default_python"),
+            ("", &[("PYEXEC_DEFAULT_PYTHON", "x")][..], "PYEXEC_DEFAULT_PYTHON"),
+            ("environment_max_age = \"soon\"\n", &[][..], "environment_max_age"),
+            ("environment_cache_bytes = -1\n", &[][..], "environment_cache_bytes"),
+            ("inherit_env = \"some\"\n", &[][..], "inherit_env"),
         ] {
             let refused = read(text, variables).expect_err("makes no sense").to_string();
             assert!(refused.contains(named), "{refused}");

@@ -25,6 +25,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::codec::LengthDelimitedCodec;
 
+use crate::blocking::blocking;
 use crate::config::{Config, ConfigError};
 use crate::engine::local::LocalEngine;
 use crate::environment::Environments;
@@ -128,12 +129,25 @@ async fn serve(paths: Arc<Paths>, config: &Config, open_files: Option<u64>, deta
     let left_over =
         run_directory::list(&paths.jobs()).map_err(|source| DaemonError::Prepare { path: paths.jobs(), source })?;
     let (store, found) = Store::open(&paths.database())?;
-    let environments = Arc::new(Environments::new(config, paths.cache.clone()));
+    let environments = Arc::new(Environments::new(config, &paths));
+    {
+        let environments = environments.clone();
+        if let Err(error) = blocking(move || environments.tidy()).await {
+            tracing::warn!(%error, "the environment cache can not be tidied");
+        }
+    }
     let engine = Box::new(LocalEngine::new(Paths::clone(&paths), open_files));
     let (dispatcher, commands) =
         Dispatcher::new(store.clone(), environments.clone(), engine, paths.jobs(), config.max_running);
     let (shutdown, shutting_down) = watch::channel(false);
-    let jobs = Jobs::new(commands, store.clone(), environments, paths.clone(), shutting_down.clone());
+    let jobs = Jobs::new(
+        commands,
+        store.clone(),
+        environments,
+        config.inherit_env.clone(),
+        paths.clone(),
+        shutting_down.clone(),
+    );
     // In the queue before any client's command: a client never sees a job as it was before the restart.
     let rebooted = store.note_boot(crate::supervisor::processes::boot_id()).await?;
     let unfinished = store.unfinished().await?;
@@ -195,7 +209,7 @@ async fn tidy(jobs: Jobs, paths: Arc<Paths>, left_over: run_directory::Listing, 
     const BATCH: usize = 500;
     let directory = paths.jobs();
     for half_made in left_over.half_made {
-        if let Err(error) = crate::jobs::blocking(move || std::fs::remove_dir_all(half_made)).await {
+        if let Err(error) = blocking(move || std::fs::remove_dir_all(half_made)).await {
             tracing::warn!(%error, "a run directory that was never finished can not be removed");
         }
     }
@@ -207,7 +221,7 @@ async fn tidy(jobs: Jobs, paths: Arc<Paths>, left_over: run_directory::Listing, 
         }
         let directory = directory.clone();
         let remove = move || ids.iter().try_for_each(|id| run_directory::remove_renamed(&directory, *id).map(drop));
-        if let Err(error) = crate::jobs::blocking(remove).await {
+        if let Err(error) = blocking(remove).await {
             tracing::warn!(%error, "run directories that were being pruned can not be removed");
         }
     }
@@ -223,7 +237,7 @@ async fn tidy(jobs: Jobs, paths: Arc<Paths>, left_over: run_directory::Listing, 
     let mut found = Vec::new();
     for batch in unknown.chunks(BATCH) {
         let (directory, batch) = (directory.clone(), batch.to_vec());
-        let read = crate::jobs::blocking(move || {
+        let read = blocking(move || {
             let read = |id: &pyexec_proto::JobId| match run_directory::read(&directory.join(id.to_string())) {
                 Ok(job) => job,
                 Err(error) => {

@@ -9,6 +9,7 @@ pub mod service;
 pub mod store;
 pub mod supervisor;
 
+mod blocking;
 mod daemon;
 mod logging;
 

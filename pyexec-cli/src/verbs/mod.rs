@@ -2,6 +2,7 @@
 
 mod completions;
 mod daemon;
+mod env;
 mod jobs;
 mod kill;
 mod logs;
@@ -29,6 +30,7 @@ pub(crate) async fn perform(verb: Verb) -> Result<Code, Failure> {
         Verb::Send(send) => send::perform(send).await,
         Verb::Kill(kill) => kill::perform(&kill).await,
         Verb::Prune(prune) => prune::perform(&prune).await,
+        Verb::Env(verb) => env::perform(verb).await,
         Verb::Daemon(verb) => daemon::perform(verb).await,
         Verb::Completions(completions) => completions::perform(&completions),
     }

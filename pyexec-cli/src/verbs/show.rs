@@ -40,7 +40,11 @@ fn text(job: &JobView) -> String {
         ("command", Some(job.command.clone())),
         ("directory", Some(job.directory.clone())),
         ("runs with", Some(job.execution_strategy.clone())),
+        ("python", job.python_version_used.clone()),
+        ("environment", job.environment.clone()),
         ("dependencies", list(&job.dependencies)),
+        ("resolved", list(&job.resolved_dependencies)),
+        ("not installed", list(&job.unknown_imports)),
         ("variables", list(&job.variables)),
         ("timeout", job.timeout_seconds.map(seconds)),
         ("pid", job.pid.map(|pid| pid.to_string())),
@@ -89,7 +93,11 @@ mod tests {
             command: "x.py".into(),
             directory: "/tmp".into(),
             execution_strategy: "uv-run".into(),
+            python_version_used: Some("3.12.1".into()),
             dependencies: vec![],
+            resolved_dependencies: vec!["six==1.17.0".into()],
+            unknown_imports: vec![],
+            environment: None,
             variables: vec!["A".into(), "B".into()],
             timeout_seconds: Some(90.0),
             stdout_bytes: 0,
@@ -105,6 +113,8 @@ mod tests {
              command:   x.py\n\
              directory: /tmp\n\
              runs with: uv-run\n\
+             python:    3.12.1\n\
+             resolved:  six==1.17.0\n\
              variables: A, B\n\
              timeout:   1m 30s\n\
              created:   2026-07-28T09:30:00.250Z\n\

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use pyexec_proto::error::NoInput;
 use pyexec_proto::job::{JobSource, StdinSource};
-use pyexec_proto::output::OutputLengths;
 use pyexec_proto::paths::{Paths, socket_address};
 use pyexec_proto::service::InputTaken;
 use pyexec_proto::start::SERVICE_MARK;
@@ -19,7 +18,7 @@ use rustix::process::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::process::Child;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 use super::{Engine, Events, Order, RunEvent, RunHandle, RunRequest, control_socket};
 use crate::supervisor::control::{self, InputAnswer, Launch, LaunchStdin, Notice, Request};
@@ -58,21 +57,19 @@ impl LocalEngine {
 
     fn link(&self, events: Events) -> (Link, RunHandle) {
         let (sender, requests) = mpsc::unbounded_channel();
-        let (lengths, lengths_seen) = watch::channel(OutputLengths::default());
         let directory = self.paths.run_directory(events.id);
         let link = Link {
             directory,
             control_socket: control_socket(&self.paths.supervisors(), events.id),
             events,
             requests,
-            lengths,
             watched: false,
             armed: false,
             waiting: Vec::new(),
             sequence: 0,
             to_replace: None,
         };
-        (link, RunHandle::new(sender, lengths_seen))
+        (link, RunHandle::new(sender))
     }
 
     fn launch_of(&self, order: &Order) -> Launch {
@@ -111,7 +108,7 @@ impl Engine for LocalEngine {
         handle
     }
 
-    fn adopt(&self, _id: JobId, events: Events) -> RunHandle {
+    fn adopt(&self, events: Events) -> RunHandle {
         let (link, handle) = self.link(events);
         tokio::spawn(link.run(None, None));
         handle
@@ -169,7 +166,6 @@ struct Link {
     control_socket: PathBuf,
     events: Events,
     requests: mpsc::UnboundedReceiver<RunRequest>,
-    lengths: watch::Sender<OutputLengths>,
     /// Somebody wants to know of new output.
     watched: bool,
     /// The supervisor has been told so.
@@ -280,7 +276,7 @@ impl Link {
                 Notice::Output { lengths } => {
                     self.armed = false;
                     self.watched = false;
-                    self.lengths.send_replace(lengths);
+                    self.events.lengths.send_replace(lengths);
                 }
                 Notice::Input { sequence, answer } => {
                     if let Some(index) = self.waiting.iter().position(|(waiting, _)| *waiting == sequence) {
@@ -333,7 +329,7 @@ impl Link {
     fn arm(&mut self, outgoing: &mpsc::UnboundedSender<Vec<u8>>) {
         if self.watched && !self.armed {
             self.armed = true;
-            let lengths = *self.lengths.borrow();
+            let lengths = *self.events.lengths.borrow();
             let _ = outgoing.send(control::encode(&Request::Watch { lengths }, &[]));
         }
     }

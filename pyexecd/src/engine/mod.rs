@@ -20,7 +20,7 @@ pub trait Engine: Send + Sync {
     /// Never blocks. What becomes of it is said through `events`, in the end exactly one of the last three kinds.
     fn launch(&self, order: Order, events: Events) -> RunHandle;
     /// Takes up a job whose supervisor may still be there.
-    fn adopt(&self, id: JobId, events: Events) -> RunHandle;
+    fn adopt(&self, events: Events) -> RunHandle;
 }
 
 /// A job that is to start now.
@@ -45,6 +45,8 @@ pub enum RunEvent {
 pub struct Events {
     pub id: JobId,
     pub sender: mpsc::UnboundedSender<(JobId, RunEvent)>,
+    /// Updated when there is more output, after [`RunHandle::watch_output`].
+    pub lengths: watch::Sender<OutputLengths>,
 }
 
 impl Events {
@@ -58,7 +60,6 @@ impl Events {
 #[derive(Clone, Debug)]
 pub struct RunHandle {
     requests: mpsc::UnboundedSender<RunRequest>,
-    lengths: watch::Receiver<OutputLengths>,
 }
 
 #[derive(Debug)]
@@ -76,8 +77,8 @@ pub enum RunRequest {
 }
 
 impl RunHandle {
-    pub fn new(requests: mpsc::UnboundedSender<RunRequest>, lengths: watch::Receiver<OutputLengths>) -> Self {
-        Self { requests, lengths }
+    pub fn new(requests: mpsc::UnboundedSender<RunRequest>) -> Self {
+        Self { requests }
     }
 
     pub fn stop(&self, reason: StopReason, grace: Duration) {
@@ -90,11 +91,7 @@ impl RunHandle {
         answered.await.unwrap_or(Err(NoInput::Finished))
     }
 
-    /// Changes when there is more output, after [`RunHandle::watch_output`].
-    pub fn lengths(&self) -> watch::Receiver<OutputLengths> {
-        self.lengths.clone()
-    }
-
+    /// Asks for word, once, of output beyond what is known; it comes through [`Events::lengths`].
     pub fn watch_output(&self) {
         let _ = self.requests.send(RunRequest::WatchOutput);
     }

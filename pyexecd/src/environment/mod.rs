@@ -1,18 +1,48 @@
 //! From what a job asks of its environment to the command that runs it.
+//!
+//! uv resolves, downloads and installs; what is added here is not to pay for it twice. A request resolves to a lock, the
+//! lock and the interpreter are the address of an environment, and that is built once and then run directly by its own
+//! interpreter.
 
+pub mod dotenv;
+pub mod imports;
+pub mod script_metadata;
+pub mod variables;
+
+mod build;
+mod cache;
+mod interpreter;
 mod line_buffering;
+mod log;
+mod named;
+#[cfg(test)]
+mod oracle;
+mod project;
+mod request;
+mod shelf;
 mod uv;
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
-use pyexec_proto::environment::Interpreter;
+use pyexec_proto::environment::{Interpreter, ResolvedEnvironment};
+use pyexec_proto::error::Named;
 use pyexec_proto::job::{Buffering, JobSource, JobSpec, Variables};
-use pyexec_proto::start::{JOB_ID_VARIABLE, SERVICE_MARK};
+use pyexec_proto::paths::Paths;
+use pyexec_proto::start::JOB_ID_VARIABLE;
 use pyexec_proto::{Error, JobId, OsText};
 
 use crate::config::Config;
+use build::Wanted;
+use cache::Cache;
+pub use cache::Lease;
+use interpreter::{Caller, Interpreters};
+pub use log::PreparationLog;
+use named::Names;
+use script_metadata::{ScriptMetadata, ScriptMetadataError};
 use uv::Uv;
 
 /// What is executed.
@@ -24,23 +54,62 @@ pub struct Command {
     pub environment: Variables,
 }
 
+/// A job that can be started.
+#[derive(Debug)]
+pub struct Prepared {
+    pub command: Command,
+    pub used: ResolvedEnvironment,
+    /// Of an environment of ours: to be held for as long as the job runs.
+    pub lease: Option<Lease>,
+}
+
 /// Why a job has nothing to run with. Said to the user as it is.
 #[derive(Debug, thiserror::Error)]
 pub enum EnvironmentError {
     #[error("no `python3` on PATH")]
     NoPython,
-    #[error("uv was not found (PYEXEC_UV, PATH, ~/.local/bin, ~/.cargo/bin)")]
-    NoUv,
-    #[error("could not run {}: {source}", uv.display())]
-    RunUv { uv: PathBuf, source: std::io::Error },
+    #[error("{}", no_uv(named.as_deref()))]
+    NoUv { named: Option<PathBuf> },
+    #[error("could not run {}: {source}", program.display())]
+    Run { program: PathBuf, source: std::io::Error },
     #[error("there is no Python {wanted} here{}", available(found))]
     NoSuchPython { wanted: String, found: Vec<String> },
+    #[error("its requirements could not be resolved:\n{said}")]
+    Resolution { said: String },
+    #[error("its requirements could not be installed:\n{said}")]
+    Installation { said: String },
+    #[error("the project's environment could not be made:\n{said}")]
+    Project { said: String },
+    #[error("building the environment took longer than {} s (`environment_timeout`)", limit.as_secs())]
+    Late { limit: Duration },
+    #[error("building the environment was given up")]
+    BuildAborted,
+    #[error("the script's header: {0}")]
+    Metadata(#[from] ScriptMetadataError),
+    #[error("could not read {}: {source}", path.display())]
+    Script { path: PathBuf, source: std::io::Error },
+    #[error("its imports could not be read: {0}")]
+    Imports(String),
+    #[error("the environment cache {} can not be used: {source}", path.display())]
+    Cache { path: PathBuf, source: std::io::Error },
     #[error("could not arrange line buffering: {0}")]
     LineBuffering(std::io::Error),
     #[error("could not read its environment: {0}")]
     Variables(std::io::Error),
     #[error("its environment is not there any more")]
     VariablesGone,
+    #[error(transparent)]
+    Refused(#[from] Error),
+    /// Of a build that several waited for.
+    #[error(transparent)]
+    Shared(Arc<EnvironmentError>),
+}
+
+fn no_uv(named: Option<&Path>) -> String {
+    match named {
+        Some(named) => format!("{}, which PYEXEC_UV names, is not a program", named.display()),
+        None => "uv was not found (PYEXEC_UV, PATH, ~/.local/bin, ~/.cargo/bin)".to_owned(),
+    }
 }
 
 fn available(found: &[String]) -> String {
@@ -51,74 +120,390 @@ impl EnvironmentError {
     fn hint(&self) -> String {
         match self {
             EnvironmentError::NoPython => "install Python, or let uv choose one: leave out --no-uv".to_owned(),
-            EnvironmentError::NoUv => "install it with one of `curl -LsSf https://astral.sh/uv/install.sh | sh`, \
+            EnvironmentError::NoUv { .. } => {
+                "install it with one of `curl -LsSf https://astral.sh/uv/install.sh | sh`, \
                 `pipx install uv` (or `pip install uv`), `cargo install --locked uv`; or use --no-uv"
-                .to_owned(),
-            EnvironmentError::RunUv { .. } => "PYEXEC_UV names the uv to use".to_owned(),
+                    .to_owned()
+            }
+            EnvironmentError::Run { .. } => "check that it is there and can be executed".to_owned(),
             EnvironmentError::NoSuchPython { wanted, .. } => {
                 format!("`uv python install {wanted}` installs it, where the network allows")
             }
-            EnvironmentError::LineBuffering(_) => "check that the cache directory can be written to".to_owned(),
-            EnvironmentError::Variables(_) | EnvironmentError::VariablesGone => "submit it again".to_owned(),
+            EnvironmentError::Resolution { .. } | EnvironmentError::Installation { .. } => {
+                "check the names and versions, and that the package index can be reached".to_owned()
+            }
+            EnvironmentError::Project { .. } => "`uv sync` in the project says the same".to_owned(),
+            EnvironmentError::Late { .. } => "set `environment_timeout` higher for builds that take so long".to_owned(),
+            EnvironmentError::Metadata(_) => "see PEP 723 for what a `# /// script` block may hold".to_owned(),
+            EnvironmentError::Script { .. } | EnvironmentError::Imports(_) => "check the script".to_owned(),
+            EnvironmentError::Cache { .. } | EnvironmentError::LineBuffering(_) => {
+                "check that the cache directory can be written to".to_owned()
+            }
+            EnvironmentError::BuildAborted | EnvironmentError::Variables(_) | EnvironmentError::VariablesGone => {
+                "submit it again".to_owned()
+            }
+            EnvironmentError::Refused(error) => error.hint().unwrap_or_default(),
+            EnvironmentError::Shared(error) => error.hint(),
         }
     }
 }
 
 impl From<EnvironmentError> for Error {
     fn from(error: EnvironmentError) -> Self {
+        if let EnvironmentError::Refused(error) = error {
+            return error;
+        }
         Error::Environment { problem: error.to_string(), hint: error.hint() }
     }
 }
 
-/// Finds interpreters, and makes commands of specifications.
+/// Finds interpreters, makes environments, and makes commands of specifications.
 #[derive(Debug)]
 pub struct Environments {
     uv: Uv,
-    cache: PathBuf,
-    buffering: Buffering,
+    interpreters: Interpreters,
+    cache: Arc<Cache>,
+    names: Names,
+    cache_directory: PathBuf,
+    settings: Config,
+    /// On every program that is run for a preparation: which daemon's it is.
+    mark: OsString,
+}
+
+/// What is to be prepared.
+#[derive(Debug)]
+pub struct Preparation {
+    pub id: JobId,
+    pub spec: JobSpec,
+    pub variables: Variables,
+    pub run_directory: PathBuf,
+    pub log: Arc<PreparationLog>,
 }
 
 impl Environments {
-    pub fn new(config: &Config, cache: PathBuf) -> Self {
-        Self { uv: Uv::new(config.uv.clone()), cache, buffering: config.output_buffering }
+    pub fn new(config: &Config, paths: &Paths) -> Self {
+        Self {
+            uv: Uv::new(config.uv.clone()),
+            interpreters: Interpreters::default(),
+            cache: Arc::new(Cache::new(paths.cache.clone())),
+            names: Names::new(paths.data.join("environments")),
+            cache_directory: paths.cache.clone(),
+            settings: config.clone(),
+            mark: paths.state.clone().into_os_string(),
+        }
+    }
+
+    /// For a job that an earlier daemon started.
+    pub fn lease(&self, id: &str) -> Lease {
+        self.cache.lease(id)
     }
 
     /// Refuses at once what can be known not to work.
-    pub async fn check(&self, spec: &JobSpec, variables: &Variables) -> Result<(), EnvironmentError> {
-        match &spec.environment.interpreter {
-            Interpreter::System => system_python(variables).map(drop),
-            Interpreter::Uv { version } => self.uv.check(*version, variables).await,
+    pub async fn check(&self, spec: &JobSpec, variables: &Variables) -> Result<(), Error> {
+        let wanted = &spec.environment;
+        for requirement in &wanted.requirements {
+            check_requirement(requirement)?;
+        }
+        if let Some(file) = &wanted.requirements_file {
+            let path = spec.directory.as_path().join(file.as_path());
+            if !path.is_file() {
+                return Err(Error::NotFound { what: Named::RequirementsFile, path: OsText::from(path) });
+            }
+        }
+        match &wanted.interpreter {
+            Interpreter::System => {
+                if find_on_path("python3", variables.get("PATH")).is_none() {
+                    return Err(EnvironmentError::NoPython.into());
+                }
+                let asks_for_more = !wanted.requirements.is_empty()
+                    || wanted.requirements_file.is_some()
+                    || wanted.named.is_some()
+                    || wanted.auto_install;
+                if asks_for_more {
+                    return Err(Error::InvalidArgument {
+                        what: "requirements".to_owned(),
+                        given: wanted.requirements.join(" "),
+                        problem: "without uv there is nothing to install them with".to_owned(),
+                        hint: "leave out --no-uv".to_owned(),
+                    });
+                }
+                Ok(())
+            }
+            Interpreter::Uv { version } => {
+                let uv = self.uv.find(variables)?;
+                if let Some(name) = &wanted.named {
+                    self.names.get(name)?;
+                }
+                match version {
+                    Some(version) => Ok(self.interpreters.check(&uv, &version.to_string(), variables).await?),
+                    None => Ok(()),
+                }
+            }
         }
     }
 
-    pub fn prepare(&self, id: JobId, spec: &JobSpec, mut variables: Variables) -> Result<Command, EnvironmentError> {
-        let (program, mut argv) = match &spec.environment.interpreter {
+    /// Everything that has to be there before the job can start. Bounded by `environment_timeout`; dropping it ends what
+    /// it has begun, unless others wait for the same.
+    pub async fn prepare(&self, preparation: Preparation) -> Result<Prepared, EnvironmentError> {
+        let limit = self.settings.environment_timeout;
+        tokio::time::timeout(limit, self.prepare_unbounded(preparation))
+            .await
+            .unwrap_or(Err(EnvironmentError::Late { limit }))
+    }
+
+    async fn prepare_unbounded(&self, preparation: Preparation) -> Result<Prepared, EnvironmentError> {
+        let Preparation { id, spec, mut variables, run_directory, log } = preparation;
+        let caller = Caller { variables: &variables, mark: &self.mark, log: &log };
+        let runner = match &spec.environment.interpreter {
             Interpreter::System => {
-                let python = OsText::from(system_python(&variables)?);
-                (python.clone(), vec![python])
+                let (python, python_version) = self.interpreters.system(&variables).await?;
+                Runner {
+                    used: ResolvedEnvironment { id: None, python_version, packages: vec![], unknown_imports: vec![] },
+                    ..Runner::bare(python)
+                }
             }
-            Interpreter::Uv { version } => self.uv.command(*version, &spec.environment.requirements, &variables)?,
+            Interpreter::Uv { .. } => self.through_uv(&spec, &run_directory, caller, &log).await?,
         };
-        match &spec.source {
-            JobSource::File { path } => argv.push(path.clone()),
-            JobSource::Code { code } => argv.extend(["-c".into(), code.clone()]),
-            JobSource::Stdin { .. } => argv.push("-".into()),
+        let mut argv = runner.argv;
+        if runner.takes_script {
+            match &spec.source {
+                JobSource::File { path } => argv.push(path.clone()),
+                JobSource::Code { code } => argv.extend(["-c".into(), code.clone()]),
+                JobSource::Stdin { .. } => argv.push("-".into()),
+            }
         }
         argv.extend(spec.args.iter().cloned());
-        match spec.buffering.unwrap_or(self.buffering) {
-            Buffering::Line => {
-                line_buffering::arrange(&self.cache, &mut variables).map_err(EnvironmentError::LineBuffering)?;
-            }
+        if let Some(prefix) = &runner.prefix {
+            activate(prefix, &mut variables);
+        }
+        match spec.buffering.unwrap_or(self.settings.output_buffering) {
+            Buffering::Line => line_buffering::arrange(&self.cache_directory, &mut variables)
+                .map_err(EnvironmentError::LineBuffering)?,
             Buffering::Full => {}
         }
-        variables.remove(OsStr::new(SERVICE_MARK));
         variables.set(OsStr::new(JOB_ID_VARIABLE), OsStr::new(&id.to_string()));
-        Ok(Command { program, argv, environment: variables })
+        let command = Command { program: runner.program, argv, environment: variables };
+        Ok(Prepared { command, used: runner.used, lease: runner.lease })
+    }
+
+    async fn through_uv(
+        &self,
+        spec: &JobSpec,
+        run_directory: &Path,
+        caller: Caller<'_>,
+        log: &Arc<PreparationLog>,
+    ) -> Result<Runner, EnvironmentError> {
+        let uv = self.uv.find(caller.variables)?;
+        let asked = &spec.environment;
+        let Interpreter::Uv { version } = &asked.interpreter else {
+            return Err(EnvironmentError::NoPython);
+        };
+        if let Some(name) = &asked.named {
+            return self.named(&uv, name, caller, log).await;
+        }
+        let script = script(spec)?;
+        let metadata = script_metadata::read(&script)?;
+        let directory = spec.directory.as_path();
+        if metadata.is_none() && directory.join("pyproject.toml").is_file() {
+            let python = version.map(|version| version.to_string());
+            return project::runner(&uv, directory, python.as_deref(), asked, caller).await;
+        }
+        let metadata = metadata.unwrap_or_default();
+        let chosen = version.or(self.settings.default_python).map(|version| version.to_string());
+        let explicit = version.map(|version| version.to_string());
+        let wanted = explicit.or(metadata.requires_python.clone()).or(chosen).unwrap_or_default();
+        let mut requirements = [asked.requirements.clone(), metadata.dependencies.clone()].concat();
+        let interpreter = self.interpreters.through_uv(&uv, &wanted, caller).await?;
+        let mut unknown_imports = Vec::new();
+        if asked.auto_install {
+            let decision = self.imported(&interpreter.path, spec, &script, &requirements, caller).await?;
+            requirements.extend(decision.install);
+            unknown_imports = decision.unknown;
+        }
+        let wanted = Wanted {
+            uv: uv.clone(),
+            requirements,
+            file: self.requirements_file(spec)?,
+            interpreter,
+            refresh: asked.refresh,
+        };
+        let mut runner = if metadata.tool_uv.is_some() || wanted.is_volatile() {
+            plain_uv_run(&wanted, &metadata, spec, &script, run_directory)?
+        } else {
+            self.built(wanted, caller, log).await?
+        };
+        runner.used.unknown_imports = unknown_imports;
+        Ok(runner)
+    }
+
+    /// What to install for a script's imports. What is not known is said, and not guessed at.
+    async fn imported(
+        &self,
+        python: &Path,
+        spec: &JobSpec,
+        script: &[u8],
+        requirements: &[String],
+        caller: Caller<'_>,
+    ) -> Result<imports::Decision, EnvironmentError> {
+        let directory = spec.directory.as_path();
+        let beside = match &spec.source {
+            JobSource::File { path } => directory.join(path.as_path()).parent().map(Path::to_owned),
+            JobSource::Code { .. } | JobSource::Stdin { .. } => None,
+        };
+        let mut arguments: Vec<&OsStr> = ["-I", "-c", imports::PROBE].map(OsStr::new).to_vec();
+        arguments.push(directory.as_os_str());
+        arguments.extend(beside.as_deref().map(Path::as_os_str));
+        let call = uv::Call {
+            program: python,
+            arguments,
+            variables: caller.variables,
+            directory: Path::new("/"),
+            stdin: script,
+            mark: caller.mark,
+            log: &PreparationLog::of_nobody(),
+        };
+        let printed = call.run().await?.map_err(|failed| EnvironmentError::Imports(failed.said))?;
+        let probed = imports::read_answer(&printed).map_err(|error| EnvironmentError::Imports(error.to_string()))?;
+        let found = match probed {
+            imports::Probed::Imports(found) => found,
+            // Python says it better, when it runs the script.
+            imports::Probed::SyntaxError { .. } => return Ok(imports::Decision::default()),
+        };
+        let decision = imports::decide(&found, requirements);
+        if !decision.unknown.is_empty() {
+            let unknown = decision.unknown.join(", ");
+            caller.log.line(&format!("not installed, because no distribution is known for them: {unknown}"));
+        }
+        Ok(decision)
+    }
+
+    fn requirements_file(&self, spec: &JobSpec) -> Result<Option<request::RequirementsFile>, EnvironmentError> {
+        let Some(file) = &spec.environment.requirements_file else { return Ok(None) };
+        let path = spec.directory.as_path().join(file.as_path());
+        match std::fs::read(&path) {
+            Ok(content) => Ok(Some(request::RequirementsFile { path, content })),
+            Err(source) => Err(EnvironmentError::Script { path, source }),
+        }
     }
 }
 
-fn system_python(variables: &Variables) -> Result<PathBuf, EnvironmentError> {
-    find_on_path("python3", variables.get("PATH")).ok_or(EnvironmentError::NoPython)
+/// What runs a job's script.
+struct Runner {
+    program: OsText,
+    /// Up to where the script comes.
+    argv: Vec<OsText>,
+    /// The script is still to be named.
+    takes_script: bool,
+    /// Of an environment to activate.
+    prefix: Option<PathBuf>,
+    used: ResolvedEnvironment,
+    lease: Option<Lease>,
+}
+
+impl Runner {
+    fn bare(program: PathBuf) -> Self {
+        let program = OsText::from(program);
+        Self {
+            argv: vec![program.clone()],
+            program,
+            takes_script: true,
+            prefix: None,
+            used: ResolvedEnvironment {
+                id: None,
+                python_version: String::new(),
+                packages: Vec::new(),
+                unknown_imports: Vec::new(),
+            },
+            lease: None,
+        }
+    }
+}
+
+/// For what can not be addressed by its content: a path or a link whose content changes, and settings that only uv
+/// understands. It resolves at every run, as uv does.
+fn plain_uv_run(
+    wanted: &Wanted,
+    metadata: &ScriptMetadata,
+    spec: &JobSpec,
+    script: &[u8],
+    run_directory: &Path,
+) -> Result<Runner, EnvironmentError> {
+    let mut runner = Runner::bare(wanted.uv.clone());
+    runner.argv.extend(["run".into(), "--no-project".into(), "--python".into()]);
+    runner.argv.push(OsText::from(wanted.interpreter.path.as_path()));
+    let from_header = if metadata.tool_uv.is_some() { metadata.dependencies.len() } else { 0 };
+    let given = wanted.requirements.len().saturating_sub(from_header);
+    for requirement in wanted.requirements.iter().take(given) {
+        runner.argv.extend(["--with".into(), requirement.as_str().into()]);
+    }
+    if let Some(file) = &wanted.file {
+        runner.argv.extend(["--with-requirements".into(), OsText::from(file.path.as_path())]);
+    }
+    if metadata.tool_uv.is_some() {
+        // Only as a script does uv read its own settings in the header: code that has no file is given one.
+        let file = match &spec.source {
+            JobSource::File { path } => path.clone(),
+            JobSource::Code { .. } | JobSource::Stdin { .. } => {
+                let file = run_directory.join("script.py");
+                std::fs::write(&file, script)
+                    .map_err(|source| EnvironmentError::Script { path: file.clone(), source })?;
+                OsText::from(file)
+            }
+        };
+        runner.argv.extend(["--script".into(), file]);
+        runner.takes_script = false;
+    } else {
+        runner.argv.extend(["--".into(), "python".into()]);
+    }
+    runner.used.python_version.clone_from(&wanted.interpreter.version);
+    Ok(runner)
+}
+
+/// What activating an environment in a shell does, and `uv run` too.
+fn activate(prefix: &Path, variables: &mut Variables) {
+    variables.set(OsStr::new("VIRTUAL_ENV"), prefix.as_os_str());
+    variables.remove(OsStr::new("PYTHONHOME"));
+    let mut path = prefix.join("bin").into_os_string();
+    if let Some(rest) = variables.get("PATH").filter(|rest| !rest.is_empty()) {
+        path.push(OsString::from(":"));
+        path.push(rest);
+    }
+    variables.set(OsStr::new("PATH"), &path);
+}
+
+/// The text that will be run, for reading its header and its imports.
+fn script(spec: &JobSpec) -> Result<Vec<u8>, EnvironmentError> {
+    match &spec.source {
+        JobSource::Code { code } | JobSource::Stdin { code } => Ok(code.as_bytes().to_vec()),
+        JobSource::File { path } => {
+            let path = spec.directory.as_path().join(path.as_path());
+            if path.is_dir() {
+                return Ok(Vec::new());
+            }
+            std::fs::read(&path).map_err(|source| EnvironmentError::Script { path, source })
+        }
+    }
+}
+
+/// uv explains what is wrong with a requirement; what it would take for something else is refused here.
+fn check_requirement(requirement: &str) -> Result<(), Error> {
+    let first = requirement.trim_start().chars().next();
+    let problem = match first {
+        None => "it is empty",
+        Some(_) if requirement.contains(['\n', '\r', '\0']) => "it has more than one line",
+        Some('-') => "it is an option, not a requirement",
+        Some('#') => "it is a comment, not a requirement",
+        Some(first) if !(first.is_alphanumeric() || matches!(first, '.' | '/' | '~')) => {
+            "it does not begin with the name of a package"
+        }
+        Some(_) => return Ok(()),
+    };
+    Err(Error::InvalidArgument {
+        what: "requirement".to_owned(),
+        given: requirement.chars().take(200).collect(),
+        problem: problem.to_owned(),
+        hint: "write it as pip takes it: `numpy`, `numpy>=2`, `numpy[extra]==2.1`".to_owned(),
+    })
 }
 
 /// The first executable file of this name. Relative entries of `PATH` are passed over: the daemon's working directory is

@@ -1,88 +1,131 @@
 //! The only place that runs uv.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::sync::Mutex;
 
-use pyexec_proto::OsText;
 use pyexec_proto::environment::PythonVersion;
 use pyexec_proto::job::Variables;
+use pyexec_proto::start::SERVICE_MARK;
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::log::PreparationLog;
+use super::request::hex;
 use super::{EnvironmentError, find_on_path, is_executable};
+use crate::supervisor::processes::PREPARING_VARIABLE;
 
+/// Finds uv. What was found out about one is remembered for as long as its file stays the same.
 #[derive(Debug)]
 pub(super) struct Uv {
     /// From the configuration.
     named: Option<PathBuf>,
-    /// Versions a uv has found before. Only successes: what is missing may be installed at any time.
-    known: Mutex<HashSet<(PathBuf, PythonVersion)>>,
+    versions: Mutex<HashMap<FileIdentity, String>>,
+}
+
+/// A file that has not been replaced: path, inode, time of its last change.
+pub(super) type FileIdentity = (PathBuf, u64, i64);
+
+pub(super) fn identity_of(path: &Path) -> Option<FileIdentity> {
+    use std::os::unix::fs::MetadataExt;
+    let data = std::fs::metadata(path).ok()?;
+    Some((path.to_owned(), data.ino(), data.mtime().saturating_mul(1_000_000_000).saturating_add(data.mtime_nsec())))
+}
+
+/// How a call of uv ended that was not to fail.
+#[derive(Debug)]
+pub(super) struct Failed {
+    /// What uv said on stderr.
+    pub(super) said: String,
 }
 
 impl Uv {
     pub(super) fn new(named: Option<PathBuf>) -> Self {
-        Self { named, known: Mutex::default() }
+        Self { named, versions: Mutex::default() }
     }
 
     /// The caller's `PYEXEC_UV`, the configured one, the first on the caller's `PATH`, or one in the usual places.
-    fn find(&self, variables: &Variables) -> Result<PathBuf, EnvironmentError> {
+    pub(super) fn find(&self, variables: &Variables) -> Result<PathBuf, EnvironmentError> {
         let callers = variables.get("PYEXEC_UV").filter(|name| !name.is_empty()).map(PathBuf::from);
         if let Some(named) = callers.or_else(|| self.named.clone()) {
-            return if is_executable(&named) { Ok(named) } else { Err(EnvironmentError::NoUv) };
+            return if is_executable(&named) { Ok(named) } else { Err(EnvironmentError::NoUv { named: Some(named) }) };
         }
         let home = variables.get("HOME").map(Path::new);
         let usual = [".local/bin/uv", ".cargo/bin/uv"].into_iter().filter_map(|place| Some(home?.join(place)));
         let found = find_on_path("uv", variables.get("PATH")).into_iter().chain(usual).find(|file| is_executable(file));
-        found.ok_or(EnvironmentError::NoUv)
+        found.ok_or(EnvironmentError::NoUv { named: None })
     }
 
-    /// Makes sure that uv is there, and the version that is wanted too.
-    pub(super) async fn check(
-        &self,
-        version: Option<PythonVersion>,
-        variables: &Variables,
-    ) -> Result<(), EnvironmentError> {
-        let uv = self.find(variables)?;
-        let Some(version) = version else { return Ok(()) };
-        let key = (uv, version);
-        if self.known.lock().expect("nothing panics while it is held").contains(&key) {
-            return Ok(());
+    /// Such as `0.13.9`.
+    pub(super) async fn version(&self, uv: &Path, variables: &Variables) -> Result<String, EnvironmentError> {
+        let identity = identity_of(uv);
+        let known = identity
+            .as_ref()
+            .and_then(|identity| self.versions.lock().expect("nothing panics while it is held").get(identity).cloned());
+        if let Some(known) = known {
+            return Ok(known);
         }
-        let (uv, _) = &key;
-        let wanted = version.to_string();
-        let found = run(uv, &["python", "find", "--no-project", "--no-python-downloads", &wanted], variables).await?;
-        if !found.status.success() {
-            return Err(EnvironmentError::NoSuchPython { wanted, found: installed(uv, variables).await });
+        let output = run(uv, &["--version"], variables).await?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let version = text.split_whitespace().nth(1).unwrap_or_default().to_owned();
+        if let Some(identity) = identity {
+            self.versions.lock().expect("nothing panics while it is held").insert(identity, version.clone());
         }
-        self.known.lock().expect("nothing panics while it is held").insert(key);
-        Ok(())
-    }
-
-    /// uv, with arguments that end where Python's begin.
-    pub(super) fn command(
-        &self,
-        version: Option<PythonVersion>,
-        requirements: &[String],
-        variables: &Variables,
-    ) -> Result<(OsText, Vec<OsText>), EnvironmentError> {
-        let uv = OsText::from(self.find(variables)?);
-        let mut argv: Vec<OsText> = vec![uv.clone(), "run".into(), "--no-project".into()];
-        if let Some(version) = version {
-            argv.extend(["--python".into(), version.to_string().into()]);
-        }
-        for requirement in requirements {
-            argv.extend(["--with".into(), requirement.as_str().into()]);
-        }
-        argv.extend(["--".into(), "python".into()]);
-        Ok((uv, argv))
+        Ok(version)
     }
 }
 
+/// Everything in the caller's environment and in uv's own configuration that can change what uv resolves, as a hash:
+/// index addresses may hold passwords.
+pub(super) fn settings(variables: &Variables) -> String {
+    // These say where uv keeps things and how it talks, not what it finds.
+    const BESIDE_THE_POINT: [&str; 8] = [
+        "UV_CACHE_DIR",
+        "UV_OFFLINE",
+        "UV_NO_PROGRESS",
+        "UV_RUN_RECURSION_DEPTH",
+        "UV_LINK_MODE",
+        "UV_COMPILE_BYTECODE",
+        "UV_CONCURRENT_DOWNLOADS",
+        "UV_HTTP_TIMEOUT",
+    ];
+    let mut parts: Vec<Vec<u8>> = variables
+        .iter()
+        .filter(|(name, _)| name.as_bytes().starts_with(b"UV_") && !BESIDE_THE_POINT.iter().any(|other| name == other))
+        .map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat())
+        .collect();
+    parts.sort();
+    let config = variables.get("XDG_CONFIG_HOME").filter(|path| !path.is_empty()).map(PathBuf::from);
+    let config = config.or_else(|| Some(Path::new(variables.get("HOME")?).join(".config")));
+    for file in config.map(|config| config.join("uv/uv.toml")).into_iter().chain([PathBuf::from("/etc/uv/uv.toml")]) {
+        parts.extend(std::fs::read(file).ok());
+    }
+    if parts.is_empty() { String::new() } else { hex(&parts.join(&b"\0"[..])) }
+}
+
+/// Where uv keeps interpreters and looks for them: part of what an answer of its is remembered under.
+pub(super) fn search_settings(variables: &Variables) -> String {
+    let names = ["PATH", "HOME", "XDG_DATA_HOME", "UV_PYTHON", "UV_PYTHON_PREFERENCE", "UV_PYTHON_INSTALL_DIR"];
+    let parts: Vec<&[u8]> = names.iter().map(|name| variables.get(name).unwrap_or_default().as_bytes()).collect();
+    hex(&parts.join(&b"\0"[..]))
+}
+
 /// The minor versions uv sees, newest first.
-async fn installed(uv: &Path, variables: &Variables) -> Vec<String> {
-    let arguments = ["python", "list", "--only-installed", "--output-format", "json"];
-    let Ok(output) = run(uv, &arguments, variables).await else { return Vec::new() };
+pub(super) async fn installed(uv: &Path, variables: &Variables) -> Vec<String> {
+    listed(uv, &["python", "list", "--only-installed", "--output-format", "json"], variables).await
+}
+
+/// Whether uv knows where to get this version.
+pub(super) async fn is_downloadable(uv: &Path, version: &str, variables: &Variables) -> bool {
+    let arguments = ["python", "list", "--only-downloads", "--output-format", "json", version];
+    !listed(uv, &arguments, variables).await.is_empty()
+}
+
+async fn listed(uv: &Path, arguments: &[&str], variables: &Variables) -> Vec<String> {
+    let Ok(output) = run(uv, arguments, variables).await else { return Vec::new() };
     let listed: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap_or_default();
     let mut versions: Vec<PythonVersion> = listed
         .iter()
@@ -96,16 +139,106 @@ async fn installed(uv: &Path, variables: &Variables) -> Vec<String> {
     versions.iter().rev().map(PythonVersion::to_string).collect()
 }
 
-async fn run(uv: &Path, arguments: &[&str], variables: &Variables) -> Result<Output, EnvironmentError> {
-    tokio::process::Command::new(uv)
+/// A short call whose progress nobody needs to see.
+pub(super) async fn run(program: &Path, arguments: &[&str], variables: &Variables) -> Result<Output, EnvironmentError> {
+    command(program, variables, Path::new("/"))
         .args(arguments)
-        .env_clear()
-        .envs(variables.iter())
-        .env_remove(OsStr::new(pyexec_proto::start::SERVICE_MARK))
-        .current_dir("/")
         .stdin(Stdio::null())
-        .kill_on_drop(true)
         .output()
         .await
-        .map_err(|source| EnvironmentError::RunUv { uv: uv.to_owned(), source })
+        .map_err(|source| EnvironmentError::Run { program: program.to_owned(), source })
+}
+
+fn command(program: &Path, variables: &Variables, directory: &Path) -> tokio::process::Command {
+    let mut command = tokio::process::Command::new(program);
+    command
+        .env_clear()
+        .envs(variables.iter())
+        .env_remove(SERVICE_MARK)
+        // An active environment of the caller's is not what is being asked about.
+        .env_remove("VIRTUAL_ENV")
+        .env_remove("CONDA_PREFIX")
+        .current_dir(directory)
+        .kill_on_drop(true);
+    command
+}
+
+/// A call that may take long: what it says on stderr goes into the job's log as it comes, and it can be found by its
+/// mark should the daemon die before it does.
+#[derive(Debug)]
+pub(super) struct Call<'a> {
+    pub(super) program: &'a Path,
+    pub(super) arguments: Vec<&'a OsStr>,
+    pub(super) variables: &'a Variables,
+    pub(super) directory: &'a Path,
+    pub(super) stdin: &'a [u8],
+    /// In the environment of all that is run for this: a daemon that finds it on a process knows whose it was.
+    pub(super) mark: &'a OsStr,
+    pub(super) log: &'a PreparationLog,
+}
+
+impl Call<'_> {
+    /// What it printed; or what it said when it failed. Dropping this ends the program and all it has started.
+    pub(super) async fn run(self) -> Result<Result<Vec<u8>, Failed>, EnvironmentError> {
+        /// An explanation is read by people.
+        const MOST_SAID: usize = 64 << 10;
+        let failed = |source| EnvironmentError::Run { program: self.program.to_owned(), source };
+        let mut command = command(self.program, self.variables, self.directory);
+        command.env(PREPARING_VARIABLE, self.mark);
+        let mut child = command
+            .args(&self.arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .map_err(failed)?;
+        // Builds run programs of their own: they are in the same group, and end with it.
+        let _group = child.id().map(Group);
+        let (mut stdin, mut stdout, mut stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let feed = async {
+            if let Some(mut stdin) = stdin.take() {
+                // A program that does not read to the end has its own reasons.
+                let _ = stdin.write_all(self.stdin).await;
+            }
+        };
+        let read = async {
+            let mut printed = Vec::new();
+            match stdout.as_mut() {
+                Some(stdout) => stdout.read_to_end(&mut printed).await.map(|_| printed),
+                None => Ok(printed),
+            }
+        };
+        let listen = async {
+            let mut said = Vec::new();
+            let mut buffer = vec![0; 4096];
+            while let Some(stderr) = stderr.as_mut()
+                && let Ok(read @ 1..) = stderr.read(&mut buffer).await
+            {
+                self.log.append(&buffer[..read]);
+                if said.len() < MOST_SAID {
+                    said.extend_from_slice(&buffer[..read]);
+                }
+            }
+            said
+        };
+        let ((), printed, said) = tokio::join!(feed, read, listen);
+        let status = child.wait().await.map_err(failed)?;
+        if status.success() {
+            return Ok(Ok(printed.map_err(failed)?));
+        }
+        let said = String::from_utf8_lossy(&said).trim().to_owned();
+        Ok(Err(Failed { said: if said.is_empty() { status.to_string() } else { said } }))
+    }
+}
+
+/// Ends a process group when dropped; after its leader has been reaped there is none.
+struct Group(u32);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = i32::try_from(self.0).ok().and_then(Pid::from_raw) {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
 }

@@ -5,22 +5,25 @@
 //! back as a message.
 
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use pyexec_proto::job::JobDetail;
+use pyexec_proto::output::OutputLengths;
 use pyexec_proto::service::StopRequest;
 use pyexec_proto::state::{Outcome, Status, StopReason};
-use pyexec_proto::{Error, JobId, JobState};
+use pyexec_proto::{Error, JobId, JobSpec, JobState};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::AbortHandle;
 
+use super::Snapshot;
 use super::admission::{Class, Queue};
 use super::recovery::{Belief, Circumstances, believe, believe_unreadable};
 use super::state::{JobEvent, transition};
-use super::{Snapshot, blocking};
+use crate::blocking::blocking;
 use crate::engine::{self, Engine, Events, Order, RunEvent, RunHandle};
-use crate::environment::{self, EnvironmentError, Environments};
+use crate::environment::{EnvironmentError, Environments, Lease, Preparation, PreparationLog, Prepared};
 use crate::store::{Store, StoreError, run_directory};
 use crate::supervisor::record::ReadError;
 
@@ -61,12 +64,15 @@ pub enum Command {
         id: JobId,
         answer: oneshot::Sender<Option<Box<JobDetail>>>,
     },
+    EnvironmentsInUse {
+        answer: oneshot::Sender<HashMap<String, Vec<JobId>>>,
+    },
     Count {
         answer: oneshot::Sender<Counts>,
     },
     Prepared {
         id: JobId,
-        result: Result<Box<environment::Command>, EnvironmentError>,
+        result: Result<Box<Prepared>, EnvironmentError>,
     },
     /// The index has heard of a state, or could not.
     Committed {
@@ -85,6 +91,11 @@ pub struct Counts {
 /// A job that has not finished, or whose end is not committed yet.
 struct Live {
     job: JobDetail,
+    /// Ends the preparation of its environment when the job ends before it.
+    preparation: Option<AbortOnDrop>,
+    /// Keeps its environment from being evicted.
+    lease: Option<Lease>,
+    lengths: watch::Sender<OutputLengths>,
     /// It is on disk that the job may have been started: a loss of power does not make it start twice.
     may_start: bool,
     told: watch::Sender<Snapshot>,
@@ -95,7 +106,7 @@ pub struct Dispatcher {
     store: Store,
     environments: Arc<Environments>,
     engine: Box<dyn Engine>,
-    jobs_directory: std::path::PathBuf,
+    jobs_directory: PathBuf,
     max_running: usize,
     live: HashMap<JobId, Live>,
     queue: Queue,
@@ -114,7 +125,7 @@ impl Dispatcher {
         store: Store,
         environments: Arc<Environments>,
         engine: Box<dyn Engine>,
-        jobs_directory: std::path::PathBuf,
+        jobs_directory: PathBuf,
         max_running: usize,
     ) -> (Self, mpsc::UnboundedSender<Command>) {
         let (sender, commands) = mpsc::unbounded_channel();
@@ -173,6 +184,15 @@ impl Dispatcher {
             Command::Describe { id, answer } => {
                 let _ = answer.send(self.live.get(&id).map(|live| Box::new(self.describe(live))));
             }
+            Command::EnvironmentsInUse { answer } => {
+                let mut in_use: HashMap<String, Vec<JobId>> = HashMap::new();
+                for live in self.live.values().filter(|live| !live.job.state.is_finished()) {
+                    if let Some(id) = live.job.environment.as_ref().and_then(|used| used.id.clone()) {
+                        in_use.entry(id).or_default().push(live.job.id);
+                    }
+                }
+                let _ = answer.send(in_use);
+            }
             Command::Count { answer } => {
                 let in_state =
                     |wanted: Status| self.live.values().filter(|live| live.job.state.status() == wanted).count();
@@ -226,9 +246,14 @@ impl Dispatcher {
         }
     }
 
-    fn insert(&mut self, job: JobDetail, may_start: bool) {
-        let (told, _) = watch::channel(Snapshot { job: Arc::new(job.clone()), handle: None });
-        self.live.insert(job.id, Live { job, may_start, told });
+    fn insert(&mut self, mut job: JobDetail, may_start: bool) {
+        let (lengths, lengths_seen) = watch::channel(OutputLengths::default());
+        job.message = None;
+        // An environment that a job uses is kept, also when an earlier daemon started the job.
+        let used = job.environment.as_ref().and_then(|used| used.id.as_deref());
+        let lease = used.filter(|_| !job.state.is_finished()).map(|id| self.environments.lease(id));
+        let (told, _) = watch::channel(Snapshot { job: Arc::new(job.clone()), handle: None, lengths: lengths_seen });
+        self.live.insert(job.id, Live { job, preparation: None, lease, lengths, may_start, told });
     }
 
     fn describe(&self, live: &Live) -> JobDetail {
@@ -257,21 +282,32 @@ impl Dispatcher {
                 live.job.state = state;
                 live.told.send_modify(|snapshot| snapshot.job = Arc::new(live.job.clone()));
             }
-            let (environments, spec) = (self.environments.clone(), live.job.spec.clone());
-            let directory = self.jobs_directory.join(id.to_string());
             let Some(to_self) = self.to_self.upgrade() else { return };
-            tokio::task::spawn_blocking(move || {
-                let result = prepare(&environments, id, &spec, &directory).map(Box::new);
+            let (environments, spec) = (self.environments.clone(), live.job.spec.clone());
+            let run_directory = self.jobs_directory.join(id.to_string());
+            let log = Arc::new(PreparationLog::of_job(&run_directory, live.lengths.clone()));
+            let preparing = tokio::spawn(async move {
+                let result = prepare(&environments, id, spec, run_directory, log).await.map(Box::new);
                 let _ = to_self.send(Command::Prepared { id, result });
             });
+            live.preparation = Some(AbortOnDrop(preparing.abort_handle()));
         }
     }
 
     /// Commits, then launches.
-    async fn start(&mut self, id: JobId, result: Result<Box<environment::Command>, EnvironmentError>) {
+    async fn start(&mut self, id: JobId, result: Result<Box<Prepared>, EnvironmentError>) {
         match result {
             Err(error) => self.apply(id, JobEvent::PreparationFailed(error.to_string())).await,
-            Ok(command) => {
+            Ok(prepared) => {
+                let Prepared { command, used, lease } = *prepared;
+                let Some(live) = self.live.get_mut(&id) else { return };
+                live.preparation = None;
+                live.job.environment = Some(used.clone());
+                live.lease = lease;
+                let directory = self.jobs_directory.join(id.to_string());
+                if let Err(error) = run_directory::write_resolved(&directory, &used) {
+                    tracing::error!(job = %id, %error, "the environment could not be noted in the run directory");
+                }
                 self.apply(id, JobEvent::Prepared).await;
                 // It may have been stopped while it was being prepared.
                 let Some(live) = self.live.get(&id).filter(|live| !live.job.state.is_finished()) else { return };
@@ -284,15 +320,17 @@ impl Dispatcher {
                 }
                 let Some(live) = self.live.get_mut(&id) else { return };
                 live.may_start = true;
-                let order = Order { id, spec: Arc::new(live.job.spec.clone()), command: *command };
-                let handle = self.engine.launch(order, self.events_of(id));
+                let order = Order { id, spec: Arc::new(live.job.spec.clone()), command };
+                let lengths = live.lengths.clone();
+                let events = self.events_of(id, lengths);
+                let handle = self.engine.launch(order, events);
                 self.attach(id, handle);
             }
         }
     }
 
-    fn events_of(&self, id: JobId) -> Events {
-        Events { id, sender: self.event_sender.clone() }
+    fn events_of(&self, id: JobId, lengths: watch::Sender<OutputLengths>) -> Events {
+        Events { id, sender: self.event_sender.clone(), lengths }
     }
 
     fn attach(&mut self, id: JobId, handle: RunHandle) {
@@ -391,7 +429,7 @@ impl Dispatcher {
     /// Queues the commit, and tells those who watch. The run directory is the truth and the index follows in order, so
     /// nobody waits for it; whoever asks the index from now on is answered after it.
     fn commit(&mut self, id: JobId) {
-        let Some(live) = self.live.get(&id) else { return };
+        let Some(live) = self.live.get_mut(&id) else { return };
         let finished = live.job.state.is_finished();
         if finished {
             self.settled.insert(id);
@@ -403,6 +441,10 @@ impl Dispatcher {
                 snapshot.handle = None;
             }
         });
+        if finished {
+            live.preparation = None;
+            live.lease = None;
+        }
         let Some(to_self) = self.to_self.upgrade() else { return };
         let state = live.job.state.clone();
         tokio::spawn(async move {
@@ -461,6 +503,8 @@ impl Dispatcher {
         match believed {
             Belief::Waits => {
                 job.state = JobState::Queued;
+                job.environment = None;
+
                 let class = self.class_of(&job);
                 self.queue.push(id, class);
                 self.insert(job, false);
@@ -468,7 +512,8 @@ impl Dispatcher {
             Belief::Adopt(state) => {
                 job.state = state;
                 self.insert(job, true);
-                let handle = self.engine.adopt(id, self.events_of(id));
+                let Some(live) = self.live.get(&id) else { return };
+                let handle = self.engine.adopt(self.events_of(id, live.lengths.clone()));
                 self.attach(id, handle);
             }
             Belief::Finished(outcome) => {
@@ -481,14 +526,27 @@ impl Dispatcher {
     }
 }
 
-fn prepare(
+async fn prepare(
     environments: &Environments,
     id: JobId,
-    spec: &pyexec_proto::JobSpec,
-    directory: &Path,
-) -> Result<environment::Command, EnvironmentError> {
-    let variables = run_directory::environment(directory).map_err(EnvironmentError::Variables)?;
-    environments.prepare(id, spec, variables.ok_or(EnvironmentError::VariablesGone)?)
+    spec: JobSpec,
+    run_directory: PathBuf,
+    log: Arc<PreparationLog>,
+) -> Result<Prepared, EnvironmentError> {
+    let directory = run_directory.clone();
+    let variables = blocking(move || run_directory::environment(&directory));
+    let variables = variables.await.map_err(EnvironmentError::Variables)?.ok_or(EnvironmentError::VariablesGone)?;
+    environments.prepare(Preparation { id, spec, variables, run_directory, log }).await
+}
+
+/// Ends a task when it is dropped.
+#[derive(Debug)]
+struct AbortOnDrop(AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// Reads what there is to believe.

@@ -8,19 +8,23 @@ pub mod recovery;
 pub mod retention;
 pub mod state;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pyexec_proto::job::{JobDetail, Submission};
+use pyexec_proto::job::{JobDetail, Submission, Variables};
 use pyexec_proto::output::OutputLengths;
 use pyexec_proto::paths::Paths;
 use pyexec_proto::service::{PruneRequest, Pruned, StopAnswer, StopRequest};
 use pyexec_proto::{Error, JobId, JobState, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::blocking::blocking;
+use crate::config::InheritEnv;
 use crate::engine::RunHandle;
 use crate::environment::Environments;
+use crate::environment::variables::{Sources, compose};
 use crate::output;
 use crate::store::{Store, StoreError, run_directory};
 use dispatcher::{Command, LeftUnfinished};
@@ -32,6 +36,8 @@ pub struct Snapshot {
     pub job: Arc<JobDetail>,
     /// While there is a supervisor to speak to.
     pub handle: Option<RunHandle>,
+    /// As far as is known; what a supervisor knows it tells when asked to.
+    pub lengths: watch::Receiver<OutputLengths>,
 }
 
 #[derive(Clone, Debug)]
@@ -39,6 +45,7 @@ pub struct Jobs {
     commands: mpsc::UnboundedSender<Command>,
     store: Store,
     environments: Arc<Environments>,
+    inherit: Arc<InheritEnv>,
     paths: Arc<Paths>,
     shutting_down: watch::Receiver<bool>,
 }
@@ -48,10 +55,15 @@ impl Jobs {
         commands: mpsc::UnboundedSender<Command>,
         store: Store,
         environments: Arc<Environments>,
+        inherit: InheritEnv,
         paths: Arc<Paths>,
         shutting_down: watch::Receiver<bool>,
     ) -> Self {
-        Self { commands, store, environments, paths, shutting_down }
+        Self { commands, store, environments, inherit: Arc::new(inherit), paths, shutting_down }
+    }
+
+    pub fn environments(&self) -> &Environments {
+        &self.environments
     }
 
     pub fn store(&self) -> &Store {
@@ -68,11 +80,28 @@ impl Jobs {
     }
 
     /// The job, once it is on disk. The same submission again is the same job, whenever it comes.
-    pub async fn submit(&self, submission: Submission) -> Result<JobDetail, Error> {
+    pub async fn submit(&self, mut submission: Submission) -> Result<JobDetail, Error> {
         if *self.shutting_down.borrow() {
             return Err(Error::ShuttingDown);
         }
-        if let Err(refused) = self.check(&submission).await {
+        // Composed here, once: from here on what was set for this job is part of its environment.
+        let env_file =
+            submission.spec.env_file.as_ref().map(|file| submission.spec.directory.as_path().join(file.as_path()));
+        let composed = compose(Sources {
+            inherit: &self.inherit,
+            caller: &submission.environment,
+            env_file: env_file.as_deref(),
+            overrides: &submission.overrides,
+        });
+        let checked = match composed {
+            Ok(variables) => {
+                submission.environment = variables;
+                submission.overrides = Variables::default();
+                self.check(&submission).await
+            }
+            Err(refused) => Err(refused),
+        };
+        if let Err(refused) = checked {
             // What was right when it was first submitted may have changed since; the job is the same.
             return match self.find(submission.id).await? {
                 Some(known) => same_or_taken(known, &submission),
@@ -89,6 +118,7 @@ impl Jobs {
                     created_at,
                     spec: submission.spec.clone(),
                     state: JobState::Queued,
+                    environment: None,
                     output: Default::default(),
                     message: None,
                 }
@@ -111,7 +141,7 @@ impl Jobs {
 
     async fn check(&self, submission: &Submission) -> Result<(), Error> {
         intake::validate(submission)?;
-        Ok(self.environments.check(&submission.spec, &submission.environment).await?)
+        self.environments.check(&submission.spec, &submission.environment).await
     }
 
     /// The job as it is now.
@@ -125,7 +155,6 @@ impl Jobs {
         let directory = self.directory(id);
         job.output = match job.state.outcome() {
             Some(pyexec_proto::Outcome::Ended(record)) => record.output,
-            None if job.state.run().is_none() => OutputLengths::default(),
             Some(pyexec_proto::Outcome::NotStarted(_) | pyexec_proto::Outcome::Lost { .. }) | None => {
                 blocking(move || output::lengths(&directory)).await.map_err(storage("measure the output"))?
             }
@@ -148,6 +177,11 @@ impl Jobs {
             return Ok(StopAnswer::Stopping);
         }
         self.get(id).await.map(|job| StopAnswer::AlreadyFinished(Box::new(job)))
+    }
+
+    /// Which environments jobs that have not finished use.
+    pub async fn environments_in_use(&self) -> Result<HashMap<String, Vec<JobId>>, Error> {
+        self.ask(|answer| Command::EnvironmentsInUse { answer }).await
     }
 
     /// How many jobs are under way, and how many wait.
@@ -222,11 +256,4 @@ fn same_or_taken(known: JobDetail, submission: &Submission) -> Result<JobDetail,
 
 fn storage<E: std::fmt::Display>(doing: &str) -> impl Fn(E) -> Error {
     move |error| Error::Storage { doing: doing.to_owned(), problem: error.to_string() }
-}
-
-/// Work on files, off the thread that serves everybody.
-pub async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
-) -> std::io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other)?
 }

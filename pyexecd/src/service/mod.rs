@@ -1,6 +1,7 @@
 //! The calls, one delegating line each.
 
 mod admin;
+mod environments;
 mod input;
 mod jobs;
 mod output;
@@ -8,12 +9,13 @@ mod output;
 use std::sync::Arc;
 use std::time::Instant;
 
+use pyexec_proto::environment::EnvironmentInfo;
 use pyexec_proto::job::{JobDetail, Submission};
 use pyexec_proto::output::Stream;
 use pyexec_proto::paths::Paths;
 use pyexec_proto::service::{
-    DaemonStatus, FollowRequest, Followed, Input, InputTaken, JobPage, JobQuery, PruneRequest, Pruned, Pyexec,
-    StopAnswer, StopRequest,
+    CreateEnvironment, DaemonStatus, EnvironmentsRemoved, FollowRequest, Followed, Input, InputTaken, JobPage,
+    JobQuery, PruneRequest, Pruned, Pyexec, StopAnswer, StopRequest,
 };
 use pyexec_proto::{Error, JobId};
 use tarpc::context::Context;
@@ -66,6 +68,22 @@ impl Pyexec for Service {
 
     async fn prune(self, _: Context, request: PruneRequest) -> Result<Pruned, Error> {
         self.jobs.prune(request).await
+    }
+
+    async fn list_environments(self, _: Context) -> Result<Vec<EnvironmentInfo>, Error> {
+        environments::list(&self.jobs).await
+    }
+
+    async fn create_environment(self, _: Context, request: CreateEnvironment) -> Result<EnvironmentInfo, Error> {
+        self.jobs.environments().create(&request).await
+    }
+
+    async fn remove_environment(self, _: Context, named: String) -> Result<EnvironmentsRemoved, Error> {
+        environments::remove(&self.jobs, &named).await
+    }
+
+    async fn prune_environments(self, _: Context) -> Result<EnvironmentsRemoved, Error> {
+        environments::prune(&self.jobs).await
     }
 
     async fn status(self, _: Context) -> Result<DaemonStatus, Error> {

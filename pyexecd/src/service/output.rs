@@ -7,8 +7,8 @@ use pyexec_proto::service::{FollowRequest, Followed, MAX_WAIT_MS};
 use pyexec_proto::{Error, JobDetail, JobId, Outcome};
 use tokio::time::Instant;
 
-use crate::engine::RunHandle;
-use crate::jobs::{Jobs, Snapshot, blocking, leaving};
+use crate::blocking::blocking;
+use crate::jobs::{Jobs, Snapshot, leaving};
 use crate::output;
 
 pub(super) async fn follow(jobs: &Jobs, id: JobId, request: FollowRequest) -> Result<Followed, Error> {
@@ -20,12 +20,11 @@ pub(super) async fn follow(jobs: &Jobs, id: JobId, request: FollowRequest) -> Re
     };
     loop {
         // Subscribed before anything is read: what happens from here on is noticed.
-        let Snapshot { job, handle } = told.borrow_and_update().clone();
+        let Snapshot { job, handle, mut lengths } = told.borrow_and_update().clone();
         if job.state.is_finished() {
             return read_finished(jobs, JobDetail::clone(&job), &request).await;
         }
-        let mut lengths = handle.as_ref().map(RunHandle::lengths);
-        let known = lengths.as_mut().map(|lengths| *lengths.borrow_and_update()).unwrap_or_default();
+        let known = *lengths.borrow_and_update();
         let is_late = Instant::now() >= until;
         // What the supervisor has not told of need not be looked for while there is time to wait for its word.
         if is_late || (wants_output && has_more(&known, &request)) {
@@ -39,14 +38,9 @@ pub(super) async fn follow(jobs: &Jobs, id: JobId, request: FollowRequest) -> Re
             handle.watch_output();
         }
         let more_output = async {
-            match &mut lengths {
-                // Without a supervisor to speak to there will be no word of it.
-                Some(lengths) if wants_output => {
-                    if lengths.changed().await.is_err() {
-                        std::future::pending().await
-                    }
-                }
-                Some(_) | None => std::future::pending().await,
+            // Without anybody who writes there will be no word of it.
+            if !wants_output || lengths.changed().await.is_err() {
+                std::future::pending().await
             }
         };
         tokio::select! {

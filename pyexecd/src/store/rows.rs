@@ -15,9 +15,11 @@ use crate::jobs::retention::FinishedJob;
 
 const INSERT: &str = "
     INSERT INTO jobs (id, created_at, label, status, reason, exit_code, pid, started_at, ended_at, elapsed_us,
-                      stdout_bytes, stderr_bytes, command, directory, strategy, spec, state, finished, may_have_started)
+                      stdout_bytes, stderr_bytes, command, directory, strategy, spec, state, finished, may_have_started,
+                      environment)
     VALUES (:id, :created_at, :label, :status, :reason, :exit_code, :pid, :started_at, :ended_at, :elapsed_us,
-            :stdout_bytes, :stderr_bytes, :command, :directory, :strategy, :spec, :state, :finished, :may_have_started)
+            :stdout_bytes, :stderr_bytes, :command, :directory, :strategy, :spec, :state, :finished, :may_have_started,
+            :environment)
     ON CONFLICT (id) DO NOTHING";
 
 fn insert(connection: &Connection, job: &JobDetail, may_have_started: bool) -> Result<bool, StoreError> {
@@ -42,8 +44,13 @@ fn insert(connection: &Connection, job: &JobDetail, may_have_started: bool) -> R
         ":state": serde_json::to_string(&job.state)?,
         ":finished": job.state.is_finished(),
         ":may_have_started": may_have_started,
+        ":environment": environment_of(job)?,
     })?;
     Ok(inserted > 0)
+}
+
+fn environment_of(job: &JobDetail) -> Result<Option<String>, serde_json::Error> {
+    job.environment.as_ref().map(serde_json::to_string).transpose()
 }
 
 /// When retention counts a job as finished: those that never ran count from their submission.
@@ -106,7 +113,8 @@ pub(super) fn update(connection: &Connection, job: &JobDetail) -> Result<(), Sto
         .prepare_cached(
             "UPDATE jobs SET status = :status, reason = :reason, exit_code = :exit_code, pid = :pid,
                  started_at = :started_at, ended_at = :ended_at, elapsed_us = :elapsed_us,
-                 stdout_bytes = :stdout_bytes, stderr_bytes = :stderr_bytes, state = :state, finished = :finished
+                 stdout_bytes = :stdout_bytes, stderr_bytes = :stderr_bytes, state = :state, finished = :finished,
+                 environment = :environment
              WHERE id = :id",
         )?
         .execute(named_params! {
@@ -122,11 +130,13 @@ pub(super) fn update(connection: &Connection, job: &JobDetail) -> Result<(), Sto
             ":stderr_bytes": row.output.stderr.cast_signed(),
             ":state": serde_json::to_string(&job.state)?,
             ":finished": job.state.is_finished(),
+            ":environment": environment_of(job)?,
         })?;
     Ok(())
 }
 
-const DETAIL: &str = "SELECT id, created_at, spec, state, stdout_bytes, stderr_bytes, may_have_started FROM jobs";
+const DETAIL: &str =
+    "SELECT id, created_at, spec, state, stdout_bytes, stderr_bytes, may_have_started, environment FROM jobs";
 
 fn detail(row: &Row<'_>) -> Result<JobDetail, StoreError> {
     let Text(id) = row.get("id")?;
@@ -135,6 +145,10 @@ fn detail(row: &Row<'_>) -> Result<JobDetail, StoreError> {
         created_at: Timestamp(row.get("created_at")?),
         spec: serde_json::from_str(row.get_ref("spec")?.as_str().map_err(rusqlite::Error::from)?)?,
         state: serde_json::from_str(row.get_ref("state")?.as_str().map_err(rusqlite::Error::from)?)?,
+        environment: match row.get_ref("environment")?.as_str_or_null().map_err(rusqlite::Error::from)? {
+            Some(json) => Some(serde_json::from_str(json)?),
+            None => None,
+        },
         output: lengths(row)?,
         message: None,
     })

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use pyexec_proto::environment::ResolvedEnvironment;
 use pyexec_proto::job::{JobDetail, JobSource, JobSpec, Submission, Variables};
 use pyexec_proto::paths::create_private;
 use pyexec_proto::state::{JobState, Outcome};
@@ -22,6 +23,8 @@ use crate::supervisor::record::{
 const SPEC: &str = "spec.json";
 /// How a job ended that no supervisor can speak for.
 const OUTCOME: &str = "outcome.json";
+/// The environment it runs in.
+const RESOLVED: &str = "resolved.json";
 const FORMAT: u32 = 1;
 /// A directory that is being made, or removed, has a name that is no job id.
 const UNFINISHED: &str = ".new-";
@@ -35,6 +38,12 @@ struct SpecFile {
     /// In which it was submitted.
     boot_id: String,
     spec: JobSpec,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct ResolvedFile {
+    version: u32,
+    environment: ResolvedEnvironment,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,6 +138,7 @@ pub fn read(directory: &Path) -> Result<Option<JobDetail>, ReadError> {
         created_at: file.created_at,
         spec: file.spec,
         state,
+        environment: record::read::<ResolvedFile>(&directory.join(RESOLVED))?.map(|file| file.environment),
         output: Default::default(),
         message: None,
     }))
@@ -138,6 +148,12 @@ pub fn read(directory: &Path) -> Result<Option<JobDetail>, ReadError> {
 pub fn same_boot(directory: &Path) -> bool {
     let spec = record::read::<SpecFile>(&directory.join(SPEC));
     matches!(spec, Ok(Some(spec)) if spec.boot_id == boot_id())
+}
+
+/// What the job runs with.
+pub fn write_resolved(directory: &Path, environment: &ResolvedEnvironment) -> io::Result<()> {
+    let file = ResolvedFile { version: FORMAT, environment: environment.clone() };
+    record::write_atomically(directory, RESOLVED, &file).map(drop)
 }
 
 /// What lies in the jobs directory.
@@ -214,7 +230,8 @@ mod tests {
                 source: JobSource::Code { code: "print(1)".into() },
                 args: vec![],
                 directory: "/".into(),
-                environment: EnvironmentSpec { interpreter: Interpreter::System, requirements: vec![] },
+                environment: EnvironmentSpec::bare(Interpreter::System),
+                env_file: None,
                 stdin: StdinSource::Given,
                 timeout_ms: None,
                 grace_ms: 0,
@@ -227,6 +244,7 @@ mod tests {
                 parent: None,
             },
             environment: [("TOKEN".into(), "hunter2".into())].into_iter().collect(),
+            overrides: Default::default(),
             stdin: b"typed".to_vec(),
         }
     }

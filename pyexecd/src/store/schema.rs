@@ -30,7 +30,8 @@ const MIGRATIONS: &[&str] = &["
         spec         TEXT NOT NULL,                      -- JSON
         state        TEXT NOT NULL,                      -- JSON
         finished     INTEGER NOT NULL,
-        may_have_started INTEGER NOT NULL                -- durable before anything is started
+        may_have_started INTEGER NOT NULL,               -- durable before anything is started
+        environment  TEXT                                -- JSON, once it is known
     ) STRICT;
     CREATE TABLE daemon (boot_id TEXT NOT NULL) STRICT;  -- one row: the boot in which the index was last written
     CREATE INDEX jobs_by_status ON jobs (status, sequence);

@@ -1,7 +1,9 @@
 //! What `/proc` says about processes, and signals that reach the process that was meant.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 
 use pyexec_proto::JobId;
 use pyexec_proto::start::{JOB_ID_VARIABLE, SERVICE_MARK};
@@ -78,14 +80,25 @@ pub fn descendants_of(root: u32) -> Vec<Process> {
     found
 }
 
+/// In the environment of what a daemon runs to prepare environments: the state directory of that daemon.
+pub const PREPARING_VARIABLE: &str = "PYEXEC_PREPARING";
+
 /// The processes that carry the id of this job in their environment.
 pub fn of_job(id: JobId) -> Vec<Process> {
-    let mark = format!("{JOB_ID_VARIABLE}={id}");
+    marked(format!("{JOB_ID_VARIABLE}={id}").as_bytes())
+}
+
+/// What a daemon with this state directory has run to prepare environments.
+pub fn preparing_for(state: &OsStr) -> Vec<Process> {
+    marked(&[PREPARING_VARIABLE.as_bytes(), b"=", state.as_bytes()].concat())
+}
+
+fn marked(mark: &[u8]) -> Vec<Process> {
     let ours = std::process::id();
     all()
         .into_iter()
         .filter(|process| process.pid != ours && !process.zombie)
-        .filter(|process| process.environment_has(|variable| variable == mark.as_bytes()))
+        .filter(|process| process.environment_has(|variable| variable == mark))
         .collect()
 }
 

@@ -47,9 +47,10 @@ pub(super) enum Pumped {
 }
 
 impl Pump {
-    /// `pipe` must not block.
+    /// `pipe` must not block. Goes on behind what the preparation of the job has said in the first segment.
     pub(super) fn new(stream: Stream, pipe: OwnedFd) -> Self {
-        Self { stream, pipe: Some(pipe), file: None, length: 0, grown: false, copies: false }
+        let length = std::fs::metadata(segment::name(stream, 0)).map_or(0, |data| data.len());
+        Self { stream, pipe: Some(pipe), file: None, length, grown: false, copies: false }
     }
 
     pub(super) fn length(&self) -> u64 {

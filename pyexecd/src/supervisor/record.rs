@@ -103,7 +103,7 @@ pub fn write_durably<T: Serialize>(directory: &Path, name: &str, value: &T) -> i
 }
 
 /// Writes `value` so that `name` is whole or absent however this process dies.
-pub(super) fn write_atomically<T: Serialize>(directory: &Path, name: &str, value: &T) -> io::Result<File> {
+pub fn write_atomically<T: Serialize>(directory: &Path, name: &str, value: &T) -> io::Result<File> {
     let temporary = directory.join(format!("{name}.tmp"));
     let mut file = private_file(&temporary, OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY)?;
     file.write_all(&serde_json::to_vec(value)?)?;

@@ -35,6 +35,7 @@ pub(super) fn prepare(run: Run) -> Result<Prepared, Failure> {
         (None, Ok(cwd)) => cwd.clone(),
         (_, Err(error)) => return Err(Failure::NoCurrentDirectory(io::Error::from(error.kind()))),
     };
+    let directory_again = directory.clone();
     let source = match (run.code, run.file) {
         (Some(code), _) => JobSource::Code { code: code.into() },
         (None, Some(_)) if from_stdin => JobSource::Stdin { code: read_stdin()?.into() },
@@ -54,12 +55,29 @@ pub(super) fn prepare(run: Run) -> Result<Prepared, Failure> {
     };
     let text = if run.stdin { read_stdin()? } else { vec![] };
     let interpreter = if run.no_uv { Interpreter::System } else { Interpreter::Uv { version: run.python } };
-    let (environment, parent) = environment(std::env::vars_os(), &run.env);
+    let (environment, parent) = environment(std::env::vars_os());
+    let overrides = run.env.iter().fold(Variables::default(), |mut all, Assignment { name, value }| {
+        all.set(name, value);
+        all
+    });
+    // Looked for as the script is: where the caller is, then in the job's directory.
+    let beside = |file: &OsStr| {
+        let here = cwd.as_deref().unwrap_or(&directory_again);
+        script_path(Path::new(file), here, &directory_again, Path::exists)
+    };
     let spec = JobSpec {
         source,
         args: run.args.into_iter().map(OsText::from).collect(),
         directory: directory.into(),
-        environment: EnvironmentSpec { interpreter, requirements: run.with },
+        environment: EnvironmentSpec {
+            interpreter,
+            requirements: run.with,
+            requirements_file: run.with_requirements.map(|file| OsText::from(beside(&file))),
+            named: run.environment,
+            auto_install: run.auto_install,
+            refresh: run.refresh,
+        },
+        env_file: run.env_file.map(|file| OsText::from(beside(&file))),
         stdin,
         timeout_ms: run.timeout.0.map(milliseconds),
         grace_ms: milliseconds(run.grace),
@@ -71,7 +89,7 @@ pub(super) fn prepare(run: Run) -> Result<Prepared, Failure> {
         waited_for: !run.detach,
         parent,
     };
-    Ok(Prepared { submission: Submission { id: JobId::mint(), spec, environment, stdin: text }, input })
+    Ok(Prepared { submission: Submission { id: JobId::mint(), spec, environment, overrides, stdin: text }, input })
 }
 
 fn usage(problem: &str, hint: &str) -> Failure {
@@ -81,6 +99,9 @@ fn usage(problem: &str, hint: &str) -> Failure {
 fn refuse_contradictions(run: &Run) -> Result<(), Failure> {
     if run.no_uv && !run.with.is_empty() {
         return Err(usage("--no-uv and --with can not be combined", "packages are installed by uv; leave out --no-uv"));
+    }
+    if run.no_uv && (run.with_requirements.is_some() || run.auto_install || run.environment.is_some()) {
+        return Err(usage("--no-uv does without environments", "packages are installed by uv; leave out --no-uv"));
     }
     if run.no_uv && run.python.is_some() {
         return Err(usage("--no-uv and --python can not be combined", "versions are chosen by uv; leave out --no-uv"));
@@ -168,10 +189,10 @@ fn stdin_plan(asked: StdinAsked, ours: OurStdin) -> (StdinSource, Option<AtEnd>)
     }
 }
 
-/// The caller's environment with what was set for this job, later wins; and the job the caller belongs to.
-fn environment(callers: impl Iterator<Item = (OsString, OsString)>, set: &[Assignment]) -> (Variables, Option<JobId>) {
+/// The caller's environment, and the job the caller belongs to.
+fn environment(callers: impl Iterator<Item = (OsString, OsString)>) -> (Variables, Option<JobId>) {
     let mut parent = None;
-    let mut variables: Variables = callers
+    let variables: Variables = callers
         .filter(|(name, value)| {
             if name == JOB_ID_VARIABLE {
                 parent = value.to_str().and_then(|id| id.parse().ok());
@@ -180,9 +201,6 @@ fn environment(callers: impl Iterator<Item = (OsString, OsString)>, set: &[Assig
             name != JOB_ID_VARIABLE && name != SERVICE_MARK
         })
         .collect();
-    for Assignment { name, value } in set {
-        variables.set(name, value);
-    }
     (variables, parent)
 }
 
@@ -256,19 +274,10 @@ mod tests {
         }
     }
 
-    fn assignment(name: &str, value: &str) -> Assignment {
-        Assignment { name: name.into(), value: value.into() }
-    }
-
     #[test]
-    fn what_is_set_for_the_job_wins_over_the_callers_environment() {
-        let callers = [("A", "1"), ("B", "2")].map(|(name, value)| (name.into(), value.into()));
-        let set = [assignment("B", "3"), assignment("C", "4"), assignment("C", "5")];
-        let (variables, parent) = environment(callers.into_iter(), &set);
-        for (name, value) in [("A", "1"), ("B", "3"), ("C", "5")] {
-            assert_eq!(variables.get(name), Some(OsStr::new(value)), "{name}");
-        }
-        assert_eq!(parent, None);
+    fn the_names_of_variables_are_kept_once_each() {
+        let set = [("B", "3"), ("C", "4"), ("C", "5")]
+            .map(|(name, value)| Assignment { name: name.into(), value: value.into() });
         assert_eq!(names(&set), ["B", "C"]);
     }
 
@@ -277,7 +286,7 @@ mod tests {
         let id = JobId::mint();
         let callers = [(JOB_ID_VARIABLE, id.to_string()), (SERVICE_MARK, "daemon".to_owned())]
             .map(|(name, value)| (name.into(), value.into()));
-        let (variables, parent) = environment(callers.into_iter(), &[]);
+        let (variables, parent) = environment(callers.into_iter());
         assert_eq!(parent, Some(id));
         assert_eq!(variables.iter().count(), 0);
     }

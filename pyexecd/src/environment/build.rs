@@ -1,0 +1,233 @@
+//! From a request to an environment that is there: resolve if need be, build if need be.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use pyexec_proto::Timestamp;
+use pyexec_proto::environment::ResolvedEnvironment;
+use pyexec_proto::job::Variables;
+
+use super::cache::{Ready, Resolution};
+use super::interpreter::Caller;
+use super::log::PreparationLog;
+use super::request::{InterpreterIdentity, Request, RequirementsFile, address};
+use super::uv::{self, Call};
+use super::{EnvironmentError, Environments, Lease, Runner};
+
+/// What is wanted, with the interpreter found.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted {
+    pub(super) uv: PathBuf,
+    pub(super) requirements: Vec<String>,
+    pub(super) file: Option<RequirementsFile>,
+    pub(super) interpreter: InterpreterIdentity,
+    pub(super) refresh: bool,
+}
+
+impl Wanted {
+    fn request(&self, settings: String, uv_version: String) -> Request {
+        Request::new(&self.requirements, self.file.clone(), self.interpreter.clone(), settings, uv_version)
+    }
+
+    pub(super) fn is_volatile(&self) -> bool {
+        self.request(String::new(), String::new()).is_volatile()
+    }
+}
+
+impl Environments {
+    /// Runs directly in an environment of ours.
+    pub(super) async fn built(
+        &self,
+        wanted: Wanted,
+        caller: Caller<'_>,
+        log: &Arc<PreparationLog>,
+    ) -> Result<Runner, EnvironmentError> {
+        let uv_version = self.uv.version(&wanted.uv, caller.variables).await?;
+        let request = wanted.request(uv::settings(caller.variables), uv_version.clone());
+        let lock = self.lock(&wanted, &request, caller).await?;
+        let source = Source { uv: wanted.uv, uv_version, interpreter: wanted.interpreter, lock };
+        self.of_lock(source, caller, log).await
+    }
+
+    pub(super) async fn of_lock(
+        &self,
+        source: Source,
+        caller: Caller<'_>,
+        log: &Arc<PreparationLog>,
+    ) -> Result<Runner, EnvironmentError> {
+        let (ready, lease) = self.obtain(source, caller, log).await?;
+        let mut runner = Runner::bare(ready.python());
+        runner.prefix = Some(ready.directory);
+        runner.used = ResolvedEnvironment {
+            id: Some(ready.id),
+            python_version: ready.marker.python_version,
+            packages: ready.marker.packages,
+            unknown_imports: Vec::new(),
+        };
+        runner.lease = Some(lease);
+        Ok(runner)
+    }
+
+    pub(super) async fn obtain(
+        &self,
+        source: Source,
+        caller: Caller<'_>,
+        log: &Arc<PreparationLog>,
+    ) -> Result<(Ready, Lease), EnvironmentError> {
+        let id = address(&source.lock, &source.interpreter, &source.uv_version);
+        // Before it is looked for: what is found must not be evicted under our hands.
+        let lease = self.cache.lease(&id);
+        if let Some(ready) = self.cache.ready(&id) {
+            return Ok((ready, lease));
+        }
+        let build =
+            Build { source, variables: caller.variables.clone(), mark: caller.mark.to_owned(), log: log.clone() };
+        let again = build.clone();
+        let obtained = match self.cache.obtain(&id, |at| build.run(at)).await {
+            // Somebody has deleted the cache while it was being built.
+            Err(error) if matches!(*error, EnvironmentError::Cache { .. }) => {
+                self.cache.obtain(&id, |at| again.run(at)).await
+            }
+            obtained => obtained,
+        };
+        let ready = obtained.map_err(|error| match Arc::try_unwrap(error) {
+            Ok(error) => error,
+            Err(shared) => EnvironmentError::Shared(shared),
+        })?;
+        self.evict_in_background();
+        Ok((ready, lease))
+    }
+
+    /// What the request resolves to: remembered, or asked of uv.
+    pub(super) async fn lock(
+        &self,
+        wanted: &Wanted,
+        request: &Request,
+        caller: Caller<'_>,
+    ) -> Result<String, EnvironmentError> {
+        if request.is_empty() {
+            return Ok(String::new());
+        }
+        let key = request.key();
+        let remembered = self.cache.resolution(&key);
+        let now = Timestamp::now();
+        if let Some(known) = remembered.as_ref().filter(|_| !wanted.refresh) {
+            let fresh = known.resolved_at.age_at(now) < self.settings.environment_max_age;
+            if request.is_pinned() || fresh {
+                return Ok(known.lock.clone());
+            }
+        }
+        let said = match compile(wanted, request, caller, Network::Allowed).await? {
+            Ok(lock) => {
+                let resolution = Resolution { lock, resolved_at: now };
+                if let Err(error) = self.cache.remember(&key, &resolution) {
+                    tracing::warn!(%error, "a resolution could not be remembered; it will be made again");
+                }
+                return Ok(resolution.lock);
+            }
+            Err(said) => said,
+        };
+        // The index may be out of reach. What was good before is better than nothing; then what uv has kept.
+        if let Some(known) = remembered.filter(|_| !wanted.refresh) {
+            caller
+                .log
+                .line(&format!("could not be resolved again; going on with what was resolved {}", known.resolved_at));
+            return Ok(known.lock);
+        }
+        match compile(wanted, request, caller, Network::Offline).await? {
+            Ok(lock) => Ok(lock),
+            Err(_) => Err(EnvironmentError::Resolution { said }),
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Network {
+    Allowed,
+    Offline,
+}
+
+/// `uv pip compile`; the inner error is uv's explanation.
+async fn compile(
+    wanted: &Wanted,
+    request: &Request,
+    caller: Caller<'_>,
+    network: Network,
+) -> Result<Result<String, String>, EnvironmentError> {
+    let mut arguments: Vec<&OsStr> =
+        ["pip", "compile", "--no-header", "--no-annotate", "--generate-hashes", "--python"].map(OsStr::new).to_vec();
+    arguments.push(request.interpreter.path.as_os_str());
+    let quiet = PreparationLog::of_nobody();
+    if network == Network::Offline {
+        arguments.push(OsStr::new("--offline"));
+    }
+    arguments.push(OsStr::new("-"));
+    arguments.extend(request.file.as_ref().map(|file| file.path.as_os_str()));
+    let lines = request.requirements().join("\n");
+    let call = Call {
+        program: &wanted.uv,
+        arguments,
+        variables: caller.variables,
+        // Not where a project's settings would be found.
+        directory: Path::new("/"),
+        stdin: lines.as_bytes(),
+        mark: caller.mark,
+        // A second try that fails has nothing to add.
+        log: if network == Network::Offline { &quiet } else { caller.log },
+    };
+    let printed = call.run().await?;
+    Ok(printed.map(|lock| String::from_utf8_lossy(&lock).into_owned()).map_err(|failed| failed.said))
+}
+
+/// What an environment is built from.
+#[derive(Clone, Debug)]
+pub(super) struct Source {
+    pub(super) uv: PathBuf,
+    pub(super) uv_version: String,
+    pub(super) interpreter: InterpreterIdentity,
+    pub(super) lock: String,
+}
+
+/// Owns all it needs: a build may outlive the job that began it, when others wait for it too.
+#[derive(Clone, Debug)]
+struct Build {
+    source: Source,
+    variables: Variables,
+    mark: OsString,
+    log: Arc<PreparationLog>,
+}
+
+impl Build {
+    /// Makes the environment at `at`, and says which Python it has.
+    async fn run(self, at: PathBuf) -> Result<String, EnvironmentError> {
+        let python = at.join("bin/python");
+        let interpreter = self.source.interpreter.path.as_os_str();
+        let mut venv: Vec<&OsStr> =
+            ["venv", "--quiet", "--relocatable", "--no-project", "--python"].map(OsStr::new).to_vec();
+        venv.extend([interpreter, at.as_os_str()]);
+        self.uv(venv, &[]).await?;
+        if !self.source.lock.is_empty() {
+            let mut sync: Vec<&OsStr> = ["pip", "sync", "--python"].map(OsStr::new).to_vec();
+            sync.extend([python.as_os_str(), OsStr::new("-")]);
+            self.uv(sync, self.source.lock.as_bytes()).await?;
+        }
+        Ok(self.source.interpreter.version)
+    }
+
+    async fn uv(&self, arguments: Vec<&OsStr>, stdin: &[u8]) -> Result<(), EnvironmentError> {
+        let call = Call {
+            program: &self.source.uv,
+            arguments,
+            variables: &self.variables,
+            directory: Path::new("/"),
+            stdin,
+            mark: &self.mark,
+            log: &self.log,
+        };
+        match call.run().await? {
+            Ok(_) => Ok(()),
+            Err(failed) => Err(EnvironmentError::Installation { said: failed.said }),
+        }
+    }
+}

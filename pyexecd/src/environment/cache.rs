@@ -1,0 +1,523 @@
+//! Environments by the address of their content: built once, whole or not there, kept while they are used.
+//!
+//! ```text
+//! environments/<address>/            an environment; `pyexec.json` in it says what it holds
+//! environments/.building-<address>…  being built; renamed into place when it is whole
+//! environments/.removed-<address>…   being removed
+//! resolutions/<key>.json             what a request resolved to, and when
+//! ```
+//!
+//! Everything here may be deleted by anybody at any moment: it is made again.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, Weak};
+
+use pyexec_proto::paths::create_private;
+use pyexec_proto::{JobId, Timestamp};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+use super::EnvironmentError;
+use super::request::hex;
+use crate::blocking::blocking;
+
+const MARKER: &str = "pyexec.json";
+const BUILDING: &str = ".building-";
+const REMOVED: &str = ".removed-";
+const FORMAT: u32 = 1;
+
+/// What an environment holds: written into it before it gets its name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Marker {
+    version: u32,
+    pub(super) python_version: String,
+    /// `name==version`, sorted: what is installed.
+    pub(super) packages: Vec<String>,
+    pub(super) bytes: u64,
+    /// A hash of the names at its top, where damage shows.
+    shape: String,
+}
+
+/// An environment that is whole.
+#[derive(Clone, Debug)]
+pub(super) struct Ready {
+    pub(super) id: String,
+    pub(super) directory: PathBuf,
+    pub(super) marker: Marker,
+}
+
+impl Ready {
+    pub(super) fn python(&self) -> PathBuf {
+        self.directory.join("bin/python")
+    }
+}
+
+/// What a request resolved to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Resolution {
+    pub(super) lock: String,
+    pub(super) resolved_at: Timestamp,
+}
+
+#[derive(Debug)]
+pub(super) struct Cache {
+    directory: PathBuf,
+    builds: Mutex<HashMap<String, Weak<Build>>>,
+    leases: Arc<Mutex<HashMap<String, usize>>>,
+}
+
+type Outcome = Result<Ready, Arc<EnvironmentError>>;
+
+/// A build under way. It ends when nobody waits for it any more.
+#[derive(Debug)]
+struct Build {
+    outcome: watch::Receiver<Option<Outcome>>,
+    task: AbortHandle,
+}
+
+impl Drop for Build {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Keeps an environment from being evicted for as long as it lives.
+#[derive(Debug)]
+pub struct Lease {
+    id: String,
+    leases: Arc<Mutex<HashMap<String, usize>>>,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let mut leases = self.leases.lock().expect("nothing panics while it is held");
+        if let Some(count) = leases.get_mut(&self.id) {
+            *count -= 1;
+            if *count == 0 {
+                leases.remove(&self.id);
+            }
+        }
+    }
+}
+
+impl Cache {
+    pub(super) fn new(directory: PathBuf) -> Self {
+        Self { directory, builds: Mutex::default(), leases: Arc::default() }
+    }
+
+    pub(super) fn lease(&self, id: &str) -> Lease {
+        *self.leases.lock().expect("nothing panics while it is held").entry(id.to_owned()).or_default() += 1;
+        Lease { id: id.to_owned(), leases: self.leases.clone() }
+    }
+
+    pub(super) fn is_leased(&self, id: &str) -> bool {
+        self.leases.lock().expect("nothing panics while it is held").contains_key(id)
+    }
+
+    fn environments(&self) -> PathBuf {
+        self.directory.join("environments")
+    }
+
+    fn place(&self, id: &str) -> PathBuf {
+        self.environments().join(id)
+    }
+
+    /// The environment, if it is there and whole. Notes that it has been used.
+    pub(super) fn ready(&self, id: &str) -> Option<Ready> {
+        let ready = self.look(id)?;
+        let now = std::time::SystemTime::now();
+        // When it was last used is when its marker was last touched.
+        let _ = std::fs::File::open(ready.directory.join(MARKER)).and_then(|marker| marker.set_modified(now));
+        Some(ready)
+    }
+
+    fn look(&self, id: &str) -> Option<Ready> {
+        let directory = self.place(id);
+        let marker: Marker = serde_json::from_slice(&std::fs::read(directory.join(MARKER)).ok()?).ok()?;
+        let ready = Ready { id: id.to_owned(), directory, marker };
+        // An interpreter that has gone, or a deletion that was interrupted.
+        let whole = super::is_executable(&ready.python()) && shape(&ready.directory).ok()? == ready.marker.shape;
+        whole.then_some(ready)
+    }
+
+    /// The environment, built if need be: once, however many want it at the same time.
+    pub(super) async fn obtain<F, B>(self: &Arc<Self>, id: &str, build: F) -> Outcome
+    where
+        F: FnOnce(PathBuf) -> B + Send + 'static,
+        B: Future<Output = Result<String, EnvironmentError>> + Send,
+    {
+        if let Some(ready) = self.ready(id) {
+            return Ok(ready);
+        }
+        let running = {
+            let mut builds = self.builds.lock().expect("nothing panics while it is held");
+            match builds.get(id).and_then(Weak::upgrade) {
+                Some(running) => running,
+                None => {
+                    let started = self.start(id, build);
+                    builds.retain(|_, build| build.strong_count() > 0);
+                    builds.insert(id.to_owned(), Arc::downgrade(&started));
+                    started
+                }
+            }
+        };
+        let mut outcome = running.outcome.clone();
+        match outcome.wait_for(Option::is_some).await {
+            Ok(outcome) => outcome.clone().unwrap_or_else(|| Err(Arc::new(EnvironmentError::BuildAborted))),
+            Err(_) => Err(Arc::new(EnvironmentError::BuildAborted)),
+        }
+    }
+
+    fn start<F, B>(self: &Arc<Self>, id: &str, build: F) -> Arc<Build>
+    where
+        F: FnOnce(PathBuf) -> B + Send + 'static,
+        B: Future<Output = Result<String, EnvironmentError>> + Send,
+    {
+        let (told, outcome) = watch::channel(None);
+        let (this, id) = (self.clone(), id.to_owned());
+        let task = tokio::spawn(async move {
+            let built = this.build(&id, build).await.map_err(Arc::new);
+            told.send_replace(Some(built));
+        });
+        Arc::new(Build { outcome, task: task.abort_handle() })
+    }
+
+    async fn build<F, B>(&self, id: &str, build: F) -> Result<Ready, EnvironmentError>
+    where
+        F: FnOnce(PathBuf) -> B,
+        B: Future<Output = Result<String, EnvironmentError>>,
+    {
+        let environments = self.environments();
+        let cache = |source| EnvironmentError::Cache { path: self.directory.clone(), source };
+        create_private(&environments).map_err(cache)?;
+        // It may be there, and damaged.
+        remove(&environments, &self.place(id)).map_err(cache)?;
+        let temporary = Unfinished(environments.join(format!("{BUILDING}{id}-{}", JobId::mint().simple())));
+        let python_version = build(temporary.0.clone()).await?;
+        let finish = {
+            let (from, to) = (temporary.0.clone(), self.place(id));
+            move || {
+                let marker = Marker {
+                    version: FORMAT,
+                    python_version,
+                    packages: installed(&from)?,
+                    bytes: size(&from)?,
+                    shape: shape(&from)?,
+                };
+                std::fs::write(from.join(MARKER), serde_json::to_vec(&marker)?)?;
+                std::fs::rename(&from, &to)
+            }
+        };
+        blocking(finish).await.map_err(cache)?;
+        self.look(id).ok_or_else(|| cache(io::Error::other("it is damaged just after it was built")))
+    }
+
+    // What requests resolved to.
+
+    fn resolution_file(&self, key: &str) -> PathBuf {
+        self.directory.join("resolutions").join(format!("{key}.json"))
+    }
+
+    pub(super) fn resolution(&self, key: &str) -> Option<Resolution> {
+        serde_json::from_slice(&std::fs::read(self.resolution_file(key)).ok()?).ok()
+    }
+
+    pub(super) fn remember(&self, key: &str, resolution: &Resolution) -> io::Result<()> {
+        let file = self.resolution_file(key);
+        create_private(file.parent().unwrap_or(&self.directory))?;
+        let temporary = file.with_extension(JobId::mint().simple());
+        std::fs::write(&temporary, serde_json::to_vec(resolution)?)?;
+        std::fs::rename(&temporary, &file)
+    }
+
+    // The whole of it.
+
+    /// Those that are whole, with when each was last used.
+    pub(super) fn list(&self) -> io::Result<Vec<(Ready, Timestamp)>> {
+        let mut found = Vec::new();
+        for name in names(&self.environments())? {
+            if let Some(ready) = name.to_str().filter(|name| !name.starts_with('.')).and_then(|id| self.look(id)) {
+                let used = std::fs::metadata(ready.directory.join(MARKER)).and_then(|data| data.modified());
+                let since = used.ok().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok()).unwrap_or_default();
+                found.push((ready, Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Removes it unless somebody uses it. Returns how many bytes it held.
+    pub(super) fn evict(&self, id: &str) -> io::Result<Option<u64>> {
+        // Held for the moment of the rename: nobody can take a lease on what is about to go.
+        let leases = self.leases.lock().expect("nothing panics while it is held");
+        if leases.contains_key(id) {
+            return Ok(None);
+        }
+        let bytes = self.look(id).map_or(0, |ready| ready.marker.bytes);
+        let removed = rename_away(&self.environments(), &self.place(id))?;
+        drop(leases);
+        if let Some(removed) = &removed {
+            std::fs::remove_dir_all(removed)?;
+        }
+        Ok(removed.map(|_| bytes))
+    }
+
+    /// Takes away what an earlier daemon left half built or half removed.
+    pub(super) fn tidy(&self) -> io::Result<()> {
+        let environments = self.environments();
+        for name in names(&environments)? {
+            let left_over = |prefix: &str| name.as_bytes().starts_with(prefix.as_bytes());
+            if left_over(BUILDING) || left_over(REMOVED) {
+                std::fs::remove_dir_all(environments.join(name))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A build's directory, removed unless it has got its name.
+struct Unfinished(PathBuf);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        let path = std::mem::take(&mut self.0);
+        if path.exists() {
+            // Large, perhaps, and this may be the thread that serves everybody.
+            std::thread::spawn(move || std::fs::remove_dir_all(path));
+        }
+    }
+}
+
+/// Which environments go so that the rest fits into `most` bytes: the least recently used first, and none that is kept.
+pub(super) fn to_evict(all: &[(String, u64, Timestamp)], kept: impl Fn(&str) -> bool, most: u64) -> Vec<String> {
+    let mut total: u64 = all.iter().map(|(_, bytes, _)| bytes).sum();
+    let mut oldest_first: Vec<_> = all.iter().collect();
+    oldest_first.sort_by_key(|(_, _, used)| *used);
+    let mut evicted = Vec::new();
+    for (id, bytes, _) in oldest_first {
+        if total <= most {
+            break;
+        }
+        if !kept(id) {
+            total -= bytes;
+            evicted.push(id.clone());
+        }
+    }
+    evicted
+}
+
+fn remove(environments: &Path, place: &Path) -> io::Result<()> {
+    match rename_away(environments, place)? {
+        Some(removed) => std::fs::remove_dir_all(removed),
+        None => Ok(()),
+    }
+}
+
+/// Gone at once and whole, whatever happens while the space is freed. `None` when there was nothing.
+fn rename_away(environments: &Path, place: &Path) -> io::Result<Option<PathBuf>> {
+    let removed = environments.join(format!("{REMOVED}{}", JobId::mint().simple()));
+    match std::fs::rename(place, &removed) {
+        Ok(()) => Ok(Some(removed)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn names(directory: &Path) -> io::Result<Vec<std::ffi::OsString>> {
+    match std::fs::read_dir(directory) {
+        Ok(entries) => entries.map(|entry| entry.map(|entry| entry.file_name())).collect(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// `lib/pythonX.Y/site-packages`.
+fn site_packages(environment: &Path) -> io::Result<Option<PathBuf>> {
+    let lib = environment.join("lib");
+    let python = names(&lib)?.into_iter().find(|name| name.as_bytes().starts_with(b"python"));
+    Ok(python.map(|python| lib.join(python).join("site-packages")))
+}
+
+/// What stands at the top of an environment and of its packages, apart from what running it adds.
+fn shape(environment: &Path) -> io::Result<String> {
+    let mut seen = Vec::new();
+    let packages = site_packages(environment)?;
+    for directory in packages.iter().map(PathBuf::as_path).chain([environment.join("bin").as_path()]) {
+        let mut here = names(directory)?;
+        here.retain(|name| name != "__pycache__");
+        here.sort();
+        seen.extend(here);
+    }
+    let packages = packages.unwrap_or_default();
+    for name in seen.iter().filter(|name| name.as_bytes().ends_with(b".dist-info")) {
+        // A deletion that was interrupted takes files before it takes their directories.
+        if !packages.join(name).join("METADATA").exists() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+    }
+    Ok(hex(&seen.iter().map(|name| name.as_bytes()).collect::<Vec<_>>().join(&b"\0"[..])))
+}
+
+/// What is installed, from the directories that say so.
+pub(super) fn installed(environment: &Path) -> io::Result<Vec<String>> {
+    let Some(packages) = site_packages(environment)? else { return Ok(Vec::new()) };
+    let mut found: Vec<String> = names(&packages)?
+        .iter()
+        .filter_map(|name| name.to_str()?.strip_suffix(".dist-info")?.rsplit_once('-'))
+        .map(|(name, version)| format!("{}=={version}", super::request::normalized_name(name)))
+        .collect();
+    found.sort();
+    Ok(found)
+}
+
+/// The bytes in all files. Files that are hard links into uv's cache are counted as if they were our own.
+fn size(directory: &Path) -> io::Result<u64> {
+    let mut total = 0;
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        let data = entry.metadata()?;
+        total += if data.is_dir() { size(&entry.path())? } else { data.len() };
+    }
+    Ok(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn cache() -> (tempfile::TempDir, Arc<Cache>) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let cache = Arc::new(Cache::new(directory.path().to_owned()));
+        (directory, cache)
+    }
+
+    /// Something that looks like what uv makes.
+    fn populate(at: &Path) {
+        let packages = at.join("lib/python3.12/site-packages");
+        for directory in [at.join("bin"), packages.join("six-1.17.0.dist-info"), packages.join("six")] {
+            std::fs::create_dir_all(directory).expect("can be made");
+        }
+        std::fs::write(packages.join("six-1.17.0.dist-info/METADATA"), "Name: six\n").expect("can be written");
+        std::fs::write(at.join("bin/python"), "#!/bin/sh\n").expect("can be written");
+        std::fs::set_permissions(at.join("bin/python"), PermissionsExt::from_mode(0o755)).expect("can be set");
+    }
+
+    async fn obtain(cache: &Arc<Cache>, id: &str) -> Outcome {
+        cache
+            .obtain(id, |at| async move {
+                populate(&at);
+                Ok("3.12.1".to_owned())
+            })
+            .await
+    }
+
+    #[tokio::test]
+    async fn ten_who_want_the_same_at_once_get_it_from_one_build() {
+        let (_directory, cache) = cache();
+        let builds = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let all = futures::future::join_all((0..10).map(|_| {
+            let (cache, builds) = (cache.clone(), builds.clone());
+            async move {
+                cache
+                    .obtain("a", move |at| async move {
+                        builds.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                        tokio::task::yield_now().await;
+                        populate(&at);
+                        Ok("3.12.1".to_owned())
+                    })
+                    .await
+            }
+        }));
+        for ready in all.await {
+            assert_eq!(ready.expect("is built").marker.packages, ["six==1.17.0"]);
+        }
+        assert_eq!(builds.load(std::sync::atomic::Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn a_build_that_fails_leaves_nothing_and_can_be_tried_again() {
+        let (directory, cache) = cache();
+        let failed = cache
+            .obtain("a", |at| async move {
+                populate(&at);
+                Err(EnvironmentError::NoPython)
+            })
+            .await;
+        assert!(failed.is_err());
+        assert!(cache.ready("a").is_none());
+        assert!(obtain(&cache, "a").await.is_ok());
+        drop(directory);
+    }
+
+    #[tokio::test]
+    async fn a_build_nobody_waits_for_ends() {
+        let (_directory, cache) = cache();
+        let (ended, end) = tokio::sync::oneshot::channel::<()>();
+        let waiting = cache.obtain("a", |_| async move {
+            let _ended = ended;
+            std::future::pending::<Result<String, EnvironmentError>>().await
+        });
+        assert!(tokio::time::timeout(std::time::Duration::from_millis(1), waiting).await.is_err());
+        // The sender goes with the build.
+        end.await.expect_err("is dropped");
+    }
+
+    #[tokio::test]
+    async fn damage_is_seen_and_mended() {
+        let (_directory, cache) = cache();
+        let ready = obtain(&cache, "a").await.expect("is built");
+        let packages = ready.directory.join("lib/python3.12/site-packages");
+        for damaged in [
+            packages.join("six"),
+            packages.join("six-1.17.0.dist-info/METADATA"),
+            ready.python(),
+            ready.directory.join(MARKER),
+        ] {
+            if damaged.is_dir() {
+                std::fs::remove_dir_all(&damaged).expect("can be removed");
+            } else {
+                std::fs::remove_file(&damaged).expect("can be removed");
+            }
+            assert!(cache.ready("a").is_none(), "{} is missing, and not missed", damaged.display());
+            obtain(&cache, "a").await.expect("is built again");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_used_is_not_evicted() {
+        let (_directory, cache) = cache();
+        obtain(&cache, "a").await.expect("is built");
+        let lease = cache.lease("a");
+        assert_eq!(cache.evict("a").expect("works"), None);
+        drop(lease);
+        assert!(cache.evict("a").expect("works").is_some());
+        assert!(cache.ready("a").is_none());
+    }
+
+    #[test]
+    fn the_least_recently_used_go_until_the_rest_fits() {
+        let all = [("new", 5, 30), ("old", 5, 10), ("kept", 5, 1), ("middle", 5, 20)]
+            .map(|(id, bytes, used)| (id.to_owned(), bytes, Timestamp(used)));
+        let kept = |id: &str| id == "kept";
+        assert_eq!(to_evict(&all, kept, 20), Vec::<String>::new());
+        assert_eq!(to_evict(&all, kept, 15), ["old"]);
+        assert_eq!(to_evict(&all, kept, 10), ["old", "middle"]);
+        assert_eq!(to_evict(&all, kept, 0), ["old", "middle", "new"]);
+    }
+
+    #[tokio::test]
+    async fn leavings_of_an_earlier_daemon_are_taken_away() {
+        let (directory, cache) = cache();
+        let environments = directory.path().join("environments");
+        for name in [".building-a-1", ".removed-2"] {
+            std::fs::create_dir_all(environments.join(name).join("inside")).expect("can be made");
+        }
+        obtain(&cache, "a").await.expect("is built");
+        cache.tidy().expect("can be tidied");
+        assert_eq!(names(&environments).expect("can be listed"), ["a"]);
+    }
+}

@@ -1,0 +1,164 @@
+//! Which Python: found, or installed by uv, and known by its identity.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use pyexec_proto::job::Variables;
+
+use super::log::PreparationLog;
+use super::request::InterpreterIdentity;
+use super::uv::{self, Call, FileIdentity, identity_of};
+use super::{EnvironmentError, find_on_path};
+
+/// How long an answer of uv's is taken for the best one: a newer Python may have been installed since.
+const ANSWER_AGE: Duration = Duration::from_secs(600);
+
+/// Remembers what was found out, so that a second run does not ask again.
+#[derive(Debug, Default)]
+pub(super) struct Interpreters {
+    found: Mutex<HashMap<Question, Answer>>,
+    versions: Mutex<HashMap<FileIdentity, String>>,
+}
+
+/// By which uv, what was wanted, and where it was looked for.
+type Question = (PathBuf, String, String);
+/// Where it is, and when it was asked.
+type Answer = (PathBuf, Instant);
+
+/// On whose behalf, and in whose environment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Caller<'a> {
+    pub(super) variables: &'a Variables,
+    pub(super) mark: &'a OsStr,
+    pub(super) log: &'a PreparationLog,
+}
+
+impl Interpreters {
+    /// The first `python3` on the caller's `PATH`, and its version if that can be told without running it anew each time.
+    pub(super) async fn system(&self, variables: &Variables) -> Result<(PathBuf, String), EnvironmentError> {
+        let python = find_on_path("python3", variables.get("PATH")).ok_or(EnvironmentError::NoPython)?;
+        // A script of pyenv's or asdf's is a different Python in every directory, and slow: nothing is known of it.
+        let version = if is_script(&python) { String::new() } else { self.version(&python, variables).await? };
+        Ok((python, version))
+    }
+
+    /// What uv chooses for `wanted`: a version, a range, or nothing. One that is missing is installed, if that can be.
+    pub(super) async fn through_uv(
+        &self,
+        uv: &Path,
+        wanted: &str,
+        caller: Caller<'_>,
+    ) -> Result<InterpreterIdentity, EnvironmentError> {
+        let key = (uv.to_owned(), wanted.to_owned(), uv::search_settings(caller.variables));
+        let known = self.found.lock().expect("nothing panics while it is held").get(&key).cloned();
+        if let Some((path, at)) = known
+            && at.elapsed() < ANSWER_AGE
+            && let Ok(identity) = self.identity(&path, caller.variables).await
+        {
+            return Ok(identity);
+        }
+        let path = match find(uv, wanted, caller.variables).await? {
+            Some(path) => path,
+            None => {
+                install(uv, wanted, caller).await?;
+                let found = find(uv, wanted, caller.variables).await?;
+                found.ok_or_else(|| EnvironmentError::NoSuchPython { wanted: wanted.to_owned(), found: Vec::new() })?
+            }
+        };
+        let identity = self.identity(&path, caller.variables).await?;
+        self.found.lock().expect("nothing panics while it is held").insert(key, (path, Instant::now()));
+        Ok(identity)
+    }
+
+    /// Refuses a version that is not here and that uv can not install either.
+    pub(super) async fn check(&self, uv: &Path, wanted: &str, variables: &Variables) -> Result<(), EnvironmentError> {
+        let key = (uv.to_owned(), wanted.to_owned(), uv::search_settings(variables));
+        let is_known = |found: &HashMap<Question, Answer>| {
+            found.get(&key).is_some_and(|(path, at)| at.elapsed() < ANSWER_AGE && path.exists())
+        };
+        if is_known(&self.found.lock().expect("nothing panics while it is held")) {
+            return Ok(());
+        }
+        if let Some(path) = find(uv, wanted, variables).await? {
+            self.found.lock().expect("nothing panics while it is held").insert(key, (path, Instant::now()));
+            return Ok(());
+        }
+        if uv::is_downloadable(uv, wanted, variables).await {
+            return Ok(());
+        }
+        Err(EnvironmentError::NoSuchPython { wanted: wanted.to_owned(), found: uv::installed(uv, variables).await })
+    }
+
+    async fn identity(&self, python: &Path, variables: &Variables) -> Result<InterpreterIdentity, EnvironmentError> {
+        let run = |source| EnvironmentError::Run { program: python.to_owned(), source };
+        let version = self.version(python, variables).await?;
+        let path = std::fs::canonicalize(python).map_err(run)?;
+        let (path, inode, modified) = identity_of(&path).ok_or_else(|| run(std::io::ErrorKind::NotFound.into()))?;
+        Ok(InterpreterIdentity { path, version, inode, modified })
+    }
+
+    /// Asked of the interpreter itself, once for as long as its file stays the same.
+    async fn version(&self, python: &Path, variables: &Variables) -> Result<String, EnvironmentError> {
+        const PROBE: &str = "import platform; print(platform.python_version())";
+        let identity = identity_of(python);
+        let known = identity
+            .as_ref()
+            .and_then(|identity| self.versions.lock().expect("nothing panics while it is held").get(identity).cloned());
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let output = uv::run(python, &["-I", "-S", "-c", PROBE], variables).await?;
+        let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        if let Some(identity) = identity
+            && output.status.success()
+        {
+            self.versions.lock().expect("nothing panics while it is held").insert(identity, version.clone());
+        }
+        Ok(version)
+    }
+}
+
+/// `None` when uv knows of none here.
+pub(super) async fn find(uv: &Path, wanted: &str, variables: &Variables) -> Result<Option<PathBuf>, EnvironmentError> {
+    // `--system`: not the environment that happens to be active.
+    let mut arguments = vec!["python", "find", "--no-project", "--system", "--no-python-downloads"];
+    if !wanted.is_empty() {
+        arguments.push(wanted);
+    }
+    let output = uv::run(uv, &arguments, variables).await?;
+    let path = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    Ok((output.status.success() && !path.is_empty()).then(|| PathBuf::from(path)))
+}
+
+async fn install(uv: &Path, wanted: &str, caller: Caller<'_>) -> Result<(), EnvironmentError> {
+    let missing = async || EnvironmentError::NoSuchPython {
+        wanted: wanted.to_owned(),
+        found: uv::installed(uv, caller.variables).await,
+    };
+    if wanted.is_empty() || !uv::is_downloadable(uv, wanted, caller.variables).await {
+        return Err(missing().await);
+    }
+    caller.log.line(&format!("no Python {wanted} here: asking uv to install it"));
+    let call = Call {
+        program: uv,
+        arguments: ["python", "install", wanted].map(OsStr::new).to_vec(),
+        variables: caller.variables,
+        directory: Path::new("/"),
+        stdin: &[],
+        mark: caller.mark,
+        log: caller.log,
+    };
+    match call.run().await? {
+        Ok(_) => Ok(()),
+        Err(_) => Err(missing().await),
+    }
+}
+
+fn is_script(file: &Path) -> bool {
+    use std::io::Read;
+    let mut start = [0; 2];
+    std::fs::File::open(file).and_then(|mut file| file.read_exact(&mut start)).is_ok() && start == *b"#!"
+}

@@ -1,0 +1,281 @@
+//! The environments there are, for people: listed, named, removed, and kept within their size.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use pyexec_proto::environment::{EnvironmentInfo, Interpreter};
+use pyexec_proto::error::Named;
+use pyexec_proto::service::{CreateEnvironment, EnvironmentsRemoved};
+use pyexec_proto::{Error, JobId, OsText};
+use rustix::process::Signal;
+
+use super::build::{Source, Wanted};
+use super::cache::to_evict;
+use super::interpreter::Caller;
+use super::log::PreparationLog;
+use super::named::{NamedEnvironment, check_name};
+use super::{EnvironmentError, Environments, Runner, check_requirement, request, uv};
+use crate::blocking::blocking;
+use crate::supervisor::processes;
+
+impl Environments {
+    /// A job that names an environment gets what was resolved when it was created.
+    pub(super) async fn named(
+        &self,
+        uv: &Path,
+        name: &str,
+        caller: Caller<'_>,
+        log: &Arc<PreparationLog>,
+    ) -> Result<Runner, EnvironmentError> {
+        let named = self.names.get(name)?;
+        let source = self.source_of(uv, &named, caller).await?;
+        let runner = self.of_lock(source, caller, log).await?;
+        if runner.used.id.as_deref() != Some(named.id.as_str()) {
+            // Another interpreter, or another uv, than when it was last built.
+            self.note_built(named, &runner.used)?;
+        }
+        Ok(runner)
+    }
+
+    async fn source_of(
+        &self,
+        uv: &Path,
+        named: &NamedEnvironment,
+        caller: Caller<'_>,
+    ) -> Result<Source, EnvironmentError> {
+        Ok(Source {
+            uv: uv.to_owned(),
+            uv_version: self.uv.version(uv, caller.variables).await?,
+            interpreter: self.interpreters.through_uv(uv, &named.python, caller).await?,
+            lock: named.lock.clone(),
+        })
+    }
+
+    fn note_built(
+        &self,
+        mut named: NamedEnvironment,
+        used: &pyexec_proto::environment::ResolvedEnvironment,
+    ) -> Result<(), EnvironmentError> {
+        named.id = used.id.clone().unwrap_or_default();
+        named.python_version.clone_from(&used.python_version);
+        named.packages.clone_from(&used.packages);
+        let failed = |source| EnvironmentError::Cache { path: self.cache_directory.clone(), source };
+        self.names.save(&named).map_err(failed)
+    }
+
+    pub async fn create(&self, request: &CreateEnvironment) -> Result<EnvironmentInfo, Error> {
+        check_name(&request.name)?;
+        for requirement in &request.spec.requirements {
+            check_requirement(requirement)?;
+        }
+        if self.names.get(&request.name).is_ok() && !request.spec.refresh {
+            return Err(Error::InvalidArgument {
+                what: "environment name".to_owned(),
+                given: request.name.clone(),
+                problem: "there is one of this name".to_owned(),
+                hint: format!("`pyexec env rm {}` removes it; --refresh makes it anew", request.name),
+            });
+        }
+        let limit = self.settings.environment_timeout;
+        let created = tokio::time::timeout(limit, self.create_unbounded(request)).await;
+        Ok(created.unwrap_or(Err(EnvironmentError::Late { limit }))?)
+    }
+
+    async fn create_unbounded(&self, request: &CreateEnvironment) -> Result<EnvironmentInfo, EnvironmentError> {
+        let log = Arc::new(PreparationLog::of_nobody());
+        let caller = Caller { variables: &request.environment, mark: &self.mark, log: &log };
+        let uv = self.uv.find(caller.variables)?;
+        let python = match &request.spec.interpreter {
+            Interpreter::Uv { version } => version.or(self.settings.default_python),
+            Interpreter::System => None,
+        };
+        let python = python.map(|version| version.to_string()).unwrap_or_default();
+        let file = match &request.spec.requirements_file {
+            Some(file) => {
+                let path = request.directory.as_path().join(file.as_path());
+                let content = std::fs::read(&path).map_err(|source| {
+                    if source.kind() == std::io::ErrorKind::NotFound {
+                        let path = OsText::from(path.as_path());
+                        return EnvironmentError::Refused(Error::NotFound { what: Named::RequirementsFile, path });
+                    }
+                    EnvironmentError::Script { path: path.clone(), source }
+                })?;
+                Some(request::RequirementsFile { path, content })
+            }
+            None => None,
+        };
+        let wanted = Wanted {
+            interpreter: self.interpreters.through_uv(&uv, &python, caller).await?,
+            uv: uv.clone(),
+            requirements: request.spec.requirements.clone(),
+            file,
+            refresh: request.spec.refresh,
+        };
+        let uv_version = self.uv.version(&uv, caller.variables).await?;
+        let asked = request::Request::new(
+            &wanted.requirements,
+            wanted.file.clone(),
+            wanted.interpreter.clone(),
+            uv::settings(caller.variables),
+            uv_version,
+        );
+        let lock = self.lock(&wanted, &asked, caller).await?;
+        let named = NamedEnvironment::new(request.name.clone(), python, lock);
+        let source = self.source_of(&uv, &named, caller).await?;
+        let (ready, _lease) = self.obtain(source, caller, &log).await?;
+        let used = pyexec_proto::environment::ResolvedEnvironment {
+            id: Some(ready.id.clone()),
+            python_version: ready.marker.python_version.clone(),
+            packages: ready.marker.packages.clone(),
+            unknown_imports: Vec::new(),
+        };
+        self.note_built(named, &used)?;
+        Ok(EnvironmentInfo {
+            name: Some(request.name.clone()),
+            id: used.id,
+            python_version: used.python_version,
+            packages: used.packages,
+            bytes: ready.marker.bytes,
+            last_used: None,
+            used_by: Vec::new(),
+        })
+    }
+
+    /// Named ones first, by name; then by when they were last used.
+    pub async fn list(&self, used_by: HashMap<String, Vec<JobId>>) -> Result<Vec<EnvironmentInfo>, Error> {
+        let named = self.names.all().map_err(|error| failed("read the names of environments", &error))?;
+        let cache = self.cache.clone();
+        let mut cached =
+            blocking(move || cache.list()).await.map_err(|error| failed("list the environments", &error))?;
+        cached.sort_by_key(|(_, used)| std::cmp::Reverse(*used));
+        let jobs = |id: &str| used_by.get(id).cloned().unwrap_or_default();
+        let mut infos: Vec<EnvironmentInfo> = named
+            .iter()
+            .map(|named| {
+                let built = cached.iter().find(|(ready, _)| ready.id == named.id);
+                EnvironmentInfo {
+                    name: Some(named.name.clone()),
+                    id: built.map(|(ready, _)| ready.id.clone()),
+                    python_version: named.python_version.clone(),
+                    packages: named.packages.clone(),
+                    bytes: built.map_or(0, |(ready, _)| ready.marker.bytes),
+                    last_used: built.map(|(_, used)| *used),
+                    used_by: jobs(&named.id),
+                }
+            })
+            .collect();
+        for (ready, used) in cached {
+            if !named.iter().any(|named| named.id == ready.id) {
+                infos.push(EnvironmentInfo {
+                    name: None,
+                    used_by: jobs(&ready.id),
+                    id: Some(ready.id),
+                    python_version: ready.marker.python_version,
+                    packages: ready.marker.packages,
+                    bytes: ready.marker.bytes,
+                    last_used: Some(used),
+                });
+            }
+        }
+        Ok(infos)
+    }
+
+    /// By name, or by a prefix of an id.
+    pub async fn remove(&self, given: &str) -> Result<EnvironmentsRemoved, Error> {
+        let id = match self.names.get(given) {
+            Ok(named) => {
+                self.names.remove(given).map_err(|error| failed("remove the name", &error))?;
+                named.id
+            }
+            Err(unknown) => {
+                let cache = self.cache.clone();
+                let all =
+                    blocking(move || cache.list()).await.map_err(|error| failed("list the environments", &error))?;
+                let mut fitting = all.into_iter().filter(|(ready, _)| given.len() >= 4 && ready.id.starts_with(given));
+                match (fitting.next(), fitting.next()) {
+                    (Some((ready, _)), None) => ready.id,
+                    (_, Some(_)) => {
+                        return Err(Error::InvalidArgument {
+                            what: "environment".to_owned(),
+                            given: given.to_owned(),
+                            problem: "it fits several".to_owned(),
+                            hint: "type more of the id".to_owned(),
+                        });
+                    }
+                    (None, None) => return Err(unknown),
+                }
+            }
+        };
+        if self.is_named(&id)? {
+            return Ok(EnvironmentsRemoved { removed: 0, bytes_freed: 0 });
+        }
+        self.evict(vec![id]).await
+    }
+
+    /// Everything that nothing keeps.
+    pub async fn prune(&self) -> Result<EnvironmentsRemoved, Error> {
+        let cache = self.cache.clone();
+        let all = blocking(move || cache.list()).await.map_err(|error| failed("list the environments", &error))?;
+        let mut doomed = Vec::new();
+        for (ready, _) in all {
+            if !self.is_named(&ready.id)? {
+                doomed.push(ready.id);
+            }
+        }
+        self.evict(doomed).await
+    }
+
+    fn is_named(&self, id: &str) -> Result<bool, Error> {
+        let names = self.names.all().map_err(|error| failed("read the names of environments", &error))?;
+        Ok(names.iter().any(|named| named.id == id))
+    }
+
+    async fn evict(&self, ids: Vec<String>) -> Result<EnvironmentsRemoved, Error> {
+        let cache = self.cache.clone();
+        let evict = move || {
+            let mut removed = EnvironmentsRemoved { removed: 0, bytes_freed: 0 };
+            for id in ids {
+                if let Some(bytes) = cache.evict(&id)? {
+                    removed.removed += 1;
+                    removed.bytes_freed += bytes;
+                }
+            }
+            Ok(removed)
+        };
+        blocking(evict).await.map_err(|error| failed("remove environments", &error))
+    }
+
+    /// Keeps the cache within `environment_cache_bytes`. Nobody waits for it.
+    pub(super) fn evict_in_background(&self) {
+        let (cache, most) = (self.cache.clone(), self.settings.environment_cache_bytes);
+        let named = self.names.all().unwrap_or_default();
+        tokio::task::spawn_blocking(move || {
+            let all: Vec<_> = match cache.list() {
+                Ok(all) => all.into_iter().map(|(ready, used)| (ready.id, ready.marker.bytes, used)).collect(),
+                Err(error) => return tracing::warn!(%error, "the environments can not be listed"),
+            };
+            let kept = |id: &str| cache.is_leased(id) || named.iter().any(|named| named.id == id);
+            for id in to_evict(&all, kept, most) {
+                match cache.evict(&id) {
+                    Ok(_) => tracing::info!(environment = id, "evicted"),
+                    Err(error) => tracing::warn!(environment = id, %error, "could not be evicted"),
+                }
+            }
+        });
+    }
+
+    /// At the start of a daemon: ends what an earlier one left at work, and takes away what that was building, or removing.
+    pub fn tidy(&self) -> std::io::Result<()> {
+        for process in processes::preparing_for(&self.mark) {
+            if let Err(error) = process.signal(Signal::KILL) {
+                tracing::warn!(pid = process.pid, %error, "what a preparation left running can not be ended");
+            }
+        }
+        self.cache.tidy()
+    }
+}
+
+fn failed(doing: &str, error: &std::io::Error) -> Error {
+    Error::Storage { doing: doing.to_owned(), problem: error.to_string() }
+}
