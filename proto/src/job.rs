@@ -77,6 +77,10 @@ pub struct JobSpec {
     /// Names of the variables set for this job alone. Never their values.
     pub variables: Vec<String>,
     pub umask: u32,
+    /// The caller's resource limits. A job runs under those, as far as the daemon's own hard limits allow.
+    pub limits: Vec<ResourceLimit>,
+    /// The caller's.
+    pub nice: i32,
     /// `None`: as the daemon is configured.
     pub buffering: Option<Buffering>,
     pub leftovers: Leftovers,
@@ -84,6 +88,41 @@ pub struct JobSpec {
     pub waited_for: bool,
     /// The job this one was submitted from.
     pub parent: Option<JobId>,
+}
+
+/// One of `getrlimit(2)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResourceLimit {
+    /// The kernel's number for it.
+    pub resource: u32,
+    /// `None`: unlimited.
+    pub soft: Option<u64>,
+    pub hard: Option<u64>,
+}
+
+impl ResourceLimit {
+    /// Those this process runs under.
+    pub fn of_this_process() -> Vec<Self> {
+        use rustix::process::{Resource, getrlimit};
+        // In the order of the kernel's numbers, on every architecture Linux has kept them for.
+        let all = [
+            Resource::Cpu,
+            Resource::Fsize,
+            Resource::Data,
+            Resource::Stack,
+            Resource::Core,
+            Resource::Rss,
+            Resource::Nproc,
+            Resource::Nofile,
+            Resource::Memlock,
+            Resource::As,
+        ];
+        let limit = |resource: Resource| {
+            let limit = getrlimit(resource);
+            Self { resource: resource as u32, soft: limit.current, hard: limit.maximum }
+        };
+        all.into_iter().map(limit).collect()
+    }
 }
 
 /// TERM to KILL, unless somebody says otherwise.

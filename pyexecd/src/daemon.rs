@@ -71,9 +71,9 @@ pub(crate) fn run(detach: bool) -> Result<(), DaemonError> {
     crate::logging::start(&paths.logs(), &config.log)
         .map_err(|source| DaemonError::Prepare { path: paths.logs(), source })?;
     let _lock = take_lock(&paths, detach)?;
-    let open_files = raise_open_files();
+    raise_open_files();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let served = runtime.block_on(serve(Arc::new(paths), &config, open_files, detach));
+    let served = runtime.block_on(serve(Arc::new(paths), &config, detach));
     // Nothing that is still being read or written is waited for: a job has its own supervisor.
     runtime.shutdown_timeout(Duration::from_millis(100));
     tracing::info!("left");
@@ -115,15 +115,14 @@ fn somebody_listens(paths: &Paths) -> bool {
     socket_address(&paths.socket).is_ok_and(|(address, _directory)| StdStream::connect(address).is_ok())
 }
 
-/// A daemon of many clients needs many; its jobs get the limit it was started with, which is returned.
-fn raise_open_files() -> Option<u64> {
+/// A daemon of many clients needs many. Jobs get their own client's limit.
+fn raise_open_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
-    limit.current
 }
 
-async fn serve(paths: Arc<Paths>, config: &Config, open_files: Option<u64>, detached: bool) -> Result<(), DaemonError> {
+async fn serve(paths: Arc<Paths>, config: &Config, detached: bool) -> Result<(), DaemonError> {
     let started = Instant::now();
     // Listed before anybody can submit, so that what is being made then is not taken for a left-over.
     let left_over =
@@ -136,7 +135,7 @@ async fn serve(paths: Arc<Paths>, config: &Config, open_files: Option<u64>, deta
             tracing::warn!(%error, "the environment cache can not be tidied");
         }
     }
-    let engine = Box::new(LocalEngine::new(Paths::clone(&paths), open_files));
+    let engine = Box::new(LocalEngine::new(Paths::clone(&paths)));
     let (dispatcher, commands) =
         Dispatcher::new(store.clone(), environments.clone(), engine, paths.jobs(), config.max_running);
     let (shutdown, shutting_down) = watch::channel(false);
@@ -149,7 +148,7 @@ async fn serve(paths: Arc<Paths>, config: &Config, open_files: Option<u64>, deta
         shutting_down.clone(),
     );
     // In the queue before any client's command: a client never sees a job as it was before the restart.
-    let rebooted = store.note_boot(crate::supervisor::processes::boot_id()).await?;
+    let rebooted = store.note_boot(crate::boot::id()).await?;
     let unfinished = store.unfinished().await?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), unfinished = unfinished.len(), index = ?found, "started");
     let unfinished = unfinished.into_iter();

@@ -10,6 +10,7 @@ pub mod store;
 pub mod supervisor;
 
 mod blocking;
+mod boot;
 mod daemon;
 mod logging;
 

@@ -61,20 +61,20 @@ fn crates_depend_on_each_other_only_downwards() {
 /// Downwards only: daemon, service, jobs, then what jobs are made with. Where it is not, the entry says why.
 const MAY_NAME: [(&str, &[&str]); 8] = [
     // Puts everything together.
-    ("daemon", &["config", "engine", "environment", "jobs", "logging", "service", "store"]),
+    ("daemon", &["blocking", "boot", "config", "engine", "environment", "jobs", "logging", "service", "store"]),
     // Speaks to the link of a running job itself: input and news of output need no decision.
-    ("service", &["jobs", "engine", "output"]),
+    ("service", &["blocking", "jobs", "engine", "output"]),
     // Recovery is tested against what supervisors write.
-    ("jobs", &["engine", "environment", "output", "store", "supervisor::record"]),
+    ("jobs", &["blocking", "config", "engine", "environment", "output", "store", "supervisor::record"]),
     // An order carries the command that an environment came to.
     ("engine", &["environment"]),
-    ("engine::local", &["supervisor", "supervisor::control", "supervisor::processes", "supervisor::record"]),
-    // Its settings.
-    ("environment", &["config"]),
+    ("engine::local", &["boot", "supervisor", "supervisor::control", "supervisor::processes", "supervisor::record"]),
+    // Its settings; and what it says before a job runs goes where the job's output will.
+    ("environment", &["blocking", "config", "output::segment", "supervisor::processes", "supervisor::record"]),
     // Upwards: the index is asked for what retention, which is pure, looks at. A run directory has two writers.
-    ("store", &["jobs::retention", "supervisor::record"]),
+    ("store", &["boot", "jobs::retention", "supervisor::record"]),
     // Where a byte lies is arithmetic that writer and reader share.
-    ("supervisor", &["output::segment"]),
+    ("supervisor", &["boot", "output::segment"]),
 ];
 
 #[test]

@@ -295,20 +295,23 @@ impl Sandbox {
             source: JobSource::Code { code: code.into() },
             args: vec![],
             directory: self.work().into(),
-            environment: EnvironmentSpec { interpreter: Interpreter::System, requirements: vec![] },
+            environment: EnvironmentSpec::bare(Interpreter::System),
+            env_file: None,
             stdin: StdinSource::Null,
             timeout_ms: None,
             grace_ms: DEFAULT_GRACE_MS,
             label: None,
             variables: vec![],
             umask: 0o022,
+            limits: pyexec_proto::job::ResourceLimit::of_this_process(),
+            nice: 0,
             buffering: None,
             leftovers: Leftovers::End,
             waited_for: false,
             parent: None,
         };
         let environment: Variables = self.variables.clone().into_iter().collect();
-        Submission { id: JobId::mint(), spec, environment, stdin: vec![] }
+        Submission { id: JobId::mint(), spec, environment, overrides: Default::default(), stdin: vec![] }
     }
 
     /// Every living process of this sandbox.
@@ -612,7 +615,7 @@ impl Process {
         Some(Self { pid, arguments: read("cmdline"), environment: read("environ") })
     }
 
-    fn is_daemon(&self) -> bool {
+    pub(crate) fn is_daemon(&self) -> bool {
         self.environment.split(|byte| *byte == 0).any(|variable| variable == b"PYEXEC_SERVICE=daemon")
             // uv and systemctl, when the daemon asks them something, are no daemons.
             && contains(self.arguments.split(|byte| *byte == 0).next().unwrap_or_default(), "pyexecd")
@@ -620,6 +623,11 @@ impl Process {
 
     fn name(&self) -> String {
         std::fs::read_to_string(format!("/proc/{}/comm", self.pid)).unwrap_or_default().trim_end().to_owned()
+    }
+
+    /// A supervisor that waits for the next job.
+    pub(crate) fn is_spare(&self) -> bool {
+        self.is_supervisor() && !self.name().starts_with("pyexec-") || self.name() == "pyexec-spare"
     }
 
     pub(crate) fn is_supervisor(&self) -> bool {

@@ -29,8 +29,6 @@ use crate::supervisor::{NOT_MINE, VERB};
 #[derive(Debug)]
 pub struct LocalEngine {
     paths: Paths,
-    /// The soft limit on open files before the daemon raised it.
-    open_files: Option<u64>,
     spare: Spare,
 }
 
@@ -49,10 +47,10 @@ struct Supervisor {
 }
 
 impl LocalEngine {
-    pub fn new(paths: Paths, open_files: Option<u64>) -> Self {
+    pub fn new(paths: Paths) -> Self {
         let spare = Spare { waiting: Arc::default(), state: Arc::from(paths.state.as_path()) };
         spare.provide();
-        Self { paths, open_files, spare }
+        Self { paths, spare }
     }
 
     fn link(&self, events: Events) -> (Link, RunHandle) {
@@ -89,7 +87,8 @@ impl LocalEngine {
             timeout_ms: order.spec.timeout_ms,
             grace_ms: order.spec.grace_ms,
             leftovers: order.spec.leftovers,
-            open_files: self.open_files,
+            limits: order.spec.limits.clone(),
+            nice: order.spec.nice,
             control_socket: OsText::from(control_socket(&self.paths.supervisors(), order.id)),
         }
     }
@@ -469,7 +468,7 @@ async fn reach(identity: Option<&Identity>, usual_socket: &Path) -> Option<UnixS
         }
         if let Some(identity) = identity {
             let process = Process::find(identity.pid).filter(|process| process.started == identity.started)?;
-            if processes::boot_id() != identity.boot_id {
+            if crate::boot::id() != identity.boot_id {
                 return None;
             }
             process.signal(Signal::USR1).ok()?;

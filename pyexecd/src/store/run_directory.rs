@@ -2,7 +2,6 @@
 //!
 //! What the daemon puts there. What the supervisor adds is in [`crate::supervisor::record`].
 
-use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -14,7 +13,7 @@ use pyexec_proto::{JobId, Timestamp};
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
-use crate::supervisor::processes::boot_id;
+use crate::boot;
 use crate::supervisor::record::{
     self, ENDING, ENVIRONMENT, Ending, ReadError, STDIN, WhatEnded, private_file, write_durably,
 };
@@ -77,7 +76,7 @@ fn fill(directory: &Path, submission: &Submission, created_at: Timestamp) -> io:
         private_file(&directory.join(name), OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY)?.write_all(bytes)
     };
     let spec =
-        SpecFile { version: FORMAT, id: submission.id, created_at, boot_id: boot_id(), spec: submission.spec.clone() };
+        SpecFile { version: FORMAT, id: submission.id, created_at, boot_id: boot::id(), spec: submission.spec.clone() };
     write(SPEC, &serde_json::to_vec(&spec)?)?;
     write(ENVIRONMENT, submission.environment.as_block())?;
     match &submission.spec.source {
@@ -147,7 +146,7 @@ pub fn read(directory: &Path) -> Result<Option<JobDetail>, ReadError> {
 /// Whether the job was submitted in this boot; `false` where nobody can say.
 pub fn same_boot(directory: &Path) -> bool {
     let spec = record::read::<SpecFile>(&directory.join(SPEC));
-    matches!(spec, Ok(Some(spec)) if spec.boot_id == boot_id())
+    matches!(spec, Ok(Some(spec)) if spec.boot_id == boot::id())
 }
 
 /// What the job runs with.
@@ -211,11 +210,6 @@ pub fn size(directory: &Path) -> u64 {
     entries.filter_map(|entry| entry.ok()?.metadata().ok()).filter(|data| data.is_file()).map(|data| data.len()).sum()
 }
 
-/// Makes sure of what a directory holds before a client is told that its job is safe.
-pub fn sync(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -238,6 +232,8 @@ mod tests {
                 label: None,
                 variables: vec!["TOKEN".into()],
                 umask: 0o022,
+                limits: vec![],
+                nice: 0,
                 buffering: None,
                 leftovers: Leftovers::End,
                 waited_for: true,

@@ -6,7 +6,7 @@
 use std::io;
 
 use pyexec_proto::error::NoInput;
-use pyexec_proto::job::Leftovers;
+use pyexec_proto::job::{Leftovers, ResourceLimit};
 use pyexec_proto::output::OutputLengths;
 use pyexec_proto::service::{InputTaken, SenderId};
 use pyexec_proto::state::{Run, StopReason};
@@ -97,7 +97,8 @@ pub struct Launch {
     pub timeout_ms: Option<u64>,
     pub grace_ms: u64,
     pub leftovers: Leftovers,
-    pub open_files: Option<u64>,
+    pub limits: Vec<ResourceLimit>,
+    pub nice: i32,
     pub control_socket: OsText,
 }
 

@@ -11,7 +11,7 @@ pub mod record;
 
 mod connection;
 mod input;
-mod process;
+pub mod process;
 mod pump;
 mod supervision;
 
@@ -24,6 +24,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use pyexec_proto::OsText;
+use pyexec_proto::job::ResourceLimit;
 use pyexec_proto::output::Stream;
 use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -70,6 +71,7 @@ fn say_in_run_directory(text: &str) {
 }
 
 fn try_supervise() -> io::Result<Supervised> {
+    process::close_inherited(3);
     std::panic::set_hook(Box::new(|panic| say_in_run_directory(&panic.to_string())));
     let _ = rustix::thread::set_name(c"pyexec-spare");
     let _ = rustix::process::setsid();
@@ -79,13 +81,15 @@ fn try_supervise() -> io::Result<Supervised> {
 
     let own = std::process::id();
     let started = processes::Process::find(own).map_or(0, |process| process.started);
-    let boot_id = processes::boot_id();
+    let boot_id = crate::boot::id();
 
     let stdin = io::stdin().as_fd().try_clone_to_owned()?;
     let mut daemon = UnixStream::from(stdin);
     // A daemon that died before it said what to start has promised nothing: the next one starts this job.
     let Some((launch, environment, rest)) = receive_launch(&mut daemon)? else { return Ok(Supervised::NotMine) };
 
+    // A signal that came while nothing ran was not for this job.
+    while signals.next().is_some() {}
     // Relative names from here on: the run directory may be renamed away by a prune.
     std::env::set_current_dir(launch.run_directory.as_path())?;
     let name = CString::new(format!("pyexec-{}", &launch.job.simple()[..8])).expect("has no NUL");
@@ -181,8 +185,14 @@ fn program(launch: &Launch, environment: &[u8]) -> Result<Program, String> {
         environment: variables.map(|variable| CString::new(variable).expect("was split at its NULs")).collect(),
         directory: string(&launch.directory)?,
         umask: launch.umask,
-        open_files: launch.open_files,
+        limits: launch.limits.iter().map(rlimit).collect(),
+        nice: launch.nice,
     })
+}
+
+fn rlimit(limit: &ResourceLimit) -> (u32, libc::rlimit) {
+    let value = |value: Option<u64>| value.unwrap_or(libc::RLIM_INFINITY);
+    (limit.resource, libc::rlimit { rlim_cur: value(limit.soft), rlim_max: value(limit.hard) })
 }
 
 /// The job's end, and ours if it is fed through a pipe.

@@ -20,8 +20,9 @@ pub(super) struct Program {
     pub(super) environment: Vec<CString>,
     pub(super) directory: CString,
     pub(super) umask: u32,
-    /// The soft limit on open files that jobs start with; the daemon raises its own.
-    pub(super) open_files: Option<u64>,
+    /// The caller's limits, as far as this process may set them.
+    pub(super) limits: Vec<(u32, libc::rlimit)>,
+    pub(super) nice: i32,
 }
 
 /// The job's own ends.
@@ -103,8 +104,7 @@ fn become_program(
     supervisor: libc::pid_t,
 ) -> Stage {
     // SAFETY: plain system calls on descriptors and NUL-terminated strings that outlive them; `argv` and `environment`
-    // end in a null pointer. SIG_DFL is a valid disposition for every signal that can have one; the result is ignored
-    // for those that can not.
+    // end in a null pointer.
     unsafe {
         if libc::setsid() < 0 || libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) < 0 {
             return Stage::Setup;
@@ -112,22 +112,25 @@ fn become_program(
         if libc::getppid() != supervisor {
             libc::_exit(127);
         }
-        for signal in 1..=libc::SIGRTMAX() {
-            libc::signal(signal, libc::SIG_DFL);
-        }
+        reset_dispositions();
         let mut none = MaybeUninit::uninit();
         libc::sigemptyset(none.as_mut_ptr());
         if libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut()) < 0 {
             return Stage::Setup;
         }
-        if let Some(soft) = program.open_files {
-            let mut limit = MaybeUninit::<libc::rlimit>::uninit();
-            if libc::getrlimit(libc::RLIMIT_NOFILE, limit.as_mut_ptr()) == 0 {
-                let mut limit = limit.assume_init();
-                limit.rlim_cur = soft.min(limit.rlim_max);
-                libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+        for (resource, limit) in &program.limits {
+            // One that the daemon itself may not exceed stays as it is.
+            if libc::setrlimit(*resource, limit) < 0 {
+                let mut own = MaybeUninit::<libc::rlimit>::uninit();
+                if libc::getrlimit(*resource, own.as_mut_ptr()) == 0 {
+                    let own = own.assume_init();
+                    let hard = limit.rlim_max.min(own.rlim_max);
+                    let lower = libc::rlimit { rlim_cur: limit.rlim_cur.min(hard), rlim_max: hard };
+                    libc::setrlimit(*resource, &raw const lower);
+                }
             }
         }
+        libc::setpriority(libc::PRIO_PROCESS, 0, program.nice);
         // The three descriptors are above 2: the supervisor keeps 0 to 2 taken.
         for (from, to) in [(&stdio.stdin, 0), (&stdio.stdout, 1), (&stdio.stderr, 2)] {
             if libc::dup2(from.as_raw_fd(), to) < 0 {
@@ -148,6 +151,23 @@ fn become_program(
 fn pipe() -> io::Result<(std::fs::File, OwnedFd)> {
     let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     Ok((read.into(), write))
+}
+
+/// Whoever started us may have been ignoring signals, and that is inherited: a SIGCHLD that is ignored makes the kernel
+/// reap children itself, and their status is lost.
+fn reset_dispositions() {
+    for signal in 1..=libc::SIGRTMAX() {
+        // SAFETY: SIG_DFL is a valid disposition for every signal that can have one; the others are refused.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+}
+
+/// Closes what was inherited beyond stdin, stdout and stderr. To be called before anything else is opened.
+///
+/// A shell that waits for the end of a pipe, or a lock that is held by a descriptor, must not wait for us.
+pub fn close_inherited(first: u32) {
+    // SAFETY: no descriptor from `first` on is owned by anything in this process yet.
+    unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) };
 }
 
 /// What reaping found.
@@ -220,6 +240,7 @@ pub(super) struct SignalDescriptor(OwnedFd);
 
 impl SignalDescriptor {
     pub(super) fn open() -> io::Result<Self> {
+        reset_dispositions();
         let mut set = MaybeUninit::uninit();
         // SAFETY: sigemptyset initialises the set before anything reads it; the new descriptor is owned by nobody else.
         unsafe {

@@ -18,6 +18,8 @@ pub struct Process {
     /// In clock ticks since boot.
     pub started: u64,
     pub zombie: bool,
+    /// It has a name such as programs of ours have: only then is it worth a look whether it is one.
+    pub named_like_ours: bool,
 }
 
 impl Process {
@@ -53,6 +55,9 @@ impl Process {
 
     /// A daemon of ours, or a supervisor it started: never part of a job, even when a job was what started it.
     fn is_service(&self) -> bool {
+        if !self.named_like_ours {
+            return false;
+        }
         let mark = format!("{SERVICE_MARK}=");
         self.environment_has(|variable| variable.starts_with(mark.as_bytes()))
     }
@@ -102,21 +107,19 @@ fn marked(mark: &[u8]) -> Vec<Process> {
         .collect()
 }
 
-/// Told by the kernel once per boot.
-pub fn boot_id() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
-}
-
 /// Reads `/proc/PID/stat`. The name, in parentheses, may itself hold spaces and parentheses.
 fn parse_stat(stat: &str) -> Option<Process> {
     let (pid, rest) = stat.split_once(' ')?;
-    let fields: Vec<&str> = rest.rsplit_once(") ")?.1.split(' ').collect();
+    let (name, fields) = rest.rsplit_once(") ")?;
+    let fields: Vec<&str> = fields.split(' ').collect();
     Some(Process {
         pid: pid.parse().ok()?,
         zombie: matches!(*fields.first()?, "Z" | "X"),
         parent: fields.get(1)?.parse().ok()?,
         group: fields.get(2)?.parse().ok()?,
         started: fields.get(19)?.parse().ok()?,
+        // `exe`: a supervisor that has not got round to taking a name.
+        named_like_ours: name.contains("pyexec") || name == "(exe",
     })
 }
 
@@ -127,7 +130,7 @@ mod tests {
     #[test]
     fn a_process_name_with_parentheses_does_not_confuse_the_reader() {
         let stat = "42 (a) b (c) S 7 8 8 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 999 1000 2 18446744073709551615\n";
-        let expected = Process { pid: 42, parent: 7, group: 8, started: 999, zombie: false };
+        let expected = Process { pid: 42, parent: 7, group: 8, started: 999, zombie: false, named_like_ours: false };
         assert_eq!(parse_stat(stat), Some(expected));
     }
 

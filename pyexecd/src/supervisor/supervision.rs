@@ -294,7 +294,8 @@ impl Supervision {
             match process::reap() {
                 Reaped::Process { pid, exit, usage } => {
                     add(&mut self.usage, &usage);
-                    if pid == self.run.pid {
+                    // Once: what the job left behind may get its leader's pid.
+                    if pid == self.run.pid && self.leader.is_none() {
                         self.leader = Some(LeaderExit { exit, at: Clocks::now(), stopped: self.stop });
                         self.input.finish();
                         self.answer_waiting_input();
@@ -303,6 +304,11 @@ impl Supervision {
                 Reaped::NoneEnded => break,
                 Reaped::NoChildren => {
                     self.childless = true;
+                    if self.leader.is_none() {
+                        // Somebody else has taken its status. That it is over is known, and no more.
+                        let exit = ExitStatus::Signal { signal: 0, core_dumped: false };
+                        self.leader = Some(LeaderExit { exit, at: Clocks::now(), stopped: self.stop });
+                    }
                     return;
                 }
             }

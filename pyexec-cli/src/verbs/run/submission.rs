@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pyexec_proto::environment::{EnvironmentSpec, Interpreter};
-use pyexec_proto::job::{Leftovers, MAX_STDIN_BYTES, StdinSource, Submission, Variables};
+use pyexec_proto::job::{Leftovers, MAX_STDIN_BYTES, ResourceLimit, StdinSource, Submission, Variables};
 use pyexec_proto::start::{JOB_ID_VARIABLE, SERVICE_MARK};
 use pyexec_proto::{JobId, JobSource, JobSpec, OsText};
 use rustix::fs::{FileType, Mode, fstat, stat};
@@ -84,6 +84,8 @@ pub(super) fn prepare(run: Run) -> Result<Prepared, Failure> {
         label: run.label,
         variables: names(&run.env),
         umask: umask(),
+        limits: ResourceLimit::of_this_process(),
+        nice: rustix::process::nice(0).unwrap_or(0),
         buffering: run.buffering.map(Into::into),
         leftovers: if run.keep_leftovers { Leftovers::Keep } else { Leftovers::End },
         waited_for: !run.detach,
