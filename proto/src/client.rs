@@ -1,6 +1,6 @@
 //! The client both faces share: it finds the daemon or starts it, and keeps talking to it across restarts.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -247,33 +247,49 @@ impl Client {
         if let Some(connection) = kept.as_ref() {
             return Ok(connection.clone());
         }
-        let connection = match dial(&self.paths).await {
-            Err(ClientError::Connect { source, .. }) if nobody_listens(&source) => match self.daemon {
-                Daemon::MustRun => return Err(ClientError::NotRunning),
-                Daemon::StartIfNone => {
-                    let paths = self.paths.clone();
-                    tokio::task::spawn_blocking(move || start::ensure_running(&paths))
-                        .await
-                        .expect("starting the daemon does not panic")?;
-                    dial(&self.paths).await?
-                }
-            },
-            dialled => dialled?,
+        let mut attempt = 1;
+        let connection = loop {
+            match dial(&self.paths.socket).await {
+                Err(ClientError::Connect { source, .. }) if nobody_listens(&source) => {}
+                dialled => break dialled?,
+            }
+            let paths = self.paths.clone();
+            let elsewhere = blocking(move || start::find_running(&paths)).await;
+            if let Some(socket) = elsewhere
+                && let Ok(connection) = dial(&socket).await
+            {
+                break connection;
+            }
+            if self.daemon == Daemon::MustRun {
+                return Err(ClientError::NotRunning);
+            }
+            let paths = self.paths.clone();
+            match blocking(move || start::ensure_running(&paths)).await {
+                // One that has ended before it was spoken to is started again.
+                Ok(()) if attempt < ATTEMPTS => attempt += 1,
+                Ok(()) => break dial(&self.paths.socket).await?,
+                Err(error) => return Err(error.into()),
+            }
         };
         *kept = Some(connection.clone());
         Ok(connection)
     }
 }
 
-/// Whether the error means that there is no daemon, rather than one that can not be reached.
-pub(crate) fn nobody_listens(error: &std::io::Error) -> bool {
-    matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused)
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work).await.expect("looking for a daemon does not panic")
 }
 
-async fn dial(paths: &Paths) -> Result<PyexecClient, ClientError> {
-    let socket = || paths.socket.clone();
+/// Whether the error means that there is no daemon, rather than one that can not be reached.
+pub(crate) fn nobody_listens(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionRefused, ConnectionReset, NotFound};
+    matches!(error.kind(), NotFound | ConnectionRefused | ConnectionReset)
+}
+
+async fn dial(at: &Path) -> Result<PyexecClient, ClientError> {
+    let socket = || at.to_owned();
     let connect = async {
-        let (address, _directory) = socket_address(&paths.socket)?;
+        let (address, _directory) = socket_address(at)?;
         UnixStream::connect(address).await
     };
     let mut stream = connect.await.map_err(|source| ClientError::Connect { socket: socket(), source })?;

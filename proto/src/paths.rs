@@ -41,7 +41,11 @@ impl Paths {
             data: dirs.data_local_dir().to_owned(),
             cache: dirs.cache_dir().to_owned(),
             config: dirs.config_dir().to_owned(),
-            socket: socket.map_or_else(|| runtime.join("pyexecd.sock"), PathBuf::from),
+            socket: match socket {
+                // The daemon has another working directory than whoever named it.
+                Some(named) => std::path::absolute(&named).unwrap_or_else(|_| PathBuf::from(named)),
+                None => runtime.join("pyexecd.sock"),
+            },
             state,
             runtime,
         })

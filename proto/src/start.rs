@@ -13,6 +13,9 @@ use std::process::{Command, Stdio};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::FlockOperation;
+use serde::{Deserialize, Serialize};
+
+use crate::os_text::OsText;
 
 use crate::client::nobody_listens;
 use crate::paths::{Paths, create_private, socket_address};
@@ -66,23 +69,80 @@ pub(crate) fn ensure_running(paths: &Paths) -> Result<(), StartError> {
     create_private(&paths.state).map_err(prepare(&paths.state))?;
     let lock_path = paths.start_lock();
     let lock = File::options().create(true).append(true).mode(0o600).open(&lock_path).map_err(prepare(&lock_path))?;
-    rustix::fs::flock(&lock, FlockOperation::LockExclusive).map_err(|error| prepare(&lock_path)(error.into()))?;
-    if listens(paths) {
+    let _lock =
+        take_turn(lock).map_err(|error| error.map_or(StartError::Late, |source| prepare(&lock_path)(source)))?;
+    if listens(&paths.socket) {
         return Ok(());
     }
     let program = find_program().ok_or(StartError::NoProgram)?;
-    if systemd::start(&program) && listens(paths) {
+    if systemd::start(&program) && listens(&paths.socket) {
         return Ok(());
     }
     match start_directly(&program) {
         // Ours found another one there, which somebody started at the same moment without asking for our lock.
-        Err(StartError::Failed { .. }) if listens(paths) => Ok(()),
+        Err(StartError::Failed { .. }) if listens(&paths.socket) => Ok(()),
         started => started,
     }
 }
 
-fn listens(paths: &Paths) -> bool {
-    match socket_address(&paths.socket).and_then(|(address, _directory)| UnixStream::connect(address)) {
+/// Waits for the starter's lock, and returns it held. `None` as the error: it took too long, whoever has it may be
+/// suspended.
+fn take_turn(lock: File) -> Result<File, Option<std::io::Error>> {
+    let (taken, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let locked = rustix::fs::flock(&lock, FlockOperation::LockExclusive);
+        let _ = taken.send(locked.map(|()| lock));
+    });
+    let limit = std::time::Duration::from_secs(START_LIMIT_SECONDS.unsigned_abs());
+    match told.recv_timeout(limit) {
+        Ok(Ok(lock)) => Ok(lock),
+        Ok(Err(error)) => Err(Some(error.into())),
+        Err(_) => Err(None),
+    }
+}
+
+/// What a daemon writes into its lock file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Running {
+    pub pid: u32,
+    /// Where it listens.
+    pub socket: OsText,
+}
+
+/// The daemon of this state directory, if one holds its lock, wherever it listens.
+///
+/// The socket may be elsewhere than one would look: the daemon was started with another runtime directory. Or it may
+/// have been swept away: then the daemon is asked, by signal, to make it again.
+pub(crate) fn find_running(paths: &Paths) -> Option<PathBuf> {
+    const PATIENCE: u32 = 200;
+    let file = File::open(paths.daemon_lock()).ok()?;
+    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).is_ok() {
+        return None;
+    }
+    let running: Running = serde_json::from_reader(file).ok()?;
+    let socket = running.socket.as_path();
+    if listens(socket) {
+        return Some(socket.to_owned());
+    }
+    // The lock says that it lives; its name, that the number still means it.
+    let name = std::fs::read_to_string(format!("/proc/{}/comm", running.pid)).ok()?;
+    if !name.contains("pyexecd") {
+        return None;
+    }
+    let pid = rustix::process::Pid::from_raw(i32::try_from(running.pid).ok()?)?;
+    rustix::process::kill_process(pid, rustix::process::Signal::HUP).ok()?;
+    for _ in 0..PATIENCE {
+        if listens(socket) {
+            return Some(socket.to_owned());
+        }
+        // It has nothing else by which to say that it has done so.
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    None
+}
+
+fn listens(socket: &Path) -> bool {
+    match socket_address(socket).and_then(|(address, _directory)| UnixStream::connect(address)) {
         Ok(_) => true,
         Err(error) => !nobody_listens(&error),
     }

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
+use std::os::unix::net::UnixStream as StdStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
@@ -10,16 +10,17 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use pyexec_proto::JobDetail;
+use pyexec_proto::OsText;
 use pyexec_proto::client::MAX_FRAME_BYTES;
 use pyexec_proto::paths::{NoHome, Paths, create_private, socket_address};
 use pyexec_proto::preamble::Preamble;
 use pyexec_proto::service::Pyexec;
-use pyexec_proto::start::READY;
+use pyexec_proto::start::{READY, Running};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::net::sockopt::socket_peercred;
 use tarpc::server::{BaseChannel, Channel};
 use tarpc::tokio_serde::formats::Bincode;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixStream;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -31,8 +32,10 @@ use crate::engine::local::LocalEngine;
 use crate::environment::Environments;
 use crate::jobs::dispatcher::{Dispatcher, LeftUnfinished};
 use crate::jobs::{Jobs, leaving};
+use crate::listener::Listener;
 use crate::service::Service;
 use crate::store::{Found, Store, StoreError, run_directory};
+use crate::supervisor::process::close_inherited;
 
 /// How long a new daemon waits for an old one that is on its way out.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
@@ -59,6 +62,10 @@ pub(crate) enum DaemonError {
 
 /// Runs until it is told to leave.
 pub(crate) fn run(detach: bool) -> Result<(), DaemonError> {
+    // A lock or a pipe that whoever started us holds open must not stay so for as long as we live. What systemd hands
+    // over comes first.
+    let handed_over = std::env::var("LISTEN_FDS").ok().and_then(|count| count.parse::<u32>().ok()).unwrap_or(0);
+    close_inherited(3 + handed_over);
     // Nothing of ours is for other users.
     rustix::process::umask(Mode::from_raw_mode(0o077));
     if detach {
@@ -106,8 +113,10 @@ fn take_lock(paths: &Paths, started_by_client: bool) -> Result<File, DaemonError
             }
         }
     }
-    // For people who look; nothing reads it.
-    let _ = lock.set_len(0).and_then(|()| writeln!(&lock, "{}", std::process::id()));
+    // For clients that look where we are not.
+    let running = Running { pid: std::process::id(), socket: OsText::from(paths.socket.as_path()) };
+    let written = lock.set_len(0).and_then(|()| serde_json::to_writer(&lock, &running).map_err(io::Error::from));
+    written.map_err(prepare)?;
     Ok(lock)
 }
 
@@ -156,37 +165,14 @@ async fn serve(paths: Arc<Paths>, config: &Config, detached: bool) -> Result<(),
     jobs.recover(unfinished.map(left).collect());
     tokio::spawn(dispatcher.run());
 
-    let (listener, ours) = listen(&paths)?;
+    let listener =
+        Listener::open(&paths.socket).map_err(|source| DaemonError::Listen { socket: paths.socket.clone(), source })?;
     let service = Service { jobs: jobs.clone(), paths: paths.clone(), started, shutdown: Arc::new(shutdown) };
     say_ready(detached);
     let tidying = tokio::spawn(tidy(jobs, paths.clone(), left_over, found));
     accept(listener, service, shutting_down).await?;
     tidying.abort();
-    if ours {
-        let _ = std::fs::remove_file(&paths.socket);
-    }
     Ok(())
-}
-
-/// The socket systemd hands over, or our own; and whether it is ours to remove.
-fn listen(paths: &Paths) -> Result<(UnixListener, bool), DaemonError> {
-    let failed = |source| DaemonError::Listen { socket: paths.socket.clone(), source };
-    if let Some(handed_over) = listenfd::ListenFd::from_env().take_unix_listener(0).map_err(failed)? {
-        handed_over.set_nonblocking(true).map_err(failed)?;
-        return Ok((UnixListener::from_std(handed_over).map_err(failed)?, false));
-    }
-    let directory = paths.socket.parent().unwrap_or(&paths.runtime);
-    create_private(directory).map_err(failed)?;
-    // The lock is ours, so nobody listens here any more.
-    match std::fs::remove_file(&paths.socket) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-        Ok(()) | Err(_) => {}
-    }
-    let (address, _directory) = socket_address(&paths.socket).map_err(failed)?;
-    let listener = StdListener::bind(address).map_err(failed)?;
-    listener.set_nonblocking(true).map_err(failed)?;
-    rustix::fs::chmod(&paths.socket, Mode::RUSR | Mode::WUSR).map_err(|error| failed(error.into()))?;
-    Ok((UnixListener::from_std(listener).map_err(failed)?, true))
 }
 
 fn say_ready(detached: bool) {
@@ -260,7 +246,7 @@ async fn tidy(jobs: Jobs, paths: Arc<Paths>, left_over: run_directory::Listing, 
     jobs.recover(left.collect());
 }
 
-async fn accept(listener: UnixListener, service: Service, shutting_down: watch::Receiver<bool>) -> io::Result<()> {
+async fn accept(mut listener: Listener, service: Service, shutting_down: watch::Receiver<bool>) -> io::Result<()> {
     let mut told_to_leave = shutting_down.clone();
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut hangup = signal(SignalKind::hangup())?;
@@ -268,7 +254,7 @@ async fn accept(listener: UnixListener, service: Service, shutting_down: watch::
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => drop(connections.spawn(converse(stream, service.clone(), shutting_down.clone()))),
+                Ok(stream) => drop(connections.spawn(converse(stream, service.clone(), shutting_down.clone()))),
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     // Out of descriptors, most likely: one that closes makes room.
@@ -278,7 +264,11 @@ async fn accept(listener: UnixListener, service: Service, shutting_down: watch::
             Some(_) = connections.join_next() => {}
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => tracing::debug!("hangup ignored"),
+            // A client that can not find our socket asks for it so.
+            _ = hangup.recv() => match listener.restore() {
+                Ok(restored) => tracing::info!(restored, "asked whether the socket is there"),
+                Err(error) => tracing::error!(%error, "the socket can not be made again"),
+            },
             () = leaving(&mut told_to_leave) => break,
         }
     }
@@ -299,7 +289,11 @@ async fn converse(mut stream: UnixStream, service: Service, mut shutting_down: w
         Err(error) => return tracing::warn!(%error, "a connection of nobody knows whom was refused"),
     }
     let us = Preamble::ours();
-    match us.exchange(&mut stream).await {
+    let greeted = tokio::select! {
+        greeted = us.exchange(&mut stream) => greeted,
+        () = leaving(&mut shutting_down) => return,
+    };
+    match greeted {
         Ok(client) if us.agree(&client).is_some() => {}
         Ok(client) => return tracing::warn!(?client, "a client speaks none of our protocols"),
         Err(error) => return tracing::debug!(%error, "no greeting"),

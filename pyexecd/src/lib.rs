@@ -12,6 +12,7 @@ pub mod supervisor;
 mod blocking;
 mod boot;
 mod daemon;
+mod listener;
 mod logging;
 
 use std::ffi::OsString;
@@ -48,7 +49,11 @@ fn run(detach: bool) -> ExitCode {
     match daemon::run(detach) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(%error, "the daemon ends");
+            if matches!(error, daemon::DaemonError::AlreadyRunning { .. }) {
+                tracing::warn!(%error, "not needed");
+            } else {
+                tracing::error!(%error, "the daemon ends");
+            }
             // Detached, stdout goes to whoever started us, and stderr nowhere.
             let _ = if detach {
                 writeln!(std::io::stdout(), "{error}")

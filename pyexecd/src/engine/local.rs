@@ -286,11 +286,9 @@ impl Link {
                         });
                     }
                 }
-                Notice::Stalled { problem: Some(problem) } => {
-                    tracing::error!(job = %self.events.id, %problem, "output can not be written; the job waits");
-                }
-                Notice::Stalled { problem: None } => {
-                    tracing::info!(job = %self.events.id, "output can be written again");
+                Notice::Stalled { problem } => {
+                    tracing::warn!(job = %self.events.id, ?problem, "its output can not be written, or can again");
+                    self.events.send(RunEvent::Stalled(problem));
                 }
                 Notice::Ended { what, unwritten } => {
                     if let Some(problem) = unwritten {
@@ -347,6 +345,7 @@ impl Link {
                         return Seen::Reachable(stream);
                     }
                     // It has ended in between, or answers to nothing: look again, with the record there.
+                    tokio::time::sleep(Duration::from_millis(20)).await;
                 }
                 // The lock says nothing when it is let go of, so this has to be looked at again.
                 Ok(Evidence::Undecided) => tokio::time::sleep(Duration::from_millis(5)).await,

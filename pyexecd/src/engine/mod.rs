@@ -35,6 +35,8 @@ pub struct Order {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RunEvent {
     Started(Run),
+    /// Its output can not be written, and it waits; `None` once it can be again.
+    Stalled(Option<String>),
     SpawnFailed(String),
     Ended(ExitRecord),
     Lost,

@@ -1,7 +1,8 @@
 //! Whose turn it is: a pure queue.
 //!
-//! First in, first out, but those that somebody waits for go before those nobody does; and a job that was submitted from
-//! inside a running job is never held back, because its parent may be waiting for it while holding the place it needs.
+//! First in, first out, but those that somebody waits for go before those nobody does. A job that was submitted from
+//! inside a job is never held back by it: its ancestors, which may be waiting for it while they hold the place it needs,
+//! do not count when it is asked whether there is room.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -10,57 +11,67 @@ use pyexec_proto::JobId;
 /// Why a job is where it is in the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Class {
-    /// Its parent runs.
-    Nested,
     /// Somebody waits for it.
     WaitedFor,
     Detached,
 }
 
+/// Before others, by class and then by when it came.
+type Place = (Class, u64, JobId);
+
 #[derive(Debug, Default)]
 pub struct Queue {
-    waiting: BTreeSet<(Class, u64, JobId)>,
-    places: HashMap<JobId, (Class, u64)>,
+    waiting: BTreeSet<Place>,
+    /// Those with ancestors that run, and how many.
+    nested: BTreeSet<(Place, usize)>,
+    places: HashMap<JobId, (Place, usize)>,
     next_order: u64,
 }
 
 impl Queue {
-    pub fn push(&mut self, id: JobId, class: Class) {
+    /// `ancestors`: how many of the jobs it was submitted from are running.
+    pub fn push(&mut self, id: JobId, class: Class, ancestors: usize) {
         if self.places.contains_key(&id) {
             return;
         }
-        let order = self.next_order;
+        let place = (class, self.next_order, id);
         self.next_order += 1;
-        self.waiting.insert((class, order, id));
-        self.places.insert(id, (class, order));
+        self.waiting.insert(place);
+        if ancestors > 0 {
+            self.nested.insert((place, ancestors));
+        }
+        self.places.insert(id, (place, ancestors));
     }
 
     pub fn remove(&mut self, id: JobId) {
-        if let Some((class, order)) = self.places.remove(&id) {
-            self.waiting.remove(&(class, order, id));
+        if let Some((place, ancestors)) = self.places.remove(&id) {
+            self.waiting.remove(&place);
+            self.nested.remove(&(place, ancestors));
         }
     }
 
-    /// Whether a job of this class, pushed now, would be the next to start, and at once.
-    pub fn admits_at_once(&self, class: Class, running: usize, max_running: usize) -> bool {
+    /// Whether a job like this, pushed now, would be the next to start, and at once.
+    pub fn admits_at_once(&self, class: Class, ancestors: usize, running: usize, max_running: usize) -> bool {
         let first = self.waiting.first().is_none_or(|(waiting, _, _)| *waiting > class);
-        first && (class == Class::Nested || running < max_running)
+        (first || running >= max_running) && running < max_running.saturating_add(ancestors)
     }
 
     /// Takes the next job that may start with `running` others under way.
     pub fn admit(&mut self, running: usize, max_running: usize) -> Option<JobId> {
-        let (class, _, id) = *self.waiting.first()?;
-        if class != Class::Nested && running >= max_running {
-            return None;
-        }
+        let (_, _, id) = if running < max_running {
+            *self.waiting.first()?
+        } else {
+            let has_room = |(_, ancestors): &&(Place, usize)| running < max_running.saturating_add(*ancestors);
+            self.nested.iter().find(has_room)?.0
+        };
         self.remove(id);
         Some(id)
     }
 
     /// How many are to be started before this one.
     pub fn ahead_of(&self, id: JobId) -> Option<usize> {
-        let (class, order) = *self.places.get(&id)?;
-        Some(self.waiting.range(..(class, order, id)).count())
+        let (place, _) = self.places.get(&id)?;
+        Some(self.waiting.range(..*place).count())
     }
 
     pub fn len(&self) -> usize {
@@ -77,11 +88,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn queue(classes: &[Class]) -> (Queue, Vec<JobId>) {
+    fn queue(jobs: &[(Class, usize)]) -> (Queue, Vec<JobId>) {
         let mut queue = Queue::default();
-        let ids: Vec<JobId> = classes.iter().map(|_| JobId::mint()).collect();
-        for (id, class) in ids.iter().zip(classes) {
-            queue.push(*id, *class);
+        let ids: Vec<JobId> = jobs.iter().map(|_| JobId::mint()).collect();
+        for (id, (class, ancestors)) in ids.iter().zip(jobs) {
+            queue.push(*id, *class, *ancestors);
         }
         (queue, ids)
     }
@@ -95,47 +106,59 @@ mod tests {
         order
     }
 
+    use Class::{Detached, WaitedFor};
+
     #[test]
     fn equals_are_admitted_in_the_order_they_came() {
-        let (mut queue, ids) = queue(&[Class::Detached; 4]);
+        let (mut queue, ids) = queue(&[(Detached, 0); 4]);
         assert_eq!(admitted(&mut queue, 0, 9), ids);
     }
 
     #[test]
     fn those_waited_for_go_first() {
-        let (mut queue, ids) = queue(&[Class::Detached, Class::WaitedFor, Class::Detached, Class::WaitedFor]);
+        let (mut queue, ids) = queue(&[(Detached, 0), (WaitedFor, 0), (Detached, 0), (WaitedFor, 0)]);
         assert_eq!(admitted(&mut queue, 0, 9), [ids[1], ids[3], ids[0], ids[2]]);
     }
 
     #[test]
     fn no_more_than_the_limit_run() {
-        let (mut queue, ids) = queue(&[Class::WaitedFor; 4]);
+        let (mut queue, ids) = queue(&[(WaitedFor, 0); 4]);
         assert_eq!(admitted(&mut queue, 1, 3), ids[..2]);
         assert_eq!(queue.len(), 2);
     }
 
     #[test]
-    fn a_nested_job_is_never_held_back() {
-        let (mut queue, ids) = queue(&[Class::WaitedFor, Class::Nested]);
-        assert_eq!(admitted(&mut queue, 5, 5), [ids[1]]);
+    fn a_nested_job_is_not_held_back_by_those_it_was_submitted_from() {
+        let (mut queue, ids) = queue(&[(WaitedFor, 0), (Detached, 1)]);
+        assert_eq!(admitted(&mut queue, 1, 1), [ids[1]]);
+    }
+
+    #[test]
+    fn a_job_that_submits_many_does_not_get_round_the_limit() {
+        let (mut queue, ids) = queue(&[(Detached, 1); 30]);
+        assert_eq!(admitted(&mut queue, 1, 2), ids[..2]);
+    }
+
+    #[test]
+    fn a_deeper_one_starts_though_a_shallower_one_waits() {
+        let (mut queue, ids) = queue(&[(Detached, 1), (WaitedFor, 2)]);
+        assert_eq!(admitted(&mut queue, 2, 1), [ids[1]]);
     }
 
     #[test]
     fn only_a_job_that_is_next_with_room_to_run_starts_at_once() {
-        let (queue, _) = queue(&[Class::WaitedFor]);
-        for (class, running, expected) in
-            [(Class::Nested, 9, true), (Class::WaitedFor, 0, false), (Class::Detached, 0, false)]
-        {
-            assert_eq!(queue.admits_at_once(class, running, 3), expected, "{class:?} with {running} running");
-        }
+        let (queue, _) = queue(&[(WaitedFor, 0)]);
+        assert!(!queue.admits_at_once(WaitedFor, 0, 0, 3));
+        assert!(!queue.admits_at_once(Detached, 0, 0, 3));
+        assert!(queue.admits_at_once(Detached, 1, 3, 3));
         let empty = Queue::default();
-        assert!(empty.admits_at_once(Class::Detached, 2, 3));
-        assert!(!empty.admits_at_once(Class::WaitedFor, 3, 3));
+        assert!(empty.admits_at_once(Detached, 0, 2, 3));
+        assert!(!empty.admits_at_once(WaitedFor, 0, 3, 3));
     }
 
     #[test]
     fn the_place_in_the_queue_is_told() {
-        let (mut queue, ids) = queue(&[Class::Detached, Class::WaitedFor]);
+        let (mut queue, ids) = queue(&[(Detached, 0), (WaitedFor, 0)]);
         assert_eq!(queue.ahead_of(ids[0]), Some(1));
         queue.remove(ids[1]);
         assert_eq!(queue.ahead_of(ids[0]), Some(0));
@@ -144,10 +167,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn everyone_is_admitted_once(classes in proptest::collection::vec(0u8..3, 0..30), limit in 1usize..5) {
-            let classes: Vec<Class> =
-                classes.into_iter().map(|n| [Class::Nested, Class::WaitedFor, Class::Detached][usize::from(n)]).collect();
-            let (mut queue, ids) = queue(&classes);
+        fn everyone_is_admitted_once(
+            jobs in proptest::collection::vec((any::<bool>(), 0usize..3), 0..30),
+            limit in 1usize..5,
+        ) {
+            let jobs: Vec<_> =
+                jobs.into_iter().map(|(waited, nested)| (if waited { WaitedFor } else { Detached }, nested)).collect();
+            let (mut queue, ids) = queue(&jobs);
             let mut seen = Vec::new();
             while !queue.is_empty() {
                 // As if everything admitted before had ended.

@@ -13,7 +13,7 @@ use pyexec_proto::job::JobDetail;
 use pyexec_proto::output::OutputLengths;
 use pyexec_proto::service::StopRequest;
 use pyexec_proto::state::{Outcome, Status, StopReason};
-use pyexec_proto::{Error, JobId, JobSpec, JobState};
+use pyexec_proto::{JobId, JobSpec, JobState};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 
@@ -22,8 +22,9 @@ use super::admission::{Class, Queue};
 use super::recovery::{Belief, Circumstances, believe, believe_unreadable};
 use super::state::{JobEvent, transition};
 use crate::blocking::blocking;
+use crate::engine::local::Evidence;
 use crate::engine::{self, Engine, Events, Order, RunEvent, RunHandle};
-use crate::environment::{EnvironmentError, Environments, Lease, Preparation, PreparationLog, Prepared};
+use crate::environment::{self, EnvironmentError, Environments, Lease, Preparation, PreparationLog, Prepared};
 use crate::store::{Store, StoreError, run_directory};
 use crate::supervisor::record::ReadError;
 
@@ -40,11 +41,16 @@ pub struct LeftUnfinished {
 
 #[derive(Debug)]
 pub enum Command {
-    /// A job whose run directory is there. Not `fresh`: it may be known already, and is then not answered with.
+    /// A job that is on disk and in the index; `may_start` says whether that says that it may be started.
     Accept {
         job: Box<JobDetail>,
-        fresh: bool,
-        answer: oneshot::Sender<Result<Option<Box<JobDetail>>, Error>>,
+        may_start: bool,
+        answer: oneshot::Sender<Option<Box<JobDetail>>>,
+    },
+    /// Whether a job, accepted now, would be started at once. It may have changed by then.
+    Foresee {
+        spec: Box<JobSpec>,
+        answer: oneshot::Sender<bool>,
     },
     /// Jobs that an earlier daemon left unfinished. All at once: what runs has to be known before what waits is admitted.
     Recover {
@@ -74,6 +80,17 @@ pub enum Command {
         id: JobId,
         result: Result<Box<Prepared>, EnvironmentError>,
     },
+    /// It is on disk that the job may be started.
+    Started {
+        id: JobId,
+        command: Box<environment::Command>,
+    },
+    /// It is in the index that the job is to be stopped.
+    StopWritten {
+        id: JobId,
+        grace: Duration,
+        answer: oneshot::Sender<bool>,
+    },
     /// The index has heard of a state, or could not.
     Committed {
         id: JobId,
@@ -96,6 +113,8 @@ struct Live {
     /// Keeps its environment from being evicted.
     lease: Option<Lease>,
     lengths: watch::Sender<OutputLengths>,
+    /// Why its output can not be written.
+    stalled: Option<String>,
     /// It is on disk that the job may have been started: a loss of power does not make it start twice.
     may_start: bool,
     told: watch::Sender<Snapshot>,
@@ -165,19 +184,26 @@ impl Dispatcher {
 
     async fn obey(&mut self, command: Command) {
         match command {
-            Command::Accept { job, fresh, answer } => {
-                let accepted = self.accept(*job, fresh).await;
+            Command::Accept { job, may_start, answer } => {
+                let accepted = self.accept(*job, may_start);
                 let _ = answer.send(accepted);
+            }
+            Command::Foresee { spec, answer } => {
+                let ancestors = self.running_ancestors(&spec);
+                let at_once = self.queue.admits_at_once(class_of(&spec), ancestors, self.active(), self.max_running);
+                let _ = answer.send(at_once);
+            }
+            Command::Started { id, command } => self.launch(id, *command),
+            Command::StopWritten { id, grace, answer } => {
+                self.pass_stop_on(id, Some(grace));
+                let _ = answer.send(true);
             }
             Command::Recover { jobs } => {
                 for LeftUnfinished { job, may_have_run } in jobs {
                     self.recover(job, may_have_run).await;
                 }
             }
-            Command::Stop { id, request, answer } => {
-                let stopped = self.stop(id, request).await;
-                let _ = answer.send(stopped);
-            }
+            Command::Stop { id, request, answer } => self.stop(id, request, answer).await,
             Command::Watch { id, answer } => {
                 let _ = answer.send(self.live.get(&id).map(|live| live.told.subscribe()));
             }
@@ -204,46 +230,32 @@ impl Dispatcher {
         }
     }
 
-    async fn accept(&mut self, job: JobDetail, fresh: bool) -> Result<Option<Box<JobDetail>>, Error> {
-        let failed = |error: crate::store::StoreError| error.while_doing("record the job");
-        if self.live.contains_key(&job.id) || (!fresh && self.store.get(job.id).await.map_err(failed)?.is_some()) {
-            return Ok(None);
-        }
-        let class = self.class_of(&job);
-        // One commit for both: that the job exists, and that it may have been started.
-        let at_once = self.queue.admits_at_once(class, self.active(), self.max_running);
-        let inserted = self.store.insert(job.clone(), at_once).await;
-        if let Ok(false) = inserted {
-            // Known, though its run directory had gone: it has been, and is not run again.
-            return Ok(None);
-        }
-        if let Err(error) = inserted {
-            // Not acknowledged, so it must not start: its directory goes, and the client hears why.
-            let (jobs, id) = (self.jobs_directory.clone(), job.id);
-            let remove =
-                move || run_directory::rename_away(&jobs, id).and_then(|()| run_directory::remove_renamed(&jobs, id));
-            if let Err(error) = blocking(remove).await {
-                tracing::error!(job = %id, %error, "the run directory of a job that was refused is left behind");
-            }
-            return Err(failed(error));
+    /// A job that is recorded takes its place. `None` when it has it already.
+    fn accept(&mut self, job: JobDetail, may_start: bool) -> Option<Box<JobDetail>> {
+        let id = job.id;
+        if self.live.contains_key(&id) {
+            return None;
         }
         // Not its command: arguments may be secrets.
-        tracing::info!(job = %job.id, "accepted");
-        let id = job.id;
-        self.queue.push(id, class);
-        self.insert(job, at_once);
-        Ok(self.live.get(&id).map(|live| Box::new(self.describe(live))))
+        tracing::info!(job = %id, "accepted");
+        self.queue.push(id, class_of(&job.spec), self.running_ancestors(&job.spec));
+        self.insert(job, may_start);
+        self.live.get(&id).map(|live| Box::new(self.describe(live)))
     }
 
-    fn class_of(&self, job: &JobDetail) -> Class {
-        let parent = job.spec.parent.and_then(|parent| self.live.get(&parent));
-        if parent.is_some_and(|parent| parent.job.state.run().is_some()) {
-            Class::Nested
-        } else if job.spec.waited_for {
-            Class::WaitedFor
-        } else {
-            Class::Detached
+    /// How many of the jobs this one was submitted from, and those from, are running: they may be waiting for it, and do
+    /// not count when it is asked whether there is room.
+    fn running_ancestors(&self, spec: &JobSpec) -> usize {
+        // A client could name any parent, in a circle too.
+        let mut seen = HashSet::new();
+        let mut next = spec.parent;
+        while let Some(live) = next.and_then(|parent| self.live.get(&parent)) {
+            if live.job.state.run().is_none() || live.job.state.is_finished() || !seen.insert(live.job.id) {
+                break;
+            }
+            next = live.job.spec.parent;
         }
+        seen.len()
     }
 
     fn insert(&mut self, mut job: JobDetail, may_start: bool) {
@@ -253,7 +265,7 @@ impl Dispatcher {
         let used = job.environment.as_ref().and_then(|used| used.id.as_deref());
         let lease = used.filter(|_| !job.state.is_finished()).map(|id| self.environments.lease(id));
         let (told, _) = watch::channel(Snapshot { job: Arc::new(job.clone()), handle: None, lengths: lengths_seen });
-        self.live.insert(job.id, Live { job, preparation: None, lease, lengths, may_start, told });
+        self.live.insert(job.id, Live { job, stalled: None, preparation: None, lease, lengths, may_start, told });
     }
 
     fn describe(&self, live: &Live) -> JobDetail {
@@ -264,7 +276,11 @@ impl Dispatcher {
             }),
             JobState::Preparing => Some("its environment is being prepared".to_owned()),
             JobState::Starting { .. } => Some("starting".to_owned()),
-            JobState::Running { .. } | JobState::Stopping { .. } | JobState::Finished(_) => None,
+            JobState::Running { .. } | JobState::Stopping { .. } => {
+                let waits = |problem| format!("its output can not be written, and it waits until it can: {problem}");
+                live.stalled.as_ref().map(waits)
+            }
+            JobState::Finished(_) => None,
         };
         job
     }
@@ -297,6 +313,9 @@ impl Dispatcher {
     /// Commits, then launches.
     async fn start(&mut self, id: JobId, result: Result<Box<Prepared>, EnvironmentError>) {
         match result {
+            Err(EnvironmentError::VariablesGone) if self.has_started_elsewhere(id).await => {
+                self.adopt_started(id, None)
+            }
             Err(error) => self.apply(id, JobEvent::PreparationFailed(error.to_string())).await,
             Ok(prepared) => {
                 let Prepared { command, used, lease } = *prepared;
@@ -311,22 +330,36 @@ impl Dispatcher {
                 self.apply(id, JobEvent::Prepared).await;
                 // It may have been stopped while it was being prepared.
                 let Some(live) = self.live.get(&id).filter(|live| !live.job.state.is_finished()) else { return };
-                if !live.may_start {
-                    // It had to wait, and this says on disk that it does so no longer. Without that it starts all the
-                    // same: only a loss of power could make it start again.
-                    if let Err(error) = self.store.mark_started(id).await {
+                if live.may_start {
+                    self.launch(id, command);
+                    return;
+                }
+                // It had to wait, and is started only once it is on disk that it does so no longer. Should that fail, it
+                // starts all the same: only a loss of power could make it start again.
+                let marked = self.store.mark_started(id);
+                let Some(to_self) = self.to_self.upgrade() else { return };
+                tokio::spawn(async move {
+                    if let Err(error) = marked.await {
                         tracing::error!(job = %id, %error, "that the job starts could not be written down");
                     }
-                }
-                let Some(live) = self.live.get_mut(&id) else { return };
-                live.may_start = true;
-                let order = Order { id, spec: Arc::new(live.job.spec.clone()), command };
-                let lengths = live.lengths.clone();
-                let events = self.events_of(id, lengths);
-                let handle = self.engine.launch(order, events);
-                self.attach(id, handle);
+                    let _ = to_self.send(Command::Started { id, command: Box::new(command) });
+                });
             }
         }
+    }
+
+    fn launch(&mut self, id: JobId, command: environment::Command) {
+        let Some(live) = self.live.get_mut(&id) else { return };
+        live.may_start = true;
+        if !matches!(live.job.state, JobState::Starting { .. }) {
+            return;
+        }
+        let order = Order { id, spec: Arc::new(live.job.spec.clone()), command };
+        let lengths = live.lengths.clone();
+        let handle = self.engine.launch(order, self.events_of(id, lengths));
+        self.attach(id, handle);
+        // A stop that came while the start was being written down.
+        self.pass_stop_on(id, None);
     }
 
     fn events_of(&self, id: JobId, lengths: watch::Sender<OutputLengths>) -> Events {
@@ -339,17 +372,28 @@ impl Dispatcher {
         }
     }
 
-    async fn stop(&mut self, id: JobId, request: StopRequest) -> bool {
-        let Some(live) = self.live.get(&id).filter(|live| !live.job.state.is_finished()) else { return false };
+    async fn stop(&mut self, id: JobId, request: StopRequest, answer: oneshot::Sender<bool>) {
+        let Some(live) = self.live.get(&id).filter(|live| !live.job.state.is_finished()) else {
+            let _ = answer.send(false);
+            return;
+        };
         let reason = if request.now { StopReason::Killed } else { StopReason::Cancelled };
         let grace = if request.now { 0 } else { request.grace_ms.unwrap_or(live.job.spec.grace_ms) };
         tracing::info!(job = %id, ?reason, "stopping");
-        self.apply(id, JobEvent::StopRequested(reason)).await;
+        let unstarted = matches!(live.job.state, JobState::Queued | JobState::Preparing);
+        if unstarted && self.has_started_elsewhere(id).await {
+            self.adopt_started(id, Some(reason));
+        } else {
+            self.apply(id, JobEvent::StopRequested(reason)).await;
+        }
         // The wish is in the index before anybody acts on it: a restart in the middle of a stop goes on with it. The
-        // queue is in order, so an answer to anything asked now says that the commit before it is through.
-        let _ = self.store.count().await;
-        self.pass_stop_on(id, Some(Duration::from_millis(grace)));
-        true
+        // index works in order, so an answer to anything asked now says that the commit before it is through.
+        let written = self.store.barrier();
+        let Some(to_self) = self.to_self.upgrade() else { return };
+        tokio::spawn(async move {
+            let _ = written.await;
+            let _ = to_self.send(Command::StopWritten { id, grace: Duration::from_millis(grace), answer });
+        });
     }
 
     /// Tells the supervisor of a stop that is wanted, if there is one to tell.
@@ -379,6 +423,12 @@ impl Dispatcher {
             RunEvent::SpawnFailed(why) => JobEvent::SpawnFailed(why),
             RunEvent::Ended(record) => JobEvent::Ended(record),
             RunEvent::Lost => JobEvent::Lost,
+            RunEvent::Stalled(problem) => {
+                if let Some(live) = self.live.get_mut(&id) {
+                    live.stalled = problem;
+                }
+                return;
+            }
         };
         let started = matches!(event, JobEvent::Started(_));
         self.apply(id, event).await;
@@ -386,6 +436,34 @@ impl Dispatcher {
             // A stop that came before there was anybody to tell, or before the last daemon died.
             self.pass_stop_on(id, None);
         }
+    }
+
+    /// A job that has not been started here may have been by a supervisor of an earlier daemon's, which was late. Taking
+    /// the permission to start away settles it: where it is gone already, there is somebody to find.
+    async fn has_started_elsewhere(&self, id: JobId) -> bool {
+        let directory = self.jobs_directory.join(id.to_string());
+        let taken = blocking(move || {
+            if run_directory::revoke(&directory)? {
+                return Ok(false);
+            }
+            let evidence = engine::local::examine(&directory).map_err(std::io::Error::other)?;
+            Ok(!matches!(evidence, Evidence::NeverStarted))
+        });
+        taken.await.unwrap_or(false)
+    }
+
+    /// Takes up a run that somebody else has begun.
+    fn adopt_started(&mut self, id: JobId, stop: Option<StopReason>) {
+        self.queue.remove(id);
+        let Some(live) = self.live.get_mut(&id) else { return };
+        live.preparation = None;
+        live.may_start = true;
+        live.job.state = JobState::Starting { stop };
+        let lengths = live.lengths.clone();
+        tracing::info!(job = %id, "has been started by an earlier daemon's supervisor");
+        let handle = self.engine.adopt(self.events_of(id, lengths));
+        self.attach(id, handle);
+        self.commit(id);
     }
 
     /// The only place where a state changes: decide, make durable, tell.
@@ -418,7 +496,7 @@ impl Dispatcher {
         }
         let (directory, outcome) = (self.jobs_directory.join(id.to_string()), outcome.clone());
         let settle = move || {
-            run_directory::revoke(&directory)?;
+            let _ = run_directory::revoke(&directory)?;
             run_directory::write_outcome(&directory, &outcome)
         };
         if let Err(error) = blocking(settle).await {
@@ -505,8 +583,7 @@ impl Dispatcher {
                 job.state = JobState::Queued;
                 job.environment = None;
 
-                let class = self.class_of(&job);
-                self.queue.push(id, class);
+                self.queue.push(id, class_of(&job.spec), self.running_ancestors(&job.spec));
                 self.insert(job, false);
             }
             Belief::Adopt(state) => {
@@ -524,6 +601,10 @@ impl Dispatcher {
             }
         }
     }
+}
+
+fn class_of(spec: &JobSpec) -> Class {
+    if spec.waited_for { Class::WaitedFor } else { Class::Detached }
 }
 
 async fn prepare(

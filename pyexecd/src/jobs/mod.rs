@@ -133,9 +133,39 @@ impl Jobs {
         .await
         .map_err(storage("make the run directory"))?;
         let job = same_or_taken(job, &submission)?;
-        match self.ask(|answer| Command::Accept { job: Box::new(job), fresh, answer }).await?? {
+        let this = self.clone();
+        // A task of its own: what is half recorded must not stay so because a call was given up.
+        let recording = tokio::spawn(async move { this.record(job, fresh).await });
+        let recorded = recording.await.map_err(storage("record the job"))??;
+        match recorded {
             Some(job) => Ok(*job),
             None => same_or_taken(self.get(submission.id).await?, &submission),
+        }
+    }
+
+    /// Into the index, then into the queue. `None` when it is known already.
+    async fn record(&self, job: JobDetail, fresh: bool) -> Result<Option<Box<JobDetail>>, Error> {
+        // One commit for both: that the job exists, and that it may have been started.
+        let spec = Box::new(job.spec.clone());
+        let may_start = self.ask(|answer| Command::Foresee { spec, answer }).await?;
+        match self.store.insert(job.clone(), may_start).await {
+            // Known, though its run directory may have gone: it has been, and is not run again.
+            Ok(false) => Ok(None),
+            Ok(true) => self.ask(|answer| Command::Accept { job: Box::new(job), may_start, answer }).await,
+            Err(error) => {
+                // Not acknowledged, so it must not start: what was made for it goes, and the client hears why.
+                if fresh {
+                    let (jobs, id) = (self.paths.jobs(), job.id);
+                    let remove = move || {
+                        run_directory::rename_away(&jobs, id)?;
+                        run_directory::remove_renamed(&jobs, id)
+                    };
+                    if let Err(error) = blocking(remove).await {
+                        tracing::error!(job = %id, %error, "the run directory of a job that was refused is left behind");
+                    }
+                }
+                Err(error.while_doing("record the job"))
+            }
         }
     }
 

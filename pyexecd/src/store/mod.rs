@@ -101,8 +101,13 @@ impl Store {
     }
 
     /// Durable once this returns, also against a loss of power: from here on the job may be started.
-    pub async fn mark_started(&self, id: JobId) -> Result<(), StoreError> {
-        self.run(move |connection| rows::mark_started(connection, id)).await
+    pub fn mark_started(&self, id: JobId) -> impl Future<Output = Result<(), StoreError>> + use<> {
+        self.run(move |connection| rows::mark_started(connection, id))
+    }
+
+    /// Returns when everything that was asked for before has been done.
+    pub fn barrier(&self) -> impl Future<Output = Result<(), StoreError>> + use<> {
+        self.run(|_| Ok(()))
     }
 
     /// Whether the machine has been restarted since the index was last written.

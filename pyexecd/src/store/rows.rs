@@ -169,9 +169,20 @@ pub(super) fn get(connection: &Connection, id: JobId) -> Result<Option<JobDetail
 pub(super) fn unfinished(connection: &Connection) -> Result<Vec<(JobDetail, bool)>, StoreError> {
     let mut statement = connection.prepare_cached(&format!("{DETAIL} WHERE NOT finished ORDER BY sequence"))?;
     let mut rows = statement.query([])?;
-    let mut jobs = Vec::new();
+    let (mut jobs, mut damaged) = (Vec::new(), Vec::new());
     while let Some(row) = rows.next()? {
-        jobs.push((detail(row)?, row.get("may_have_started")?));
+        match detail(row) {
+            Ok(job) => jobs.push((job, row.get("may_have_started")?)),
+            // One row is one job's affair. Without it the job is one that was found on disk.
+            Err(error) => {
+                let id: String = row.get("id")?;
+                tracing::error!(job = id, %error, "a row of the index is damaged; the run directory has to do");
+                damaged.push(id);
+            }
+        }
+    }
+    for id in damaged {
+        connection.prepare_cached("DELETE FROM jobs WHERE id = ?1")?.execute([id])?;
     }
     Ok(jobs)
 }
@@ -228,7 +239,10 @@ pub(super) fn list(connection: &Connection, query: &JobQuery) -> Result<JobPage,
             break;
         }
         last = row.get("sequence")?;
-        jobs.push(summary(row)?);
+        match summary(row) {
+            Ok(job) => jobs.push(job),
+            Err(error) => tracing::error!(sequence = last, %error, "a row of the index is damaged, and left out"),
+        }
     }
     Ok(JobPage { jobs, total: total.cast_unsigned(), next })
 }

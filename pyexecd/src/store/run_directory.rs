@@ -97,15 +97,17 @@ pub fn environment(directory: &Path) -> io::Result<Option<Variables>> {
     }
 }
 
-/// Takes away what a job that will not start must not leave behind, and with it the permission to start.
-pub fn revoke(directory: &Path) -> io::Result<()> {
-    for name in [ENVIRONMENT, STDIN] {
-        match std::fs::remove_file(directory.join(name)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
-    }
-    Ok(())
+/// Takes away what a job that will not start must not leave behind, and with it the permission to start. `false` when
+/// that had been used, or taken away, before.
+pub fn revoke(directory: &Path) -> io::Result<bool> {
+    let remove = |name: &str| match std::fs::remove_file(directory.join(name)) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    };
+    let had_permission = remove(ENVIRONMENT)?;
+    remove(STDIN)?;
+    Ok(had_permission)
 }
 
 /// How a job without an exit record ended.
@@ -265,8 +267,8 @@ mod tests {
         let submission = submission();
         create(jobs.path(), &submission, Timestamp(5)).expect("can be made");
         let directory = jobs.path().join(submission.id.to_string());
-        revoke(&directory).expect("can be revoked");
-        revoke(&directory).expect("and again");
+        assert!(revoke(&directory).expect("can be revoked"));
+        assert!(!revoke(&directory).expect("and again, to no effect"));
         for entry in std::fs::read_dir(&directory).expect("can be listed") {
             let text = std::fs::read_to_string(entry.expect("exists").path()).expect("can be read");
             assert!(!text.contains("hunter2") && !text.contains("typed"), "{text}");

@@ -26,7 +26,9 @@ pub(super) struct Input {
 impl Input {
     /// `pipe` must not block. `None` when the job was not started with its stdin open.
     pub(super) fn new(pipe: Option<OwnedFd>) -> Self {
-        Self { pipe, buffer: VecDeque::new(), accepted: BTreeMap::new(), closing: false, refusal: Refusal::NotOpened }
+        // What a sender is told once the pipe is gone, until somebody knows better.
+        let refusal = if pipe.is_some() { Refusal::Finished } else { Refusal::NotOpened };
+        Self { pipe, buffer: VecDeque::new(), accepted: BTreeMap::new(), closing: false, refusal }
     }
 
     /// Takes as much as there is room for. What of `bytes` this sender has had accepted before, going by `offset`, is a
@@ -88,10 +90,6 @@ impl Input {
     pub(super) fn finish(&mut self) {
         self.pipe = None;
         self.buffer.clear();
-        if self.refusal == Refusal::NotOpened {
-            return;
-        }
-        self.refusal = Refusal::Finished;
     }
 
     /// Writes what the pipe takes.

@@ -33,6 +33,8 @@ pub(super) struct Pump {
     grown: bool,
     /// This file system does not splice.
     copies: bool,
+    /// There is nowhere to write to any more.
+    discards: bool,
 }
 
 /// What a turn came to.
@@ -50,7 +52,7 @@ impl Pump {
     /// `pipe` must not block. Goes on behind what the preparation of the job has said in the first segment.
     pub(super) fn new(stream: Stream, pipe: OwnedFd) -> Self {
         let length = std::fs::metadata(segment::name(stream, 0)).map_or(0, |data| data.len());
-        Self { stream, pipe: Some(pipe), file: None, length, grown: false, copies: false }
+        Self { stream, pipe: Some(pipe), file: None, length, grown: false, copies: false, discards: false }
     }
 
     pub(super) fn length(&self) -> u64 {
@@ -59,6 +61,12 @@ impl Pump {
 
     pub(super) fn pipe(&self) -> Option<&OwnedFd> {
         self.pipe.as_ref()
+    }
+
+    /// From here on what comes is read, and dropped: a job must not hang on a log that somebody has deleted.
+    pub(super) fn discard(&mut self) {
+        self.discards = true;
+        self.file = None;
     }
 
     pub(super) fn close(&mut self) {
@@ -86,6 +94,16 @@ impl Pump {
 
     fn step(&mut self) -> io::Result<Step> {
         let Some(pipe) = &self.pipe else { return Ok(Step::Closed) };
+        if self.discards {
+            let mut dropped = [0; 16 << 10];
+            return match rustix::io::read(pipe, &mut dropped) {
+                Ok(0) => Ok(Step::Closed),
+                Ok(bytes) => Ok(Step::Moved(bytes)),
+                Err(rustix::io::Errno::AGAIN) => Ok(Step::Empty),
+                Err(rustix::io::Errno::INTR) => Ok(Step::Moved(0)),
+                Err(error) => Err(error.into()),
+            };
+        }
         // A segment is only made when there is a byte for it.
         if self.file.is_none() {
             match rustix::io::ioctl_fionread(pipe) {

@@ -305,9 +305,9 @@ impl Supervision {
                 Reaped::NoChildren => {
                     self.childless = true;
                     if self.leader.is_none() {
-                        // Somebody else has taken its status. That it is over is known, and no more.
-                        let exit = ExitStatus::Signal { signal: 0, core_dumped: false };
-                        self.leader = Some(LeaderExit { exit, at: Clocks::now(), stopped: self.stop });
+                        // Nobody else can take it. Should it happen all the same, no record is better than an invented
+                        // one: the daemon finds this supervisor gone, and the job lost.
+                        panic!("the job's process has gone, and its status with it");
                     }
                     return;
                 }
@@ -383,6 +383,11 @@ impl Supervision {
     fn pump(&mut self, index: usize) {
         match self.pumps[index].turn() {
             Ok(Pumped::More | Pumped::Empty | Pumped::Closed) => {}
+            Err(error) if Stall::of(&error).hopeless => {
+                // Its log has been taken away. The job goes on, and what it prints from here on is nobody's.
+                self.pumps.iter_mut().for_each(Pump::discard);
+                self.tell_all(&Notice::Stalled { problem: Some(format!("its output is lost: {error}")) });
+            }
             Err(error) => self.stall(&error),
         }
         self.tell_watchers();
