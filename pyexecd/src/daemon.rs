@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream as StdStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ use rustix::net::sockopt::socket_peercred;
 use tarpc::server::{BaseChannel, Channel};
 use tarpc::tokio_serde::formats::Bincode;
 use tokio::net::UnixStream;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::codec::LengthDelimitedCodec;
@@ -77,10 +77,10 @@ pub(crate) fn run(detach: bool) -> Result<(), DaemonError> {
     create_private(&paths.state).map_err(|source| DaemonError::Prepare { path: paths.state.clone(), source })?;
     crate::logging::start(&paths.logs(), &config.log)
         .map_err(|source| DaemonError::Prepare { path: paths.logs(), source })?;
-    let _lock = take_lock(&paths, detach)?;
+    let lock = take_lock(&paths, detach)?;
     raise_open_files();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let served = runtime.block_on(serve(Arc::new(paths), &config, detach));
+    let served = runtime.block_on(serve(Arc::new(paths), &config, &lock, detach));
     // Nothing that is still being read or written is waited for: a job has its own supervisor.
     runtime.shutdown_timeout(Duration::from_millis(100));
     tracing::info!("left");
@@ -113,11 +113,15 @@ fn take_lock(paths: &Paths, started_by_client: bool) -> Result<File, DaemonError
             }
         }
     }
-    // For clients that look where we are not.
-    let running = Running { pid: std::process::id(), socket: OsText::from(paths.socket.as_path()) };
-    let written = lock.set_len(0).and_then(|()| serde_json::to_writer(&lock, &running).map_err(io::Error::from));
-    written.map_err(prepare)?;
+    // What an earlier daemon has left there.
+    lock.set_len(0).map_err(prepare)?;
     Ok(lock)
+}
+
+/// For clients that look where we are not. Not before we listen, and would hear their signal.
+fn say_where(mut lock: &File, socket: &Path) -> io::Result<()> {
+    let running = Running { pid: std::process::id(), socket: OsText::from(socket) };
+    lock.write_all(&serde_json::to_vec(&running)?)
 }
 
 fn somebody_listens(paths: &Paths) -> bool {
@@ -131,7 +135,7 @@ fn raise_open_files() {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
-async fn serve(paths: Arc<Paths>, config: &Config, detached: bool) -> Result<(), DaemonError> {
+async fn serve(paths: Arc<Paths>, config: &Config, lock: &File, detached: bool) -> Result<(), DaemonError> {
     let started = Instant::now();
     // Listed before anybody can submit, so that what is being made then is not taken for a left-over.
     let left_over =
@@ -168,10 +172,13 @@ async fn serve(paths: Arc<Paths>, config: &Config, detached: bool) -> Result<(),
     let listener =
         Listener::open(&paths.socket).map_err(|source| DaemonError::Listen { socket: paths.socket.clone(), source })?;
     let service = Service { jobs: jobs.clone(), paths: paths.clone(), started, shutdown: Arc::new(shutdown) };
+    let signals = Signals::catch()?;
+    say_where(lock, &paths.socket)?;
     say_ready(detached);
     let tidying = tokio::spawn(tidy(jobs, paths.clone(), left_over, found));
-    accept(listener, service, shutting_down).await?;
+    let left = accept(listener, signals, service, shutting_down, lock).await;
     tidying.abort();
+    left?;
     Ok(())
 }
 
@@ -246,10 +253,30 @@ async fn tidy(jobs: Jobs, paths: Arc<Paths>, left_over: run_directory::Listing, 
     jobs.recover(left.collect());
 }
 
-async fn accept(mut listener: Listener, service: Service, shutting_down: watch::Receiver<bool>) -> io::Result<()> {
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn catch() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
+async fn accept(
+    mut listener: Listener,
+    mut signals: Signals,
+    service: Service,
+    shutting_down: watch::Receiver<bool>,
+    lock: &File,
+) -> io::Result<()> {
     let mut told_to_leave = shutting_down.clone();
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let mut hangup = signal(SignalKind::hangup())?;
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -262,10 +289,10 @@ async fn accept(mut listener: Listener, service: Service, shutting_down: watch::
                 }
             },
             Some(_) = connections.join_next() => {}
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+            _ = signals.terminate.recv() => break,
+            _ = signals.interrupt.recv() => break,
             // A client that can not find our socket asks for it so.
-            _ = hangup.recv() => match listener.restore() {
+            _ = signals.hangup.recv() => match listener.restore() {
                 Ok(restored) => tracing::info!(restored, "asked whether the socket is there"),
                 Err(error) => tracing::error!(%error, "the socket can not be made again"),
             },
@@ -274,6 +301,8 @@ async fn accept(mut listener: Listener, service: Service, shutting_down: watch::
     }
     tracing::info!("leaving; jobs go on");
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    // Nobody is to look for us from here on.
+    lock.set_len(0)?;
     drop(listener);
     service.shutdown.send_replace(true);
     let all_answered = async { while connections.join_next().await.is_some() {} };

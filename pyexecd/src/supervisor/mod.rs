@@ -3,7 +3,7 @@
 //! It owns the job's process tree, its pipes, its timeout and its exit record. The daemon that started it may die at any
 //! moment; nothing here notices, except that there is nobody to tell.
 //!
-//! This file is the start: everything up to the moment the job runs. [`supervision`] is the loop from there to the end.
+//! This file is the start: everything up to the moment the job runs. `supervision` is the loop from there to the end.
 
 pub mod control;
 pub mod processes;
