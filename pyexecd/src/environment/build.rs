@@ -76,6 +76,7 @@ impl Environments {
         log: &Arc<PreparationLog>,
     ) -> Result<(Ready, Lease), EnvironmentError> {
         let id = address(&source.lock, &source.interpreter, &source.uv_version);
+        let family = source.interpreter.family();
         // Before it is looked for: what is found must not be evicted under our hands.
         let lease = self.cache.lease(&id);
         if let Some(ready) = self.cache.ready(&id) {
@@ -84,10 +85,10 @@ impl Environments {
         let build =
             Build { source, variables: caller.variables.clone(), mark: caller.mark.to_owned(), log: log.clone() };
         let again = build.clone();
-        let obtained = match self.cache.obtain(&id, |at| build.run(at)).await {
+        let obtained = match self.cache.obtain(&id, &family, |at| build.run(at)).await {
             // Somebody has deleted the cache while it was being built.
             Err(error) if matches!(*error, EnvironmentError::Cache { .. }) => {
-                self.cache.obtain(&id, |at| again.run(at)).await
+                self.cache.obtain(&id, &family, |at| again.run(at)).await
             }
             obtained => obtained,
         };

@@ -2,14 +2,14 @@
 //!
 //! ```text
 //! environments/<address>/            an environment; `pyexec.json` in it says what it holds
-//! environments/.building-<address>…  being built; renamed into place when it is whole
-//! environments/.removed-<address>…   being removed
+//! environments/.building-…           being built; renamed into place when it is whole
+//! environments/.removed-…            being removed
 //! resolutions/<key>.json             what a request resolved to, and when
 //! ```
 //!
 //! Everything here may be deleted by anybody at any moment: it is made again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -37,7 +37,8 @@ pub(super) struct Marker {
     pub(super) python_version: String,
     /// `name==version`, sorted: what is installed.
     pub(super) packages: Vec<String>,
-    pub(super) bytes: u64,
+    /// Counted when somebody first asks: a job that waits for the environment is not kept waiting for it.
+    pub(super) bytes: Option<u64>,
     /// A hash of the names at its top, where damage shows.
     shape: String,
 }
@@ -51,6 +52,11 @@ pub(super) struct Ready {
 }
 
 impl Ready {
+    /// What its files take up.
+    pub(super) fn bytes(&self) -> u64 {
+        self.marker.bytes.unwrap_or_else(|| size(&self.directory).unwrap_or(0))
+    }
+
     pub(super) fn python(&self) -> PathBuf {
         self.directory.join("bin/python")
     }
@@ -68,6 +74,8 @@ pub(super) struct Cache {
     directory: PathBuf,
     builds: Mutex<HashMap<String, Weak<Build>>>,
     leases: Arc<Mutex<HashMap<String, usize>>>,
+    /// Names under which something is being built.
+    building: Arc<Mutex<HashSet<String>>>,
 }
 
 type Outcome = Result<Ready, Arc<EnvironmentError>>;
@@ -106,7 +114,7 @@ impl Drop for Lease {
 
 impl Cache {
     pub(super) fn new(directory: PathBuf) -> Self {
-        Self { directory, builds: Mutex::default(), leases: Arc::default() }
+        Self { directory, builds: Mutex::default(), leases: Arc::default(), building: Arc::default() }
     }
 
     pub(super) fn lease(&self, id: &str) -> Lease {
@@ -144,8 +152,9 @@ impl Cache {
         whole.then_some(ready)
     }
 
-    /// The environment, built if need be: once, however many want it at the same time.
-    pub(super) async fn obtain<F, B>(self: &Arc<Self>, id: &str, build: F) -> Outcome
+    /// The environment, built if need be: once, however many want it at the same time. `family` names what it is built
+    /// for, in a few letters: builds for the same interpreter are of one family.
+    pub(super) async fn obtain<F, B>(self: &Arc<Self>, id: &str, family: &str, build: F) -> Outcome
     where
         F: FnOnce(PathBuf) -> B + Send + 'static,
         B: Future<Output = Result<String, EnvironmentError>> + Send,
@@ -158,7 +167,7 @@ impl Cache {
             match builds.get(id).and_then(Weak::upgrade) {
                 Some(running) => running,
                 None => {
-                    let started = self.start(id, build);
+                    let started = self.start(id, family, build);
                     builds.retain(|_, build| build.strong_count() > 0);
                     builds.insert(id.to_owned(), Arc::downgrade(&started));
                     started
@@ -172,21 +181,21 @@ impl Cache {
         }
     }
 
-    fn start<F, B>(self: &Arc<Self>, id: &str, build: F) -> Arc<Build>
+    fn start<F, B>(self: &Arc<Self>, id: &str, family: &str, build: F) -> Arc<Build>
     where
         F: FnOnce(PathBuf) -> B + Send + 'static,
         B: Future<Output = Result<String, EnvironmentError>> + Send,
     {
         let (told, outcome) = watch::channel(None);
-        let (this, id) = (self.clone(), id.to_owned());
+        let (this, id, family) = (self.clone(), id.to_owned(), family.to_owned());
         let task = tokio::spawn(async move {
-            let built = this.build(&id, build).await.map_err(Arc::new);
+            let built = this.build(&id, &family, build).await.map_err(Arc::new);
             told.send_replace(Some(built));
         });
         Arc::new(Build { outcome, task: task.abort_handle() })
     }
 
-    async fn build<F, B>(&self, id: &str, build: F) -> Result<Ready, EnvironmentError>
+    async fn build<F, B>(&self, id: &str, family: &str, build: F) -> Result<Ready, EnvironmentError>
     where
         F: FnOnce(PathBuf) -> B,
         B: Future<Output = Result<String, EnvironmentError>>,
@@ -196,16 +205,18 @@ impl Cache {
         create_private(&environments).map_err(cache)?;
         // It may be there, and damaged.
         remove(&environments, &self.place(id)).map_err(cache)?;
-        let temporary = Unfinished(environments.join(format!("{BUILDING}{id}-{}", JobId::mint().simple())));
-        let python_version = build(temporary.0.clone()).await?;
+        let temporary = Unfinished::begin(&environments, family, self.building.clone());
+        // A build that was cut short has left it to be taken away by another thread, which may not have got to it.
+        remove(&environments, &temporary.path).map_err(cache)?;
+        let python_version = build(temporary.path.clone()).await?;
         let finish = {
-            let (from, to) = (temporary.0.clone(), self.place(id));
+            let (from, to) = (temporary.path.clone(), self.place(id));
             move || {
                 let marker = Marker {
                     version: FORMAT,
                     python_version,
                     packages: installed(&from)?,
-                    bytes: size(&from)?,
+                    bytes: None,
                     shape: shape(&from)?,
                 };
                 std::fs::write(from.join(MARKER), serde_json::to_vec(&marker)?)?;
@@ -240,13 +251,33 @@ impl Cache {
     pub(super) fn list(&self) -> io::Result<Vec<(Ready, Timestamp)>> {
         let mut found = Vec::new();
         for name in names(&self.environments())? {
-            if let Some(ready) = name.to_str().filter(|name| !name.starts_with('.')).and_then(|id| self.look(id)) {
+            let id = name.to_str().filter(|name| !name.starts_with('.'));
+            if let Some(mut ready) = id.and_then(|id| self.look(id)) {
                 let used = std::fs::metadata(ready.directory.join(MARKER)).and_then(|data| data.modified());
+                if ready.marker.bytes.is_none() {
+                    ready.marker.bytes = size(&ready.directory).ok();
+                    self.note(&ready, used.as_ref().ok());
+                }
                 let since = used.ok().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok()).unwrap_or_default();
                 found.push((ready, Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))));
             }
         }
         Ok(found)
+    }
+
+    /// Writes the marker anew, without having used the environment. One that is going away meanwhile need not be noted.
+    fn note(&self, ready: &Ready, used: Option<&std::time::SystemTime>) {
+        let temporary = ready.directory.join(format!(".{}", JobId::mint().simple()));
+        let written = serde_json::to_vec(&ready.marker).map_err(io::Error::from).and_then(|text| {
+            std::fs::write(&temporary, text)?;
+            if let Some(used) = used {
+                std::fs::File::open(&temporary)?.set_modified(*used)?;
+            }
+            std::fs::rename(&temporary, ready.directory.join(MARKER))
+        });
+        if written.is_err() {
+            let _ = std::fs::remove_file(&temporary);
+        }
     }
 
     /// Removes it unless somebody uses it. Returns how many bytes it held.
@@ -256,7 +287,7 @@ impl Cache {
         if leases.contains_key(id) {
             return Ok(None);
         }
-        let bytes = self.look(id).map_or(0, |ready| ready.marker.bytes);
+        let bytes = self.look(id).and_then(|ready| ready.marker.bytes).unwrap_or(0);
         let removed = rename_away(&self.environments(), &self.place(id))?;
         drop(leases);
         if let Some(removed) = &removed {
@@ -279,15 +310,37 @@ impl Cache {
 }
 
 /// A build's directory, removed unless it has got its name.
-struct Unfinished(PathBuf);
+///
+/// The names are used again: uv remembers what it has found out about an interpreter by its path, and finding it out
+/// takes as long as installing a few packages. They begin with what they are built for, so that what it remembers is
+/// true.
+struct Unfinished {
+    path: PathBuf,
+    name: String,
+    building: Arc<Mutex<HashSet<String>>>,
+}
+
+impl Unfinished {
+    fn begin(environments: &Path, family: &str, building: Arc<Mutex<HashSet<String>>>) -> Self {
+        let name = {
+            let mut taken = building.lock().expect("nothing panics while it is held");
+            let mut names = (0..).map(|number| format!("{BUILDING}{family}-{number}"));
+            let name = names.find(|name| !taken.contains(name)).expect("there is no end of numbers");
+            taken.insert(name.clone());
+            name
+        };
+        Self { path: environments.join(&name), name, building }
+    }
+}
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        let path = std::mem::take(&mut self.0);
-        if path.exists() {
+        let environments = self.path.parent().unwrap_or(&self.path);
+        if let Ok(Some(removed)) = rename_away(environments, &self.path) {
             // Large, perhaps, and this may be the thread that serves everybody.
-            std::thread::spawn(move || std::fs::remove_dir_all(path));
+            std::thread::spawn(move || std::fs::remove_dir_all(removed));
         }
+        self.building.lock().expect("nothing panics while it is held").remove(&self.name);
     }
 }
 
@@ -408,7 +461,7 @@ mod tests {
 
     async fn obtain(cache: &Arc<Cache>, id: &str) -> Outcome {
         cache
-            .obtain(id, |at| async move {
+            .obtain(id, "f", |at| async move {
                 populate(&at);
                 Ok("3.12.1".to_owned())
             })
@@ -423,7 +476,7 @@ mod tests {
             let (cache, builds) = (cache.clone(), builds.clone());
             async move {
                 cache
-                    .obtain("a", move |at| async move {
+                    .obtain("a", "f", move |at| async move {
                         builds.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
                         tokio::task::yield_now().await;
                         populate(&at);
@@ -442,7 +495,7 @@ mod tests {
     async fn a_build_that_fails_leaves_nothing_and_can_be_tried_again() {
         let (directory, cache) = cache();
         let failed = cache
-            .obtain("a", |at| async move {
+            .obtain("a", "f", |at| async move {
                 populate(&at);
                 Err(EnvironmentError::NoPython)
             })
@@ -457,7 +510,7 @@ mod tests {
     async fn a_build_nobody_waits_for_ends() {
         let (_directory, cache) = cache();
         let (ended, end) = tokio::sync::oneshot::channel::<()>();
-        let waiting = cache.obtain("a", |_| async move {
+        let waiting = cache.obtain("a", "f", |_| async move {
             let _ended = ended;
             std::future::pending::<Result<String, EnvironmentError>>().await
         });

@@ -15,6 +15,11 @@ pub(super) struct InterpreterIdentity {
 }
 
 impl InterpreterIdentity {
+    /// A few letters that tell interpreters apart.
+    pub(super) fn family(&self) -> String {
+        hex(self.text().as_bytes())[..8].to_owned()
+    }
+
     fn text(&self) -> String {
         format!("{} {} {} {}", self.path.display(), self.version, self.inode, self.modified)
     }

@@ -136,7 +136,7 @@ impl Environments {
             id: used.id,
             python_version: used.python_version,
             packages: used.packages,
-            bytes: ready.marker.bytes,
+            bytes: ready.bytes(),
             last_used: None,
             used_by: Vec::new(),
         })
@@ -159,7 +159,7 @@ impl Environments {
                     id: built.map(|(ready, _)| ready.id.clone()),
                     python_version: named.python_version.clone(),
                     packages: named.packages.clone(),
-                    bytes: built.map_or(0, |(ready, _)| ready.marker.bytes),
+                    bytes: built.and_then(|(ready, _)| ready.marker.bytes).unwrap_or(0),
                     last_used: built.map(|(_, used)| *used),
                     used_by: jobs(&named.id),
                 }
@@ -173,7 +173,7 @@ impl Environments {
                     id: Some(ready.id),
                     python_version: ready.marker.python_version,
                     packages: ready.marker.packages,
-                    bytes: ready.marker.bytes,
+                    bytes: ready.marker.bytes.unwrap_or(0),
                     last_used: Some(used),
                 });
             }
@@ -252,7 +252,9 @@ impl Environments {
         let named = self.names.all().unwrap_or_default();
         tokio::task::spawn_blocking(move || {
             let all: Vec<_> = match cache.list() {
-                Ok(all) => all.into_iter().map(|(ready, used)| (ready.id, ready.marker.bytes, used)).collect(),
+                Ok(all) => {
+                    all.into_iter().map(|(ready, used)| (ready.id, ready.marker.bytes.unwrap_or(0), used)).collect()
+                }
                 Err(error) => return tracing::warn!(%error, "the environments can not be listed"),
             };
             let kept = |id: &str| cache.is_leased(id) || named.iter().any(|named| named.id == id);
