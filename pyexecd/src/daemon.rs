@@ -35,7 +35,7 @@ use crate::jobs::{Jobs, leaving};
 use crate::listener::Listener;
 use crate::service::Service;
 use crate::store::{Found, Store, StoreError, run_directory};
-use crate::supervisor::process::close_inherited;
+use crate::supervisor::process::forget_starter;
 
 /// How long a new daemon waits for an old one that is on its way out.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
@@ -65,7 +65,7 @@ pub(crate) fn run(detach: bool) -> Result<(), DaemonError> {
     // A lock or a pipe that whoever started us holds open must not stay so for as long as we live. What systemd hands
     // over comes first.
     let handed_over = std::env::var("LISTEN_FDS").ok().and_then(|count| count.parse::<u32>().ok()).unwrap_or(0);
-    close_inherited(3 + handed_over);
+    forget_starter(3 + handed_over);
     // Nothing of ours is for other users.
     rustix::process::umask(Mode::from_raw_mode(0o077));
     if detach {

@@ -74,7 +74,7 @@ const MAY_NAME: [(&str, &[&str]); 8] = [
             "logging",
             "service",
             "store",
-            "supervisor::process::close_inherited",
+            "supervisor::process::forget_starter",
         ],
     ),
     // Speaks to the link of a running job itself: input and news of output need no decision.

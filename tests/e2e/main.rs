@@ -19,5 +19,6 @@ mod recovery;
 mod running;
 mod sandbox;
 mod secrets;
+mod starter;
 mod submission;
 mod uv;

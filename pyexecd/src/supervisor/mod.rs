@@ -71,7 +71,7 @@ fn say_in_run_directory(text: &str) {
 }
 
 fn try_supervise() -> io::Result<Supervised> {
-    process::close_inherited(3);
+    process::forget_starter(3);
     std::panic::set_hook(Box::new(|panic| say_in_run_directory(&panic.to_string())));
     let _ = rustix::thread::set_name(c"pyexec-spare");
     let _ = rustix::process::setsid();

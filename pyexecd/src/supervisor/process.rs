@@ -162,10 +162,12 @@ fn reset_dispositions() {
     }
 }
 
-/// Closes what was inherited beyond stdin, stdout and stderr. To be called before anything else is opened.
+/// Lets go of what was inherited from whoever started this process: signals that are ignored, and descriptors from
+/// `first` on. To be called before anything is opened.
 ///
 /// A shell that waits for the end of a pipe, or a lock that is held by a descriptor, must not wait for us.
-pub fn close_inherited(first: u32) {
+pub fn forget_starter(first: u32) {
+    reset_dispositions();
     // SAFETY: no descriptor from `first` on is owned by anything in this process yet.
     unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) };
 }
@@ -240,7 +242,6 @@ pub(super) struct SignalDescriptor(OwnedFd);
 
 impl SignalDescriptor {
     pub(super) fn open() -> io::Result<Self> {
-        reset_dispositions();
         let mut set = MaybeUninit::uninit();
         // SAFETY: sigemptyset initialises the set before anything reads it; the new descriptor is owned by nobody else.
         unsafe {
