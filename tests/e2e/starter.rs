@@ -138,3 +138,44 @@ fn input_that_a_job_did_not_live_to_read_is_no_error() {
     assert_eq!(ran.stderr, "");
     writing.join().expect("does not panic");
 }
+
+/// Plays the part of the user's service manager: notes what it is asked, and runs the daemon with the environment it is given.
+const SYSTEMD_RUN: &str = r#"#!/usr/bin/env python3
+import os, socket, subprocess, sys, time
+asked = sys.argv[1:]
+words = asked[:asked.index('--')]
+open(os.environ['ASKED'], 'w').write('\n'.join(words) + '\n')
+variables = dict(word[len('--setenv='):].split('=', 1) for word in words if word.startswith('--setenv='))
+ready = os.path.join(variables['XDG_RUNTIME_DIR'], 'notify')
+listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+listener.bind(ready)
+variables['NOTIFY_SOCKET'] = ready
+subprocess.Popen(asked[asked.index('--') + 1:], env=variables, start_new_session=True,
+                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+while b'READY=1' not in listener.recv(4096): pass
+"#;
+
+#[test]
+fn where_a_service_manager_answers_the_daemon_is_a_unit_of_its_own() {
+    use std::os::unix::fs::PermissionsExt;
+    let mut sandbox = Sandbox::new();
+    let bin = sandbox.file("bin");
+    std::fs::create_dir(&bin).expect("can be made");
+    for (name, text) in [("systemd-run", SYSTEMD_RUN), ("systemctl", "#!/bin/sh\nexit 1\n")] {
+        std::fs::write(bin.join(name), text).expect("can be written");
+        std::fs::set_permissions(bin.join(name), PermissionsExt::from_mode(0o755)).expect("can be set");
+    }
+    let manager = sandbox.paths().runtime.parent().expect("has one").join("systemd");
+    std::fs::create_dir(&manager).expect("can be made");
+    std::fs::write(manager.join("private"), "").expect("can be written");
+    let asked = sandbox.file("asked");
+    sandbox.set("ASKED", &asked);
+    sandbox.set("PATH", crate::sandbox::path_variable(&bin));
+    assert_eq!(sandbox.run(&["-c", "print(6 * 7)"]).expect_code(0).text(), "42\n");
+    let asked = std::fs::read_to_string(asked).expect("was asked");
+    for word in ["--user", "--unit=pyexecd", "--property=Type=notify", "--property=KillMode=process"] {
+        assert!(asked.lines().any(|line| line == word), "{word} is not in\n{asked}");
+    }
+    assert!(!asked.contains("PYEXEC_JOB_ID"), "{asked}");
+    assert_eq!(sandbox.daemons().len(), 1);
+}
