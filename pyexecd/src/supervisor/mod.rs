@@ -9,6 +9,7 @@ pub mod control;
 pub mod processes;
 pub mod record;
 
+mod clock;
 mod connection;
 mod input;
 pub mod process;
@@ -29,13 +30,14 @@ use pyexec_proto::output::Stream;
 use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 
+use clock::Clocks;
 use connection::{Connection, Door};
 use control::{Launch, LaunchStdin, Request};
 use input::Input;
 use process::{Program, SignalDescriptor, Stage, StartFailure, Stdio};
 use pump::Pump;
 use record::{ENVIRONMENT, Ending, IDENTITY, Identity, LOCK, PANIC, ReservedRecord, STDIN, WhatEnded};
-use supervision::{Clocks, Supervision};
+use supervision::Supervision;
 
 /// The word on the command line that makes this program a supervisor.
 pub const VERB: &str = "supervise";

@@ -8,18 +8,15 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
-use pyexec_proto::Timestamp;
 use pyexec_proto::job::Leftovers;
 use pyexec_proto::output::{OutputLengths, Stream};
 use pyexec_proto::state::{ExitRecord, ExitStatus, ResourceUsage, Run, StopReason};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, Signal, kill_process_group};
-use rustix::time::{
-    ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime, timerfd_create,
-    timerfd_settime,
-};
+use rustix::time::Timespec;
 
 use super::Started;
+use super::clock::{Clocks, Timer};
 use super::connection::{Connection, Door, WaitingInput};
 use super::control::{InputAnswer, Launch, Notice, Request};
 use super::input::Input;
@@ -30,27 +27,6 @@ use super::record::{Ending, ReservedRecord, WhatEnded};
 
 /// How long to wait before a full disk is tried again.
 const RETRY: Duration = Duration::from_secs(1);
-
-/// One moment on the three clocks that matter.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Clocks {
-    /// For people.
-    pub(super) wall: Timestamp,
-    /// For how long something took.
-    pub(super) monotonic: Duration,
-    /// For deadlines: it goes on while the machine sleeps, and a promise to be done by then is kept.
-    pub(super) boot: Duration,
-}
-
-impl Clocks {
-    pub(super) fn now() -> Self {
-        let read = |clock| {
-            let time = clock_gettime(clock);
-            Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
-        };
-        Self { wall: Timestamp::now(), monotonic: read(ClockId::Monotonic), boot: read(ClockId::Boottime) }
-    }
-}
 
 /// How the leader ended.
 #[derive(Clone, Copy, Debug)]
@@ -192,7 +168,7 @@ impl Supervision {
     fn wait(&mut self) -> io::Result<Vec<Source>> {
         self.timer.set(self.next_deadline())?;
         let mut sources = vec![(Source::Signals, PollFd::new(&self.signals, PollFlags::IN))];
-        sources.push((Source::Timer, PollFd::new(&self.timer.0, PollFlags::IN)));
+        sources.push((Source::Timer, PollFd::new(&self.timer, PollFlags::IN)));
         if let Some(listener) = self.door.listener() {
             sources.push((Source::Door, PollFd::new(listener, PollFlags::IN)));
         }
@@ -601,28 +577,4 @@ fn add(sum: &mut ResourceUsage, one: &ResourceUsage) {
     sum.involuntary_switches += one.involuntary_switches;
     sum.blocks_read += one.blocks_read;
     sum.blocks_written += one.blocks_written;
-}
-
-/// Wakes the loop at a moment on the boot clock.
-#[derive(Debug)]
-struct Timer(std::os::fd::OwnedFd);
-
-impl Timer {
-    fn new() -> io::Result<Self> {
-        Ok(Self(timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?))
-    }
-
-    fn set(&self, at: Option<Duration>) -> io::Result<()> {
-        // Zero disarms; a moment long past still fires.
-        let at = at.map_or(Duration::ZERO, |at| at.max(Duration::from_nanos(1)));
-        let value =
-            Timespec { tv_sec: i64::try_from(at.as_secs()).unwrap_or(i64::MAX), tv_nsec: i64::from(at.subsec_nanos()) };
-        let never = Timespec { tv_sec: 0, tv_nsec: 0 };
-        timerfd_settime(&self.0, TimerfdTimerFlags::ABSTIME, &Itimerspec { it_interval: never, it_value: value })?;
-        Ok(())
-    }
-
-    fn acknowledge(&self) {
-        let _ = rustix::io::read(&self.0, &mut [0; 8]);
-    }
 }
