@@ -2,6 +2,7 @@
 //! is the one task that changes a job's state.
 
 pub mod admission;
+pub mod command;
 pub mod dispatcher;
 pub mod intake;
 pub mod recovery;
@@ -27,7 +28,7 @@ use crate::environment::Environments;
 use crate::environment::variables::{Sources, compose};
 use crate::output;
 use crate::store::{Store, StoreError, run_directory};
-use dispatcher::{Command, LeftUnfinished};
+use command::{Command, Counts, LeftUnfinished};
 use retention::Policy;
 
 /// A job as it is now, for those who watch it.
@@ -215,7 +216,7 @@ impl Jobs {
     }
 
     /// How many jobs are under way, and how many wait.
-    pub async fn counts(&self) -> Result<dispatcher::Counts, Error> {
+    pub async fn counts(&self) -> Result<Counts, Error> {
         self.ask(|answer| Command::Count { answer }).await
     }
 
