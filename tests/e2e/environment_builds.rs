@@ -131,6 +131,37 @@ fn a_job_whose_daemon_was_killed_in_the_middle_of_a_build_is_built_for_by_the_ne
 }
 
 #[test]
+fn a_daemon_that_stops_in_the_middle_of_a_build_leaves_no_uv_and_the_next_one_builds() {
+    let sandbox = EnvironmentSandbox::new();
+    let (id, uv) = sandbox.held_job(&["--with", "six", "-c", "import six; print(six.__name__)"]);
+    sandbox.pyexec(["daemon", "stop"]).expect_code(0);
+    sandbox.wait_until_gone(uv);
+    sandbox.pyexec(["daemon", "start"]).expect_code(0);
+    sandbox.wait_until_held();
+    sandbox.let_installations_go_on();
+    let job = sandbox.finished(&id);
+    assert_eq!(job["exit_code"], 0, "{job}");
+    sandbox.wait_until_the_shelf_is_tidy();
+    assert_eq!(sandbox.on_the_shelf(), [environment_of(&job)]);
+}
+
+#[test]
+fn a_named_environment_whose_daemon_was_killed_in_the_middle_of_it_is_not_there() {
+    let sandbox = EnvironmentSandbox::new();
+    let mut daemon = sandbox.daemon();
+    sandbox.hold_installations();
+    let creating = sandbox.attend(sandbox.cli(["env", "create", "tools", "--with", "six"]));
+    let uv = sandbox.wait_until_held();
+    daemon.restart();
+    creating.end().expect_code(125);
+    sandbox.wait_until_gone(uv);
+    assert_eq!(sandbox.environments(), [] as [serde_json::Value; 0]);
+    sandbox.wait_until_the_shelf_is_tidy();
+    sandbox.let_installations_go_on();
+    sandbox.pyexec(["env", "create", "tools", "--with", "six"]).expect_code(0);
+}
+
+#[test]
 fn the_cache_may_be_deleted_between_two_runs_and_during_one() {
     let sandbox = EnvironmentSandbox::new();
     sandbox.write("waits.py", WAITS);

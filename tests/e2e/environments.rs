@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::environment_sandbox::{EnvironmentSandbox, environment_of, names, pythons};
+use crate::sandbox::python;
 
 const IMPORTS_SIX: &str = "import six, sys; print(six.__version__, '%d.%d' % sys.version_info[:2])";
 const SAYS_WHICH_PYTHON: &str = "import sys; print('%d.%d' % sys.version_info[:2])";
@@ -30,7 +31,7 @@ fn results_name_the_python_and_the_packages_that_are_installed() {
 #[test]
 fn a_package_that_only_another_one_needs_is_listed() {
     let sandbox = EnvironmentSandbox::new();
-    let job = sandbox.shown(&["--with", "python-dateutil", "-c", "import dateutil.parser, six"]);
+    let job = sandbox.shown(&["--with", "python-dateutil==2.8.2", "-c", "import dateutil.parser, six"]);
     assert_eq!(names(&job["resolved_dependencies"]), ["python-dateutil", "six"], "{job}");
 }
 
@@ -125,7 +126,7 @@ fn a_header_that_is_broken_is_said_with_its_line_and_nothing_is_built() {
         ("# /// script\n# dependencies = [\n# = 3\n# ///\n", "line"),
         ("#!/usr/bin/env python\n\n# /// script\n# dependencies = [\"six\"]\n# oops\n# ///\n", "line 5"),
         ("# /// script\n# dependencies = \"six\"\n# ///\n", "line 2"),
-        ("# /// script\n# dependencies = []\n# ///\n# /// script\n# ///\n", "line 4"),
+        ("# /// script\n# dependencies = []\n# ///\n\n# /// script\n# dependencies = []\n# ///\n", "line 5"),
     ] {
         sandbox.write("script.py", format!("{header}open('it-ran', 'w')\n"));
         let ran = sandbox.run_with_uv(&["script.py"]).expect_code(126);
@@ -164,6 +165,18 @@ fn a_python_that_is_not_here_is_refused_with_those_that_are() {
 }
 
 #[test]
+fn a_python_that_may_not_be_downloaded_is_refused_with_those_that_are_here() {
+    let mut sandbox = EnvironmentSandbox::new();
+    let pythons: Vec<String> = pythons().into_keys().collect();
+    let [missing, ..] = pythons.as_slice() else { panic!("there is no Python") };
+    let directory = python().parent().expect("a file lies in a directory").to_owned();
+    sandbox.set("PATH", directory);
+    let ran = sandbox.run_with_uv(&["--python", missing, "--with", "six", "-c", "pass"]).expect_code(126);
+    assert!(ran.stderr.contains(&format!("there is no Python {missing} here")), "{ran}");
+    assert_eq!(sandbox.on_the_shelf(), Vec::<String>::new());
+}
+
+#[test]
 fn what_is_no_requirement_and_no_version_is_a_usage_error_and_nothing_is_made_of_it() {
     let sandbox = EnvironmentSandbox::new();
     for (arguments, named) in [
@@ -196,7 +209,7 @@ fn what_can_not_be_resolved_is_the_outcome_of_the_job_in_the_words_of_uv() {
         (&["--with", "pyexec-no-such-package-here"], "pyexec-no-such-package-here"),
         (&["--with", "six==1.16.0", "--with", "six==1.17.0"], "six==1.16.0"),
         (&["--with", "six==999"], "six==999"),
-        (&["--with", "python-dateutil==2.9.0", "--with", "six<1.5"], "python-dateutil"),
+        (&["--with", "python-dateutil==2.8.2", "--with", "six<1.5"], "python-dateutil"),
     ] {
         let ran = sandbox.run_with_uv(&[arguments, &["--json", "-c", "open('it-ran', 'w')"]].concat());
         let view = ran.clone().expect_code(126).json();

@@ -22,9 +22,9 @@ fn a_directory_below_a_project_is_not_that_project() {
     for with in [&[][..], &["--with", "idna"]] {
         let ran = sandbox.run_with_uv(&[with, &["--dir", "below", "script.py"]].concat()).expect_code(0);
         let text = ran.text();
-        let (prefix, packages) = text.trim_end_matches('\n').split_once('\n').expect("two lines");
+        let (prefix, packages) = text.split_once('\n').expect("two lines");
         assert!(prefix.starts_with(sandbox.shelf().to_str().expect("is UTF-8")), "{ran}");
-        assert_eq!(packages, if with.is_empty() { "" } else { "idna" }, "{ran}");
+        assert_eq!(packages, if with.is_empty() { "\n" } else { "idna\n" }, "{ran}");
     }
     assert!(!sandbox.file(".venv").exists() && !sandbox.file("uv.lock").exists(), "uv has found the project");
 }
@@ -65,8 +65,10 @@ fn a_project_chooses_its_python() {
 fn what_is_asked_for_beside_a_project_is_there_together_with_it() {
     let sandbox = EnvironmentSandbox::new();
     write_project(&sandbox, ">=3.8");
-    let ran = sandbox.run_with_uv(&["--with", "idna", "-c", "import six, idna; print('both')"]).expect_code(0);
-    assert_eq!(ran.text(), "both\n", "{ran}");
+    let job = sandbox.shown(&["--with", "idna", "-c", "import six, idna; print('both')"]);
+    assert_eq!(sandbox.logs(job["id"].as_str().expect("is text")), b"both\n");
+    assert_eq!(names(&job["resolved_dependencies"]), ["idna", "six"], "{job}");
+    assert_eq!(job["python_version_used"].as_str().map(|version| version.matches('.').count()), Some(2), "{job}");
     let ran = sandbox.run_with_uv(&["-c", SAYS_WHERE]).expect_code(0);
     assert!(ran.text().ends_with("\nsix\n"), "it was installed into the project: {ran}");
 }
@@ -100,7 +102,8 @@ fn a_requirements_file_may_name_another_one() {
     let sandbox = EnvironmentSandbox::new();
     sandbox.write("needs.txt", "-r others.txt\n");
     sandbox.write("others.txt", "six\n");
-    sandbox.run_with_uv(&["--with-requirements", "needs.txt", "-c", "import six"]).expect_code(0);
+    let job = sandbox.shown(&["--with-requirements", "needs.txt", "-c", "import six"]);
+    assert_eq!(names(&job["resolved_dependencies"]), ["six"], "{job}");
     sandbox.write("others.txt", "idna\n");
     sandbox.run_with_uv(&["--with-requirements", "needs.txt", "-c", "import idna"]).expect_code(0);
 }
