@@ -68,8 +68,7 @@ fn an_allowlist_keeps_the_callers_other_variables_out_but_not_what_was_set_for_t
     let _daemon = sandbox.daemon_with(&[("PYEXEC_INHERIT_ENV", "PATH,HOME,LC_*")]);
     sandbox.write("vars.env", "FROM_FILE=${SECRET:-nothing}\n");
     let code = prints(&["SECRET", "LC_MINE", "GIVEN", "FROM_FILE"]) + "print('PATH' in os.environ)\n";
-    let mut command =
-        sandbox.cli(["run", "--no-uv", "--env-file", "vars.env", "-e", "GIVEN=set", "-c", code.as_str()]);
+    let mut command = sandbox.cli(["run", "--no-uv", "--env-file", "vars.env", "-e", "GIVEN=set", "-c", code.as_str()]);
     command.envs([("SECRET", "caller"), ("LC_MINE", "caller"), ("GIVEN", "caller")]);
     let ran = sandbox.attend(command).end().expect_code(0);
     assert_eq!(ran.text(), "SECRET None\nLC_MINE caller\nGIVEN set\nFROM_FILE nothing\nTrue\n");
@@ -145,13 +144,6 @@ fn a_signal_reaches_the_python_of_a_project_once() {
     sandbox.write("pyproject.toml", "[project]\nname = \"tiny\"\nversion = \"0\"\nrequires-python = \">=3.8\"\n");
     let (python, started) = assert_one_term(&sandbox, &[]);
     assert_eq!(python, started, "what was started is not Python itself");
-}
-
-#[test]
-fn a_signal_reaches_python_once_although_uv_stands_in_between() {
-    let sandbox = EnvironmentSandbox::new();
-    sandbox.write("pyproject.toml", "[project]\nname = \"tiny\"\nversion = \"0\"\nrequires-python = \">=3.8\"\n");
-    assert_one_term(&sandbox, &["--with", "six"]);
 }
 
 #[test]

@@ -69,6 +69,8 @@ fn what_is_asked_for_beside_a_project_is_there_together_with_it() {
     assert_eq!(sandbox.logs(job["id"].as_str().expect("is text")), b"both\n");
     assert_eq!(names(&job["resolved_dependencies"]), ["idna", "six"], "{job}");
     assert_eq!(job["python_version_used"].as_str().map(|version| version.matches('.').count()), Some(2), "{job}");
+    let ran = sandbox.run_with_uv(&["--with", "six==999", "-c", "open('it-ran', 'w')"]).expect_code(126);
+    assert!(ran.stderr.contains("six==999") && !sandbox.file("it-ran").exists(), "{ran}");
     let ran = sandbox.run_with_uv(&["-c", SAYS_WHERE]).expect_code(0);
     assert!(ran.text().ends_with("\nsix\n"), "it was installed into the project: {ran}");
 }
@@ -106,6 +108,26 @@ fn a_requirements_file_may_name_another_one() {
     assert_eq!(names(&job["resolved_dependencies"]), ["six"], "{job}");
     sandbox.write("others.txt", "idna\n");
     sandbox.run_with_uv(&["--with-requirements", "needs.txt", "-c", "import idna"]).expect_code(0);
+}
+
+#[test]
+fn a_package_in_a_directory_is_taken_as_it_is_at_the_time() {
+    let sandbox = EnvironmentSandbox::new();
+    for version in ["1", "2"] {
+        std::fs::create_dir_all(sandbox.file("local")).expect("can be made");
+        let project = "[build-system]\nrequires = [\"flit_core\"]\nbuild-backend = \"flit_core.buildapi\"\n\
+            [project]\nname = \"pxlocal\"\ndescription = \"\"\nversion = ";
+        sandbox.write("local/pyproject.toml", format!("{project}\"{version}\"\n"));
+        sandbox.write("local/pxlocal.py", "");
+        let code = "import importlib.metadata as m; print(m.version('pxlocal'))";
+        let job = sandbox.shown(&["--with", "./local", "-c", code]);
+        let id = job["id"].as_str().expect("is text");
+        assert_eq!(String::from_utf8_lossy(&sandbox.logs(id)), format!("{version}\n"));
+        assert_eq!(job["resolved_dependencies"], serde_json::json!([format!("pxlocal=={version}")]), "{job}");
+    }
+    let ran = sandbox.run_with_uv(&["--with", "./missing", "-c", "open('it-ran', 'w')"]).expect_code(126);
+    assert!(ran.stderr.contains("missing"), "{ran}");
+    assert!(!sandbox.file("it-ran").exists());
 }
 
 #[test]
