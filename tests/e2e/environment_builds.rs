@@ -1,7 +1,9 @@
 //! An environment is built once, whole or not at all, and what the building takes can be seen and ended.
 
+use rustix::process::Signal;
+
 use crate::environment_sandbox::{EnvironmentSandbox, environment_of, names};
-use crate::sandbox::{Attended, is_alive};
+use crate::sandbox::{Attended, is_alive, send};
 
 const WAITS: &str = "import os, six, time\nopen('started', 'w').write('yes\\n')\nwhile not os.path.exists('go'): time.sleep(0.005)\nprint(six.__name__)\n";
 
@@ -48,6 +50,21 @@ fn a_job_is_cancelled_while_its_environment_is_built_and_nothing_is_left_of_eith
     assert!(!sandbox.file("it-ran").exists());
     sandbox.let_installations_go_on();
     sandbox.run_with_uv(&["--with", "six", "-c", "import six"]).expect_code(0);
+}
+
+#[test]
+fn ctrl_c_during_a_build_cancels_the_job() {
+    let sandbox = EnvironmentSandbox::new();
+    sandbox.hold_installations();
+    let running = sandbox.attend_with_uv(&["--with", "six", "-c", "open('it-ran', 'w')"]);
+    let uv = sandbox.wait_until_held();
+    running.signal(Signal::INT);
+    running.end().expect_code(130);
+    let row = sandbox.pyexec(["jobs", "--json"]).expect_code(0).json()["jobs"][0].clone();
+    assert_eq!(row["status"], "cancelled", "{row}");
+    sandbox.wait_until_gone(uv);
+    sandbox.wait_until_the_shelf_is_tidy();
+    assert!(!sandbox.file("it-ran").exists());
 }
 
 #[test]
@@ -101,7 +118,7 @@ fn a_build_that_fails_leaves_nothing_and_can_be_tried_again() {
     let sandbox = EnvironmentSandbox::new();
     let (id, uv) = sandbox.held_job(&["--with", "six", "-c", "import six"]);
     // As the kernel ends what takes too much memory.
-    crate::sandbox::send(uv, rustix::process::Signal::KILL);
+    send(uv, Signal::KILL);
     let job = sandbox.finished(&id);
     assert_eq!((&job["status"], &job["reason"]), (&"failed".into(), &"environment".into()), "{job}");
     assert!(job["error"].as_str().is_some_and(|why| why.contains("could not be installed")), "{job}");

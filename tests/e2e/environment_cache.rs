@@ -37,13 +37,13 @@ fn an_environment_that_a_running_job_uses_is_not_removed_by_this_daemon_or_the_n
     assert_eq!(used["used_by"], json!([job]), "{used}");
     let pruned = sandbox.pyexec(["env", "prune"]).expect_code(0);
     assert!(pruned.text().starts_with("removed 1 environment, freed "), "{pruned}");
-    assert_eq!(ids(&sandbox), [environment.clone()], "{unused} was to go");
+    assert_eq!(ids(&sandbox), std::slice::from_ref(&environment), "{unused} was to go");
     daemon.restart();
     sandbox.wait_until_running(&job);
     let pruned = sandbox.pyexec(["env", "prune"]).expect_code(0);
     assert!(pruned.text().starts_with("removed 0 environments"), "{pruned}");
     sandbox.pyexec(["env", "rm", &environment]).expect_code(0);
-    assert_eq!(ids(&sandbox), [environment.clone()]);
+    assert_eq!(ids(&sandbox), std::slice::from_ref(&environment));
     sandbox.write("go", "");
     assert_eq!(sandbox.finished(&job)["exit_code"], 0);
     let pruned = sandbox.pyexec(["env", "prune"]).expect_code(0);
