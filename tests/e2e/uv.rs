@@ -1,15 +1,20 @@
-//! Jobs that uv starts. `PYEXEC_TEST_UV` names the uv; one test uses a package index, all share uv's cache.
+//! Jobs that uv starts. `PYEXEC_TEST_UV` names the uv; those that need packages use an index, and all share uv's cache.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::sandbox::{Sandbox, is_alive};
 
-fn sandbox_with_uv() -> Sandbox {
+/// The uv that tests are to use.
+pub(crate) fn uv() -> PathBuf {
     let uv = std::env::var_os("PYEXEC_TEST_UV").expect(
         "PYEXEC_TEST_UV names no uv: set it to the path of one (`pip install --target DIR uv` has it in DIR/bin/uv)",
     );
+    uv.into()
+}
+
+pub(crate) fn sandbox_with_uv() -> Sandbox {
     let mut sandbox = Sandbox::new();
-    sandbox.set("PYEXEC_UV", uv);
+    sandbox.set("PYEXEC_UV", uv());
     sandbox.set("UV_CACHE_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join("uv-cache"));
     sandbox.set("UV_PYTHON_DOWNLOADS", "never");
     // What the machine needs to reach an index at all.

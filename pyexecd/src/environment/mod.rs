@@ -328,7 +328,7 @@ impl Environments {
             refresh: asked.refresh,
         };
         let mut runner = if metadata.tool_uv.is_some() || wanted.is_volatile() {
-            plain_uv_run(&wanted, &metadata, spec, &script, run_directory)?
+            plain_uv_run(&wanted, &metadata, spec, &script, run_directory, caller).await?
         } else {
             self.built(wanted, caller, log).await?
         };
@@ -421,12 +421,13 @@ impl Runner {
 
 /// For what can not be addressed by its content: a path or a link whose content changes, and settings that only uv
 /// understands. It resolves at every run, as uv does.
-fn plain_uv_run(
+async fn plain_uv_run(
     wanted: &Wanted,
     metadata: &ScriptMetadata,
     spec: &JobSpec,
     script: &[u8],
     run_directory: &Path,
+    caller: Caller<'_>,
 ) -> Result<Runner, EnvironmentError> {
     let mut runner = Runner::bare(wanted.uv.clone());
     runner.argv.extend(["run".into(), "--no-project".into(), "--python".into()]);
@@ -453,7 +454,22 @@ fn plain_uv_run(
         runner.argv.extend(["--script".into(), file]);
         runner.takes_script = false;
     } else {
-        runner.argv.extend(["--".into(), "python".into()]);
+        // Isolated, or what is installed beside the interpreter would be seen, too.
+        runner.argv.extend(["--isolated".into(), "--".into(), "python".into()]);
+        // Asked first: what can not be installed is not the script's failure, and what is installed is to be known.
+        let asked = runner.argv.iter().skip(1).map(|argument| argument.as_path().as_os_str());
+        let call = uv::Call {
+            program: &wanted.uv,
+            arguments: asked.chain(["-c", project::INSTALLED].map(OsStr::new)).collect(),
+            variables: caller.variables,
+            directory: spec.directory.as_path(),
+            stdin: &[],
+            mark: caller.mark,
+            log: caller.log,
+        };
+        let printed = call.run().await?.map_err(|failed| EnvironmentError::Resolution { said: failed.said })?;
+        runner.used = project::read_installed(&printed);
+        return Ok(runner);
     }
     runner.used.python_version.clone_from(&wanted.interpreter.version);
     Ok(runner)

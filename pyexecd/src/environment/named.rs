@@ -34,7 +34,7 @@ impl NamedEnvironment {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Names {
     directory: PathBuf,
 }

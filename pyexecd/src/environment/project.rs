@@ -7,11 +7,32 @@ use pyexec_proto::OsText;
 use pyexec_proto::environment::{EnvironmentSpec, ResolvedEnvironment};
 
 use super::interpreter::Caller;
+use super::request::normalized_name;
 use super::uv::Call;
 use super::{EnvironmentError, Runner, cache};
 
 /// Prints where the environment is and which Python it has.
 const PROBE: &str = "import platform, sys; print(sys.prefix); print(platform.python_version())";
+
+/// Prints which Python this is, and what is installed for it.
+pub(super) const INSTALLED: &str = "import importlib.metadata as m, platform\n\
+    print(platform.python_version())\n\
+    for d in m.distributions():\n    print(d.metadata['Name'], d.version, sep='\\t')\n";
+
+/// What [`INSTALLED`] has printed.
+pub(super) fn read_installed(printed: &[u8]) -> ResolvedEnvironment {
+    let printed = String::from_utf8_lossy(printed);
+    let mut lines = printed.lines();
+    let python_version = lines.next().unwrap_or_default().to_owned();
+    let named = |line: &str| {
+        let (name, version) = line.split_once('\t')?;
+        Some(format!("{}=={version}", normalized_name(name)))
+    };
+    let mut packages: Vec<String> = lines.filter_map(named).collect();
+    packages.sort();
+    packages.dedup();
+    ResolvedEnvironment { id: None, python_version, packages, unknown_imports: Vec::new() }
+}
 
 /// uv makes the environment what the project's lock says; the job then runs in it directly, so that it is not uv that
 /// is signalled and measured. With requirements beside the project's there is no environment to run in directly: uv
@@ -28,21 +49,7 @@ pub(super) async fn runner(
     if let Some(python) = python {
         arguments.extend(["--python", python].map(OsStr::new));
     }
-    let beside = !asked.requirements.is_empty() || asked.requirements_file.is_some();
-    if beside {
-        let mut runner = Runner::bare(uv.to_owned());
-        runner.argv.extend(arguments.into_iter().map(OsText::from));
-        for requirement in &asked.requirements {
-            runner.argv.extend(["--with".into(), requirement.as_str().into()]);
-        }
-        if let Some(file) = &asked.requirements_file {
-            runner.argv.extend(["--with-requirements".into(), file.clone()]);
-        }
-        runner.argv.extend(["--".into(), "python".into()]);
-        return Ok(runner);
-    }
-    arguments.extend(["--", "python", "-c", PROBE].map(OsStr::new));
-    let call = Call {
+    let call = |arguments| Call {
         program: uv,
         arguments,
         variables: caller.variables,
@@ -51,7 +58,25 @@ pub(super) async fn runner(
         mark: caller.mark,
         log: caller.log,
     };
-    let printed = call.run().await?.map_err(|failed| EnvironmentError::Project { said: failed.said })?;
+    let failed = |said| EnvironmentError::Project { said };
+    let beside = !asked.requirements.is_empty() || asked.requirements_file.is_some();
+    if beside {
+        for requirement in &asked.requirements {
+            arguments.extend(["--with", requirement].map(OsStr::new));
+        }
+        if let Some(file) = &asked.requirements_file {
+            arguments.extend([OsStr::new("--with-requirements"), file.as_path().as_os_str()]);
+        }
+        arguments.extend(["--", "python"].map(OsStr::new));
+        let mut runner = Runner::bare(uv.to_owned());
+        runner.argv.extend(arguments.iter().map(|argument| OsText::from(*argument)));
+        arguments.extend(["-c", INSTALLED].map(OsStr::new));
+        let printed = call(arguments).run().await?.map_err(|said| failed(said.said))?;
+        runner.used = read_installed(&printed);
+        return Ok(runner);
+    }
+    arguments.extend(["--", "python", "-c", PROBE].map(OsStr::new));
+    let printed = call(arguments).run().await?.map_err(|said| failed(said.said))?;
     let printed = String::from_utf8_lossy(&printed);
     let mut lines = printed.lines();
     let (Some(prefix), Some(python_version)) = (lines.next(), lines.next()) else {

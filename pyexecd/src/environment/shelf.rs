@@ -248,8 +248,7 @@ impl Environments {
 
     /// Keeps the cache within `environment_cache_bytes`. Nobody waits for it.
     pub(super) fn evict_in_background(&self) {
-        let (cache, most) = (self.cache.clone(), self.settings.environment_cache_bytes);
-        let named = self.names.all().unwrap_or_default();
+        let (cache, names, most) = (self.cache.clone(), self.names.clone(), self.settings.environment_cache_bytes);
         tokio::task::spawn_blocking(move || {
             let all: Vec<_> = match cache.list() {
                 Ok(all) => {
@@ -257,7 +256,10 @@ impl Environments {
                 }
                 Err(error) => return tracing::warn!(%error, "the environments can not be listed"),
             };
-            let kept = |id: &str| cache.is_leased(id) || named.iter().any(|named| named.id == id);
+            // The names are read after the lease was looked for: what is just being made has its name before it loses
+            // its lease. Names that can not be read keep everything.
+            let is_named = |id: &str| names.all().map_or(true, |all| all.iter().any(|named| named.id == id));
+            let kept = |id: &str| cache.is_leased(id) || is_named(id);
             for id in to_evict(&all, kept, most) {
                 match cache.evict(&id) {
                     Ok(_) => tracing::info!(environment = id, "evicted"),

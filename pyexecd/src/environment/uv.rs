@@ -227,7 +227,9 @@ impl Call<'_> {
         if status.success() {
             return Ok(Ok(printed.map_err(failed)?));
         }
-        let said = String::from_utf8_lossy(&said).trim().to_owned();
+        let said = String::from_utf8_lossy(&said);
+        // It becomes a part of what is said of the job, and that is one error.
+        let said = said.trim().trim_start_matches("error: ").to_owned();
         Ok(Err(Failed { said: if said.is_empty() { status.to_string() } else { said } }))
     }
 }
