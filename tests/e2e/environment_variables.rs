@@ -147,6 +147,14 @@ fn a_signal_reaches_the_python_of_a_project_once() {
 }
 
 #[test]
+fn a_signal_reaches_python_once_though_uv_stands_in_between() {
+    let sandbox = EnvironmentSandbox::new();
+    sandbox.write("pyproject.toml", "[project]\nname = \"tiny\"\nversion = \"0\"\nrequires-python = \">=3.8\"\n");
+    let (python, started) = assert_one_term(&sandbox, &["--with", "six"]);
+    assert_ne!(python, started, "uv was to be in between");
+}
+
+#[test]
 fn what_a_script_imports_is_installed_where_it_is_known_and_reported_where_it_is_not() {
     let sandbox = EnvironmentSandbox::new();
     sandbox.write("beside.py", "");

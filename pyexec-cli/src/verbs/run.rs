@@ -57,7 +57,7 @@ pub(crate) async fn perform(run: Run) -> Result<Code, Failure> {
         finished = attended => finished,
     };
     match finished {
-        Ok(job) => conclude(&job, interruptions.first()),
+        Ok(job) => conclude(&job, interruptions.first(), !json),
         Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             // Nobody wants to see what it prints: as with a pipe between two programs, that is its end.
             if let Err(error) = client.stop(id, StopRequest { now: false, grace_ms: None }).await {
@@ -116,13 +116,16 @@ async fn in_silence(client: &Client, id: JobId) -> Result<JobDetail, Failure> {
     Ok(job)
 }
 
-fn conclude(job: &JobDetail, interrupted: Option<Interruption>) -> Result<Code, Failure> {
+fn conclude(job: &JobDetail, interrupted: Option<Interruption>, was_shown: bool) -> Result<Code, Failure> {
     // We were told to stop it, and it has stopped: how exactly is no news.
     if let Some(interruption) = interrupted {
         return Ok(exit_code::of_interruption(interruption));
     }
     let ending = Ending::of(job)?;
     if let Some(problem) = &ending.problem {
+        // uv's explanation is at the end of what the job has said, and has just been read.
+        let known = was_shown && job.output.stderr > 0;
+        let problem = if known { problem.lines().next().unwrap_or_default().trim_end_matches(':') } else { problem };
         terminal::problem(problem, None);
     }
     Ok(ending.code)

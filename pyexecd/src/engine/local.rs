@@ -87,6 +87,7 @@ impl LocalEngine {
             timeout_ms: order.spec.timeout_ms,
             grace_ms: order.spec.grace_ms,
             leftovers: order.spec.leftovers,
+            leader_forwards: order.command.leader_forwards,
             limits: order.spec.limits.clone(),
             nice: order.spec.nice,
             control_socket: OsText::from(control_socket(&self.paths.supervisors(), order.id)),

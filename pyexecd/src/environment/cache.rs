@@ -22,10 +22,10 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use super::EnvironmentError;
-use super::request::hex;
+use super::contents::{installed, names, shape, size};
 use crate::blocking::blocking;
 
-const MARKER: &str = "pyexec.json";
+pub(super) const MARKER: &str = "pyexec.json";
 const BUILDING: &str = ".building-";
 const REMOVED: &str = ".removed-";
 const FORMAT: u32 = 1;
@@ -377,64 +377,6 @@ fn rename_away(environments: &Path, place: &Path) -> io::Result<Option<PathBuf>>
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-fn names(directory: &Path) -> io::Result<Vec<std::ffi::OsString>> {
-    match std::fs::read_dir(directory) {
-        Ok(entries) => entries.map(|entry| entry.map(|entry| entry.file_name())).collect(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(error),
-    }
-}
-
-/// `lib/pythonX.Y/site-packages`.
-fn site_packages(environment: &Path) -> io::Result<Option<PathBuf>> {
-    let lib = environment.join("lib");
-    let python = names(&lib)?.into_iter().find(|name| name.as_bytes().starts_with(b"python"));
-    Ok(python.map(|python| lib.join(python).join("site-packages")))
-}
-
-/// What stands at the top of an environment and of its packages, apart from what running it adds.
-fn shape(environment: &Path) -> io::Result<String> {
-    let mut seen = Vec::new();
-    let packages = site_packages(environment)?;
-    for directory in packages.iter().map(PathBuf::as_path).chain([environment.join("bin").as_path()]) {
-        let mut here = names(directory)?;
-        here.retain(|name| name != "__pycache__");
-        here.sort();
-        seen.extend(here);
-    }
-    let packages = packages.unwrap_or_default();
-    for name in seen.iter().filter(|name| name.as_bytes().ends_with(b".dist-info")) {
-        // A deletion that was interrupted takes files before it takes their directories.
-        if !packages.join(name).join("METADATA").exists() {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-    }
-    Ok(hex(&seen.iter().map(|name| name.as_bytes()).collect::<Vec<_>>().join(&b"\0"[..])))
-}
-
-/// What is installed, from the directories that say so.
-pub(super) fn installed(environment: &Path) -> io::Result<Vec<String>> {
-    let Some(packages) = site_packages(environment)? else { return Ok(Vec::new()) };
-    let mut found: Vec<String> = names(&packages)?
-        .iter()
-        .filter_map(|name| name.to_str()?.strip_suffix(".dist-info")?.rsplit_once('-'))
-        .map(|(name, version)| format!("{}=={version}", super::request::normalized_name(name)))
-        .collect();
-    found.sort();
-    Ok(found)
-}
-
-/// The bytes in all files. Files that are hard links into uv's cache are counted as if they were our own.
-fn size(directory: &Path) -> io::Result<u64> {
-    let mut total = 0;
-    for entry in std::fs::read_dir(directory)? {
-        let entry = entry?;
-        let data = entry.metadata()?;
-        total += if data.is_dir() { size(&entry.path())? } else { data.len() };
-    }
-    Ok(total)
 }
 
 #[cfg(test)]

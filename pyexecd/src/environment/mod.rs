@@ -11,6 +11,7 @@ pub mod variables;
 
 mod build;
 mod cache;
+mod contents;
 mod interpreter;
 mod line_buffering;
 mod log;
@@ -52,6 +53,8 @@ pub struct Command {
     pub program: OsText,
     pub argv: Vec<OsText>,
     pub environment: Variables,
+    /// It is uv, which passes signals on to the Python it has started.
+    pub leader_forwards: bool,
 }
 
 /// A job that can be started.
@@ -282,7 +285,8 @@ impl Environments {
             Buffering::Full => {}
         }
         variables.set(OsStr::new(JOB_ID_VARIABLE), OsStr::new(&id.to_string()));
-        let command = Command { program: runner.program, argv, environment: variables };
+        let leader_forwards = runner.is_uv;
+        let command = Command { program: runner.program, argv, environment: variables, leader_forwards };
         Ok(Prepared { command, used: runner.used, lease: runner.lease })
     }
 
@@ -392,6 +396,8 @@ struct Runner {
     program: OsText,
     /// Up to where the script comes.
     argv: Vec<OsText>,
+    /// The program is uv, and Python its child.
+    is_uv: bool,
     /// The script is still to be named.
     takes_script: bool,
     /// Of an environment to activate.
@@ -401,11 +407,17 @@ struct Runner {
 }
 
 impl Runner {
+    /// Where there is no environment to run in directly.
+    fn through(uv: PathBuf) -> Self {
+        Self { is_uv: true, ..Self::bare(uv) }
+    }
+
     fn bare(program: PathBuf) -> Self {
         let program = OsText::from(program);
         Self {
             argv: vec![program.clone()],
             program,
+            is_uv: false,
             takes_script: true,
             prefix: None,
             used: ResolvedEnvironment {
@@ -429,7 +441,7 @@ async fn plain_uv_run(
     run_directory: &Path,
     caller: Caller<'_>,
 ) -> Result<Runner, EnvironmentError> {
-    let mut runner = Runner::bare(wanted.uv.clone());
+    let mut runner = Runner::through(wanted.uv.clone());
     runner.argv.extend(["run".into(), "--no-project".into(), "--python".into()]);
     runner.argv.push(OsText::from(wanted.interpreter.path.as_path()));
     let from_header = if metadata.tool_uv.is_some() { metadata.dependencies.len() } else { 0 };

@@ -9,7 +9,7 @@ use pyexec_proto::environment::{EnvironmentSpec, ResolvedEnvironment};
 use super::interpreter::Caller;
 use super::request::normalized_name;
 use super::uv::Call;
-use super::{EnvironmentError, Runner, cache};
+use super::{EnvironmentError, Runner, contents};
 
 /// Prints where the environment is and which Python it has.
 const PROBE: &str = "import platform, sys; print(sys.prefix); print(platform.python_version())";
@@ -68,7 +68,7 @@ pub(super) async fn runner(
             arguments.extend([OsStr::new("--with-requirements"), file.as_path().as_os_str()]);
         }
         arguments.extend(["--", "python"].map(OsStr::new));
-        let mut runner = Runner::bare(uv.to_owned());
+        let mut runner = Runner::through(uv.to_owned());
         runner.argv.extend(arguments.iter().map(|argument| OsText::from(*argument)));
         arguments.extend(["-c", INSTALLED].map(OsStr::new));
         let printed = call(arguments).run().await?.map_err(|said| failed(said.said))?;
@@ -87,7 +87,7 @@ pub(super) async fn runner(
     runner.used = ResolvedEnvironment {
         id: None,
         python_version: python_version.to_owned(),
-        packages: cache::installed(&prefix).unwrap_or_default(),
+        packages: contents::installed(&prefix).unwrap_or_default(),
         unknown_imports: Vec::new(),
     };
     runner.prefix = Some(prefix);

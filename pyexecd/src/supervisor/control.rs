@@ -97,6 +97,9 @@ pub struct Launch {
     pub timeout_ms: Option<u64>,
     pub grace_ms: u64,
     pub leftovers: Leftovers,
+    /// The leader passes a TERM on to its child by itself, as `uv run` does: the child must not hear of it twice.
+    #[serde(default)]
+    pub leader_forwards: bool,
     pub limits: Vec<ResourceLimit>,
     pub nice: i32,
     pub control_socket: OsText,

@@ -21,7 +21,7 @@ use super::connection::{Connection, Door, WaitingInput};
 use super::control::{InputAnswer, Launch, Notice, Request};
 use super::input::Input;
 use super::process::{self, Reaped, Received, SignalDescriptor};
-use super::processes;
+use super::processes::{self, Process};
 use super::pump::{Pump, Pumped};
 use super::record::{Ending, ReservedRecord, WhatEnded};
 
@@ -54,6 +54,7 @@ pub(super) struct Supervision {
     started: Clocks,
     grace: Duration,
     leftovers: Leftovers,
+    leader_forwards: bool,
     times_out_at: Option<Duration>,
     stop: Option<StopReason>,
     ended: Ended,
@@ -108,6 +109,7 @@ impl Supervision {
             started: started.at,
             grace: Duration::from_millis(launch.grace_ms),
             leftovers: launch.leftovers,
+            leader_forwards: launch.leader_forwards,
             times_out_at: launch.timeout_ms.map(|ms| started.at.boot + Duration::from_millis(ms)),
             stop: None,
             ended: Ended::NotAsked,
@@ -318,15 +320,20 @@ impl Supervision {
 
     fn terminate(&mut self, grace: Duration) {
         self.ended = Ended::Terminating { kill_at: Clocks::now().boot + grace };
-        // The group at once, so that a shell and what it runs hear of it together; then those outside the group.
         let group = self.leader_group();
-        if let Some(group) = group {
+        let descendants = processes::descendants_of(std::process::id());
+        let already_told = |process: &&Process| match group {
+            None => false,
+            // It tells its child.
+            Some(_) if self.leader_forwards => process.parent == self.run.pid,
+            Some(_) => process.group == self.run.pid,
+        };
+        if let Some(group) = group.filter(|_| !self.leader_forwards) {
+            // At once, so that a shell and what it runs hear of it together; then those outside the group.
             let _ = kill_process_group(group, Signal::TERM);
             let _ = kill_process_group(group, Signal::CONT);
         }
-        let told = group.map(|_| self.run.pid);
-        let descendants = processes::descendants_of(std::process::id());
-        for process in descendants.iter().filter(|process| Some(process.group) != told) {
+        for process in descendants.iter().filter(|process| !already_told(process)) {
             let _ = process.signal(Signal::TERM);
             // A stopped process acts on a TERM only once it goes on.
             let _ = process.signal(Signal::CONT);
