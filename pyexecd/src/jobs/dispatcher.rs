@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use pyexec_proto::environment::ResolvedEnvironment;
 use pyexec_proto::job::JobDetail;
 use pyexec_proto::output::OutputLengths;
 use pyexec_proto::service::StopRequest;
@@ -250,10 +251,7 @@ impl Dispatcher {
                 live.preparation = None;
                 live.job.environment = Some(used.clone());
                 live.lease = lease;
-                let directory = self.jobs_directory.join(id.to_string());
-                if let Err(error) = run_directory::write_resolved(&directory, &used) {
-                    tracing::error!(job = %id, %error, "the environment could not be noted in the run directory");
-                }
+                note_resolved(self.jobs_directory.join(id.to_string()), used);
                 self.apply(id, JobEvent::Prepared).await;
                 // It may have been stopped while it was being prepared.
                 let Some(live) = self.live.get(&id).filter(|live| !live.job.state.is_finished()) else { return };
@@ -528,6 +526,16 @@ impl Dispatcher {
             }
         }
     }
+}
+
+/// For the day the index has to be rebuilt: the job does not wait for it.
+fn note_resolved(run_directory: PathBuf, used: ResolvedEnvironment) {
+    tokio::task::spawn_blocking(move || {
+        if let Err(error) = run_directory::write_resolved(&run_directory, &used) {
+            let directory = run_directory.display();
+            tracing::error!(%directory, %error, "the environment could not be noted in the run directory");
+        }
+    });
 }
 
 fn class_of(spec: &JobSpec) -> Class {

@@ -101,7 +101,6 @@ fn try_supervise() -> io::Result<Supervised> {
         return Ok(Supervised::NotMine);
     }
     let identity = Identity::new(launch.job, own, started, boot_id, launch.control_socket.clone());
-    let mut record = ReservedRecord::reserve()?;
     // Not synced: that this job may have started is on disk already, in the index, and nothing of it survives a reboot.
     record::write_atomically(Path::new("."), IDENTITY, &identity)?;
     // The permission to start. Cancelling a job that waits takes it away.
@@ -114,12 +113,15 @@ fn try_supervise() -> io::Result<Supervised> {
     let mut connection = Connection::new(daemon, rest)?;
     match start(&launch, &environment) {
         Ok(started) => {
+            // While Python starts: nothing of it is needed before.
+            let record = ReservedRecord::reserve();
             let mut door = Door::new(launch.control_socket.as_path().to_owned());
             door.open();
             Supervision::new(&launch, started, signals, record, connection, door)?.run()?;
         }
         Err(why) => {
             let what = WhatEnded::SpawnFailed(why);
+            let mut record = ReservedRecord::reserve();
             let unwritten = record.write(&Ending::from(what.clone())).err().map(|error| error.to_string());
             let _ = connection.send(&control::Notice::Ended { what, unwritten });
         }

@@ -114,34 +114,43 @@ pub fn write_atomically<T: Serialize>(directory: &Path, name: &str, value: &T) -
 /// The record's file with its space already taken, so that it can still be written when the disk has filled up.
 #[derive(Debug)]
 pub(super) struct ReservedRecord {
-    file: File,
+    /// Without one there was no room to begin with; it is looked for again when there is something to write.
+    file: Option<File>,
 }
 
 impl ReservedRecord {
     const BYTES: u64 = 4096;
     const TEMPORARY: &str = "exit.json.tmp";
 
-    pub(super) fn reserve() -> io::Result<Self> {
-        let file = private_file(Path::new(Self::TEMPORARY), OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY)?;
-        // A file system without fallocate has to find the space later, as it would have had to anyway.
-        match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, Self::BYTES) {
-            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => Ok(Self { file }),
-            Err(error) => Err(error.into()),
+    pub(super) fn reserve() -> Self {
+        let file = Self::create().ok();
+        if let Some(file) = &file {
+            // A file system without fallocate has to find the space later, as it would have had to anyway.
+            let _ = rustix::fs::fallocate(file, FallocateFlags::empty(), 0, Self::BYTES);
         }
+        Self { file }
+    }
+
+    fn create() -> io::Result<File> {
+        private_file(Path::new(Self::TEMPORARY), OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY)
     }
 
     /// Can be called again after a failure.
     pub(super) fn write(&mut self, ending: &Ending) -> io::Result<()> {
         use std::os::unix::fs::FileExt;
         let text = serde_json::to_vec(ending)?;
-        self.file.write_all_at(&text, 0)?;
-        self.file.set_len(text.len() as u64)?;
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(Self::create()?),
+        };
+        file.write_all_at(&text, 0)?;
+        file.set_len(text.len() as u64)?;
         // As in `write_durably`. Repeated after a failure, it may have its name already.
         match std::fs::rename(Self::TEMPORARY, ENDING) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && Path::new(ENDING).exists() => {}
             renamed => renamed?,
         }
-        self.file.sync_all()
+        file.sync_all()
     }
 }
 
