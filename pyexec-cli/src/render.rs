@@ -184,7 +184,7 @@ pub(crate) fn job_table(jobs: &[JobLine], screen: Screen) -> String {
         hidden.push(LABEL);
     }
     if let Some(columns) = columns {
-        hide_what_does_not_fit(&widths, columns, &mut hidden);
+        hide_what_does_not_fit(&widths, columns, &[TOOK, STARTED, LABEL, EXIT], &mut hidden);
         table.set_content_arrangement(ContentArrangement::Dynamic).set_width(columns);
     }
     for (index, column) in table.column_iter_mut().enumerate() {
@@ -200,8 +200,9 @@ pub(crate) fn job_table(jobs: &[JobLine], screen: Screen) -> String {
     text
 }
 
-/// A table whose last column is cut where there is no room for it; ends with a newline.
-pub(crate) fn plain_table(header: &[&str], rows: &[Vec<String>], screen: Screen) -> String {
+/// A table whose last column is cut where there is no room for it, after the columns of `least_telling` have been left
+/// out, in that order; ends with a newline.
+pub(crate) fn plain_table(header: &[&str], rows: &[Vec<String>], least_telling: &[usize], screen: Screen) -> String {
     let mut table = Table::new();
     let mut head = Row::from(header.to_vec());
     head.max_height(1);
@@ -219,9 +220,15 @@ pub(crate) fn plain_table(header: &[&str], rows: &[Vec<String>], screen: Screen)
         table.set_content_arrangement(ContentArrangement::Dynamic).set_width(columns);
     }
     let last = header.len().saturating_sub(1);
+    let mut hidden = vec![];
+    if let Screen::Terminal { columns, .. } = screen {
+        hide_what_does_not_fit(&widths, columns, least_telling, &mut hidden);
+    }
     for (index, column) in table.column_iter_mut().enumerate() {
         column.set_padding((0, if index == last { 0 } else { GAP }));
-        if index != last {
+        if hidden.contains(&index) {
+            column.set_constraint(ColumnConstraint::Hidden);
+        } else if index != last {
             column.set_constraint(ColumnConstraint::Absolute(Width::Fixed(widths[index] + GAP)));
         }
     }
@@ -230,18 +237,19 @@ pub(crate) fn plain_table(header: &[&str], rows: &[Vec<String>], screen: Screen)
     text
 }
 
-/// Leaves out columns, the least telling first, until there is room to recognise a command.
-fn hide_what_does_not_fit(widths: &[u16], columns: u16, hidden: &mut Vec<usize>) {
-    const COMMAND_NEEDS: u16 = 12;
-    for least_telling in [TOOK, STARTED, LABEL, EXIT] {
-        let needed: u32 = (0..COMMAND)
+/// Leaves out columns, the least telling first, until there is room to recognise what is in the last.
+fn hide_what_does_not_fit(widths: &[u16], columns: u16, least_telling: &[usize], hidden: &mut Vec<usize>) {
+    const LAST_NEEDS: u16 = 12;
+    let last = widths.len().saturating_sub(1);
+    for least_telling in least_telling {
+        let needed: u32 = (0..last)
             .filter(|index| !hidden.contains(index))
             .map(|index| u32::from(widths[index]) + u32::from(GAP))
             .sum();
-        if needed + u32::from(COMMAND_NEEDS.min(widths[COMMAND])) <= u32::from(columns) {
+        if needed + u32::from(LAST_NEEDS.min(widths[last])) <= u32::from(columns) {
             return;
         }
-        hidden.push(least_telling);
+        hidden.push(*least_telling);
     }
 }
 

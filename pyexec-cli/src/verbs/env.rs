@@ -30,7 +30,7 @@ pub(crate) async fn perform(verb: EnvVerb) -> Result<Code, Failure> {
                 terminal::note("no environments");
             } else {
                 let rows: Vec<Vec<String>> = environments.iter().map(|info| row(info, Timestamp::now())).collect();
-                terminal::print(&render::plain_table(&HEADER, &rows, terminal::screen()))?;
+                terminal::print(&render::plain_table(&HEADER, &rows, &LEAST_TELLING, terminal::screen()))?;
             }
         }
         EnvVerb::Create(create) => {
@@ -85,6 +85,8 @@ fn request(create: EnvCreate) -> Result<CreateEnvironment, Failure> {
     })
 }
 
+/// Where there is no room: used by, last used, size, python.
+const LEAST_TELLING: [usize; 4] = [5, 4, 3, 2];
 const HEADER: [&str; 7] = ["NAME", "ID", "PYTHON", "SIZE", "LAST USED", "USED BY", "PACKAGES"];
 
 fn row(info: &EnvironmentInfo, now: Timestamp) -> Vec<String> {
