@@ -168,7 +168,8 @@ fn a_python_that_is_not_here_is_refused_with_those_that_are() {
 fn a_python_that_may_not_be_downloaded_is_refused_with_those_that_are_here() {
     let mut sandbox = EnvironmentSandbox::new();
     let pythons: Vec<String> = pythons().into_keys().collect();
-    let [missing, ..] = pythons.as_slice() else { panic!("there is no Python") };
+    // One that is known and not in the only directory that is looked in.
+    let [missing, _, ..] = pythons.as_slice() else { panic!("one Python is not enough: {pythons:?}") };
     let directory = python().parent().expect("a file lies in a directory").to_owned();
     sandbox.set("PATH", directory);
     let ran = sandbox.run_with_uv(&["--python", missing, "--with", "six", "-c", "pass"]).expect_code(126);

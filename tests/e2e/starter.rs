@@ -179,3 +179,19 @@ fn where_a_service_manager_answers_the_daemon_is_a_unit_of_its_own() {
     assert!(!asked.contains("PYEXEC_JOB_ID"), "{asked}");
     assert_eq!(sandbox.daemons().len(), 1);
 }
+
+#[test]
+fn clients_that_leave_without_waiting_for_their_answer_do_not_take_the_daemon_with_them() {
+    let sandbox = Sandbox::new();
+    let daemon = sandbox.daemon();
+    for _ in 0..5 {
+        // In the middle of a wait, with output on its way to them.
+        let printing = "import time\nfor n in range(200): print('x' * 100000)\ntime.sleep(600)";
+        let mut run = sandbox.attend_run(&["-c", printing]);
+        run.wait_for_stdout("x");
+        run.signal(rustix::process::Signal::KILL);
+        drop(run);
+    }
+    assert_eq!(sandbox.daemon_pid(), daemon.pid());
+    sandbox.pyexec(["kill", "--all", "--now"]).expect_code(0);
+}

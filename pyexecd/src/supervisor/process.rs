@@ -168,6 +168,10 @@ fn reset_dispositions() {
 /// A shell that waits for the end of a pipe, or a lock that is held by a descriptor, must not wait for us.
 pub fn forget_starter(first: u32) {
     reset_dispositions();
+    // What Rust arranges before main, and the line above has undone: a peer that has gone is an error of a write, and
+    // not the end of this process.
+    // SAFETY: SIG_IGN is a valid disposition for SIGPIPE.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
     // SAFETY: no descriptor from `first` on is owned by anything in this process yet.
     unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) };
 }
