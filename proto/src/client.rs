@@ -18,6 +18,7 @@ use crate::job::{JobDetail, JobId, Submission};
 use crate::output::Stream;
 use crate::paths::{Paths, socket_address};
 use crate::preamble::{Preamble, PreambleError};
+use crate::script::{Autosave, SaveScript, SavedScript, Script, ScriptInfo};
 use crate::service::{
     CreateEnvironment, DaemonStatus, EnvironmentsRemoved, FollowRequest, Followed, Input, InputTaken, JobPage,
     JobQuery, PruneRequest, Pruned, PyexecClient, StopAnswer, StopRequest,
@@ -205,6 +206,43 @@ impl Client {
 
     pub async fn prune_environments(&self) -> Result<EnvironmentsRemoved, ClientError> {
         self.call(BUILD, |daemon, context| async move { daemon.prune_environments(context).await }).await
+    }
+
+    pub async fn list_scripts(&self, include_autosaved: bool) -> Result<Vec<ScriptInfo>, ClientError> {
+        self.call(WRITE, |daemon, context| async move { daemon.list_scripts(context, include_autosaved).await }).await
+    }
+
+    pub async fn view_script(&self, name: &str, autosaved: bool) -> Result<Script, ClientError> {
+        self.call(LOOKUP, |daemon, context| {
+            let name = name.to_owned();
+            async move { daemon.view_script(context, name, autosaved).await }
+        })
+        .await
+    }
+
+    /// Sent again because the daemon went away, it may be refused: then the script is there, and says so.
+    pub async fn save_script(&self, script: &SaveScript) -> Result<SavedScript, ClientError> {
+        self.call(WRITE, |daemon, context| {
+            let script = script.clone();
+            async move { daemon.save_script(context, script).await }
+        })
+        .await
+    }
+
+    pub async fn remove_script(&self, name: &str) -> Result<(), ClientError> {
+        self.call(WRITE, |daemon, context| {
+            let name = name.to_owned();
+            async move { daemon.remove_script(context, name).await }
+        })
+        .await
+    }
+
+    pub async fn autosave_script(&self, autosave: &Autosave) -> Result<String, ClientError> {
+        self.call(WRITE, |daemon, context| {
+            let autosave = autosave.clone();
+            async move { daemon.autosave_script(context, autosave).await }
+        })
+        .await
     }
 
     pub async fn status(&self) -> Result<DaemonStatus, ClientError> {

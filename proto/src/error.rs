@@ -37,6 +37,8 @@ pub enum Named {
     EnvFile,
     RequirementsFile,
     Environment,
+    SavedScript,
+    AutosavedScript,
 }
 
 impl std::fmt::Display for Named {
@@ -47,6 +49,8 @@ impl std::fmt::Display for Named {
             Named::EnvFile => "env file",
             Named::RequirementsFile => "requirements file",
             Named::Environment => "environment",
+            Named::SavedScript => "saved script",
+            Named::AutosavedScript => "autosaved script",
         })
     }
 }
@@ -84,6 +88,10 @@ impl Error {
                 "paths are relative to the job's directory; check the spelling".into()
             }
             Error::NotFound { what: Named::Environment, .. } => "`pyexec env list` shows those there are".into(),
+            Error::NotFound { what: Named::SavedScript, .. } => "`pyexec scripts list` shows those there are".into(),
+            Error::NotFound { what: Named::AutosavedScript, .. } => {
+                "`pyexec scripts list --autosaved` shows those there are".into()
+            }
             Error::NotFound { what: Named::Directory, .. } => {
                 "the job's directory must exist before it is submitted".into()
             }

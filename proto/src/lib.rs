@@ -1,8 +1,8 @@
 //! The vocabulary of pyexec, and the client that speaks it.
 //!
 //! Everything that crosses a process boundary is declared here: what a job is ([`job`]), which states it passes
-//! through ([`state`]), how its output is addressed ([`output`]), the calls a client may make ([`service`]), and what
-//! people and agents are shown of it ([`view`]). [`Client`] connects to the daemon, or starts it.
+//! through ([`state`]), how its output is addressed ([`output`]), which scripts are kept ([`script`]), the calls a client
+//! may make ([`service`]), and what people and agents are shown of it ([`view`]). [`Client`] connects to the daemon, or starts it.
 //!
 //! This crate imports nothing else of ours.
 
@@ -16,6 +16,7 @@ pub mod os_text;
 pub mod output;
 pub mod paths;
 pub mod preamble;
+pub mod script;
 pub mod service;
 pub mod start;
 pub mod state;

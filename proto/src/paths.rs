@@ -81,6 +81,16 @@ impl Paths {
         self.state.join("start.lock")
     }
 
+    /// Scripts that somebody saved under a name.
+    pub fn scripts(&self) -> PathBuf {
+        self.data.join("scripts")
+    }
+
+    /// Code that was run without a file.
+    pub fn autosaved_scripts(&self) -> PathBuf {
+        self.data.join("autosaved_scripts")
+    }
+
     /// The control sockets of supervisors.
     pub fn supervisors(&self) -> PathBuf {
         self.runtime.join("jobs")

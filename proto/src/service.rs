@@ -10,6 +10,7 @@ use crate::environment::{EnvironmentInfo, EnvironmentSpec};
 use crate::error::Error;
 use crate::job::{JobDetail, JobId, JobSummary, Submission, Variables};
 use crate::output::{OutputChunk, PerStream, Stream};
+use crate::script::{Autosave, SaveScript, SavedScript, Script, ScriptInfo};
 use crate::state::Status;
 
 /// The longest one call may wait. A client that has vanished does not end its call, so this also bounds how long the
@@ -40,6 +41,16 @@ pub trait Pyexec {
     async fn remove_environment(named: String) -> Result<EnvironmentsRemoved, Error>;
     /// Everything that neither a name nor a job keeps.
     async fn prune_environments() -> Result<EnvironmentsRemoved, Error>;
+    /// Saved ones by name, then autosaved ones, newest first.
+    async fn list_scripts(include_autosaved: bool) -> Result<Vec<ScriptInfo>, Error>;
+    /// A saved script, or an autosaved one; with `.py` or without.
+    async fn view_script(name: String, autosaved: bool) -> Result<Script, Error>;
+    /// Refuses to replace a script, unless it is told to.
+    async fn save_script(script: SaveScript) -> Result<SavedScript, Error>;
+    /// A saved one.
+    async fn remove_script(name: String) -> Result<(), Error>;
+    /// The name it is kept under. Repeating it is harmless.
+    async fn autosave_script(autosave: Autosave) -> Result<String, Error>;
     async fn status() -> Result<DaemonStatus, Error>;
     /// The daemon leaves; its jobs go on, and the next daemon adopts them.
     async fn shutdown() -> Result<(), Error>;

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::environment::EnvironmentInfo;
 use crate::job::{JobDetail, JobSummary};
+use crate::script::{Script, ScriptInfo};
 use crate::service::DaemonStatus;
 use crate::state::{JobState, Outcome, Reason, Status};
 use crate::time::Timestamp;
@@ -115,6 +116,54 @@ impl EnvironmentView {
             bytes: info.bytes,
             last_used: info.last_used.map(|at| at.to_string()),
             used_by: info.used_by.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+/// One row of `pyexec scripts list --json`.
+#[derive(Clone, Debug, Serialize)]
+pub struct ScriptRow {
+    pub name: String,
+    pub path: String,
+    pub docstring: Option<String>,
+    pub dependencies: Vec<String>,
+    pub requires_python: Option<String>,
+    pub autosaved: bool,
+}
+
+impl ScriptRow {
+    pub fn of(info: &ScriptInfo) -> Self {
+        Self {
+            name: info.name.clone(),
+            path: info.path.to_text(),
+            docstring: info.docstring.clone(),
+            dependencies: info.dependencies.clone(),
+            requires_python: info.requires_python.clone(),
+            autosaved: info.autosaved,
+        }
+    }
+}
+
+/// `pyexec scripts show --json`.
+#[derive(Clone, Debug, Serialize)]
+pub struct ScriptView {
+    pub name: String,
+    pub path: String,
+    /// Bytes that are not UTF-8 are U+FFFD.
+    pub source: String,
+    /// Of an autosaved script.
+    pub metadata: Option<serde_json::Value>,
+}
+
+impl ScriptView {
+    pub fn of(script: &Script) -> Self {
+        // A file that somebody has damaged is shown as it is.
+        let read = |text: &String| serde_json::from_str(text).unwrap_or_else(|_| text.clone().into());
+        Self {
+            name: script.name.clone(),
+            path: script.path.to_text(),
+            source: String::from_utf8_lossy(&script.source).into_owned(),
+            metadata: script.metadata.as_ref().map(read),
         }
     }
 }

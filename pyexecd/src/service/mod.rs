@@ -5,6 +5,7 @@ mod environments;
 mod input;
 mod jobs;
 mod output;
+mod scripts;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,6 +14,7 @@ use pyexec_proto::environment::EnvironmentInfo;
 use pyexec_proto::job::{JobDetail, Submission};
 use pyexec_proto::output::Stream;
 use pyexec_proto::paths::Paths;
+use pyexec_proto::script::{Autosave, SaveScript, SavedScript, Script, ScriptInfo};
 use pyexec_proto::service::{
     CreateEnvironment, DaemonStatus, EnvironmentsRemoved, FollowRequest, Followed, Input, InputTaken, JobPage,
     JobQuery, PruneRequest, Pruned, Pyexec, StopAnswer, StopRequest,
@@ -84,6 +86,26 @@ impl Pyexec for Service {
 
     async fn prune_environments(self, _: Context) -> Result<EnvironmentsRemoved, Error> {
         environments::prune(&self.jobs).await
+    }
+
+    async fn list_scripts(self, _: Context, _include_autosaved: bool) -> Result<Vec<ScriptInfo>, Error> {
+        scripts::not_yet()
+    }
+
+    async fn view_script(self, _: Context, _name: String, _autosaved: bool) -> Result<Script, Error> {
+        scripts::not_yet()
+    }
+
+    async fn save_script(self, _: Context, _script: SaveScript) -> Result<SavedScript, Error> {
+        scripts::not_yet()
+    }
+
+    async fn remove_script(self, _: Context, _name: String) -> Result<(), Error> {
+        scripts::not_yet()
+    }
+
+    async fn autosave_script(self, _: Context, _autosave: Autosave) -> Result<String, Error> {
+        scripts::not_yet()
     }
 
     async fn status(self, _: Context) -> Result<DaemonStatus, Error> {
