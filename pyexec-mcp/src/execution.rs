@@ -29,21 +29,19 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 /// The least that clients who follow up are asked to wait in one call.
 const SUGGESTED_WAIT_SECONDS: u64 = MAX_WAIT_MS / 1000;
 
-/// Runs a job and answers with its result, or with where it has got to when the budget is used up.
-pub(crate) async fn run(call: &Call<'_>, submission: Submission, max_bytes: u32) -> Result<Answer, Failure> {
+/// Starts a job.
+pub(crate) async fn submit(call: &Call<'_>, submission: Submission) -> Result<JobDetail, Failure> {
+    Ok(call.server.client().await?.submit(submission).await?)
+}
+
+/// Answers with a job's result, or with where it has got to when the budget is used up.
+pub(crate) async fn attend(call: &Call<'_>, id: JobId, max_bytes: u32) -> Result<Answer, Failure> {
     let client = call.server.client().await?;
-    let id = submission.id;
-    client.submit(submission).await?;
     let until = Instant::now() + call.server.budget();
     match wait(call, &client, id, until).await? {
         Waited::Finished(job) => finished(&client, &job, max_bytes).await,
         Waited::StillGoing(job) => promoted(&client, &job, call.server.budget(), max_bytes).await,
     }
-}
-
-/// Starts a job for whoever asks about it later.
-pub(crate) async fn submit(call: &Call<'_>, submission: Submission) -> Result<JobDetail, Failure> {
-    Ok(call.server.client().await?.submit(submission).await?)
 }
 
 enum Waited {
@@ -196,10 +194,11 @@ pub(crate) async fn finished(client: &Client, job: &JobDetail, max_bytes: u32) -
     if never_started {
         let what = executed.view.error.clone().unwrap_or_default();
         let next = executed.next_step.as_deref().unwrap_or("correct what it says, and call again");
-        answer.markdown = format!(
-            "**Error:** the job could not be started: {what}{}\n\n**Next:** {next}",
-            render::stream(Stream::Stderr, &executed.view.stderr)
-        );
+        let stderr = &executed.view.stderr;
+        // What uv said is usually why.
+        let is_said = what.contains(stderr.trim().trim_start_matches("error: "));
+        let rest = if is_said { String::new() } else { render::stream(Stream::Stderr, stderr) };
+        answer.markdown = format!("**Error:** the job could not be started: {what}{rest}\n\n**Next:** {next}");
         answer.is_error = true;
     }
     Ok(answer)

@@ -218,13 +218,14 @@ async fn run(call: &Call<'_>, kept: Kept) -> Result<Answer, Failure> {
     let waits = kept == Kept::UntilDone && !given.async_mode;
     let autosave = given.script_content.as_ref().map(|code| code.clone().into_bytes());
     let submission = submission(call, given, source, waits)?;
-    let autosaved = autosave_as(call, submission.id, autosave);
+    let job = execution::submit(call, submission).await?;
+    // While Python starts.
+    let autosaved = autosave_as(call, job.id, autosave);
     if waits {
-        let (answer, ()) = tokio::join!(execution::run(call, submission, max_bytes), autosaved);
+        let (answer, ()) = tokio::join!(execution::attend(call, job.id, max_bytes), autosaved);
         return answer;
     }
-    let (job, ()) = tokio::join!(execution::submit(call, submission), autosaved);
-    let job = job?;
+    autosaved.await;
     Ok(match kept {
         Kept::Started => started(&job),
         Kept::UntilDone => submitted(&job),
