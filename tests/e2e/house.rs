@@ -41,8 +41,12 @@ fn every_file_of_the_end_to_end_tests_is_a_module() {
 /// Which crates of ours a crate depends on.
 #[test]
 fn crates_depend_on_each_other_only_downwards() {
-    let rules: [(&str, &[&str]); 3] =
-        [("proto", &[]), ("pyexecd", &["pyexec-proto"]), ("pyexec-cli", &["pyexec-proto"])];
+    let rules: [(&str, &[&str]); 4] = [
+        ("proto", &[]),
+        ("pyexecd", &["pyexec-proto"]),
+        ("pyexec-cli", &["pyexec-proto"]),
+        ("pyexec-mcp", &["pyexec-proto"]),
+    ];
     for (directory, allowed) in rules {
         let manifest: toml::Table = read(&workspace().join(directory).join("Cargo.toml")).parse().expect("is TOML");
         let ours: Vec<&str> = ["dependencies", "dev-dependencies", "build-dependencies"]
