@@ -10,6 +10,7 @@ if [ ! -x "$tools/oracle/bin/python" ]; then
     "$PYEXEC_UV" venv --quiet "$tools/oracle" && "$PYEXEC_UV" pip install --quiet --python "$tools/oracle" python-dotenv
 fi
 export PYEXEC_TEST_DOTENV_PYTHON="$tools/oracle/bin/python"
+. "$root/scripts/clients.sh"
 # Some tests choose between versions of Python: where there is but one, uv may be able to get another.
 if [ "$("$PYEXEC_UV" python list --only-installed 2>/dev/null | sed 's/^[a-z]*-\(3\.[0-9]*\).*/\1/' | sort -u | wc -l)" -lt 2 ]; then
     "$PYEXEC_UV" python install --install-dir "$tools/pythons" 3.12 3.13 ||

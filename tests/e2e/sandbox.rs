@@ -30,6 +30,8 @@ use tempfile::TempDir;
 pub(crate) const PYEXEC: &str = env!("CARGO_BIN_EXE_e2e-pyexec");
 /// The daemon under test.
 pub(crate) const PYEXECD: &str = env!("CARGO_BIN_EXE_e2e-pyexecd");
+/// The MCP server under test.
+pub(crate) const PYEXEC_MCP: &str = env!("CARGO_BIN_EXE_e2e-pyexec-mcp");
 
 /// How long a fact may take to come true. Nothing is asserted about it: the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -88,6 +90,11 @@ impl Sandbox {
     /// Set for everything that is started in this sandbox from now on.
     pub(crate) fn set(&mut self, name: &str, value: impl AsRef<OsStr>) {
         self.variables.insert(name.into(), value.as_ref().to_owned());
+    }
+
+    /// What is set for everything that is started in it.
+    pub(crate) fn variables(&self) -> &BTreeMap<OsString, OsString> {
+        &self.variables
     }
 
     pub(crate) fn root(&self) -> &Path {

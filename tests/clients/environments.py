@@ -1,0 +1,132 @@
+"""Scripts in environments that uv makes."""
+
+import json
+import os
+
+from session import contains, holds, same
+
+
+def versions():
+    """Minor versions of Python that are here."""
+    return json.loads(os.environ["PYEXEC_TEST_PYTHONS"])
+
+
+async def the_version_of_python_is_the_one_asked_for(clients):
+    code = "import sys; print(*sys.version_info[:2], sep='.')"
+    async with clients.session() as session:
+        for version in versions()[-2:]:
+            for tool in ("py_run_script_in_dir", "py_run_script_with_dependencies"):
+                ran = await session.fields(tool, directory=".", script_content=code, python_version=version)
+                same(ran["stdout"], f"{version}\n")
+                same(ran["python_version_used"].split(".")[:2], version.split("."))
+                same((ran["execution_strategy"], ran["exit_code"], ran["stderr"]), ("uv-run", 0, ""))
+        await session.refused(
+            "py_run_script_in_dir", "3.99", directory=".", script_content=code, python_version="3.99"
+        )
+        await session.refused(
+            "py_run_script_in_dir", "minor version", directory=".", script_content=code, python_version="three"
+        )
+        await session.refused(
+            "py_run_script_in_dir",
+            "`python_version` can not be had with use_uv=false",
+            directory=".",
+            script_content=code,
+            python_version="3.12",
+            use_uv=False,
+        )
+        listed = await session.fields("py_list_jobs")
+        same(listed["total"], len(versions()[-2:]) * 2, "what is refused is no job")
+
+
+async def packages_that_are_asked_for_can_be_imported(clients):
+    code = "import six; print(six.__version__)"
+    async with clients.session() as session:
+        ran = await session.fields(
+            "py_run_script_with_dependencies", script_content=code, dependencies=["six==1.16.0"]
+        )
+        same((ran["stdout"], ran["stderr"], ran["exit_code"]), ("1.16.0\n", "", 0))
+        same(ran["resolved_dependencies"], ["six==1.16.0"])
+        same((ran["status"], ran["execution_strategy"]), ("completed", "uv-run"))
+        holds(ran["python_version_used"].startswith("3."), ran)
+        text = await session.markdown(
+            "py_run_script_with_dependencies", script_content=code, dependencies=["six==1.16.0"]
+        )
+        contains(text, "**Completed** · exit code 0 · ", "Installed: six==1.16.0", "stdout:\n```\n1.16.0\n```")
+
+        # What is imported and not named is added when asked.
+        ran = await session.fields(
+            "py_run_script_with_dependencies", script_content="import six; print(six.__name__)", auto_install_deps=True
+        )
+        same(ran["stdout"], "six\n")
+        same([package.split("==")[0] for package in ran["resolved_dependencies"]], ["six"])
+
+        # By its header.
+        header = "# /// script\n# dependencies = ['six==1.16.0']\n# ///\n"
+        ran = await session.fields("py_run_script_with_dependencies", script_content=header + code)
+        same((ran["stdout"], ran["resolved_dependencies"]), ("1.16.0\n", ["six==1.16.0"]))
+
+        # Without waiting.
+        started = await session.fields(
+            "py_run_script_with_dependencies_async", script_content=code, dependencies=["six==1.16.0"]
+        )
+        same(started["status"], "started")
+        holds(started["resolved_dependencies"] in ([], ["six==1.16.0"]), started)
+        holds("python_version_used" in started, started)
+        status = await session.finished(started["job_id"])
+        same(status["job"]["result"]["stdout"], "1.16.0\n")
+        same(status["job"]["result"]["resolved_dependencies"], ["six==1.16.0"])
+
+
+async def what_does_not_resolve_is_an_error_that_says_why(clients):
+    impossible = ["six==1.16.0", "six==1.15.0"]
+    async with clients.session() as session:
+        result = await session.refused(
+            "py_run_script_with_dependencies", "six==1.1", script_content="print('ran')", dependencies=impossible
+        )
+        contains(result["content"][0]["text"], "the job could not be started", "`dependencies`")
+        if session.structured:
+            fields = result["structuredContent"]
+            same((fields["status"], fields["reason"], fields["exit_code"]), ("failed", "environment", None))
+        await session.refused(
+            "py_run_script_with_dependencies",
+            "not a requirement!",
+            script_content="print('ran')",
+            dependencies=["not a requirement!"],
+        )
+        # Asked about later, it is a job that has failed.
+        started = await session.fields(
+            "py_run_script_with_dependencies_async", script_content="print('ran')", dependencies=impossible
+        )
+        job = (await session.finished(started["job_id"]))["job"]
+        same((job["status"], job["reason"], job["exit_code"]), ("failed", "environment", None))
+        contains(job["error"], "six==1.1")
+        same(job["result"]["error"], job["error"])
+
+
+async def an_environment_is_made_once_and_used_by_its_name(clients):
+    async with clients.session() as session:
+        same(await session.fields("py_list_environments"), {"environments": []})
+        made = await session.fields("py_create_environment", name="kept", dependencies=["six==1.16.0"])
+        same((made["name"], made["packages"], made["used_by"]), ("kept", ["six==1.16.0"], []))
+        holds(made["bytes"] > 0 and made["id"] and made["python"].startswith("3."), made)
+        text = await session.markdown("py_create_environment", name="kept", dependencies=["six==1.16.0"])
+        contains(text, "Environment **kept**", "six==1.16.0", 'environment="kept"')
+
+        code = "import six; print(six.__version__)"
+        ran = await session.fields("py_run_script_with_dependencies", script_content=code, environment="kept")
+        same((ran["stdout"], ran["resolved_dependencies"]), ("1.16.0\n", ["six==1.16.0"]))
+        listed = (await session.fields("py_list_environments"))["environments"]
+        same([(kept["name"], kept["id"], kept["packages"]) for kept in listed], [("kept", made["id"], ["six==1.16.0"])])
+        contains(await session.markdown("py_list_environments"), "| kept | ", made["id"], "six==1.16.0")
+
+        await session.refused(
+            "py_run_script_with_dependencies", "`none`", "py_list_environments", script_content=code, environment="none"
+        )
+        await session.refused(
+            "py_run_script_with_dependencies",
+            "`environment` and `dependencies` are both given",
+            script_content=code,
+            environment="kept",
+            dependencies=["six"],
+        )
+        await session.refused("py_create_environment", "`name` is missing", dependencies=[])
