@@ -30,6 +30,9 @@ pub const READY: &str = "ready";
 /// behind passes them over, should a job have been what started the daemon.
 pub const SERVICE_MARK: &str = "PYEXEC_SERVICE";
 
+/// Where a daemon listens, and clients look for it.
+pub const SOCKET_VARIABLE: &str = "PYEXEC_SOCKET";
+
 /// In the environment of every job, and of all it starts.
 pub const JOB_ID_VARIABLE: &str = "PYEXEC_JOB_ID";
 
@@ -78,7 +81,7 @@ pub(crate) fn ensure_running(paths: &Paths) -> Result<(), StartError> {
     if systemd::start(&program) && listens(&paths.socket) {
         return Ok(());
     }
-    match start_directly(&program) {
+    match start_directly(&program, paths) {
         // Ours found another one there, which somebody started at the same moment without asking for our lock.
         Err(StartError::Failed { .. }) if listens(&paths.socket) => Ok(()),
         started => started,
@@ -174,11 +177,13 @@ fn environment() -> impl Iterator<Item = (std::ffi::OsString, std::ffi::OsString
     })
 }
 
-fn start_directly(program: &Path) -> Result<(), StartError> {
+fn start_directly(program: &Path, paths: &Paths) -> Result<(), StartError> {
     let mut daemon = Command::new(program)
         .arg("--detach")
         .env_clear()
         .envs(environment())
+        // Where we shall look for it, which need not be in our own environment.
+        .env(SOCKET_VARIABLE, &paths.socket)
         .env(SERVICE_MARK, "daemon")
         .current_dir("/")
         .stdin(Stdio::null())
