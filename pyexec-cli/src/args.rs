@@ -575,10 +575,11 @@ mod tests {
 
     #[test]
     fn a_saved_script_is_run_with_the_arguments_and_options_of_a_file() {
-        let line = ["scripts", "run", "train", "a", "--with", "six", "--", "--epochs", "3"];
+        let line = ["scripts", "run", "--label", "l", "train", "--with", "six", "--", "--epochs", "3"];
         let Ok(Cli { verb: Verb::Scripts(ScriptsVerb::Run(of_name)) }) = read(&line) else { panic!("was refused") };
-        let of_file = run(&["train.py", "a", "--with", "six", "--", "--epochs", "3"]);
+        let of_file = run(&["--label", "l", "train.py", "--with", "six", "--", "--epochs", "3"]);
         assert_eq!((of_name.name.as_str(), &of_name.args), ("train", &of_file.args));
+        assert_eq!(of_name.args, ["--epochs", "3"]);
         assert_eq!(format!("{:?}", of_name.options), format!("{:?}", of_file.options));
     }
 

@@ -89,8 +89,17 @@ const MAY_NAME: [(&str, &[&str]); 9] = [
     ("environment", &["blocking", "config", "output::segment", "supervisor::processes", "supervisor::record"]),
     // Upwards: the index is asked for what retention, which is pure, looks at. A run directory has two writers.
     ("store", &["boot", "jobs::retention", "supervisor::record"]),
-    // Which requirements and headers are right is said in one place.
-    ("scripts", &["blocking", "config", "environment::check_requirement", "environment::script_metadata"]),
+    // Which requirements and headers are right is said in one place. Tests ask the same Python.
+    (
+        "scripts",
+        &[
+            "blocking",
+            "config",
+            "environment::check_requirement",
+            "environment::oracle",
+            "environment::script_metadata",
+        ],
+    ),
     // Where a byte lies is arithmetic that writer and reader share.
     ("supervisor", &["boot", "output::segment"]),
 ];

@@ -17,7 +17,7 @@ mod line_buffering;
 mod log;
 mod named;
 #[cfg(test)]
-mod oracle;
+pub(crate) mod oracle;
 mod project;
 mod request;
 mod shelf;

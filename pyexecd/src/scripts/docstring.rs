@@ -153,8 +153,13 @@ fn number(text: &str, from: usize, wanted: std::ops::RangeInclusive<usize>, radi
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::cell::RefCell;
+
     use proptest::prelude::*;
+    use proptest::test_runner::{Config, TestRunner};
+
+    use super::*;
+    use crate::environment::oracle::{Oracle, pythons};
 
     fn read(source: &str) -> Option<String> {
         of_module(source.as_bytes())
@@ -238,6 +243,48 @@ mod tests {
         assert_eq!(shortened(&"ä".repeat(300), 300), Some("ä".repeat(300)));
         assert_eq!(shortened(&"ä".repeat(301), 300), Some("ä".repeat(299) + "…"));
         assert_eq!(shortened("one two three", 5).as_deref(), Some("one…"));
+    }
+
+    /// Says what Python takes for the docstring; nothing of what it does not take for a module.
+    const ORACLE: &str = "
+import ast, json, sys, warnings
+warnings.simplefilter('ignore')
+for line in sys.stdin:
+    try:
+        docstring = ast.get_docstring(ast.parse(json.loads(line)['source']), clean=False)
+        docstring is None or docstring.encode()
+        print(json.dumps({'docstring': docstring}), flush=True)
+    except (SyntaxError, ValueError):
+        print('{}', flush=True)
+";
+
+    #[test]
+    fn python_takes_the_same_for_a_docstring() {
+        let oracles: Vec<_> = pythons().iter().map(|python| RefCell::new(Oracle::start(python, ORACLE))).collect();
+        let words = [
+            "'", "'", "'", "\"", "\"\"\"", "'''", "r", "u", "b", "f", "\\", "\\", "\\n", "\\x41", "\\101", "\\u00e4",
+            "\\'", "\n", "\n", "\r\n", "\r", " ", "\t", "\x0c", "# c", "#", ";", "a", "é", "+", ",", "0", "\u{feff}",
+            "\\\n",
+        ];
+        let sources =
+            prop::collection::vec(prop::sample::select(words.to_vec()), 0..12).prop_map(|words| words.concat());
+        let quoted = (sources.clone(), sources).prop_map(|(inside, after)| format!("'''{inside}'''{after}"));
+        // PROPTEST_CASES asks for more.
+        let cases = Config::default().cases.max(2_048);
+        let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
+        let run = runner.run(&quoted, |source| {
+            for oracle in &oracles {
+                let answer = oracle.borrow_mut().ask(&serde_json::json!({ "source": source }));
+                if let Some(docstring) = answer.get("docstring") {
+                    let ours = read(&source);
+                    prop_assert_eq!(ours.as_deref(), docstring.as_str(), "{:?}", source);
+                }
+            }
+            Ok(())
+        });
+        if let Err(difference) = run {
+            panic!("{difference}");
+        }
     }
 
     proptest! {
