@@ -171,7 +171,7 @@ fn view(directories: &Directories, given: &str, autosaved: bool) -> Result<Scrip
     Ok(Script { name: name.into(), path: OsText::from(path), source, metadata })
 }
 
-/// Everything that is a script by its name and its kind. One that can not be read is listed with what is known of it.
+/// Everything that is a script by its name and its kind. One that can not be read is passed over.
 fn list(directory: &Path, autosaved: bool) -> io::Result<Vec<ScriptInfo>> {
     let mut found = Vec::new();
     for entry in files::entries(directory)? {
