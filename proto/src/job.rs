@@ -86,8 +86,16 @@ pub struct JobSpec {
     pub leftovers: Leftovers,
     /// Somebody waits for the result now: it is started before jobs nobody waits for.
     pub waited_for: bool,
+    /// Whether subscribers are told that there is new output. It can be read either way.
+    #[serde(default = "yes")]
+    pub notify_output: bool,
     /// The job this one was submitted from.
     pub parent: Option<JobId>,
+}
+
+/// What a specification of before the field was there meant.
+fn yes() -> bool {
+    true
 }
 
 /// One of `getrlimit(2)`.

@@ -6,9 +6,11 @@
 //!
 //! This crate imports nothing else of ours.
 
+pub mod caller;
 pub mod client;
 pub mod environment;
 pub mod error;
+pub mod excerpt;
 pub mod job;
 pub mod os_text;
 pub mod output;

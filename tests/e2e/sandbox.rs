@@ -308,6 +308,7 @@ impl Sandbox {
             buffering: None,
             leftovers: Leftovers::End,
             waited_for: false,
+            notify_output: true,
             parent: None,
         };
         let environment: Variables = self.variables.clone().into_iter().collect();

@@ -3,7 +3,6 @@
 //! Three things go on at once: output is shown ([`crate::output`]), stdin is passed on ([`input`]), and signals are
 //! turned into stops ([`interruption`]). The job itself needs none of them.
 
-mod excerpt;
 mod input;
 mod interruption;
 mod submission;
@@ -11,6 +10,7 @@ mod submission;
 use std::io;
 use std::sync::Arc;
 
+use pyexec_proto::excerpt::{self, Gap};
 use pyexec_proto::output::PerStream;
 use pyexec_proto::service::{MAX_WAIT_MS, StopRequest};
 use pyexec_proto::view::ExecutionView;
@@ -111,7 +111,10 @@ async fn live(client: &Client, id: JobId) -> Result<JobDetail, Failure> {
 /// Waits for the end, then prints one document.
 async fn in_silence(client: &Client, id: JobId) -> Result<JobDetail, Failure> {
     let job = client.wait(id).await?;
-    let output = excerpt::of(client, &job).await?;
+    let logs = |Gap { stream, bytes, from }| {
+        format!("[… {bytes} bytes left out: `pyexec logs {id} --{stream} --since-byte {from}` shows them …]")
+    };
+    let output = excerpt::of(client, &job, excerpt::DEFAULT_BYTES, logs).await?;
     terminal::print_json(&ExecutionView::of(&job, output.stdout, output.stderr))?;
     Ok(job)
 }

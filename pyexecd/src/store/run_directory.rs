@@ -239,6 +239,7 @@ mod tests {
                 buffering: None,
                 leftovers: Leftovers::End,
                 waited_for: true,
+                notify_output: true,
                 parent: None,
             },
             environment: [("TOKEN".into(), "hunter2".into())].into_iter().collect(),

@@ -1,16 +1,16 @@
 //! From arguments to a submission: what is read from stdin first, where the script is, what the job's environment and
 //! stdin are.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use pyexec_proto::caller::Caller;
 use pyexec_proto::environment::{EnvironmentSpec, Interpreter};
-use pyexec_proto::job::{Leftovers, MAX_STDIN_BYTES, ResourceLimit, StdinSource, Submission, Variables};
-use pyexec_proto::start::{JOB_ID_VARIABLE, SERVICE_MARK};
+use pyexec_proto::job::{Leftovers, MAX_STDIN_BYTES, StdinSource, Submission, Variables};
 use pyexec_proto::{JobId, JobSource, JobSpec, OsText};
-use rustix::fs::{FileType, Mode, fstat, stat};
+use rustix::fs::{FileType, fstat, stat};
 
 use super::input::AtEnd;
 use crate::args::{Assignment, Run};
@@ -56,7 +56,7 @@ pub(super) fn prepare(run: Run) -> Result<Prepared, Failure> {
     };
     let text = if options.stdin { read_stdin()? } else { vec![] };
     let interpreter = if options.no_uv { Interpreter::System } else { Interpreter::Uv { version: options.python } };
-    let (environment, parent) = environment(std::env::vars_os());
+    let caller = Caller::this_process();
     let overrides = options.env.iter().fold(Variables::default(), |mut all, Assignment { name, value }| {
         all.set(name, value);
         all
@@ -84,14 +84,16 @@ pub(super) fn prepare(run: Run) -> Result<Prepared, Failure> {
         grace_ms: milliseconds(options.grace),
         label: options.label,
         variables: names(&options.env),
-        umask: umask(),
-        limits: ResourceLimit::of_this_process(),
-        nice: rustix::process::nice(0).unwrap_or(0),
+        umask: caller.umask,
+        limits: caller.limits,
+        nice: caller.nice,
         buffering: options.buffering.map(Into::into),
         leftovers: if options.keep_leftovers { Leftovers::Keep } else { Leftovers::End },
         waited_for: !options.detach,
-        parent,
+        notify_output: true,
+        parent: caller.parent,
     };
+    let environment = caller.environment;
     Ok(Prepared { submission: Submission { id: JobId::mint(), spec, environment, overrides, stdin: text }, input })
 }
 
@@ -193,21 +195,6 @@ fn stdin_plan(asked: StdinAsked, ours: OurStdin) -> (StdinSource, Option<AtEnd>)
     }
 }
 
-/// The caller's environment, and the job the caller belongs to.
-fn environment(callers: impl Iterator<Item = (OsString, OsString)>) -> (Variables, Option<JobId>) {
-    let mut parent = None;
-    let variables: Variables = callers
-        .filter(|(name, value)| {
-            if name == JOB_ID_VARIABLE {
-                parent = value.to_str().and_then(|id| id.parse().ok());
-            }
-            // Both say what the *caller* is; the job is told what it is itself.
-            name != JOB_ID_VARIABLE && name != SERVICE_MARK
-        })
-        .collect();
-    (variables, parent)
-}
-
 /// Of the variables set, each once.
 fn names(set: &[Assignment]) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
@@ -223,13 +210,6 @@ fn names(set: &[Assignment]) -> Vec<String> {
 /// Rounded up: the shortest limit is one that ends at once, not none.
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
-}
-
-/// The mask can only be read by setting it. Nothing is created in between: no other thread runs yet.
-fn umask() -> u32 {
-    let ours = rustix::process::umask(Mode::RWXG | Mode::RWXO);
-    rustix::process::umask(ours);
-    ours.as_raw_mode()
 }
 
 #[cfg(test)]
@@ -286,16 +266,6 @@ mod tests {
     }
 
     #[test]
-    fn a_job_started_by_a_job_knows_its_parent_and_carries_none_of_its_marks() {
-        let id = JobId::mint();
-        let callers = [(JOB_ID_VARIABLE, id.to_string()), (SERVICE_MARK, "daemon".to_owned())]
-            .map(|(name, value)| (name.into(), value.into()));
-        let (variables, parent) = environment(callers.into_iter());
-        assert_eq!(parent, Some(id));
-        assert_eq!(variables.iter().count(), 0);
-    }
-
-    #[test]
     fn the_shortest_timeout_is_not_none() {
         assert_eq!(milliseconds(Duration::from_nanos(1)), 1);
         assert_eq!(milliseconds(Duration::from_millis(1_500)), 1_500);
@@ -303,7 +273,7 @@ mod tests {
     }
 
     fn run(line: &[&str]) -> Run {
-        let line = ["pyexec", "run"].iter().chain(line).map(OsString::from);
+        let line = ["pyexec", "run"].iter().chain(line).map(std::ffi::OsString::from);
         match crate::args::parse(line) {
             Ok(crate::args::Cli { verb: crate::args::Verb::Run(run) }) => *run,
             other => panic!("read as {other:?}"),

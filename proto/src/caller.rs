@@ -1,0 +1,81 @@
+//! What a job takes over from whoever submits it: environment, umask, resource limits, nice value, and the job it belongs
+//! to. All of it is this process's own.
+
+use std::ffi::OsString;
+
+use crate::job::{JobId, ResourceLimit, Variables};
+use crate::start::{JOB_ID_VARIABLE, SERVICE_MARK};
+
+#[derive(Clone, Debug)]
+pub struct Caller {
+    pub environment: Variables,
+    /// The job that this process is part of.
+    pub parent: Option<JobId>,
+    pub umask: u32,
+    pub limits: Vec<ResourceLimit>,
+    pub nice: i32,
+}
+
+impl Caller {
+    pub fn this_process() -> Self {
+        Self::with_variables(std::env::vars_os())
+    }
+
+    /// With other variables than this process's own.
+    pub fn with_variables(variables: impl Iterator<Item = (OsString, OsString)>) -> Self {
+        let (environment, parent) = environment(variables);
+        Self {
+            environment,
+            parent,
+            umask: umask(),
+            limits: ResourceLimit::of_this_process(),
+            nice: rustix::process::nice(0).unwrap_or(0),
+        }
+    }
+}
+
+/// The environment for a job, and the job the caller belongs to.
+fn environment(callers: impl Iterator<Item = (OsString, OsString)>) -> (Variables, Option<JobId>) {
+    let mut parent = None;
+    let variables: Variables = callers
+        .filter(|(name, value)| {
+            if name == JOB_ID_VARIABLE {
+                parent = value.to_str().and_then(|id| id.parse().ok());
+            }
+            // Both say what the *caller* is; the job is told what it is itself.
+            name != JOB_ID_VARIABLE && name != SERVICE_MARK
+        })
+        .collect();
+    (variables, parent)
+}
+
+/// From `/proc`: asking the kernel for the mask means setting it, which another thread might notice.
+fn umask() -> u32 {
+    const USUAL: u32 = 0o022;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+    mask.and_then(|mask| u32::from_str_radix(mask.trim(), 8).ok()).unwrap_or(USUAL)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_started_by_a_job_knows_its_parent_and_carries_none_of_its_marks() {
+        let id = JobId::mint();
+        let callers = [(JOB_ID_VARIABLE, id.to_string()), (SERVICE_MARK, "daemon".to_owned())]
+            .map(|(name, value)| (name.into(), value.into()));
+        let (variables, parent) = environment(callers.into_iter());
+        assert_eq!(parent, Some(id));
+        assert_eq!(variables.iter().count(), 0);
+    }
+
+    #[test]
+    fn the_mask_is_the_one_that_the_kernel_applies() {
+        use rustix::fs::Mode;
+        let read = umask();
+        let kernels = rustix::process::umask(Mode::from_raw_mode(read));
+        assert_eq!(kernels.as_raw_mode(), read);
+    }
+}

@@ -1,0 +1,167 @@
+//! The beginning and the end of what a job printed, for an answer that has to stay small.
+
+use crate::client::{Client, ClientError};
+use crate::job::{JobDetail, JobId};
+use crate::output::{MAX_CHUNK_BYTES, OutputLengths, PerStream, Stream};
+use crate::service::FollowRequest;
+
+/// How many bytes of each stream an answer carries, unless it is asked for more or less.
+pub const DEFAULT_BYTES: u32 = 16 << 10;
+
+/// What lies between the beginning and the end that are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    pub stream: Stream,
+    /// How many bytes are left out.
+    pub bytes: u64,
+    /// The offset of the first of them.
+    pub from: u64,
+}
+
+/// Both streams of a job as far as they have got, with at most `max_bytes` of each; `gap` words the line that stands for
+/// what is left out.
+///
+/// # Errors
+/// When the daemon can not be reached, or the job is not there any more.
+pub async fn of(
+    client: &Client,
+    job: &JobDetail,
+    max_bytes: u32,
+    gap: impl Fn(Gap) -> String,
+) -> Result<PerStream<String>, ClientError> {
+    let max = u64::from(max_bytes);
+    let whole = |stream| *job.output.get(stream) <= max;
+    let whole_bytes = read_whole(client, job.id, job.output, whole).await?;
+    let mut texts = PerStream::<String>::default();
+    for stream in Stream::BOTH {
+        *texts.get_mut(stream) = if whole(stream) {
+            String::from_utf8_lossy(whole_bytes.get(stream)).into_owned()
+        } else {
+            let length = *job.output.get(stream);
+            let head = read(client, job.id, stream, 0, max / 2).await?;
+            let tail = read(client, job.id, stream, length - max / 2, length).await?;
+            abridged(&head, &tail, length, |bytes, from| gap(Gap { stream, bytes, from }))
+        };
+    }
+    Ok(texts)
+}
+
+/// The streams that are short enough to be shown as they are, in as few calls as it takes: one, usually.
+async fn read_whole(
+    client: &Client,
+    id: JobId,
+    lengths: OutputLengths,
+    whole: impl Fn(Stream) -> bool,
+) -> Result<PerStream<Vec<u8>>, ClientError> {
+    let mut bytes = PerStream::<Vec<u8>>::default();
+    let wanted = |stream: Stream, read: &PerStream<Vec<u8>>| {
+        let next = read.get(stream).len() as u64;
+        (whole(stream) && next < *lengths.get(stream)).then_some(next)
+    };
+    loop {
+        let cursors = PerStream { stdout: wanted(Stream::Stdout, &bytes), stderr: wanted(Stream::Stderr, &bytes) };
+        if cursors == (PerStream { stdout: None, stderr: None }) {
+            return Ok(bytes);
+        }
+        let request = FollowRequest { cursors, max_bytes: MAX_CHUNK_BYTES, wait_ms: 0 };
+        let mut followed = client.follow(id, &request).await?;
+        let mut news = false;
+        for stream in Stream::BOTH {
+            let Some(cursor) = cursors.get(stream) else { continue };
+            let chunk = std::mem::take(followed.output.get_mut(stream));
+            let room = usize::try_from(*lengths.get(stream) - cursor).unwrap_or(usize::MAX);
+            // What is not kept any more is not made up.
+            if chunk.offset == *cursor {
+                news |= !chunk.bytes.is_empty();
+                bytes.get_mut(stream).extend(chunk.bytes.into_iter().take(room));
+            }
+        }
+        if !news {
+            return Ok(bytes);
+        }
+    }
+}
+
+/// What is kept between the two offsets.
+async fn read(client: &Client, id: JobId, stream: Stream, from: u64, to: u64) -> Result<Vec<u8>, ClientError> {
+    let mut bytes = Vec::new();
+    let mut cursor = from;
+    while cursor < to {
+        let mut cursors = PerStream { stdout: None, stderr: None };
+        *cursors.get_mut(stream) = Some(cursor);
+        let max_bytes = u32::try_from(to - cursor).unwrap_or(u32::MAX).min(MAX_CHUNK_BYTES);
+        let mut followed = client.follow(id, &FollowRequest { cursors, max_bytes, wait_ms: 0 }).await?;
+        let chunk = std::mem::take(followed.output.get_mut(stream));
+        if chunk.bytes.is_empty() || chunk.offset >= to {
+            break;
+        }
+        cursor = chunk.next();
+        let room = usize::try_from(to - chunk.offset).unwrap_or(usize::MAX);
+        bytes.extend(chunk.bytes.into_iter().take(room));
+    }
+    Ok(bytes)
+}
+
+/// Head and tail, with a line between them that `gap` words from the number of bytes left out and their offset. No
+/// character is cut in two: what would be is left out.
+fn abridged(head: &[u8], tail: &[u8], length: u64, gap: impl FnOnce(u64, u64) -> String) -> String {
+    let head = &head[..head.len() - unfinished_character(head)];
+    let tail = &tail[continuation(tail)..];
+    let left_out = length.saturating_sub(head.len() as u64 + tail.len() as u64);
+    let head_text = String::from_utf8_lossy(head);
+    let newline = if head_text.is_empty() || head_text.ends_with('\n') { "" } else { "\n" };
+    let gap = gap(left_out, head.len() as u64);
+    format!("{head_text}{newline}{gap}\n{}", String::from_utf8_lossy(tail))
+}
+
+/// How many bytes at the end begin a character that is not whole.
+pub fn unfinished_character(bytes: &[u8]) -> usize {
+    for back in 1..=bytes.len().min(3) {
+        let needed = match bytes[bytes.len() - back] {
+            0x80..=0xbf => continue,
+            0xc0..=0xdf => 2,
+            0xe0..=0xef => 3,
+            0xf0..=0xf7 => 4,
+            _ => 1,
+        };
+        return if needed > back { back } else { 0 };
+    }
+    0
+}
+
+/// How many bytes at the beginning belong to a character that began before.
+pub fn continuation(bytes: &[u8]) -> usize {
+    bytes.iter().take(3).take_while(|byte| (0x80..=0xbf).contains(*byte)).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(head: &[u8], tail: &[u8], length: u64) -> String {
+        abridged(head, tail, length, |left_out, from| format!("[{left_out} from {from}]"))
+    }
+
+    #[test]
+    fn the_line_between_says_how_much_is_missing_and_where() {
+        assert_eq!(shown(b"head\n", b"tail\n", 100), "head\n[90 from 5]\ntail\n");
+        assert_eq!(shown(b"head", b"tail", 100), "head\n[92 from 4]\ntail");
+    }
+
+    #[test]
+    fn no_character_is_cut_in_two() {
+        let text = "€".as_bytes();
+        assert_eq!(shown(&[b"ab", &text[..2]].concat(), &[&text[1..], b"cd"].concat(), 100), "ab\n[96 from 2]\ncd");
+        assert_eq!(shown(text, text, 100), "€\n[94 from 3]\n€");
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_stay_visible() {
+        assert_eq!(shown(b"a\xff", b"\xffb", 10), "a\u{fffd}\n[6 from 2]\n\u{fffd}b");
+    }
+
+    #[test]
+    fn output_that_is_no_longer_kept_counts_as_left_out() {
+        assert_eq!(shown(b"", b"", 10), "[10 from 0]\n");
+    }
+}

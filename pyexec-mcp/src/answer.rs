@@ -1,0 +1,205 @@
+//! What a call gives: an answer in its two forms, or why there is none.
+//!
+//! Results are markdown first: several hosts hide the text from the model as soon as structured content is there, so it is
+//! there only when it was asked for. The first block of a failure says what failed, with the value, and what to do next:
+//! that is the one thing that every host shows.
+
+use pyexec_proto::client::ClientError;
+use pyexec_proto::error::{Error, Named, NoInput};
+use rmcp::model::{CallToolResult, ContentBlock};
+use serde::Serialize;
+use serde_json::Value;
+
+/// The same thing twice, for models and for programs.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    pub(crate) markdown: String,
+    pub(crate) structured: Value,
+    /// The job could not even be started: there is a result, and it is a failure of the call.
+    pub(crate) is_error: bool,
+}
+
+impl Answer {
+    pub(crate) fn new(markdown: String, structured: &impl Serialize) -> Self {
+        let structured = serde_json::to_value(structured).expect("what we answer with has text for keys");
+        Self { markdown, structured, is_error: false }
+    }
+}
+
+/// In which form a call is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    Markdown,
+    Structured,
+    /// Markdown was asked for where a schema promises structured content.
+    Both,
+}
+
+impl Form {
+    pub(crate) fn of(schema_is_declared: bool, markdown_output: Option<bool>) -> Self {
+        match (schema_is_declared, markdown_output) {
+            (false, None | Some(true)) => Form::Markdown,
+            (true, Some(true)) => Form::Both,
+            (true, None) | (_, Some(false)) => Form::Structured,
+        }
+    }
+}
+
+pub(crate) fn result(answer: Result<Answer, Failure>, form: Form) -> CallToolResult {
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(failure) => return CallToolResult::error(vec![ContentBlock::text(failure.text())]),
+    };
+    let mut result = match form {
+        Form::Markdown => CallToolResult::success(vec![ContentBlock::text(answer.markdown)]),
+        // Of a failure the first block has to be readable by itself.
+        Form::Structured if answer.is_error => {
+            let mut result = CallToolResult::success(vec![ContentBlock::text(answer.markdown)]);
+            result.structured_content = Some(answer.structured);
+            result
+        }
+        Form::Structured => CallToolResult::structured(answer.structured),
+        Form::Both => {
+            let mut result = CallToolResult::success(vec![ContentBlock::text(answer.markdown)]);
+            result.structured_content = Some(answer.structured);
+            result
+        }
+    };
+    result.is_error = Some(answer.is_error);
+    result
+}
+
+/// Why a call has no result.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The arguments make no sense.
+    #[error("{problem}")]
+    Argument { problem: String, next: String },
+    #[error(transparent)]
+    Client(#[from] ClientError),
+}
+
+impl Failure {
+    pub(crate) fn argument(problem: impl Into<String>, next: impl Into<String>) -> Self {
+        Failure::Argument { problem: problem.into(), next: next.into() }
+    }
+
+    pub(crate) fn text(&self) -> String {
+        let mut text = format!("**Error:** {self}");
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            let said = error.to_string();
+            if !text.contains(&said) {
+                text.push_str(&format!(": {said}"));
+            }
+            cause = error.source();
+        }
+        if let Some(next) = self.next() {
+            text.push_str(&format!("\n\n**Next:** {next}"));
+        }
+        text
+    }
+
+    fn next(&self) -> Option<String> {
+        match self {
+            Failure::Argument { next, .. } => Some(next.clone()),
+            Failure::Client(error) => next_after(error),
+        }
+    }
+}
+
+/// As [`ClientError::hint`], in terms of tools where it speaks of commands.
+fn next_after(error: &ClientError) -> Option<String> {
+    let ClientError::Refused(refusal) = error else {
+        return match error {
+            ClientError::Version { daemon, client } if daemon.lowest > client.highest => Some(
+                "this MCP server is older than the daemon: restart it, from the editor's list of MCP servers, to run the \
+                 installed version; jobs are not affected"
+                    .to_owned(),
+            ),
+            ClientError::NotRunning | ClientError::Start(_) | ClientError::Connect { .. } => {
+                let hint = error.hint().map(|hint| format!("{hint}; ")).unwrap_or_default();
+                Some(format!("{hint}`pyexec doctor` in a terminal says what is wrong"))
+            }
+            ClientError::Refused(_)
+            | ClientError::Version { .. }
+            | ClientError::ForeignDaemon { .. }
+            | ClientError::Preamble { .. }
+            | ClientError::Late { .. }
+            | ClientError::Broken { .. } => error.hint(),
+        };
+    };
+    let next = match refusal {
+        Error::NoSuchJob { .. } => "py_list_jobs lists the jobs there are; a job that was pruned is gone",
+        Error::AmbiguousJob { .. } => "give the whole id",
+        Error::NotFound { what: Named::Script, .. } => {
+            "script_path is relative to `directory`: check the spelling, or give the code as script_content"
+        }
+        Error::NotFound { what: Named::EnvFile, .. } => "env_file is relative to `directory`: check the spelling",
+        Error::NotFound { what: Named::Directory, .. } => "create the directory first, or name one that exists",
+        Error::NotFound { what: Named::Environment, .. } => {
+            "py_list_environments lists those there are; py_create_environment makes one"
+        }
+        Error::NotFound { what: Named::SavedScript, .. } => {
+            "py_list_scripts lists those there are; py_save_script saves one"
+        }
+        Error::NotFound { what: Named::AutosavedScript, .. } => {
+            "py_list_scripts(include_autosaved=true) lists those there are; old ones are removed"
+        }
+        Error::NoInput { why: NoInput::NotOpened, .. } => {
+            "start the job with open_stdin=true to write to it while it runs, or give all of it as `stdin`"
+        }
+        Error::NoInput { why: NoInput::NotStarted, .. } => {
+            "it is still waiting to start: py_job_status with wait_seconds tells what for; then try again"
+        }
+        Error::NoInput { why: NoInput::Finished | NoInput::Closed | NoInput::ClosedByJob, .. } => {
+            "py_job_status shows how far it got"
+        }
+        Error::NotFound { what: Named::RequirementsFile, .. }
+        | Error::IdTaken { .. }
+        | Error::InvalidArgument { .. }
+        | Error::Environment { .. }
+        | Error::ShuttingDown
+        | Error::Storage { .. } => return error.hint(),
+    };
+    Some(next.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn answer() -> Answer {
+        Answer::new("text".to_owned(), &json!({"status": "completed"}))
+    }
+
+    #[test]
+    fn structured_content_is_there_only_where_it_was_asked_for() {
+        let cases = [
+            (false, None, false),
+            (false, Some(true), false),
+            (false, Some(false), true),
+            (true, None, true),
+            (true, Some(false), true),
+            // The schema promises it.
+            (true, Some(true), true),
+        ];
+        for (declared, markdown, expected) in cases {
+            let result = result(Ok(answer()), Form::of(declared, markdown));
+            assert_eq!(result.structured_content.is_some(), expected, "declared: {declared}, markdown: {markdown:?}");
+            let text = result.content[0].as_text().map(|text| text.text.clone());
+            let is_markdown = text.as_deref() == Some("text");
+            assert_eq!(is_markdown, markdown.unwrap_or(!declared), "declared: {declared}, markdown: {markdown:?}");
+        }
+    }
+
+    #[test]
+    fn a_failure_says_what_and_what_next_in_its_first_block() {
+        let failure = Failure::from(ClientError::from(Error::NoSuchJob { given: "1234".into() }));
+        let result = result(Err(failure), Form::Structured);
+        assert_eq!(result.is_error, Some(true));
+        let text = &result.content[0].as_text().expect("is text").text;
+        assert!(text.starts_with("**Error:** no job `1234`\n\n**Next:** py_list_jobs"), "{text}");
+    }
+}

@@ -1,0 +1,346 @@
+//! Parameters of tools: how they are declared, and how the arguments of a call are checked against them.
+//!
+//! One declaration gives the schema that clients see and the messages that a wrong call gets. Schemas are kept short:
+//! every session pays for them, whether it calls the tool or not.
+
+use rmcp::model::JsonObject;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
+
+use crate::answer::Failure;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Parameter {
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+    pub(crate) about: &'static str,
+    pub(crate) required: bool,
+    pub(crate) default: Option<Value>,
+}
+
+/// What values a parameter takes.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Kind {
+    Text,
+    Flag,
+    Whole {
+        least: u64,
+        most: u64,
+    },
+    Number {
+        least: f64,
+        most: f64,
+    },
+    Choice(&'static [&'static str]),
+    Texts,
+    /// Names with text for values.
+    Map,
+    /// Of these members.
+    Object(&'static [(&'static str, Kind)]),
+}
+
+impl Parameter {
+    pub(crate) const fn new(name: &'static str, kind: Kind, about: &'static str) -> Self {
+        Self { name, kind, about, required: false, default: None }
+    }
+
+    pub(crate) fn required(mut self) -> Self {
+        self.required = true;
+        self
+    }
+
+    pub(crate) fn default(mut self, value: impl Into<Value>) -> Self {
+        self.default = Some(value.into());
+        self
+    }
+
+    pub(crate) fn about(mut self, about: &'static str) -> Self {
+        self.about = about;
+        self
+    }
+
+    fn schema(&self) -> Value {
+        let mut schema = self.kind.schema();
+        let members = schema.as_object_mut().expect("a schema is an object");
+        if !self.about.is_empty() {
+            members.insert("description".to_owned(), self.about.into());
+        }
+        if let Some(default) = &self.default {
+            members.insert("default".to_owned(), default.clone());
+        }
+        schema
+    }
+}
+
+impl Kind {
+    fn schema(&self) -> Value {
+        match self {
+            Kind::Text => json!({"type": "string"}),
+            Kind::Flag => json!({"type": "boolean"}),
+            // Bounds are told when they are not kept: in the schema they would cost more than they help.
+            Kind::Whole { .. } => json!({"type": "integer"}),
+            Kind::Number { .. } => json!({"type": "number"}),
+            Kind::Choice(words) => json!({"enum": words}),
+            Kind::Texts => json!({"type": "array", "items": {"type": "string"}}),
+            Kind::Map => json!({"type": "object", "additionalProperties": {"type": "string"}}),
+            Kind::Object(members) => {
+                let properties: Map<String, Value> =
+                    members.iter().map(|(name, kind)| ((*name).to_owned(), kind.schema())).collect();
+                json!({"type": "object", "properties": properties})
+            }
+        }
+    }
+
+    /// What is wrong with a value; `name` is its full name.
+    fn check(&self, name: &str, value: &Value) -> Result<(), Failure> {
+        let wrong = |expected: &str| {
+            Err(Failure::argument(
+                format!("`{name}` is {}, not {expected}", shown(value)),
+                format!("give {expected}, or leave `{name}` out"),
+            ))
+        };
+        match self {
+            Kind::Text => {
+                if value.is_string() {
+                    Ok(())
+                } else {
+                    wrong("text")
+                }
+            }
+            Kind::Flag => {
+                if value.is_boolean() {
+                    Ok(())
+                } else {
+                    wrong("true or false")
+                }
+            }
+            Kind::Whole { least, most } => match value.as_f64() {
+                Some(number) if number.fract() == 0.0 && number >= *least as f64 && number <= *most as f64 => Ok(()),
+                _ if *most == u64::MAX => wrong(&format!("a whole number, {least} or more")),
+                _ => wrong(&format!("a whole number from {least} to {most}")),
+            },
+            Kind::Number { least, most } => match value.as_f64() {
+                Some(number) if number >= *least && number <= *most => Ok(()),
+                _ if most.is_infinite() => wrong(&format!("a number, {least} or more")),
+                _ => wrong(&format!("a number from {least} to {most}")),
+            },
+            Kind::Choice(words) => match value.as_str() {
+                Some(word) if words.contains(&word) => Ok(()),
+                _ => wrong(&format!("one of {}", words.join(", "))),
+            },
+            Kind::Texts => match value.as_array() {
+                Some(items) if items.iter().all(Value::is_string) => Ok(()),
+                _ => wrong("a list of texts"),
+            },
+            Kind::Map => match value.as_object() {
+                None => wrong("an object of names and texts"),
+                Some(members) => {
+                    // Of its value no more than the kind: it may be a secret.
+                    let odd = members.iter().find(|(_, value)| !value.is_string());
+                    odd.map_or(Ok(()), |(member, value)| {
+                        let problem = format!("the value of `{member}` in `{name}` is {}, not text", kind_of(value));
+                        Err(Failure::argument(problem, "put it in quotes"))
+                    })
+                }
+            },
+            Kind::Object(members) => {
+                let Some(given) = value.as_object() else { return wrong("an object") };
+                for (member, value) in given.iter().filter(|(_, value)| !value.is_null()) {
+                    let names = || members.iter().map(|(known, _)| *known);
+                    let known = members.iter().find(|(known, _)| known == member);
+                    let Some((_, kind)) = known else {
+                        return Err(unknown(&format!("{name}.{member}"), member, names()));
+                    };
+                    kind.check(&format!("{name}.{member}"), value)?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The JSON schema of a tool's arguments.
+pub(crate) fn schema(parameters: &[Parameter]) -> JsonObject {
+    let properties: Map<String, Value> =
+        parameters.iter().map(|parameter| (parameter.name.to_owned(), parameter.schema())).collect();
+    let required: Vec<&str> =
+        parameters.iter().filter(|parameter| parameter.required).map(|parameter| parameter.name).collect();
+    let mut schema = Map::new();
+    schema.insert("type".to_owned(), "object".into());
+    schema.insert("properties".to_owned(), properties.into());
+    if !required.is_empty() {
+        schema.insert("required".to_owned(), required.into());
+    }
+    schema.insert("additionalProperties".to_owned(), false.into());
+    schema
+}
+
+/// The arguments of a call, once they are what the tool takes; `null` counts as left out.
+pub(crate) fn read<T: DeserializeOwned>(
+    tool: &str,
+    parameters: &[Parameter],
+    mut given: JsonObject,
+) -> Result<T, Failure> {
+    given.retain(|_, value| !value.is_null());
+    for (name, value) in &given {
+        match parameters.iter().find(|parameter| parameter.name == name) {
+            Some(parameter) => parameter.kind.check(name, value)?,
+            None => return Err(unknown(name, name, parameters.iter().map(|parameter| parameter.name))),
+        }
+    }
+    if let Some(missing) = parameters.iter().find(|parameter| parameter.required && !given.contains_key(parameter.name))
+    {
+        let name = missing.name;
+        return Err(Failure::argument(
+            format!("`{name}` is missing"),
+            format!("{tool} needs `{name}`: {}", missing.about),
+        ));
+    }
+    for parameter in parameters {
+        if let Some(default) = &parameter.default {
+            given.entry(parameter.name).or_insert_with(|| default.clone());
+        }
+    }
+    whole_numbers(&mut given);
+    serde_json::from_value(Value::Object(given)).map_err(|error| {
+        Failure::argument(
+            format!("the arguments of {tool} could not be read: {error}"),
+            "check them against its schema",
+        )
+    })
+}
+
+/// `3.0` is a whole number to JSON, and not to serde.
+fn whole_numbers(given: &mut JsonObject) {
+    for value in given.values_mut() {
+        match value {
+            Value::Object(members) => whole_numbers(members),
+            Value::Number(number) => {
+                let whole = number.as_f64().filter(|float| number.is_f64() && float.fract() == 0.0 && *float >= 0.0);
+                if let Some(whole) = whole.filter(|whole| *whole < 9e15) {
+                    *value = (whole as u64).into();
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::String(_) | Value::Array(_) => {}
+        }
+    }
+}
+
+fn unknown<'a>(name: &str, word: &str, known: impl Iterator<Item = &'a str> + Clone) -> Failure {
+    const ALIKE: f64 = 0.8;
+    let alike = known
+        .clone()
+        .map(|known| (strsim::jaro_winkler(known, word), known))
+        .filter(|(likeness, _)| *likeness >= ALIKE)
+        .max_by(|(one, _), (other, _)| one.total_cmp(other));
+    let next = match alike {
+        Some((_, alike)) => format!("did you mean `{alike}`?"),
+        None => format!("known are: {}", known.collect::<Vec<_>>().join(", ")),
+    };
+    Failure::argument(format!("there is no parameter `{}`", cut(name)), next)
+}
+
+/// A value as it was given, as far as it fits a sentence.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Object(_) | Value::Array(_) => kind_of(value).to_owned(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => cut(&value.to_string()),
+    }
+}
+
+fn cut(text: &str) -> String {
+    const SHOWN: usize = 80;
+    if text.chars().count() <= SHOWN { text.to_owned() } else { text.chars().take(SHOWN).chain(['…']).collect() }
+}
+
+fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    struct Given {
+        name: String,
+        number: u64,
+        share: Option<f64>,
+    }
+
+    fn parameters() -> Vec<Parameter> {
+        const BOUNDS: Kind = Kind::Object(&[("memory_mb", Kind::Whole { least: 1, most: u64::MAX })]);
+        vec![
+            Parameter::new("name", Kind::Text, "what it is called").required(),
+            Parameter::new("number", Kind::Whole { least: 0, most: 45 }, "").default(7),
+            Parameter::new("share", Kind::Number { least: 0.0, most: f64::INFINITY }, ""),
+            Parameter::new("until", Kind::Choice(&["exit", "output"]), ""),
+            Parameter::new("args", Kind::Texts, ""),
+            Parameter::new("env_vars", Kind::Map, ""),
+            Parameter::new("flag", Kind::Flag, ""),
+            Parameter::new("limits", BOUNDS, ""),
+        ]
+    }
+
+    fn given(value: Value) -> Result<Given, Failure> {
+        let Value::Object(given) = value else { panic!("not an object") };
+        read("py_tool", &parameters(), given)
+    }
+
+    #[test]
+    fn defaults_stand_in_for_what_is_left_out_or_null() {
+        let read = given(json!({"name": "a", "number": null})).expect("is fine");
+        assert_eq!(read, Given { name: "a".into(), number: 7, share: None });
+        let read = given(json!({"name": "a", "number": 3.0, "share": 2})).expect("is fine");
+        assert_eq!(read, Given { name: "a".into(), number: 3, share: Some(2.0) });
+    }
+
+    #[test]
+    fn a_wrong_argument_is_named_with_its_value_and_what_would_do() {
+        for (arguments, problem, next) in [
+            (json!({}), "`name` is missing", "what it is called"),
+            (json!({"name": 5}), "`name` is 5, not text", "give text"),
+            (json!({"name": "a", "number": "many"}), "`number` is \"many\", not a whole number from 0 to 45", ""),
+            (json!({"name": "a", "number": 46}), "`number` is 46", "from 0 to 45"),
+            (json!({"name": "a", "number": 1.5}), "`number` is 1.5", ""),
+            (json!({"name": "a", "share": -1}), "`share` is -1", "0 or more"),
+            (json!({"name": "a", "until": "end"}), "`until` is \"end\"", "exit, output"),
+            (json!({"name": "a", "args": "x"}), "`args` is \"x\"", "a list of texts"),
+            (json!({"name": "a", "args": [1]}), "`args` is a list", ""),
+            (
+                json!({"name": "a", "env_vars": {"TOKEN": 42}}),
+                "the value of `TOKEN` in `env_vars` is a number",
+                "quotes",
+            ),
+            (json!({"name": "a", "flag": "true"}), "`flag` is \"true\"", "true or false"),
+            (json!({"name": "a", "numbr": 1}), "no parameter `numbr`", "did you mean `number`?"),
+            (json!({"name": "a", "zzz": 1}), "no parameter `zzz`", "known are: name, number"),
+            (json!({"name": "a", "limits": {"memory": 1}}), "no parameter `limits.memory`", "memory_mb"),
+            (json!({"name": "a", "limits": {"memory_mb": 0}}), "`limits.memory_mb` is 0", "1 or more"),
+        ] {
+            let Err(Failure::Argument { problem: said, next: advised }) = given(arguments.clone()) else {
+                panic!("{arguments} was taken");
+            };
+            assert!(said.contains(problem), "{arguments}: {said}");
+            assert!(advised.contains(next), "{arguments}: {advised}");
+            assert!(!said.contains("42"), "a value that may be secret is shown: {said}");
+        }
+    }
+
+    #[test]
+    fn the_schema_says_what_is_required_and_that_there_is_nothing_else() {
+        let schema = Value::Object(schema(&parameters()));
+        assert_eq!(schema["required"], json!(["name"]));
+        assert_eq!(schema["additionalProperties"], json!(false));
+        assert_eq!(schema["properties"]["number"], json!({"type": "integer", "default": 7}));
+        assert_eq!(schema["properties"]["name"]["description"], "what it is called");
+    }
+}

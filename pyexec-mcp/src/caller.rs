@@ -1,0 +1,95 @@
+//! Whose environment a job gets: the client's, without what `uvx` or a wrapping `uv run` put in for this server itself.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use pyexec_proto::caller::Caller;
+
+/// Set by `uv run` in what it starts: how many of them there are around it.
+const DEPTH: &str = "UV_RUN_RECURSION_DEPTH";
+/// Set by `uv run` and `uvx`: the uv that was run.
+const UV: &str = "UV";
+const VIRTUAL_ENV: &str = "VIRTUAL_ENV";
+
+pub(crate) fn of_this_process() -> Caller {
+    let variables: Vec<(OsString, OsString)> = std::env::vars_os().collect();
+    Caller::with_variables(unwrapped(variables, has_python).into_iter())
+}
+
+fn has_python(directory: &Path) -> bool {
+    directory.join("python").exists() || directory.join("python3").exists()
+}
+
+/// Without a wrapper's marks. `has_python` says whether a directory of `PATH` has an interpreter in it: only such a one
+/// can be what uv put there.
+fn unwrapped(
+    mut variables: Vec<(OsString, OsString)>,
+    has_python: impl Fn(&Path) -> bool,
+) -> Vec<(OsString, OsString)> {
+    let value = |name: &str| variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+    let depth: usize = match (value(DEPTH), value(UV)) {
+        (Some(depth), _) => depth.to_str().and_then(|depth| depth.parse().ok()).unwrap_or(1),
+        // `uvx` does not count.
+        (None, Some(_)) => 1,
+        (None, None) => return variables,
+    };
+    let mut entries: Vec<PathBuf> =
+        value("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default();
+    let mut removed: Vec<PathBuf> = Vec::new();
+    for _ in 0..depth {
+        if entries.first().is_some_and(|first| has_python(first)) {
+            removed.push(entries.remove(0));
+        }
+    }
+    if let Ok(path) = std::env::join_paths(&entries) {
+        variables.iter_mut().filter(|(name, _)| name == "PATH").for_each(|(_, value)| value.clone_from(&path));
+    }
+    // One that somebody activated before stays.
+    let is_uvs = |environment: &OsStr| removed.iter().any(|entry| entry == &Path::new(environment).join("bin"));
+    variables.retain(|(name, value)| name != DEPTH && !(name == VIRTUAL_ENV && is_uvs(value)));
+    variables
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unwrapped_text(variables: &[(&str, &str)]) -> Vec<String> {
+        let variables = variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))).collect();
+        let has_python = |directory: &Path| directory.to_str().is_some_and(|path| path.contains("py"));
+        let mut kept: Vec<String> = unwrapped(variables, has_python)
+            .into_iter()
+            .map(|(name, value)| format!("{}={}", name.display(), value.display()))
+            .collect();
+        kept.sort();
+        kept
+    }
+
+    #[test]
+    fn what_uv_put_in_for_the_server_does_not_reach_a_job() {
+        type Case<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str]);
+        let cases: [Case<'_>; 6] = [
+            // Not wrapped: an environment that somebody activated stays.
+            (&[("PATH", "/py/bin:/bin"), ("VIRTUAL_ENV", "/py")], &["PATH=/py/bin:/bin", "VIRTUAL_ENV=/py"]),
+            // `uv run` in a project.
+            (
+                &[("PATH", "/py/.venv/bin:/bin"), ("VIRTUAL_ENV", "/py/.venv"), ("UV", "/uv"), (DEPTH, "1")],
+                &["PATH=/bin", "UV=/uv"],
+            ),
+            // `uv run --no-project` with an environment activated outside: that is the user's.
+            (
+                &[("PATH", "/py1/bin:/py2/bin:/bin"), ("VIRTUAL_ENV", "/py2"), ("UV", "/uv"), (DEPTH, "1")],
+                &["PATH=/py2/bin:/bin", "UV=/uv", "VIRTUAL_ENV=/py2"],
+            ),
+            // `uvx`.
+            (&[("PATH", "/cache/py/bin:/bin"), ("UV", "/uv")], &["PATH=/bin", "UV=/uv"]),
+            // Two of them.
+            (&[("PATH", "/py1/bin:/py2/bin:/bin"), ("UV", "/uv"), (DEPTH, "2")], &["PATH=/bin", "UV=/uv"]),
+            // An editor that was itself started so, and has put something in front.
+            (&[("PATH", "/editor/bin:/py/bin"), ("UV", "/uv"), (DEPTH, "1")], &["PATH=/editor/bin:/py/bin", "UV=/uv"]),
+        ];
+        for (variables, kept) in cases {
+            assert_eq!(unwrapped_text(variables), kept, "{variables:?}");
+        }
+    }
+}

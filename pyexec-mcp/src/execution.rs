@@ -1,0 +1,303 @@
+//! The one way a script is run, whichever tool asks for it: submit, wait for as long as the budget lasts, and otherwise
+//! simply stop waiting. The job knows nothing of it.
+//!
+//! What a finished job is answered with is made here too, from the job alone: the same whether somebody waited for it or
+//! asks about it much later, through another server.
+
+use std::time::Duration;
+
+use pyexec_proto::excerpt::{self, Gap};
+use pyexec_proto::job::Submission;
+use pyexec_proto::output::{PerStream, Stream};
+use pyexec_proto::service::{FollowRequest, MAX_WAIT_MS, StopRequest};
+use pyexec_proto::state::NotStarted;
+use pyexec_proto::view::ExecutionView;
+use pyexec_proto::{Client, JobDetail, JobId, Outcome, Reason, Status};
+use rmcp::RoleServer;
+use rmcp::model::{ProgressNotificationParam, ProgressToken};
+use rmcp::service::RequestContext;
+use serde::Serialize;
+use tokio::time::Instant;
+
+use crate::answer::{Answer, Failure};
+use crate::render;
+use crate::tools::Call;
+
+/// How often a client that wants to know is told that its call is still under way.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
+
+/// The least that clients who follow up are asked to wait in one call.
+const SUGGESTED_WAIT_SECONDS: u64 = MAX_WAIT_MS / 1000;
+
+/// Starts a job.
+pub(crate) async fn submit(call: &Call<'_>, submission: Submission) -> Result<JobDetail, Failure> {
+    Ok(call.server.client().await?.submit(submission).await?)
+}
+
+/// Answers with a job's result, or with where it has got to when the budget is used up.
+pub(crate) async fn attend(call: &Call<'_>, id: JobId, max_bytes: u32) -> Result<Answer, Failure> {
+    let client = call.server.client().await?;
+    let until = Instant::now() + call.server.budget();
+    match wait(call, &client, id, until).await? {
+        Waited::Finished(job) => finished(&client, &job, max_bytes).await,
+        Waited::StillGoing(job) => promoted(&client, &job, call.server.budget(), max_bytes).await,
+    }
+}
+
+enum Waited {
+    Finished(JobDetail),
+    StillGoing(JobDetail),
+}
+
+async fn wait(call: &Call<'_>, client: &Client, id: JobId, until: Instant) -> Result<Waited, Failure> {
+    let started = Instant::now();
+    let progress = call.context.meta.get_progress_token();
+    let end_of_input = call.server.end_of_input();
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let slice = if progress.is_some() { left.min(PROGRESS_INTERVAL) } else { left };
+        let wait_ms = u64::try_from(slice.as_millis()).unwrap_or(u64::MAX).min(MAX_WAIT_MS);
+        let request = FollowRequest::until_exit(wait_ms);
+        let followed = tokio::select! {
+            biased;
+            // The client has gone, and that is not a wish to end anything. Looked at first: rmcp cancels what is under
+            // way when its stream has ended.
+            () = end_of_input.cancelled() => break,
+            () = call.context.ct.cancelled() => {
+                client.stop(id, StopRequest { now: false, grace_ms: None }).await?;
+                break;
+            }
+            followed = client.follow(id, &request) => followed?,
+        };
+        if let Some(job) = followed.finished {
+            return Ok(Waited::Finished(job));
+        }
+        if Instant::now() >= until {
+            break;
+        }
+        if let Some(token) = &progress {
+            tell(client, id, call.context, token, started.elapsed(), call.server.budget()).await;
+        }
+    }
+    let job = client.show(id).await?;
+    Ok(if job.state.is_finished() { Waited::Finished(job) } else { Waited::StillGoing(job) })
+}
+
+/// A client that does not read must not hold up the wait.
+async fn tell(
+    client: &Client,
+    id: JobId,
+    context: &RequestContext<RoleServer>,
+    token: &ProgressToken,
+    elapsed: Duration,
+    budget: Duration,
+) {
+    const PATIENCE: Duration = Duration::from_millis(200);
+    let message = match client.show(id).await {
+        Ok(job) => match (&job.message, job.state.status()) {
+            (Some(message), Status::Pending) => message.clone(),
+            (_, status) => {
+                format!("{status}, {} bytes on stdout, {} on stderr", job.output.stdout, job.output.stderr)
+            }
+        },
+        Err(_) => return,
+    };
+    let progress = ProgressNotificationParam::new(token.clone(), elapsed.as_secs_f64())
+        .with_total(budget.as_secs_f64())
+        .with_message(message);
+    let _ = tokio::time::timeout(PATIENCE, context.peer.notify_progress(progress)).await;
+}
+
+/// What a finished job gave: the fields of every execution tool's result.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Executed {
+    #[serde(flatten)]
+    pub(crate) view: ExecutionView,
+    pub(crate) stdout_bytes: u64,
+    pub(crate) stderr_bytes: u64,
+    /// What to do about it, where there is something to be said.
+    pub(crate) next_step: Option<String>,
+}
+
+impl Executed {
+    pub(crate) async fn of(client: &Client, job: &JobDetail, max_bytes: u32) -> Result<Self, Failure> {
+        let output = excerpt(client, job, max_bytes).await?;
+        let next_step = next_step(job, &output);
+        let cut = Stream::BOTH.into_iter().find(|stream| *job.output.get(*stream) > u64::from(max_bytes));
+        let next_step = next_step.or_else(|| {
+            let id = job.id;
+            cut.map(|stream| {
+                format!("py_get_job_output(job_id=\"{id}\", {stream}_cursor=…) reads what is left out of {stream}")
+            })
+        });
+        Ok(Self {
+            stdout_bytes: job.output.stdout,
+            stderr_bytes: job.output.stderr,
+            view: ExecutionView::of(job, output.stdout, output.stderr),
+            next_step,
+        })
+    }
+
+    pub(crate) fn markdown(&self) -> String {
+        let view = &self.view;
+        let mut head = format!("**{}**", render::status(view.status));
+        match view.reason {
+            Some(Reason::Exit) | None => {}
+            Some(Reason::TimedOut) => head.push_str(" (timed out)"),
+            Some(reason) if reason.name() == view.status.name() => {}
+            Some(reason) => head.push_str(&format!(" ({reason})")),
+        }
+        if let Some(code) = view.exit_code {
+            head.push_str(&format!(" · exit code {code}"));
+        }
+        if let Some(elapsed) = view.elapsed_seconds {
+            head.push_str(&format!(" · {}", render::seconds(elapsed)));
+        }
+        if let Some(python) = &view.python_version_used {
+            head.push_str(&format!(" · Python {python}"));
+        }
+        head.push_str(&format!(" · job `{}`", view.job_id));
+        if let Some(error) = &view.error {
+            head.push_str(&format!("\n\n{}", render::fenced(error)));
+        }
+        head.push_str(&render::stream(Stream::Stdout, &view.stdout));
+        head.push_str(&render::stream(Stream::Stderr, &view.stderr));
+        if view.stdout.is_empty() && view.stderr.is_empty() && view.error.is_none() {
+            head.push_str("\n\nNo output.");
+        }
+        if !view.resolved_dependencies.is_empty() {
+            head.push_str(&format!("\n\nInstalled: {}", packages(&view.resolved_dependencies)));
+        }
+        if let Some(next) = &self.next_step {
+            head.push_str(&format!("\n\n**Next:** {next}"));
+        }
+        head
+    }
+}
+
+/// As many as fit a line or two.
+pub(crate) fn packages(resolved: &[String]) -> String {
+    const SHOWN: usize = 25;
+    let mut text = resolved.iter().take(SHOWN).map(|package| render::inline(package)).collect::<Vec<_>>().join(", ");
+    if resolved.len() > SHOWN {
+        text.push_str(&format!(" and {} more", resolved.len() - SHOWN));
+    }
+    text
+}
+
+/// The result of a job that has finished.
+pub(crate) async fn finished(client: &Client, job: &JobDetail, max_bytes: u32) -> Result<Answer, Failure> {
+    let executed = Executed::of(client, job, max_bytes).await?;
+    let never_started =
+        matches!(job.state.outcome(), Some(Outcome::NotStarted(NotStarted::Environment(_) | NotStarted::Spawn(_))));
+    let mut answer = Answer::new(executed.markdown(), &executed);
+    if never_started {
+        let what = executed.view.error.clone().unwrap_or_default();
+        let next = executed.next_step.as_deref().unwrap_or("correct what it says, and call again");
+        let stderr = &executed.view.stderr;
+        // What uv said is usually why.
+        let is_said = what.contains(stderr.trim().trim_start_matches("error: "));
+        let rest = if is_said { String::new() } else { render::stream(Stream::Stderr, stderr) };
+        answer.markdown = format!("**Error:** the job could not be started: {what}{rest}\n\n**Next:** {next}");
+        answer.is_error = true;
+    }
+    Ok(answer)
+}
+
+/// Of a job that goes on.
+#[derive(Clone, Debug, Serialize)]
+struct Promoted {
+    job_id: String,
+    status: Status,
+    message: String,
+    stdout: String,
+    stderr: String,
+    stdout_bytes: u64,
+    stderr_bytes: u64,
+    execution_strategy: String,
+}
+
+async fn promoted(client: &Client, job: &JobDetail, budget: Duration, max_bytes: u32) -> Result<Answer, Failure> {
+    let id = job.id;
+    let output = excerpt(client, job, max_bytes).await?;
+    let status = job.state.status();
+    let waits_for = job.message.as_deref().map(|message| format!(" ({message})")).unwrap_or_default();
+    let next = format!("py_job_status(job_id=\"{id}\", wait_seconds={SUGGESTED_WAIT_SECONDS}) waits for the result");
+    let message = format!(
+        "still {status}{waits_for} after {}; it goes on in the background, and {next}",
+        render::seconds(budget.as_secs_f64())
+    );
+    let markdown = format!(
+        "**Still {status}**{waits_for} after {} · job `{id}`\n\nThe job goes on in the background.{}{}\n\n**Next:** {next}; \
+         py_cancel_job ends it.",
+        render::seconds(budget.as_secs_f64()),
+        render::stream(Stream::Stdout, &output.stdout),
+        render::stream(Stream::Stderr, &output.stderr),
+    );
+    let promoted = Promoted {
+        job_id: id.to_string(),
+        status,
+        message,
+        stdout: output.stdout,
+        stderr: output.stderr,
+        stdout_bytes: job.output.stdout,
+        stderr_bytes: job.output.stderr,
+        execution_strategy: job.spec.environment.interpreter.strategy().to_owned(),
+    };
+    Ok(Answer::new(markdown, &promoted))
+}
+
+/// Both streams, bounded, with the call that reads what is left out.
+async fn excerpt(client: &Client, job: &JobDetail, max_bytes: u32) -> Result<PerStream<String>, Failure> {
+    let id = job.id;
+    let call = |Gap { stream, bytes, from }| {
+        format!("[… {bytes} bytes left out: py_get_job_output(job_id=\"{id}\", {stream}_cursor={from}) reads them …]")
+    };
+    Ok(excerpt::of(client, job, max_bytes, call).await?)
+}
+
+/// What somebody who knows would say about how it ended.
+fn next_step(job: &JobDetail, output: &PerStream<String>) -> Option<String> {
+    let verdict = job.state.outcome()?.verdict();
+    if verdict.reason == Reason::TimedOut {
+        return Some("give it more with timeout_seconds (0: no limit), or look at why it takes so long".to_owned());
+    }
+    if verdict.reason == Reason::Environment {
+        return Some("correct `dependencies` or `python_version` by what uv says, and call again".to_owned());
+    }
+    if verdict.status != Status::Failed {
+        return None;
+    }
+    let module = missing_module(&output.stderr)?;
+    Some(format!(
+        "`{module}` is not installed: name its package in `dependencies` of py_run_script_with_dependencies, or set \
+         auto_install_deps=true"
+    ))
+}
+
+/// The last that Python's own message names, without what it is a part of.
+fn missing_module(stderr: &str) -> Option<&str> {
+    const MESSAGE: &str = "ModuleNotFoundError: No module named '";
+    let line = stderr.lines().rev().find(|line| line.starts_with(MESSAGE))?;
+    let name = line.strip_prefix(MESSAGE)?.split(['\'', '.']).next()?;
+    (!name.is_empty()).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_module_that_is_missing_is_named() {
+        let traceback = |message: &str| format!("Traceback (most recent call last):\n  File \"x\"\n{message}\n");
+        let cases = [
+            ("ModuleNotFoundError: No module named 'numpy'", Some("numpy")),
+            ("ModuleNotFoundError: No module named 'google.cloud'", Some("google")),
+            ("ImportError: cannot import name 'x'", None),
+            ("print: ModuleNotFoundError: No module named 'numpy'", None),
+        ];
+        for (message, expected) in cases {
+            assert_eq!(missing_module(&traceback(message)), expected, "{message}");
+        }
+    }
+}

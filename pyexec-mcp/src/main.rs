@@ -1,0 +1,5 @@
+//! `pyexec-mcp`: everything is in the library, so that the end-to-end tests can build the same program.
+
+fn main() -> std::process::ExitCode {
+    pyexec_mcp::main()
+}

@@ -1,0 +1,211 @@
+//! How answers look as markdown: for a model that pays for every token, and for whoever reads along.
+
+use pyexec_proto::Status;
+use pyexec_proto::output::Stream;
+use pyexec_proto::view::JobRow;
+
+/// Text between fences that nothing in it can close.
+pub(crate) fn fenced(text: &str) -> String {
+    const SHORTEST: usize = 3;
+    let text = as_shown(text);
+    let mut longest = 0;
+    let mut run = 0;
+    for letter in text.chars() {
+        run = if letter == '`' { run + 1 } else { 0 };
+        longest = longest.max(run);
+    }
+    let fence = "`".repeat(SHORTEST.max(longest + 1));
+    let newline = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+    format!("{fence}\n{text}{newline}{fence}")
+}
+
+/// A stream of a job's output under its name; nothing for an empty one.
+pub(crate) fn stream(which: Stream, text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!("\n\n{which}:\n{}", fenced(text)) }
+}
+
+/// What a terminal would show: without escape sequences, with lines that were drawn over as they were in the end. Other
+/// control characters become visible.
+fn as_shown(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut lines = text.split('\n').peekable();
+    while let Some(line) = lines.next() {
+        let line = line.strip_suffix('\r').unwrap_or(line);
+        // Of a bar that is drawn again and again, what it ended with.
+        let last = line.trim_end_matches('\r').rsplit('\r').next().unwrap_or(line);
+        without_escapes(last, &mut shown);
+        if lines.peek().is_some() {
+            shown.push('\n');
+        }
+    }
+    shown
+}
+
+fn without_escapes(line: &str, shown: &mut String) {
+    let mut letters = line.chars().peekable();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '\u{1b}' => skip_escape(&mut letters),
+            '\t' => shown.push('\t'),
+            // In the block of characters that stand for them.
+            '\0'..='\u{1f}' => shown.push(char::from_u32(0x2400 + u32::from(letter)).unwrap_or('\u{fffd}')),
+            '\u{7f}' => shown.push('\u{2421}'),
+            '\u{80}'..='\u{9f}' => shown.push('\u{fffd}'),
+            other => shown.push(other),
+        }
+    }
+}
+
+/// Behind an ESC: a control sequence ends with a letter or one of `@[\]^_{|}~` and a backtick, a string with BEL or ESC \.
+fn skip_escape(letters: &mut std::iter::Peekable<std::str::Chars<'_>>) {
+    match letters.next() {
+        Some('[') => {
+            while let Some(letter) = letters.next_if(|letter| (' '..='\u{7e}').contains(letter)) {
+                if ('@'..='~').contains(&letter) {
+                    return;
+                }
+            }
+        }
+        Some(']' | 'P' | '_' | '^' | 'X') => {
+            while let Some(letter) = letters.next() {
+                if letter == '\u{7}' {
+                    return;
+                }
+                if letter == '\u{1b}' {
+                    letters.next_if_eq(&'\\');
+                    return;
+                }
+            }
+        }
+        Some(' '..='/') => {
+            letters.next();
+        }
+        Some(_) | None => {}
+    }
+}
+
+/// Something that stands in a sentence or a cell: one line, nothing that markdown or a terminal would take for more.
+pub(crate) fn inline(text: &str) -> String {
+    const SHOWN: usize = 120;
+    let mut line = String::new();
+    for (count, letter) in text.chars().enumerate() {
+        if count == SHOWN {
+            line.push('…');
+            break;
+        }
+        match letter {
+            '|' => line.push_str("\\|"),
+            '`' => line.push('\''),
+            letter if letter.is_control() => line.push(' '),
+            letter => line.push(letter),
+        }
+    }
+    line
+}
+
+/// A length of time, in seconds, as it is said.
+pub(crate) fn seconds(seconds: f64) -> String {
+    if seconds < 10.0 {
+        format!("{seconds:.2} s")
+    } else if seconds < 100.0 {
+        format!("{seconds:.1} s")
+    } else {
+        let whole = seconds.round() as u64;
+        let (hours, minutes, rest) = (whole / 3600, whole / 60 % 60, whole % 60);
+        if hours > 0 { format!("{hours} h {minutes:02} min") } else { format!("{minutes} min {rest:02} s") }
+    }
+}
+
+/// At the head of a sentence.
+pub(crate) fn status(status: Status) -> &'static str {
+    match status {
+        Status::Pending => "Pending",
+        Status::Running => "Running",
+        Status::Completed => "Completed",
+        Status::Failed => "Failed",
+        Status::Cancelled => "Cancelled",
+    }
+}
+
+pub(crate) fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let mut text = format!("| {} |\n|{}\n", header.join(" | "), "---|".repeat(header.len()));
+    for row in rows {
+        text.push_str(&format!("| {} |\n", row.join(" | ")));
+    }
+    text
+}
+
+pub(crate) fn jobs(rows: &[JobRow]) -> String {
+    let cells = |row: &JobRow| {
+        vec![
+            format!("`{}`", row.id),
+            row.label.as_deref().map(inline).unwrap_or_default(),
+            match row.reason {
+                Some(reason) if reason.name() != "exit" && reason.name() != row.status.name() => {
+                    format!("{} ({})", row.status, reason)
+                }
+                Some(_) | None => row.status.to_string(),
+            },
+            row.exit_code.map(|code| code.to_string()).unwrap_or_default(),
+            row.created_at.clone(),
+            row.elapsed_seconds.map(seconds).unwrap_or_default(),
+            format!("`{}`", inline(&row.command)),
+        ]
+    };
+    table(&["job_id", "label", "status", "exit", "created", "took", "command"], rows.iter().map(cells))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_in_the_output_closes_its_fence() {
+        let cases = [
+            ("plain\n", "```\nplain\n```"),
+            ("no newline", "```\nno newline\n```"),
+            ("```\nescaped?\n```\n", "````\n```\nescaped?\n```\n````"),
+            ("a `````` b", "```````\na `````` b\n```````"),
+            ("", "```\n```"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(fenced(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn output_is_shown_as_a_terminal_would_leave_it() {
+        let cases = [
+            ("\u{1b}[31mred\u{1b}[0m\n", "red\n"),
+            ("\u{1b}]0;title\u{7}text", "text"),
+            ("\u{1b}]8;;http://x\u{1b}\\link\u{1b}]8;;\u{1b}\\", "link"),
+            ("\u{1b}(Bx", "x"),
+            (" 10%\r 50%\r100%\n", "100%\n"),
+            (" 10%\r 50%\r", " 50%"),
+            ("dos\r\nlines\r\n", "dos\nlines\n"),
+            ("a\0b\u{8}\u{7f}", "a\u{2400}b\u{2408}\u{2421}"),
+            ("tab\there", "tab\there"),
+            ("cut \u{1b}[3", "cut "),
+            ("cut \u{1b}", "cut "),
+            ("ünïcode ✓\n\n", "ünïcode ✓\n\n"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(as_shown(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_stands_in_a_cell_stays_there() {
+        assert_eq!(inline("a|b\nc`d`\u{1b}[1m"), "a\\|b c'd' [1m");
+        assert_eq!(inline(&"x".repeat(200)).chars().count(), 121);
+    }
+
+    #[test]
+    fn a_length_of_time_has_the_units_it_needs() {
+        let cases =
+            [(0.004, "0.00 s"), (3.456, "3.46 s"), (45.67, "45.7 s"), (192.0, "3 min 12 s"), (18_420.0, "5 h 07 min")];
+        for (given, expected) in cases {
+            assert_eq!(seconds(given), expected);
+        }
+    }
+}

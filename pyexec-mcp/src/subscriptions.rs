@@ -1,0 +1,106 @@
+//! Tells clients that a job has printed more, or has ended.
+//!
+//! Clients of 2026-07-28 listen; those of the handshake versions subscribe. Both hear the same, from one watch per
+//! resource that asks the daemon and waits for its answer: nothing is polled.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use pyexec_proto::Client;
+use pyexec_proto::output::PerStream;
+use pyexec_proto::service::{FollowRequest, MAX_WAIT_MS};
+use rmcp::model::ResourceUpdatedNotificationParam;
+use rmcp::service::{Peer, SubscriptionContext, SubscriptionSink};
+use rmcp::{ErrorData, RoleServer};
+use tokio::task::AbortHandle;
+
+use crate::resources;
+use crate::server::Server;
+
+/// The least time between two notices about the same job: whoever reads at each has read most of it.
+const INTERVAL: Duration = Duration::from_millis(200);
+
+/// Whom to tell.
+enum Listener {
+    Sink(SubscriptionSink),
+    Peer(Peer<RoleServer>),
+}
+
+impl Listener {
+    /// `false` when nobody listens any more.
+    async fn tell(&self, uri: &str) -> bool {
+        match self {
+            Listener::Sink(sink) => sink.notify_resource_updated(uri).await.is_ok(),
+            Listener::Peer(peer) => {
+                peer.notify_resource_updated(ResourceUpdatedNotificationParam::new(uri)).await.is_ok()
+            }
+        }
+    }
+}
+
+/// Until the client has heard enough, or has gone.
+pub(crate) async fn listen(server: &Server, context: &SubscriptionContext) -> Result<(), ErrorData> {
+    let uris = context.accepted().resource_subscriptions.clone().unwrap_or_default();
+    let watches = async {
+        if uris.is_empty() {
+            return;
+        }
+        let Ok(client) = server.client().await else { return };
+        let watch = |uri: String| {
+            let (client, listener) = (client.clone(), Listener::Sink(context.sink().clone()));
+            async move { watch(&client, &uri, &listener).await }
+        };
+        join_all(uris.into_iter().map(watch)).await;
+    };
+    let end_of_input = server.end_of_input();
+    let all = async {
+        watches.await;
+        // With nothing left to tell, the subscription goes on as it was agreed.
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = end_of_input.cancelled() => {}
+        () = context.cancelled() => {}
+        () = all => {}
+    }
+    Ok(())
+}
+
+/// For a client of the handshake versions; the watch goes on until it is aborted.
+pub(crate) async fn subscribe(server: &Server, uri: String, peer: Peer<RoleServer>) -> Result<AbortHandle, ErrorData> {
+    let Some(given) = resources::job_in(&uri) else { return Err(resources::unknown(&uri)) };
+    let client: Arc<Client> = server.client().await.map_err(|failure| resources::internal(&failure))?;
+    client.resolve(given).await.map_err(|error| resources::explained(error, &uri))?;
+    let task = tokio::spawn(async move { watch(&client, &uri, &Listener::Peer(peer)).await });
+    Ok(task.abort_handle())
+}
+
+/// Tells of new output, and of the end, for as long as somebody listens.
+async fn watch(client: &Client, uri: &str, listener: &Listener) {
+    let Some(given) = resources::job_in(uri) else { return };
+    let Ok(mut job) = resources::find(client, given).await else { return };
+    if !job.spec.notify_output {
+        return;
+    }
+    while !job.state.is_finished() {
+        let known = job.output;
+        let cursors = PerStream { stdout: Some(known.stdout), stderr: Some(known.stderr) };
+        let request = FollowRequest { cursors, max_bytes: 1, wait_ms: MAX_WAIT_MS };
+        let Ok(followed) = client.follow(job.id, &request).await else { return };
+        job = match followed.finished {
+            Some(job) => job,
+            None => match client.show(job.id).await {
+                Ok(job) => job,
+                Err(_) => return,
+            },
+        };
+        if job.output == known && !job.state.is_finished() {
+            continue;
+        }
+        if !listener.tell(uri).await {
+            return;
+        }
+        tokio::time::sleep(INTERVAL).await;
+    }
+}

@@ -1,0 +1,185 @@
+//! `py_cancel_job`, `py_kill_job` and `py_prune_jobs`: what ends jobs, and what forgets them.
+
+use std::time::Duration;
+
+use futures::FutureExt;
+use pyexec_proto::service::{FollowRequest, MAX_WAIT_MS, PruneRequest, StopAnswer, StopRequest};
+use pyexec_proto::state::Verdict;
+use pyexec_proto::{Client, JobDetail, JobId, Status};
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use super::{Call, Field, Hints, Tool, job_id, markdown_output, milliseconds};
+use crate::answer::{Answer, Failure};
+use crate::arguments::{Kind, Parameter};
+
+/// What is left after the grace period for killing and clearing up.
+const SLACK: Duration = Duration::from_secs(10);
+
+pub(super) fn tools() -> Vec<Tool> {
+    const STOPPED: &[(&str, Field)] =
+        &[("job_id", Field::Text), ("status", Field::Text), ("exit_code", Field::MaybeWhole)];
+    let keep = |name| Parameter::new(name, Kind::Flag, "").default(false);
+    vec![
+        Tool {
+            name: "py_cancel_job",
+            title: "Cancel a job",
+            about: "End a job and all its processes: TERM, then KILL after grace_seconds. What it printed is kept.",
+            hints: Hints::Removes,
+            parameters: vec![
+                job_id(),
+                Parameter::new("grace_seconds", Kind::Number { least: 0.0, most: 3600.0 }, "").default(5),
+                markdown_output(),
+            ],
+            returns: STOPPED,
+            perform: |call| cancel(call).boxed(),
+        },
+        Tool {
+            name: "py_kill_job",
+            title: "Kill a job",
+            about: "End a job and all its processes at once, with KILL.",
+            hints: Hints::Removes,
+            parameters: vec![job_id(), markdown_output()],
+            returns: STOPPED,
+            perform: |call| kill(call).boxed(),
+        },
+        Tool {
+            name: "py_prune_jobs",
+            title: "Forget finished jobs",
+            about: "Remove finished jobs older than max_age_hours, and their files.",
+            hints: Hints::Removes,
+            parameters: vec![
+                keep("keep_completed"),
+                keep("keep_failed"),
+                Parameter::new("max_age_hours", Kind::Number { least: 0.0, most: 1e6 }, "").default(24),
+                keep("dry_run"),
+                markdown_output(),
+            ],
+            returns: &[("removed", Field::Whole), ("remaining", Field::Whole), ("bytes_freed", Field::Whole)],
+            perform: |call| prune(call).boxed(),
+        },
+    ]
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Cancel {
+    job_id: String,
+    grace_seconds: f64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Kill {
+    job_id: String,
+}
+
+#[derive(Serialize)]
+struct Stopped {
+    job_id: String,
+    status: &'static str,
+    exit_code: Option<i32>,
+}
+
+async fn cancel(call: &Call<'_>) -> Result<Answer, Failure> {
+    let given: Cancel = call.read()?;
+    let grace = Duration::from_millis(milliseconds(given.grace_seconds));
+    let grace_ms = Some(u64::try_from(grace.as_millis()).unwrap_or(u64::MAX));
+    stop(call, &given.job_id, StopRequest { now: false, grace_ms }, grace, "cancelled").await
+}
+
+async fn kill(call: &Call<'_>) -> Result<Answer, Failure> {
+    let given: Kill = call.read()?;
+    stop(call, &given.job_id, StopRequest { now: true, grace_ms: None }, Duration::ZERO, "killed").await
+}
+
+async fn stop(
+    call: &Call<'_>,
+    given: &str,
+    request: StopRequest,
+    grace: Duration,
+    done: &'static str,
+) -> Result<Answer, Failure> {
+    let client = call.server.client().await?;
+    let id = client.resolve(given).await?;
+    let (status, job) = match client.stop(id, request).await? {
+        StopAnswer::AlreadyFinished(job) => ("already-finished", *job),
+        StopAnswer::Stopping => {
+            let job = ended(&client, id, grace + SLACK).await?;
+            let status = match verdict(&job) {
+                None => "stopping",
+                Some(verdict) if verdict.status == Status::Cancelled => done,
+                // It got there first.
+                Some(_) => "already-finished",
+            };
+            (status, job)
+        }
+    };
+    let exit_code = verdict(&job).and_then(|verdict| verdict.exit_code);
+    let code = exit_code.map(|code| format!(" · exit code {code}")).unwrap_or_default();
+    let text = match status {
+        "already-finished" => format!("**Already finished** ({}){code} · job `{id}`", job.state.status()),
+        "stopping" => format!(
+            "**Stopping** · job `{id}`\n\nIts grace period is not over.\n\n**Next:** py_job_status(job_id=\"{id}\", \
+             wait_seconds=45) waits for the end; py_kill_job does not give it one."
+        ),
+        done => format!("**{}**{code} · job `{id}`", if done == "killed" { "Killed" } else { "Cancelled" }),
+    };
+    Ok(Answer::new(text, &Stopped { job_id: id.to_string(), status, exit_code }))
+}
+
+fn verdict(job: &JobDetail) -> Option<Verdict> {
+    job.state.outcome().map(pyexec_proto::Outcome::verdict)
+}
+
+/// The job when it has ended, or as it is when the time is over: a call has to be answered before hosts give up on it.
+async fn ended(client: &Client, id: JobId, patience: Duration) -> Result<JobDetail, Failure> {
+    let until = Instant::now() + patience.min(Duration::from_millis(MAX_WAIT_MS));
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let wait_ms = u64::try_from(left.as_millis()).unwrap_or(MAX_WAIT_MS);
+        if let Some(job) = client.follow(id, &FollowRequest::until_exit(wait_ms)).await?.finished {
+            return Ok(job);
+        }
+        if left.is_zero() {
+            return Ok(client.show(id).await?);
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Prune {
+    keep_completed: bool,
+    keep_failed: bool,
+    max_age_hours: f64,
+    dry_run: bool,
+}
+
+#[derive(Serialize)]
+struct Pruned {
+    removed: u64,
+    remaining: u64,
+    bytes_freed: u64,
+    dry_run: bool,
+}
+
+async fn prune(call: &Call<'_>) -> Result<Answer, Failure> {
+    let given: Prune = call.read()?;
+    let request = PruneRequest {
+        older_than_ms: milliseconds(given.max_age_hours * 3600.0),
+        keep_completed: given.keep_completed,
+        keep_failed: given.keep_failed,
+        dry_run: given.dry_run,
+    };
+    let pruned = call.server.client().await?.prune(request).await?;
+    let (would, be) = if given.dry_run { ("Would remove", "would remain") } else { ("Removed", "remain") };
+    let text = format!("{would} {} jobs with {} bytes; {} {be}.", pruned.removed, pruned.bytes_freed, pruned.remaining);
+    let pruned = Pruned {
+        removed: pruned.removed,
+        remaining: pruned.remaining,
+        bytes_freed: pruned.bytes_freed,
+        dry_run: given.dry_run,
+    };
+    Ok(Answer::new(text, &pruned))
+}

@@ -1,0 +1,436 @@
+//! The tools that run something: they differ in what they take, and in whether anybody waits.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use futures::FutureExt;
+use pyexec_proto::environment::{EnvironmentSpec, Interpreter, PythonVersion};
+use pyexec_proto::excerpt::DEFAULT_BYTES;
+use pyexec_proto::job::{DEFAULT_GRACE_MS, Leftovers, MAX_STDIN_BYTES, StdinSource, Submission, Variables};
+use pyexec_proto::script::Autosave;
+use pyexec_proto::{JobDetail, JobId, JobSource, JobSpec, OsText, Status};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Call, Field, Hints, Tool, markdown_output, max_output_bytes, milliseconds};
+use crate::answer::{Answer, Failure};
+use crate::arguments::{Kind, Parameter};
+use crate::{execution, render};
+
+/// The kernel's bound on one argument, with its NUL: longer code reaches Python on its stdin.
+const MAX_ARGUMENT_BYTES: usize = 128 << 10;
+
+const EXECUTED: &[(&str, Field)] = &[
+    ("job_id", Field::Text),
+    ("status", Field::Text),
+    ("stdout", Field::Text),
+    ("stderr", Field::Text),
+    ("exit_code", Field::MaybeWhole),
+    ("execution_strategy", Field::Text),
+    ("elapsed_seconds", Field::MaybeNumber),
+    ("python_version_used", Field::MaybeText),
+    ("resolved_dependencies", Field::Texts),
+    ("message", Field::Text),
+    ("error", Field::MaybeText),
+    ("next_step", Field::MaybeText),
+];
+
+const STARTED: &[(&str, Field)] = &[
+    ("job_id", Field::Text),
+    ("status", Field::Text),
+    ("execution_strategy", Field::Text),
+    ("python_version_used", Field::MaybeText),
+    ("resolved_dependencies", Field::Texts),
+];
+
+pub(super) fn tools() -> Vec<Tool> {
+    vec![
+        Tool {
+            name: "py_run_script_in_dir",
+            title: "Run Python in a directory",
+            about: "Run a script file, or inline code, in a directory. Give script_path or script_content. Output comes \
+                back inline; after about 20 s a job_id does, and the job goes on.",
+            hints: Hints::RunsCode,
+            parameters: [in_directory(), execution(300), synchronous(), answers()].concat(),
+            returns: EXECUTED,
+            perform: |call| run(call, Kept::UntilDone).boxed(),
+        },
+        Tool {
+            name: "py_run_script_with_dependencies",
+            title: "Run Python with packages",
+            about: "Run inline code or a script file in an environment with the given packages, made by uv and cached. \
+                Long runs go on as jobs.",
+            hints: Hints::RunsCode,
+            parameters: [with_dependencies(), execution(300), synchronous(), answers()].concat(),
+            returns: EXECUTED,
+            perform: |call| run(call, Kept::UntilDone).boxed(),
+        },
+        Tool {
+            name: "py_run_script_in_dir_async",
+            title: "Start Python in a directory",
+            about: "As py_run_script_in_dir, but returns a job_id at once.",
+            hints: Hints::RunsCode,
+            parameters: [in_directory(), execution(0), asynchronous(), answers()].concat(),
+            returns: STARTED,
+            perform: |call| run(call, Kept::Started).boxed(),
+        },
+        Tool {
+            name: "py_run_script_with_dependencies_async",
+            title: "Start Python with packages",
+            about: "As py_run_script_with_dependencies, but returns a job_id at once.",
+            hints: Hints::RunsCode,
+            parameters: [with_dependencies(), execution(0), asynchronous(), answers()].concat(),
+            returns: STARTED,
+            perform: |call| run(call, Kept::Started).boxed(),
+        },
+        Tool {
+            name: "py_run_saved_script",
+            title: "Run a saved script",
+            about: "Run a script that py_save_script has kept.",
+            hints: Hints::RunsCode,
+            parameters: [
+                vec![Parameter::new("script_name", Kind::Text, "").required(), directory()],
+                execution(300),
+                synchronous(),
+                answers(),
+            ]
+            .concat(),
+            returns: EXECUTED,
+            perform: |call| run(call, Kept::UntilDone).boxed(),
+        },
+    ]
+}
+
+/// For how long the call goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kept {
+    /// As long as the budget lasts.
+    UntilDone,
+    /// No longer than it takes to submit.
+    Started,
+}
+
+fn directory() -> Parameter {
+    Parameter::new("directory", Kind::Text, "")
+}
+
+fn sources() -> Vec<Parameter> {
+    vec![Parameter::new("script_path", Kind::Text, ""), Parameter::new("script_content", Kind::Text, "")]
+}
+
+fn python_version() -> Parameter {
+    Parameter::new("python_version", Kind::Text, "e.g. 3.12")
+}
+
+fn in_directory() -> Vec<Parameter> {
+    let own = vec![
+        directory().about("must exist").required(),
+        Parameter::new("use_uv", Kind::Flag, "false: python3 on PATH").default(true),
+        python_version(),
+    ];
+    [own, sources()].concat()
+}
+
+fn with_dependencies() -> Vec<Parameter> {
+    let own = vec![
+        Parameter::new("dependencies", Kind::Texts, "PEP 508, e.g. numpy>=2"),
+        python_version(),
+        Parameter::new("environment", Kind::Text, "instead: name of py_create_environment"),
+        directory(),
+    ];
+    [sources(), own].concat()
+}
+
+/// What every tool takes that runs something.
+fn execution(timeout_seconds: u32) -> Vec<Parameter> {
+    const LIMITS: Kind = Kind::Object(&[("nice", Kind::Whole { least: 0, most: 19 })]);
+    // A hundred years; far beyond there is no difference to forever.
+    const LONGEST: f64 = 100.0 * 365.0 * 86_400.0;
+    vec![
+        Parameter::new("args", Kind::Texts, ""),
+        Parameter::new("env_vars", Kind::Map, ""),
+        Parameter::new("env_file", Kind::Text, ""),
+        Parameter::new("timeout_seconds", Kind::Number { least: 0.0, most: LONGEST }, "0: none")
+            .default(timeout_seconds),
+        Parameter::new("job_label", Kind::Text, ""),
+        Parameter::new("stdin", Kind::Text, ""),
+        Parameter::new("open_stdin", Kind::Flag, "for py_send_input"),
+        Parameter::new("auto_install_deps", Kind::Flag, "add what is imported"),
+        Parameter::new("limits", LIMITS, ""),
+    ]
+}
+
+fn synchronous() -> Vec<Parameter> {
+    vec![Parameter::new("async_mode", Kind::Flag, "return a job_id at once")]
+}
+
+fn asynchronous() -> Vec<Parameter> {
+    vec![Parameter::new("stream", Kind::Flag, "").default(true)]
+}
+
+fn answers() -> Vec<Parameter> {
+    vec![max_output_bytes(), markdown_output()]
+}
+
+/// What these tools were given, all of them together.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Given {
+    script_path: Option<String>,
+    script_content: Option<String>,
+    script_name: Option<String>,
+    directory: Option<String>,
+    use_uv: Option<bool>,
+    python_version: Option<String>,
+    #[serde(default)]
+    dependencies: Vec<String>,
+    environment: Option<String>,
+    #[serde(default)]
+    args: Vec<String>,
+    #[serde(default)]
+    env_vars: BTreeMap<String, String>,
+    env_file: Option<String>,
+    timeout_seconds: f64,
+    job_label: Option<String>,
+    stdin: Option<String>,
+    #[serde(default)]
+    open_stdin: bool,
+    #[serde(default)]
+    auto_install_deps: bool,
+    #[serde(default)]
+    limits: Limits,
+    #[serde(default)]
+    async_mode: bool,
+    stream: Option<bool>,
+    max_output_bytes: Option<u32>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Limits {
+    nice: Option<i32>,
+}
+
+async fn run(call: &Call<'_>, kept: Kept) -> Result<Answer, Failure> {
+    let given: Given = call.read()?;
+    let source = source(call, &given).await?;
+    let max_bytes = given.max_output_bytes.unwrap_or(DEFAULT_BYTES);
+    let waits = kept == Kept::UntilDone && !given.async_mode;
+    let autosave = given.script_content.as_ref().map(|code| code.clone().into_bytes());
+    let submission = submission(call, given, source, waits)?;
+    let job = execution::submit(call, submission).await?;
+    // While Python starts.
+    let autosaved = autosave_as(call, job.id, autosave);
+    if waits {
+        let (answer, ()) = tokio::join!(execution::attend(call, job.id, max_bytes), autosaved);
+        return answer;
+    }
+    autosaved.await;
+    Ok(match kept {
+        Kept::Started => started(&job),
+        Kept::UntilDone => submitted(&job),
+    })
+}
+
+/// Exactly one of what a script can be given as.
+async fn source(call: &Call<'_>, given: &Given) -> Result<JobSource, Failure> {
+    const NEXT: &str = "give script_path (a file) or script_content (the code itself), one of them";
+    match (&given.script_path, &given.script_content, &given.script_name) {
+        (None, None, Some(name)) => {
+            let script = call.server.client().await?.view_script(name, false).await?;
+            Ok(JobSource::File { path: script.path })
+        }
+        (Some(_), Some(_), _) => Err(Failure::argument("script_path and script_content are both given", NEXT)),
+        (Some(path), None, _) => Ok(JobSource::File { path: path.as_str().into() }),
+        (None, Some(code), _) => inline(code, given),
+        (None, None, None) => Err(Failure::argument("neither script_path nor script_content is given", NEXT)),
+    }
+}
+
+fn inline(code: &str, given: &Given) -> Result<JobSource, Failure> {
+    if code.contains('\0') {
+        return Err(Failure::argument("script_content has a NUL character", "write it as \"\\x00\" inside a string"));
+    }
+    if code.len() < MAX_ARGUMENT_BYTES {
+        return Ok(JobSource::Code { code: code.into() });
+    }
+    if given.stdin.is_some() || given.open_stdin {
+        return Err(Failure::argument(
+            format!("script_content has {} bytes, and there is a stdin", code.len()),
+            format!(
+                "from {MAX_ARGUMENT_BYTES} bytes on, code comes on stdin itself: put it into a file, and give script_path"
+            ),
+        ));
+    }
+    Ok(JobSource::Stdin { code: code.into() })
+}
+
+fn submission(call: &Call<'_>, given: Given, source: JobSource, waited_for: bool) -> Result<Submission, Failure> {
+    let environment = environment(&given)?;
+    let stdin = match (&given.stdin, given.open_stdin) {
+        (Some(_), true) => {
+            return Err(Failure::argument(
+                "stdin and open_stdin are both given",
+                "give all of it as stdin, or open_stdin=true and then py_send_input",
+            ));
+        }
+        (Some(text), false) if text.len() > MAX_STDIN_BYTES => {
+            return Err(Failure::argument(
+                format!("stdin has {} bytes; {MAX_STDIN_BYTES} is the most", text.len()),
+                "put it into a file, and let the script open that",
+            ));
+        }
+        // Empty text is a stdin that has ended, as /dev/null is.
+        (Some(_), false) => StdinSource::Given,
+        (None, true) => StdinSource::Open,
+        (None, false) => StdinSource::Null,
+    };
+    let caller = call.server.caller();
+    let mut overrides = Variables::default();
+    for (name, value) in &given.env_vars {
+        if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+            return Err(Failure::argument(
+                format!("env_vars can not have a variable `{}`", render::inline(name)),
+                "a name has no `=` in it, and neither has a NUL character",
+            ));
+        }
+        overrides.set(name.as_ref(), value.as_ref());
+    }
+    let spec = JobSpec {
+        source,
+        args: given.args.into_iter().map(OsText::from).collect(),
+        directory: directory_of(call, given.directory.as_deref())?,
+        environment,
+        env_file: given.env_file.map(OsText::from),
+        stdin,
+        timeout_ms: (given.timeout_seconds > 0.0).then(|| milliseconds(given.timeout_seconds)),
+        grace_ms: DEFAULT_GRACE_MS,
+        label: given.job_label.filter(|label| !label.is_empty()),
+        variables: given.env_vars.into_keys().collect(),
+        umask: caller.umask,
+        limits: caller.limits.clone(),
+        nice: caller.nice.max(given.limits.nice.unwrap_or(caller.nice)),
+        buffering: None,
+        leftovers: Leftovers::End,
+        waited_for,
+        notify_output: given.stream.unwrap_or(true),
+        parent: caller.parent,
+    };
+    let stdin = given.stdin.unwrap_or_default().into_bytes();
+    Ok(Submission { id: JobId::mint(), spec, environment: caller.environment.clone(), overrides, stdin })
+}
+
+fn environment(given: &Given) -> Result<EnvironmentSpec, Failure> {
+    if given.use_uv == Some(false) {
+        let needs_uv =
+            [("python_version", given.python_version.is_some()), ("auto_install_deps", given.auto_install_deps)];
+        if let Some((name, _)) = needs_uv.into_iter().find(|(_, is_given)| *is_given) {
+            return Err(Failure::argument(
+                format!("`{name}` can not be had with use_uv=false"),
+                format!("leave out `{name}`, or leave use_uv at true"),
+            ));
+        }
+        return Ok(EnvironmentSpec::bare(Interpreter::System));
+    }
+    if let Some(name) = &given.environment {
+        let other = [
+            ("dependencies", !given.dependencies.is_empty()),
+            ("python_version", given.python_version.is_some()),
+            ("auto_install_deps", given.auto_install_deps),
+        ];
+        if let Some((other, _)) = other.into_iter().find(|(_, is_given)| *is_given) {
+            return Err(Failure::argument(
+                format!("`environment` and `{other}` are both given"),
+                format!("environment `{}` is used as it was made: leave out one of them", render::inline(name)),
+            ));
+        }
+    }
+    let version = given.python_version.as_deref().map(python).transpose()?;
+    Ok(EnvironmentSpec {
+        requirements: given.dependencies.clone(),
+        named: given.environment.clone(),
+        auto_install: given.auto_install_deps,
+        ..EnvironmentSpec::bare(Interpreter::Uv { version })
+    })
+}
+
+pub(super) fn python(given: &str) -> Result<PythonVersion, Failure> {
+    let refused = |error: pyexec_proto::environment::InvalidPythonVersion| {
+        Failure::argument(error.to_string(), "give a minor version, such as \"3.12\"")
+    };
+    given.parse().map_err(refused)
+}
+
+/// Where the server was started is where relative paths start.
+fn directory_of(call: &Call<'_>, given: Option<&str>) -> Result<OsText, Failure> {
+    match (given, call.server.directory()) {
+        (Some(given), _) if Path::new(given).is_absolute() => Ok(given.into()),
+        (Some(given), Some(here)) => Ok(here.join(given).into()),
+        (None, Some(here)) => Ok(here.clone().into()),
+        (_, None) => Err(Failure::argument(
+            "the directory that this server was started in is not there any more",
+            "give `directory` as an absolute path",
+        )),
+    }
+}
+
+/// Code that was given inline is kept, so that it can be found again. It is no reason for the call to fail.
+async fn autosave_as(call: &Call<'_>, job: JobId, source: Option<Vec<u8>>) {
+    let Some(source) = source else { return };
+    let parameters = Value::Object(call.arguments.clone()).to_string();
+    let autosave = Autosave { job, tool: call.tool.name.to_owned(), source, parameters };
+    let saved = async { call.server.client().await?.autosave_script(&autosave).await.map_err(Failure::from) };
+    if let Err(error) = saved.await {
+        tracing::warn!("the code of job {job} is not among the autosaved scripts: {error}");
+    }
+}
+
+/// `py_…_async`
+#[derive(Serialize)]
+struct Started {
+    job_id: String,
+    status: &'static str,
+    execution_strategy: String,
+    python_version_used: Option<String>,
+    resolved_dependencies: Vec<String>,
+}
+
+fn started(job: &JobDetail) -> Answer {
+    let view = pyexec_proto::view::ExecutionView::of(job, String::new(), String::new());
+    let started = Started {
+        job_id: job.id.to_string(),
+        status: "started",
+        execution_strategy: view.execution_strategy,
+        python_version_used: view.python_version_used,
+        resolved_dependencies: view.resolved_dependencies,
+    };
+    Answer::new(follow_up("Started", job.id), &started)
+}
+
+/// `async_mode=true`
+#[derive(Serialize)]
+struct Submitted {
+    job_id: String,
+    status: Status,
+    execution_strategy: String,
+    message: String,
+}
+
+fn submitted(job: &JobDetail) -> Answer {
+    // It may have ended already: how is for those who ask.
+    let status = if job.state.status() == Status::Pending { Status::Pending } else { Status::Running };
+    let submitted = Submitted {
+        job_id: job.id.to_string(),
+        status,
+        execution_strategy: job.spec.environment.interpreter.strategy().to_owned(),
+        message: format!("py_job_status(job_id=\"{}\", wait_seconds=45) waits for the result", job.id),
+    };
+    Answer::new(follow_up(render::status(status), job.id), &submitted)
+}
+
+fn follow_up(status: &str, id: JobId) -> String {
+    format!(
+        "**{status}** · job `{id}`\n\n**Next:** py_job_status(job_id=\"{id}\", wait_seconds=45) waits for the result; \
+         py_get_job_output reads its output as it comes."
+    )
+}

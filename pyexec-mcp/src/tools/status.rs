@@ -1,0 +1,227 @@
+//! `py_job_status`: where a job has got to, what is new, and its result once there is one.
+
+use futures::FutureExt;
+use pyexec_proto::excerpt::{DEFAULT_BYTES, continuation};
+use pyexec_proto::output::{OutputLengths, PerStream, Stream};
+use pyexec_proto::service::{FollowRequest, MAX_WAIT_MS};
+use pyexec_proto::view::JobView;
+use pyexec_proto::{Client, JobDetail, JobId, Timestamp};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::output::Read;
+use super::{Call, Field, Hints, Tool, job_id, markdown_output, max_output_bytes, milliseconds, wait_seconds};
+use crate::answer::{Answer, Failure};
+use crate::arguments::{Kind, Parameter};
+use crate::execution::Executed;
+use crate::render;
+
+pub(super) fn tools() -> Vec<Tool> {
+    vec![Tool {
+        name: "py_job_status",
+        title: "Status of a job",
+        about: "State of a job, its new output, and its result once it has finished. wait_seconds waits for the end, \
+            so there is no need to poll.",
+        hints: Hints::Reads,
+        parameters: vec![
+            job_id(),
+            wait_seconds("up to 45"),
+            Parameter::new("until", Kind::Choice(&["exit", "output"]), "").default("exit"),
+            Parameter::new("incremental", Kind::Flag, "").default(true),
+            Parameter::new("cursor", Kind::Text, "next_cursor of the call before"),
+            max_output_bytes(),
+            markdown_output(),
+        ],
+        returns: &[
+            ("job", Field::Object),
+            ("new_stdout", Field::Text),
+            ("new_stderr", Field::Text),
+            ("next_cursor", Field::Text),
+        ],
+        perform: |call| perform(call).boxed(),
+    }]
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Given {
+    job_id: String,
+    wait_seconds: f64,
+    until: Until,
+    incremental: bool,
+    cursor: Option<String>,
+    max_output_bytes: Option<u32>,
+}
+
+/// What the wait is for; the end of the job always is enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Until {
+    Exit,
+    Output,
+}
+
+#[derive(Serialize)]
+struct Answered {
+    job: Job,
+    #[serde(flatten)]
+    news: Option<News>,
+}
+
+#[derive(Serialize)]
+struct Job {
+    #[serde(flatten)]
+    view: JobView,
+    /// What it says of its progress; nothing was seen.
+    progress: Option<Value>,
+    /// What the tool that launched it would have returned; `null` until the end.
+    result: Option<Executed>,
+}
+
+#[derive(Serialize)]
+struct News {
+    new_stdout: String,
+    new_stderr: String,
+    next_cursor: String,
+}
+
+async fn perform(call: &Call<'_>) -> Result<Answer, Failure> {
+    let given: Given = call.read()?;
+    let client = call.server.client().await?;
+    let id = client.resolve(&given.job_id).await?;
+    let cursor = given.cursor.as_deref().map(read_cursor).transpose()?;
+    let max_bytes = given.max_output_bytes.unwrap_or(DEFAULT_BYTES);
+    let job = waited(call, &client, id, &given, cursor).await?;
+    let news = if given.incremental { Some(news(&client, &job, cursor, max_bytes).await?) } else { None };
+    let result = match job.state.is_finished() {
+        true => Some(Executed::of(&client, &job, max_bytes).await?),
+        false => None,
+    };
+    let answered = Answered { job: Job { view: JobView::of(&job, Timestamp::now()), progress: None, result }, news };
+    Ok(Answer::new(markdown(&answered), &answered))
+}
+
+/// The job once what is waited for has come, or the time is over.
+async fn waited(
+    call: &Call<'_>,
+    client: &Client,
+    id: JobId,
+    given: &Given,
+    cursor: Option<OutputLengths>,
+) -> Result<JobDetail, Failure> {
+    let wait_ms = milliseconds(given.wait_seconds).min(MAX_WAIT_MS);
+    if wait_ms == 0 {
+        return Ok(client.show(id).await?);
+    }
+    let request = match given.until {
+        Until::Exit => FollowRequest::until_exit(wait_ms),
+        Until::Output => {
+            let from = match cursor {
+                Some(cursor) => cursor,
+                // New is what comes from now on.
+                None => client.show(id).await?.output,
+            };
+            let cursors = PerStream { stdout: Some(from.stdout), stderr: Some(from.stderr) };
+            FollowRequest { cursors, max_bytes: 1, wait_ms }
+        }
+    };
+    let end_of_input = call.server.end_of_input();
+    tokio::select! {
+        // Whoever waited does not any more; the job goes on.
+        () = end_of_input.cancelled() => {}
+        () = call.context.ct.cancelled() => {}
+        followed = client.follow(id, &request) => if let Some(job) = followed?.finished {
+            return Ok(job);
+        },
+    }
+    Ok(client.show(id).await?)
+}
+
+async fn news(
+    client: &Client,
+    job: &JobDetail,
+    cursor: Option<OutputLengths>,
+    max_bytes: u32,
+) -> Result<News, Failure> {
+    let from = match cursor {
+        Some(cursor) => cursor,
+        None => {
+            let tail = |stream: Stream| job.output.get(stream).saturating_sub(u64::from(max_bytes));
+            PerStream { stdout: tail(Stream::Stdout), stderr: tail(Stream::Stderr) }
+        }
+    };
+    let is_tail = |stream: Stream| cursor.is_none() && *from.get(stream) > 0;
+    let read = Read::from(client, job, from, max_bytes, 0).await?;
+    let mut texts = PerStream::<String>::default();
+    for stream in Stream::BOTH {
+        let bytes = read.bytes.get(stream);
+        // A tail may begin in the middle of a character.
+        let skipped = if is_tail(stream) { continuation(bytes) } else { 0 };
+        *texts.get_mut(stream) = String::from_utf8_lossy(&bytes[skipped..]).into_owned();
+    }
+    Ok(News {
+        new_stdout: texts.stdout,
+        new_stderr: texts.stderr,
+        next_cursor: format!("{}.{}", read.next.stdout, read.next.stderr),
+    })
+}
+
+/// As [`news`] wrote it: an offset for each stream, which stay what they are whatever is restarted.
+fn read_cursor(given: &str) -> Result<OutputLengths, Failure> {
+    let read = given
+        .split_once('.')
+        .and_then(|(stdout, stderr)| Some(PerStream { stdout: stdout.parse().ok()?, stderr: stderr.parse().ok()? }));
+    read.ok_or_else(|| {
+        Failure::argument(
+            format!("`cursor` is \"{}\", which no call has given", render::inline(given)),
+            "give the next_cursor of the call before, or leave it out for the end of the output",
+        )
+    })
+}
+
+fn markdown(answered: &Answered) -> String {
+    let job = &answered.job;
+    let view = &job.view;
+    let mut text = match &job.result {
+        Some(result) => result.markdown(),
+        None => {
+            let mut text = format!("**{}**", render::status(view.status));
+            if let Some(message) = &view.message {
+                text.push_str(&format!(" ({})", render::inline(message)));
+            }
+            if let Some(elapsed) = view.elapsed_seconds {
+                text.push_str(&format!(" · {}", render::seconds(elapsed)));
+            }
+            text.push_str(&format!(" · job `{}`", view.id));
+            text
+        }
+    };
+    if let Some(label) = &view.label {
+        text.push_str(&format!("\n\nLabel: {}", render::inline(label)));
+    }
+    if let (None, Some(news)) = (&job.result, &answered.news) {
+        text.push_str(&render::stream(Stream::Stdout, &news.new_stdout));
+        text.push_str(&render::stream(Stream::Stderr, &news.new_stderr));
+        if news.new_stdout.is_empty() && news.new_stderr.is_empty() {
+            text.push_str("\n\nNo new output.");
+        }
+        text.push_str(&format!(
+            "\n\n**Next:** py_job_status(job_id=\"{}\", cursor=\"{}\", wait_seconds=45)",
+            view.id, news.next_cursor
+        ));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_an_offset_for_each_stream_and_nothing_else() {
+        assert_eq!(read_cursor("12.3").ok(), Some(PerStream { stdout: 12, stderr: 3 }));
+        for given in ["", "12", "12.", "-1.0", "1.2.3", "x.y", "18446744073709551616.0"] {
+            assert!(read_cursor(given).is_err(), "{given:?} was taken");
+        }
+    }
+}
