@@ -36,6 +36,9 @@ pub(crate) enum Verb {
     Kill(Kill),
     /// Forget finished jobs, and their files
     Prune(Prune),
+    /// Scripts that are kept under a name
+    #[command(subcommand)]
+    Scripts(ScriptsVerb),
     /// Environments that are kept
     #[command(subcommand)]
     Env(EnvVerb),
@@ -60,6 +63,13 @@ pub(crate) struct Run {
     /// Run this code, as `python -c` does
     #[arg(short = 'c', value_name = "CODE", allow_hyphen_values = true)]
     pub(crate) code: Option<OsString>,
+    #[command(flatten)]
+    pub(crate) options: RunOptions,
+}
+
+/// What can be said of a run, whatever it runs.
+#[derive(Debug, Args)]
+pub(crate) struct RunOptions {
     /// A package the job needs (PEP 508); may be repeated
     #[arg(long, value_name = "DEP")]
     pub(crate) with: Vec<String>,
@@ -229,6 +239,71 @@ pub(crate) struct Prune {
     /// Print one JSON document
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ScriptsVerb {
+    /// List them by name
+    List {
+        /// Also code that was run without a file, newest first
+        #[arg(long)]
+        autosaved: bool,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print one, byte for byte
+    Show(ScriptsShow),
+    /// Keep a script under a name
+    Save(ScriptsSave),
+    /// Run one, as `pyexec run` runs a file
+    Run(Box<ScriptsRun>),
+    /// Remove some
+    Rm {
+        #[arg(value_name = "NAME", required = true)]
+        names: Vec<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ScriptsShow {
+    pub(crate) name: String,
+    /// One of those that were run without a file
+    #[arg(long)]
+    pub(crate) autosaved: bool,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ScriptsSave {
+    /// A file name; `.py` may be left out
+    pub(crate) name: String,
+    /// The script, or `-` to read it from stdin
+    #[arg(value_name = "FILE")]
+    pub(crate) file: OsString,
+    /// A package it needs (PEP 508), for its header if it has none; may be repeated
+    #[arg(long, value_name = "DEP")]
+    pub(crate) with: Vec<String>,
+    /// The Python versions it runs with, such as `>=3.11`, for its header if it has none
+    #[arg(long, value_name = "SPEC")]
+    pub(crate) requires_python: Option<String>,
+    /// Replace the script of this name, if there is one
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+}
+
+/// `pyexec scripts run`, whose options stand as those of [`Run`] do.
+#[derive(Debug, Args)]
+#[command(override_usage = "pyexec scripts run [OPTIONS] NAME [ARGS]... [-- ARGS...]")]
+pub(crate) struct ScriptsRun {
+    pub(crate) name: String,
+    /// What the script finds in sys.argv; write `--` before what begins with a hyphen
+    #[arg(value_name = "ARGS", trailing_var_arg = true)]
+    pub(crate) args: Vec<OsString>,
+    #[command(flatten)]
+    pub(crate) options: RunOptions,
 }
 
 #[derive(Debug, Subcommand)]
@@ -491,11 +566,21 @@ mod tests {
 
     #[test]
     fn options_may_stand_before_and_after_the_script() {
-        assert!(run(&["--json", "x.py"]).json);
-        assert!(run(&["x.py", "--json"]).json);
-        assert!(run(&["-c", "1", "--json"]).json);
-        assert!(!run(&["x.py", "--", "--json"]).json);
-        assert_eq!(run(&["--with", "a", "x.py", "--with", "b"]).with, ["a", "b"]);
+        assert!(run(&["--json", "x.py"]).options.json);
+        assert!(run(&["x.py", "--json"]).options.json);
+        assert!(run(&["-c", "1", "--json"]).options.json);
+        assert!(!run(&["x.py", "--", "--json"]).options.json);
+        assert_eq!(run(&["--with", "a", "x.py", "--with", "b"]).options.with, ["a", "b"]);
+    }
+
+    #[test]
+    fn a_saved_script_is_run_with_the_arguments_and_options_of_a_file() {
+        let line = ["scripts", "run", "--label", "l", "train", "--with", "six", "--", "--epochs", "3"];
+        let Ok(Cli { verb: Verb::Scripts(ScriptsVerb::Run(of_name)) }) = read(&line) else { panic!("was refused") };
+        let of_file = run(&["--label", "l", "train.py", "--with", "six", "--", "--epochs", "3"]);
+        assert_eq!((of_name.name.as_str(), &of_name.args), ("train", &of_file.args));
+        assert_eq!(of_name.args, ["--epochs", "3"]);
+        assert_eq!(format!("{:?}", of_name.options), format!("{:?}", of_file.options));
     }
 
     #[test]
@@ -520,6 +605,11 @@ mod tests {
             &["kill"],
             &["kill", "abcd", "--all"],
             &["kill", "abcd", "--now", "--grace", "1s"],
+            &["scripts"],
+            &["scripts", "save", "x"],
+            &["scripts", "rm"],
+            &["scripts", "run"],
+            &["scripts", "run", "x", "-c", "pass"],
             &["daemon"],
             &["completions", "cmd"],
             &[],
@@ -569,14 +659,14 @@ mod tests {
 
     #[test]
     fn the_default_grace_is_the_one_of_the_vocabulary() {
-        assert_eq!(run(&["x.py"]).grace, Duration::from_millis(DEFAULT_GRACE_MS));
+        assert_eq!(run(&["x.py"]).options.grace, Duration::from_millis(DEFAULT_GRACE_MS));
     }
 
     #[test]
     fn an_assignment_is_split_at_its_first_equals_sign() {
         let assignment = |name: &str, value: &str| Assignment { name: name.into(), value: value.into() };
         assert_eq!(
-            run(&["x.py", "-e", "A=b=c", "-e", "EMPTY="]).env,
+            run(&["x.py", "-e", "A=b=c", "-e", "EMPTY="]).options.env,
             [assignment("A", "b=c"), assignment("EMPTY", "")]
         );
     }

@@ -55,6 +55,8 @@ pub(crate) enum Failure {
     Stdin(#[source] io::Error),
     #[error("stdin has more than {limit} bytes")]
     StdinTooLarge { limit: usize },
+    #[error("could not read the script {}", path.display())]
+    Script { path: PathBuf, source: io::Error },
     #[error("the current directory is not there any more")]
     NoCurrentDirectory(#[source] io::Error),
     #[error("job {id} took {taken} of {given} bytes: its input buffer is full")]
@@ -77,6 +79,7 @@ impl Failure {
             Failure::Usage { hint, .. } => Some(hint.clone()),
             Failure::NoHome(_) => Some("set HOME, or the XDG_* directories".into()),
             Failure::StdinTooLarge { .. } => Some("put it into a file, and let the script open that".into()),
+            Failure::Script { .. } => Some("name a file, or give `-` to read it from stdin".into()),
             Failure::NoCurrentDirectory(_) => Some("change to a directory that exists, or name one with --dir".into()),
             Failure::InputBufferFull { .. } => Some("send the rest when the job has read some of it".into()),
             Failure::NoOutcome { .. } | Failure::DaemonStays { .. } => {
@@ -93,12 +96,14 @@ impl Failure {
             Failure::Client(error) => of_client_error(error),
             Failure::Usage { .. } => USAGE,
             Failure::NoCurrentDirectory(_) => NOT_FOUND,
+            Failure::Script { source, .. } if source.kind() == io::ErrorKind::NotFound => NOT_FOUND,
             Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => BROKEN_PIPE,
             Failure::NoHome(_)
             | Failure::Runtime(_)
             | Failure::Output(_)
             | Failure::Stdin(_)
             | Failure::StdinTooLarge { .. }
+            | Failure::Script { .. }
             | Failure::InputBufferFull { .. }
             | Failure::NoOutcome { .. }
             | Failure::DaemonStays { .. }
@@ -290,6 +295,7 @@ mod tests {
             (Error::InvalidArgument { what: text(), given: text(), problem: text(), hint: text() }, 2),
             (Error::NotFound { what: Named::Script, path: OsText::default() }, 127),
             (Error::NotFound { what: Named::Directory, path: OsText::default() }, 127),
+            (Error::NotFound { what: Named::SavedScript, path: OsText::default() }, 127),
             (Error::Environment { problem: text(), hint: text() }, 126),
             (Error::NoInput { id, why: NoInput::Closed }, 125),
             (Error::ShuttingDown, 125),
@@ -312,6 +318,8 @@ mod tests {
             (Failure::Output(broken()), 141),
             (Failure::Output(full()), 125),
             (Failure::StdinTooLarge { limit: 1 }, 125),
+            (Failure::Script { path: "x.py".into(), source: io::ErrorKind::NotFound.into() }, 127),
+            (Failure::Script { path: "x.py".into(), source: io::ErrorKind::IsADirectory.into() }, 125),
             (Failure::InputBufferFull { id: JobId::mint(), taken: 1, given: 2 }, 125),
         ];
         for (failure, expected) in cases {

@@ -31,6 +31,10 @@ pub struct Config {
     pub environment_timeout: Duration,
     /// Above it, environments that nobody uses are removed, the least recently used first.
     pub environment_cache_bytes: u64,
+    /// How long code that was run without a file is kept.
+    pub autosaved_scripts_max_age: Duration,
+    /// How much of it is kept: so many scripts.
+    pub autosaved_scripts_max_count: usize,
 }
 
 /// Which of the caller's variables a job gets.
@@ -66,6 +70,8 @@ impl Default for Config {
             environment_max_age: Duration::from_secs(24 * 3600),
             environment_timeout: Duration::from_secs(600),
             environment_cache_bytes: 10 << 30,
+            autosaved_scripts_max_age: Duration::from_secs(30 * 24 * 3600),
+            autosaved_scripts_max_count: 1_000,
         }
     }
 }
@@ -92,6 +98,8 @@ struct File {
     environment_max_age: Option<String>,
     environment_timeout: Option<String>,
     environment_cache_bytes: Option<i64>,
+    autosaved_scripts_max_age: Option<String>,
+    autosaved_scripts_max_count: Option<i64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -180,6 +188,14 @@ impl Config {
                 value.parse().map_err(|_| refused(&name, &value, "a number of bytes is expected"))?
             }
         };
+        let count =
+            text("autosaved_scripts_max_count", file.autosaved_scripts_max_count.map(|count| count.to_string()));
+        let autosaved_scripts_max_count = match count {
+            None => defaults.autosaved_scripts_max_count,
+            Some((name, value)) => {
+                value.parse().map_err(|_| refused(&name, &value, "a number of scripts is expected"))?
+            }
+        };
         Ok(Self {
             max_running,
             output_buffering,
@@ -196,6 +212,11 @@ impl Config {
                 defaults.environment_timeout,
             )?,
             environment_cache_bytes,
+            autosaved_scripts_max_age: duration(
+                text("autosaved_scripts_max_age", file.autosaved_scripts_max_age),
+                defaults.autosaved_scripts_max_age,
+            )?,
+            autosaved_scripts_max_count,
         })
     }
 }
@@ -252,6 +273,9 @@ mod tests {
             ("", &[("PYEXEC_DEFAULT_PYTHON", "x")][..], "PYEXEC_DEFAULT_PYTHON"),
             ("environment_max_age = \"soon\"\n", &[][..], "environment_max_age"),
             ("environment_cache_bytes = -1\n", &[][..], "environment_cache_bytes"),
+            ("autosaved_scripts_max_age = \"never\"\n", &[][..], "autosaved_scripts_max_age"),
+            ("autosaved_scripts_max_count = -1\n", &[][..], "autosaved_scripts_max_count"),
+            ("", &[("PYEXEC_AUTOSAVED_SCRIPTS_MAX_COUNT", "all")][..], "PYEXEC_AUTOSAVED_SCRIPTS_MAX_COUNT"),
             ("inherit_env = \"some\"\n", &[][..], "inherit_env"),
         ] {
             let refused = read(text, variables).expect_err("makes no sense").to_string();

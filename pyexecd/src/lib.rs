@@ -5,6 +5,7 @@ pub mod engine;
 pub mod environment;
 pub mod jobs;
 pub mod output;
+pub mod scripts;
 pub mod service;
 pub mod store;
 pub mod supervisor;

@@ -28,6 +28,7 @@ mod queue;
 mod recovery;
 mod running;
 mod sandbox;
+mod scripts;
 mod secrets;
 mod starter;
 mod submission;

@@ -8,6 +8,7 @@ mod kill;
 mod logs;
 mod prune;
 mod run;
+mod scripts;
 mod send;
 mod show;
 mod wait;
@@ -30,6 +31,7 @@ pub(crate) async fn perform(verb: Verb) -> Result<Code, Failure> {
         Verb::Send(send) => send::perform(send).await,
         Verb::Kill(kill) => kill::perform(&kill).await,
         Verb::Prune(prune) => prune::perform(&prune).await,
+        Verb::Scripts(verb) => scripts::perform(verb).await,
         Verb::Env(verb) => env::perform(verb).await,
         Verb::Daemon(verb) => daemon::perform(verb).await,
         Verb::Completions(completions) => completions::perform(&completions),

@@ -32,7 +32,7 @@ struct Detached {
 }
 
 pub(crate) async fn perform(run: Run) -> Result<Code, Failure> {
-    let (json, detach) = (run.json, run.detach);
+    let (json, detach) = (run.options.json, run.options.detach);
     // Until here signals do what they always do: there is no job that could be cancelled.
     let Prepared { submission, input } = submission::prepare(run)?;
     let client = Arc::new(super::connect().await?);

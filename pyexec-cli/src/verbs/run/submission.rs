@@ -27,16 +27,17 @@ pub(super) struct Prepared {
 /// Reads stdin to its end where the arguments say so; the rest is looked up and put together.
 pub(super) fn prepare(run: Run) -> Result<Prepared, Failure> {
     refuse_contradictions(&run)?;
-    let from_stdin = run.code.is_none() && run.file.as_deref() == Some(OsStr::new("-"));
+    let Run { file, args, code, options } = run;
+    let from_stdin = code.is_none() && file.as_deref() == Some(OsStr::new("-"));
     let cwd = std::env::current_dir();
-    let directory = match (&run.dir, &cwd) {
+    let directory = match (&options.dir, &cwd) {
         (Some(given), Ok(cwd)) => absolute(&cwd.join(given))?,
         (Some(given), Err(_)) if Path::new(given).is_absolute() => PathBuf::from(given),
         (None, Ok(cwd)) => cwd.clone(),
         (_, Err(error)) => return Err(Failure::NoCurrentDirectory(io::Error::from(error.kind()))),
     };
     let directory_again = directory.clone();
-    let source = match (run.code, run.file) {
+    let source = match (code, file) {
         (Some(code), _) => JobSource::Code { code: code.into() },
         (None, Some(_)) if from_stdin => JobSource::Stdin { code: read_stdin()?.into() },
         (None, Some(file)) => {
@@ -50,13 +51,13 @@ pub(super) fn prepare(run: Run) -> Result<Prepared, Failure> {
         // The code itself is what comes on stdin.
         (StdinSource::Null, None)
     } else {
-        let asked = StdinAsked { detach: run.detach, interactive: run.interactive, given: run.stdin };
+        let asked = StdinAsked { detach: options.detach, interactive: options.interactive, given: options.stdin };
         stdin_plan(asked, our_stdin())
     };
-    let text = if run.stdin { read_stdin()? } else { vec![] };
-    let interpreter = if run.no_uv { Interpreter::System } else { Interpreter::Uv { version: run.python } };
+    let text = if options.stdin { read_stdin()? } else { vec![] };
+    let interpreter = if options.no_uv { Interpreter::System } else { Interpreter::Uv { version: options.python } };
     let caller = Caller::this_process();
-    let overrides = run.env.iter().fold(Variables::default(), |mut all, Assignment { name, value }| {
+    let overrides = options.env.iter().fold(Variables::default(), |mut all, Assignment { name, value }| {
         all.set(name, value);
         all
     });
@@ -67,28 +68,28 @@ pub(super) fn prepare(run: Run) -> Result<Prepared, Failure> {
     };
     let spec = JobSpec {
         source,
-        args: run.args.into_iter().map(OsText::from).collect(),
+        args: args.into_iter().map(OsText::from).collect(),
         directory: directory.into(),
         environment: EnvironmentSpec {
             interpreter,
-            requirements: run.with,
-            requirements_file: run.with_requirements.map(|file| OsText::from(beside(&file))),
-            named: run.environment,
-            auto_install: run.auto_install,
-            refresh: run.refresh,
+            requirements: options.with,
+            requirements_file: options.with_requirements.map(|file| OsText::from(beside(&file))),
+            named: options.environment,
+            auto_install: options.auto_install,
+            refresh: options.refresh,
         },
-        env_file: run.env_file.map(|file| OsText::from(beside(&file))),
+        env_file: options.env_file.map(|file| OsText::from(beside(&file))),
         stdin,
-        timeout_ms: run.timeout.0.map(milliseconds),
-        grace_ms: milliseconds(run.grace),
-        label: run.label,
-        variables: names(&run.env),
+        timeout_ms: options.timeout.0.map(milliseconds),
+        grace_ms: milliseconds(options.grace),
+        label: options.label,
+        variables: names(&options.env),
         umask: caller.umask,
         limits: caller.limits,
         nice: caller.nice,
-        buffering: run.buffering.map(Into::into),
-        leftovers: if run.keep_leftovers { Leftovers::Keep } else { Leftovers::End },
-        waited_for: !run.detach,
+        buffering: options.buffering.map(Into::into),
+        leftovers: if options.keep_leftovers { Leftovers::Keep } else { Leftovers::End },
+        waited_for: !options.detach,
         notify_output: true,
         parent: caller.parent,
     };
@@ -101,16 +102,17 @@ fn usage(problem: &str, hint: &str) -> Failure {
 }
 
 fn refuse_contradictions(run: &Run) -> Result<(), Failure> {
-    if run.no_uv && !run.with.is_empty() {
+    let Run { file, code, options, .. } = run;
+    if options.no_uv && !options.with.is_empty() {
         return Err(usage("--no-uv and --with can not be combined", "packages are installed by uv; leave out --no-uv"));
     }
-    if run.no_uv && (run.with_requirements.is_some() || run.auto_install || run.environment.is_some()) {
+    if options.no_uv && (options.with_requirements.is_some() || options.auto_install || options.environment.is_some()) {
         return Err(usage("--no-uv does without environments", "packages are installed by uv; leave out --no-uv"));
     }
-    if run.no_uv && run.python.is_some() {
+    if options.no_uv && options.python.is_some() {
         return Err(usage("--no-uv and --python can not be combined", "versions are chosen by uv; leave out --no-uv"));
     }
-    if run.code.is_none() && run.file.as_deref() == Some(OsStr::new("-")) && (run.stdin || run.interactive) {
+    if code.is_none() && file.as_deref() == Some(OsStr::new("-")) && (options.stdin || options.interactive) {
         return Err(usage(
             "stdin can not carry the code and the job's input too",
             "put the code into a file, or give it with -c",
