@@ -91,7 +91,6 @@ fn a_promoted_job_gives_the_result_it_would_have_given_inline_whatever_has_been_
 #[test]
 fn a_call_that_waits_goes_on_waiting_for_the_same_job_when_the_daemon_is_killed() {
     let sandbox = Sandbox::new();
-    let mut daemon = sandbox.daemon();
     for era in ERAS {
         let mut session = McpSession::open(&sandbox, era);
         let gate = format!("gate-{}", session.pid());
@@ -109,10 +108,10 @@ fn a_call_that_waits_goes_on_waiting_for_the_same_job_when_the_daemon_is_killed(
                 json!({"job_id": id, "stdout_cursor": 7, "stderr_cursor": 6, "wait_seconds": 45}),
             ),
         ];
-        daemon.restart();
+        sandbox.kill_daemon();
         // One that comes after it is answered by the next daemon, over the same connection.
         assert!(session.markdown("py_list_running_jobs", json!({})).contains(&id));
-        daemon.restart();
+        sandbox.kill_daemon();
         sandbox.write(&gate, "");
         let ran = text_of(&session.answer(run)["result"]);
         assert!(ran.starts_with("**Failed** · exit code 3") && ran.contains(&id), "{ran}");
