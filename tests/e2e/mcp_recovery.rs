@@ -101,6 +101,10 @@ fn a_call_that_waits_goes_on_waiting_for_the_same_job_when_the_daemon_is_killed(
             let jobs = sandbox.pyexec(["jobs", "--label", &gate, "--status", "running", "--json"]).json();
             jobs["jobs"][0]["id"].as_str().map(str::to_owned).ok_or_else(|| jobs.to_string())
         });
+        sandbox.wait_until("the job has printed", || {
+            let job = sandbox.show(&id);
+            if job["stdout_bytes"] == 7 && job["stderr_bytes"] == 6 { Ok(()) } else { Err(job.to_string()) }
+        });
         let waits = [
             session.begin("py_job_status", json!({"job_id": id, "wait_seconds": 45})),
             session.begin(
