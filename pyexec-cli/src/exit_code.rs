@@ -23,6 +23,7 @@ use pyexec_proto::state::{ExitStatus, NotStarted, Outcome, StopReason};
 use pyexec_proto::{JobDetail, JobId};
 
 use crate::render;
+use crate::verbs::mcp::McpError;
 
 /// An exit code as the kernel keeps it.
 pub(crate) type Code = u8;
@@ -44,6 +45,8 @@ pub(crate) enum Failure {
     Client(#[from] ClientError),
     #[error(transparent)]
     NoHome(#[from] NoHome),
+    #[error(transparent)]
+    Mcp(#[from] McpError),
     #[error("{problem}")]
     Usage { problem: String, hint: String },
     #[error("could not start the runtime")]
@@ -74,6 +77,7 @@ impl Failure {
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
             Failure::Client(error) => error.hint(),
+            Failure::Mcp(error) => error.hint(),
             Failure::Usage { hint, .. } => Some(hint.clone()),
             Failure::NoHome(_) => Some("set HOME, or the XDG_* directories".into()),
             Failure::StdinTooLarge { .. } => Some("put it into a file, and let the script open that".into()),
@@ -95,6 +99,7 @@ impl Failure {
             Failure::NoCurrentDirectory(_) => NOT_FOUND,
             Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => BROKEN_PIPE,
             Failure::NoHome(_)
+            | Failure::Mcp(_)
             | Failure::Runtime(_)
             | Failure::Output(_)
             | Failure::Stdin(_)

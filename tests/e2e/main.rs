@@ -15,6 +15,7 @@ mod house;
 mod input;
 mod interruption;
 mod listing;
+mod mcp_install;
 mod memory;
 mod output;
 mod processes;

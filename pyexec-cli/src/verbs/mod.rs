@@ -6,6 +6,7 @@ mod env;
 mod jobs;
 mod kill;
 mod logs;
+pub(crate) mod mcp;
 mod prune;
 mod run;
 mod send;
@@ -32,6 +33,7 @@ pub(crate) async fn perform(verb: Verb) -> Result<Code, Failure> {
         Verb::Prune(prune) => prune::perform(&prune).await,
         Verb::Env(verb) => env::perform(verb).await,
         Verb::Daemon(verb) => daemon::perform(verb).await,
+        Verb::Mcp(verb) => mcp::perform(verb),
         Verb::Completions(completions) => completions::perform(&completions),
     }
 }
