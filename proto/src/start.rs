@@ -51,11 +51,19 @@ impl StartError {
     pub(crate) fn hint(&self) -> String {
         match self {
             StartError::NoProgram => {
-                "it is expected beside this program, or on PATH; PYEXEC_DAEMON may name it instead".into()
+                "it is expected beside this program, or on PATH; PYEXEC_DAEMON may name it instead; \
+                `pyexec doctor` looks at the whole installation"
+                    .into()
             }
-            StartError::Prepare { .. } => "check that the directory can be written to".into(),
-            StartError::Spawn { .. } => "check that the file is executable".into(),
-            StartError::Failed { .. } | StartError::Late => "`pyexec daemon logs` has more".into(),
+            StartError::Prepare { .. } => {
+                "check that the directory can be written to; `pyexec doctor` looks at all of them".into()
+            }
+            StartError::Spawn { .. } => {
+                "check that the file is executable; `pyexec doctor` looks at the whole installation".into()
+            }
+            StartError::Failed { .. } | StartError::Late => {
+                "`pyexec doctor` looks for what may be wrong, and `pyexec daemon logs` has more".into()
+            }
         }
     }
 }

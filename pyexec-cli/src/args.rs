@@ -45,6 +45,8 @@ pub(crate) enum Verb {
     /// Editors and agents that are to use pyexec
     #[command(subcommand)]
     Mcp(McpVerb),
+    /// What is installed, what is not, and what to do about it
+    Doctor(Doctor),
     /// Print a completion script for a shell
     Completions(Completions),
 }
@@ -353,6 +355,13 @@ impl McpClient {
             McpClient::Codex => "codex",
         }
     }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// Print one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

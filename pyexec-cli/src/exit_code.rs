@@ -3,6 +3,7 @@
 //! | code | meaning |
 //! |---|---|
 //! | the script's own | it ran to its end; 128+N when signal N ended it |
+//! | 1 | `doctor`: there is a problem |
 //! | 2 | the command line makes no sense, or an id fits several jobs |
 //! | 3 | `daemon status`: none runs, as `systemctl status` says it |
 //! | 124 | the job was timed out |
@@ -29,6 +30,7 @@ use crate::verbs::mcp::McpError;
 pub(crate) type Code = u8;
 
 pub(crate) const SUCCESS: Code = 0;
+const PROBLEM_FOUND: Code = 1;
 const USAGE: Code = 2;
 const NOT_RUNNING: Code = 3;
 const TIMED_OUT: Code = 124;
@@ -161,6 +163,11 @@ pub(crate) fn of_interruption(interruption: Interruption) -> Code {
 /// `daemon status`.
 pub(crate) fn of_daemon(running: bool) -> Code {
     if running { SUCCESS } else { NOT_RUNNING }
+}
+
+/// `doctor`: warnings are none of its business.
+pub(crate) fn of_doctor(problem_found: bool) -> Code {
+    if problem_found { PROBLEM_FOUND } else { SUCCESS }
 }
 
 /// How a job ended, as `run` and `wait` tell it.

@@ -6,6 +6,7 @@ mod bad_input;
 mod clients;
 mod daemon_death;
 mod daemon_verbs;
+mod doctor;
 mod environment_builds;
 mod environment_cache;
 mod environment_sandbox;

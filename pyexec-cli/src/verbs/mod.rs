@@ -2,6 +2,7 @@
 
 mod completions;
 mod daemon;
+mod doctor;
 mod env;
 mod jobs;
 mod kill;
@@ -34,6 +35,7 @@ pub(crate) async fn perform(verb: Verb) -> Result<Code, Failure> {
         Verb::Env(verb) => env::perform(verb).await,
         Verb::Daemon(verb) => daemon::perform(verb).await,
         Verb::Mcp(verb) => mcp::perform(verb),
+        Verb::Doctor(doctor) => doctor::perform(&doctor).await,
         Verb::Completions(completions) => completions::perform(&completions),
     }
 }
