@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -54,11 +54,19 @@ impl StartError {
     pub(crate) fn hint(&self) -> String {
         match self {
             StartError::NoProgram => {
-                "it is expected beside this program, or on PATH; PYEXEC_DAEMON may name it instead".into()
+                "it is expected beside this program, or on PATH; PYEXEC_DAEMON may name it instead; \
+                `pyexec doctor` looks at the whole installation"
+                    .into()
             }
-            StartError::Prepare { .. } => "check that the directory can be written to".into(),
-            StartError::Spawn { .. } => "check that the file is executable".into(),
-            StartError::Failed { .. } | StartError::Late => "`pyexec daemon logs` has more".into(),
+            StartError::Prepare { .. } => {
+                "check that the directory can be written to; `pyexec doctor` looks at all of them".into()
+            }
+            StartError::Spawn { .. } => {
+                "check that the file is executable; `pyexec doctor` looks at the whole installation".into()
+            }
+            StartError::Failed { .. } | StartError::Late => {
+                "`pyexec doctor` looks for what may be wrong, and `pyexec daemon logs` has more".into()
+            }
         }
     }
 }
@@ -151,15 +159,25 @@ fn listens(socket: &Path) -> bool {
     }
 }
 
-fn find_program() -> Option<PathBuf> {
+/// The `pyexecd` that would be started: what `PYEXEC_DAEMON` names, be it there or not, or the first that is found.
+pub fn find_program() -> Option<PathBuf> {
     if let Some(named) = std::env::var_os("PYEXEC_DAEMON").filter(|name| !name.is_empty()) {
         return Some(named.into());
     }
-    let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join("pyexecd")));
-    let on_path = std::env::var_os("PATH")
-        .into_iter()
-        .flat_map(|path| std::env::split_paths(&path).map(|directory| directory.join("pyexecd")).collect::<Vec<_>>());
-    beside.into_iter().chain(on_path).find(|candidate| candidate.is_file())
+    places_of("pyexecd").find(|candidate| candidate.is_file())
+}
+
+/// Whether somebody may run it; whether that is us, running it shows.
+pub fn is_executable(file: &Path) -> bool {
+    file.metadata().is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
+}
+
+/// Where a program of ours may be, the likeliest first: beside this one, then along `PATH`.
+pub fn places_of(program: &str) -> impl Iterator<Item = PathBuf> {
+    let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join(program)));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let on_path: Vec<PathBuf> = std::env::split_paths(&path).map(|directory| directory.join(program)).collect();
+    beside.into_iter().chain(on_path)
 }
 
 /// What a daemon needs of its starter's environment. Nothing of it reaches a job: a job has its own client's.

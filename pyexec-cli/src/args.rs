@@ -45,6 +45,11 @@ pub(crate) enum Verb {
     /// The daemon that owns the jobs
     #[command(subcommand)]
     Daemon(DaemonVerb),
+    /// Editors and agents that are to use pyexec
+    #[command(subcommand)]
+    Mcp(McpVerb),
+    /// What is installed, what is not, and what to do about it
+    Doctor(Doctor),
     /// Print a completion script for a shell
     Completions(Completions),
 }
@@ -367,6 +372,73 @@ pub(crate) enum DaemonVerb {
     },
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum McpVerb {
+    /// Write pyexec into the settings of editors and agents; what else is there stays as it is
+    Install(McpInstall),
+    /// Take it out again
+    Uninstall(McpUninstall),
+    /// Which of them there are, and where their settings lie
+    List,
+}
+
+#[derive(Debug, Args)]
+#[command(override_usage = "pyexec mcp install [OPTIONS] --client <NAME> [-- ARGS...]")]
+pub(crate) struct McpInstall {
+    /// Whose settings; may be repeated
+    #[arg(long = "client", value_name = "NAME", required = true)]
+    pub(crate) clients: Vec<McpClient>,
+    /// Only say what would be written
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// What `pyexec-mcp` is started with, such as `-- --toolset core`
+    #[arg(last = true, value_name = "ARGS")]
+    pub(crate) args: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct McpUninstall {
+    /// Whose settings; may be repeated
+    #[arg(long = "client", value_name = "NAME", required = true)]
+    pub(crate) clients: Vec<McpClient>,
+    /// Only say what would be removed
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// An editor or agent that starts MCP servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum McpClient {
+    ClaudeCode,
+    ClaudeDesktop,
+    Cursor,
+    #[value(name = "vscode")]
+    VsCode,
+    Zed,
+    Codex,
+}
+
+impl McpClient {
+    /// As it is written on the command line.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            McpClient::ClaudeCode => "claude-code",
+            McpClient::ClaudeDesktop => "claude-desktop",
+            McpClient::Cursor => "cursor",
+            McpClient::VsCode => "vscode",
+            McpClient::Zed => "zed",
+            McpClient::Codex => "codex",
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// Print one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Completions {
     pub(crate) shell: clap_complete::Shell,
@@ -611,6 +683,9 @@ mod tests {
             &["scripts", "run"],
             &["scripts", "run", "x", "-c", "pass"],
             &["daemon"],
+            &["mcp"],
+            &["mcp", "install"],
+            &["mcp", "install", "--client", "emacs"],
             &["completions", "cmd"],
             &[],
         ] {
@@ -654,6 +729,14 @@ mod tests {
         }
         for given in ["", "-1", "soon", ".", "1.2.3", "1e3", "NaN", "5 parsecs", "9".repeat(40).as_str()] {
             assert!(given.parse::<Limit>().is_err(), "{given:?} was taken for a length of time");
+        }
+    }
+
+    #[test]
+    fn a_client_is_called_what_it_is_called_on_the_command_line() {
+        for client in McpClient::value_variants() {
+            let value = client.to_possible_value().expect("none is hidden");
+            assert_eq!(value.get_name(), client.name());
         }
     }
 

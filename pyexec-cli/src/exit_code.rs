@@ -3,6 +3,7 @@
 //! | code | meaning |
 //! |---|---|
 //! | the script's own | it ran to its end; 128+N when signal N ended it |
+//! | 1 | `doctor`: there is a problem |
 //! | 2 | the command line makes no sense, or an id fits several jobs |
 //! | 3 | `daemon status`: none runs, as `systemctl status` says it |
 //! | 124 | the job was timed out |
@@ -23,11 +24,13 @@ use pyexec_proto::state::{ExitStatus, NotStarted, Outcome, StopReason};
 use pyexec_proto::{JobDetail, JobId};
 
 use crate::render;
+use crate::verbs::mcp::McpError;
 
 /// An exit code as the kernel keeps it.
 pub(crate) type Code = u8;
 
 pub(crate) const SUCCESS: Code = 0;
+const PROBLEM_FOUND: Code = 1;
 const USAGE: Code = 2;
 const NOT_RUNNING: Code = 3;
 const TIMED_OUT: Code = 124;
@@ -44,6 +47,8 @@ pub(crate) enum Failure {
     Client(#[from] ClientError),
     #[error(transparent)]
     NoHome(#[from] NoHome),
+    #[error(transparent)]
+    Mcp(#[from] McpError),
     #[error("{problem}")]
     Usage { problem: String, hint: String },
     #[error("could not start the runtime")]
@@ -76,6 +81,7 @@ impl Failure {
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
             Failure::Client(error) => error.hint(),
+            Failure::Mcp(error) => error.hint(),
             Failure::Usage { hint, .. } => Some(hint.clone()),
             Failure::NoHome(_) => Some("set HOME, or the XDG_* directories".into()),
             Failure::StdinTooLarge { .. } => Some("put it into a file, and let the script open that".into()),
@@ -99,6 +105,7 @@ impl Failure {
             Failure::Script { source, .. } if source.kind() == io::ErrorKind::NotFound => NOT_FOUND,
             Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => BROKEN_PIPE,
             Failure::NoHome(_)
+            | Failure::Mcp(_)
             | Failure::Runtime(_)
             | Failure::Output(_)
             | Failure::Stdin(_)
@@ -161,6 +168,11 @@ pub(crate) fn of_interruption(interruption: Interruption) -> Code {
 /// `daemon status`.
 pub(crate) fn of_daemon(running: bool) -> Code {
     if running { SUCCESS } else { NOT_RUNNING }
+}
+
+/// `doctor`: warnings are none of its business.
+pub(crate) fn of_doctor(problem_found: bool) -> Code {
+    if problem_found { PROBLEM_FOUND } else { SUCCESS }
 }
 
 /// How a job ended, as `run` and `wait` tell it.

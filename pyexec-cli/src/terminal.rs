@@ -75,7 +75,7 @@ fn say(kind: &str, colour: &str, text: &str) {
 }
 
 /// The message, followed by those of its causes that it does not repeat itself.
-fn with_causes(error: &dyn Error) -> String {
+pub(crate) fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -1,6 +1,7 @@
 //! The daemon's settings: `config.toml`, and `PYEXEC_<NAME>` over it. The only place that reads either.
 
 use std::ffi::OsStr;
+use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -73,6 +74,33 @@ impl Default for Config {
             autosaved_scripts_max_age: Duration::from_secs(30 * 24 * 3600),
             autosaved_scripts_max_count: 1_000,
         }
+    }
+}
+
+/// A line for each setting, `name = value`; those that are not set have none.
+impl fmt::Display for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let buffering = match self.output_buffering {
+            Buffering::Line => "line",
+            Buffering::Full => "full",
+        };
+        let inherit_env = match &self.inherit_env {
+            InheritEnv::All => "all".to_owned(),
+            InheritEnv::Only(names) => names.join(","),
+        };
+        writeln!(f, "max_running = {}", self.max_running)?;
+        writeln!(f, "output_buffering = {buffering}")?;
+        if let Some(uv) = &self.uv {
+            writeln!(f, "uv = {}", uv.display())?;
+        }
+        if let Some(python) = &self.default_python {
+            writeln!(f, "default_python = {python}")?;
+        }
+        writeln!(f, "inherit_env = {inherit_env}")?;
+        writeln!(f, "environment_max_age = {}", humantime::format_duration(self.environment_max_age))?;
+        writeln!(f, "environment_timeout = {}", humantime::format_duration(self.environment_timeout))?;
+        writeln!(f, "environment_cache_bytes = {}", self.environment_cache_bytes)?;
+        writeln!(f, "log = {}", self.log)
     }
 }
 
@@ -245,6 +273,14 @@ mod tests {
         let config =
             read("max_running = 3\noutput_buffering = \"full\"\n", &[("PYEXEC_MAX_RUNNING", "5")]).expect("is fine");
         assert_eq!((config.max_running, config.output_buffering), (5, Buffering::Full));
+    }
+
+    #[test]
+    fn what_is_printed_of_the_settings_is_what_holds() {
+        let config = read("uv = \"/opt/uv\"\n", &[("PYEXEC_MAX_RUNNING", "5")]).expect("is fine").to_string();
+        for line in ["max_running = 5", "uv = /opt/uv", "environment_timeout = 10m", "inherit_env = all"] {
+            assert!(config.lines().any(|found| found == line), "{line} is not in\n{config}");
+        }
     }
 
     #[test]

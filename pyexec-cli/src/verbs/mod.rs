@@ -2,10 +2,12 @@
 
 mod completions;
 mod daemon;
+mod doctor;
 mod env;
 mod jobs;
 mod kill;
 mod logs;
+pub(crate) mod mcp;
 mod prune;
 mod run;
 mod scripts;
@@ -34,6 +36,8 @@ pub(crate) async fn perform(verb: Verb) -> Result<Code, Failure> {
         Verb::Scripts(verb) => scripts::perform(verb).await,
         Verb::Env(verb) => env::perform(verb).await,
         Verb::Daemon(verb) => daemon::perform(verb).await,
+        Verb::Mcp(verb) => mcp::perform(verb),
+        Verb::Doctor(doctor) => doctor::perform(&doctor).await,
         Verb::Completions(completions) => completions::perform(&completions),
     }
 }
