@@ -240,6 +240,7 @@ mod tests {
             ended_at: Timestamp(2_000_000),
             elapsed_us: 2_000_000,
             output: OutputLengths::default(),
+            benchmark: None,
         })
     }
 

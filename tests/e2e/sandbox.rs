@@ -309,6 +309,7 @@ impl Sandbox {
             leftovers: Leftovers::End,
             waited_for: false,
             parent: None,
+            benchmark: None,
         };
         let environment: Variables = self.variables.clone().into_iter().collect();
         Submission { id: JobId::mint(), spec, environment, overrides: Default::default(), stdin: vec![] }

@@ -103,6 +103,7 @@ mod tests {
             stdout_bytes: 0,
             stderr_bytes: 2_048,
             usage: None,
+            benchmark: None,
         };
         assert_eq!(
             text(&job),

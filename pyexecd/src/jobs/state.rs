@@ -87,6 +87,7 @@ mod tests {
             ended_at: Timestamp(2),
             elapsed_us: 1,
             output: Default::default(),
+            benchmark: None,
         }
     }
 

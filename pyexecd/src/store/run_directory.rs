@@ -240,6 +240,7 @@ mod tests {
                 leftovers: Leftovers::End,
                 waited_for: true,
                 parent: None,
+                benchmark: None,
             },
             environment: [("TOKEN".into(), "hunter2".into())].into_iter().collect(),
             overrides: Default::default(),

@@ -185,6 +185,7 @@ mod tests {
             ended_at: Timestamp(2),
             elapsed_us: 1,
             output: Default::default(),
+            benchmark: None,
         };
         let directory = tempfile::tempdir().expect("a directory");
         for what in [WhatEnded::Run(record), WhatEnded::SpawnFailed("no".into())] {

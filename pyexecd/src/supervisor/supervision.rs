@@ -509,6 +509,7 @@ impl Supervision {
             elapsed_us: u64::try_from((leader.at.monotonic.saturating_sub(self.started.monotonic)).as_micros())
                 .unwrap_or(u64::MAX),
             output: self.lengths(),
+            benchmark: None,
         };
         let what = WhatEnded::Run(record);
         let ending = Ending::from(what.clone());

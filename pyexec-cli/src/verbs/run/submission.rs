@@ -90,6 +90,7 @@ pub(super) fn prepare(run: Run) -> Result<Prepared, Failure> {
         leftovers: if run.keep_leftovers { Leftovers::Keep } else { Leftovers::End },
         waited_for: !run.detach,
         parent,
+        benchmark: None,
     };
     Ok(Prepared { submission: Submission { id: JobId::mint(), spec, environment, overrides, stdin: text }, input })
 }
