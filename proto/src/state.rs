@@ -116,7 +116,7 @@ pub struct ExitRecord {
     pub output: OutputLengths,
     /// Of a job that was to be measured.
     #[serde(default)]
-    pub benchmark: Option<BenchmarkRecord>,
+    pub benchmark: Option<Box<BenchmarkRecord>>,
 }
 
 impl ExitRecord {
@@ -180,6 +180,19 @@ pub struct ResourceUsage {
 }
 
 impl ResourceUsage {
+    /// Takes in what one more process has used.
+    pub fn add(&mut self, one: &ResourceUsage) {
+        self.user_us += one.user_us;
+        self.system_us += one.system_us;
+        self.max_rss_kib = self.max_rss_kib.max(one.max_rss_kib);
+        self.minor_faults += one.minor_faults;
+        self.major_faults += one.major_faults;
+        self.voluntary_switches += one.voluntary_switches;
+        self.involuntary_switches += one.involuntary_switches;
+        self.blocks_read += one.blocks_read;
+        self.blocks_written += one.blocks_written;
+    }
+
     /// From storage; what the page cache served is not counted.
     pub fn read_bytes(&self) -> u64 {
         self.blocks_read * 512

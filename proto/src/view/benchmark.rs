@@ -24,7 +24,7 @@ pub(super) struct Taken {
 
 impl Taken {
     pub(super) fn by(record: &ExitRecord) -> Self {
-        let measured = record.benchmark.as_ref().map(compared).unwrap_or_default();
+        let measured = record.benchmark.as_deref().map(compared).unwrap_or_default();
         let mean =
             |value: fn(&RunMeasurement) -> f64| Summary::of(&values(&measured, value)).map(|summary| summary.mean);
         let usage = &record.usage;
@@ -103,7 +103,7 @@ impl BenchmarkView {
 
     /// `None` for a job that was not to be measured, or of which no record was left.
     pub fn of(detail: &JobDetail) -> Option<Self> {
-        let record = super::ended(&detail.state)?.benchmark.as_ref()?;
+        let record = super::ended(&detail.state)?.benchmark.as_deref()?;
         Some(Self::over(record, detail.spec.benchmark.unwrap_or_default()))
     }
 
@@ -221,7 +221,7 @@ mod tests {
             ended_at: Timestamp(9),
             elapsed_us: 9_000_000,
             output: OutputLengths::default(),
-            benchmark,
+            benchmark: benchmark.map(Box::new),
         }
     }
 

@@ -122,11 +122,12 @@ impl ReservedRecord {
     const BYTES: u64 = 4096;
     const TEMPORARY: &str = "exit.json.tmp";
 
-    pub(super) fn reserve() -> Self {
+    /// `more` bytes beyond what every record may need.
+    pub(super) fn reserve(more: u64) -> Self {
         let file = Self::create().ok();
         if let Some(file) = &file {
             // A file system without fallocate has to find the space later, as it would have had to anyway.
-            let _ = rustix::fs::fallocate(file, FallocateFlags::empty(), 0, Self::BYTES);
+            let _ = rustix::fs::fallocate(file, FallocateFlags::empty(), 0, Self::BYTES + more);
         }
         Self { file }
     }
