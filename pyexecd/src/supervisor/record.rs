@@ -197,6 +197,24 @@ mod tests {
         }
     }
 
+    /// Written before jobs could be measured.
+    #[test]
+    fn the_record_of_an_older_supervisor_is_read() {
+        let old = concat!(
+            r#"{"version":1,"run":{"run":{"pid":5,"started_at":1},"exit":{"Code":3},"stopped":"Cancelled","#,
+            r#""usage":{"user_us":1,"system_us":2,"max_rss_kib":3,"minor_faults":4,"major_faults":5,"#,
+            r#""voluntary_switches":6,"involuntary_switches":7,"blocks_read":8,"blocks_written":9},"#,
+            r#""ended_at":2,"elapsed_us":1,"output":{"stdout":10,"stderr":0}}}"#,
+        );
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join(ENDING);
+        std::fs::write(&path, old).expect("can be written");
+        let Some(Ending { what: WhatEnded::Run(record), .. }) = read(&path).expect("can be read") else {
+            panic!("it tells of a run");
+        };
+        assert_eq!((record.exit.returncode(), record.output.stdout, record.benchmark), (3, 10, None));
+    }
+
     #[test]
     fn an_absent_file_is_no_error_and_a_damaged_one_is() {
         let directory = tempfile::tempdir().expect("a directory");
