@@ -7,7 +7,7 @@ use pyexec_proto::state::{ExitStatus, ResourceUsage};
 
 use super::Starter;
 use super::clock::Clocks;
-use super::sampling::{self, Series};
+use super::sampling::{self, Series, Tree};
 
 /// A run that has gone on for so long is worth telling the daemon of: nobody can do anything with the pid of one that is
 /// over in a moment, and telling takes time while others are being measured.
@@ -18,6 +18,7 @@ pub(super) struct Benchmark {
     spec: BenchmarkSpec,
     pub(super) starter: Starter,
     current: Current,
+    tree: Tree,
     /// How long to wait until the next look; what looking costs is learnt over all runs.
     interval: Duration,
     /// The time that the looks at measured runs stand for, all together.
@@ -66,6 +67,7 @@ impl Benchmark {
             starter,
             // Told when the daemon is greeted.
             current: Current::new(started, interval, true),
+            tree: Tree::default(),
             interval,
             looked_over: Duration::ZERO,
             ended: 0,
@@ -107,7 +109,7 @@ impl Benchmark {
     /// Looks at the run. Says whether the daemon should hear of it.
     pub(super) fn look(&mut self) -> bool {
         let now = Clocks::now();
-        let (looked, cost) = sampling::look();
+        let (looked, cost) = self.tree.look();
         self.interval = sampling::interval(Duration::from_millis(self.spec.sample_interval_ms), cost);
         let measured = self.is_measured();
         let current = &mut self.current;

@@ -20,20 +20,41 @@ pub(super) struct Looked {
     pub(super) cpu: Duration,
 }
 
-/// Looks at all that descends from this process. Also says what it took of a core.
-///
-/// A process that is alone is asked for its resident set, which is what `ru_maxrss` is the peak of. Several are asked for
-/// their proportional set: a page that they share, as forks do, counts once between them. It takes the kernel a walk
-/// through the page tables, 10 ms for each gigabyte.
-pub(super) fn look() -> (Looked, Duration) {
-    let before = own_cpu_time();
-    let processes = processes::descendants_of(std::process::id());
-    let memory: fn(&Process) -> u64 = if processes.len() > 1 { proportional_kib } else { resident_kib };
-    let looked = Looked {
-        memory_kib: processes.iter().map(memory).sum(),
-        cpu: processes.iter().map(|process| cpu_time(process.pid)).sum(),
-    };
-    (looked, own_cpu_time().saturating_sub(before))
+/// The processes of the job. All of `/proc` is read for them only when there may be new ones: that is most of what a look
+/// at a small job costs.
+#[derive(Debug, Default)]
+pub(super) struct Tree {
+    known: Vec<Process>,
+    /// The last pid that had been given out when they were looked for.
+    last_pid: Option<u64>,
+}
+
+impl Tree {
+    /// Looks at all that descends from this process. Also says what it took of a core.
+    ///
+    /// A process that is alone is asked for its resident set, which is what `ru_maxrss` is the peak of. Several are asked
+    /// for their proportional set: a page that they share, as forks do, counts once between them. It takes the kernel a
+    /// walk through the page tables, 10 ms for each gigabyte.
+    pub(super) fn look(&mut self) -> (Looked, Duration) {
+        let before = own_cpu_time();
+        self.refresh(last_pid(&fs::read_to_string("/proc/loadavg").unwrap_or_default()));
+        let memory: fn(&Process) -> u64 = if self.known.len() > 1 { proportional_kib } else { resident_kib };
+        let looked = Looked {
+            memory_kib: self.known.iter().map(memory).sum(),
+            cpu: self.known.iter().map(|process| cpu_time(process.pid)).sum(),
+        };
+        (looked, own_cpu_time().saturating_sub(before))
+    }
+
+    fn refresh(&mut self, last_pid: Option<u64>) {
+        if last_pid.is_some() && last_pid == self.last_pid {
+            let still_there = |now: Process, known: &Process| now.started == known.started && !now.zombie;
+            self.known.retain(|known| Process::find(known.pid).is_some_and(|now| still_there(now, known)));
+        } else {
+            self.known = processes::descendants_of(std::process::id());
+            self.last_pid = last_pid;
+        }
+    }
 }
 
 /// How long to wait after a look that took `cost`.
@@ -62,6 +83,11 @@ fn cpu_time(pid: u32) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let ticks = parse_ticks(&stat).unwrap_or(0);
     Duration::from_secs(ticks) / u32::try_from(clock_ticks_per_second()).unwrap_or(100).max(1)
+}
+
+/// The last word of `/proc/loadavg`: which pid was given out last.
+fn last_pid(loadavg: &str) -> Option<u64> {
+    loadavg.split_whitespace().nth(4)?.parse().ok()
 }
 
 /// The resident pages: the second number.
@@ -175,6 +201,8 @@ mod tests {
 
     #[test]
     fn what_proc_says_is_read() {
+        assert_eq!(last_pid("0.20 0.18 0.12 1/80 11206\n"), Some(11206));
+        assert_eq!(last_pid("0.20 0.18"), None);
         assert_eq!(parse_statm("3041 1337 1000 5 0 400 0\n"), Some(1337));
         assert_eq!(parse_statm(""), None);
         let rollup =
@@ -184,6 +212,28 @@ mod tests {
         let stat = "42 (a) b (c) S 7 8 8 0 -1 4194560 1 2 3 4 50 6 700 8 20 0 1 0 999 1000 2\n";
         assert_eq!(parse_ticks(stat), Some(764));
         assert_eq!(parse_ticks("42 (a) S 7"), None);
+    }
+
+    #[test]
+    fn a_child_is_found_and_missed_whether_or_not_all_of_proc_was_read() {
+        let has = |tree: &Tree, pid| tree.known.iter().any(|process| process.pid == pid);
+        let mut tree = Tree::default();
+        let mut child = std::process::Command::new("sleep").arg("600").spawn().expect("can be started");
+        tree.refresh(Some(1));
+        assert!(has(&tree, child.id()));
+        tree.refresh(Some(1));
+        assert!(has(&tree, child.id()), "it is still there");
+        child.kill().expect("can be killed");
+        child.wait().expect("can be reaped");
+        tree.refresh(Some(1));
+        assert!(!has(&tree, child.id()), "it has gone");
+        let mut second = std::process::Command::new("sleep").arg("600").spawn().expect("can be started");
+        tree.refresh(Some(2));
+        assert!(has(&tree, second.id()), "a pid has been given out since");
+        second.kill().expect("can be killed");
+        second.wait().expect("can be reaped");
+        tree.refresh(None);
+        assert!(!has(&tree, second.id()));
     }
 
     #[test]
