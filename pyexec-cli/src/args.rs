@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use pyexec_proto::Status;
+use pyexec_proto::benchmark::BenchmarkSpec;
 use pyexec_proto::environment::PythonVersion;
 use pyexec_proto::job::Buffering;
 
@@ -58,6 +59,7 @@ pub(crate) enum Verb {
 /// script after `--`.
 #[derive(Debug, Args)]
 #[command(override_usage = "pyexec run [OPTIONS] (FILE | -c CODE | -) [ARGS]... [-- ARGS...]")]
+#[command(group = clap::ArgGroup::new(NOT_FED).multiple(true))]
 pub(crate) struct Run {
     /// The script, or `-` to read code from stdin
     #[arg(value_name = "FILE", required_unless_present = "code")]
@@ -118,10 +120,10 @@ pub(crate) struct RunOptions {
     #[arg(short = 'i', long)]
     pub(crate) interactive: bool,
     /// Print its id and leave it running
-    #[arg(short = 'd', long)]
+    #[arg(short = 'd', long, group = NOT_FED)]
     pub(crate) detach: bool,
-    /// With --detach: read stdin to its end first, and give it to the job
-    #[arg(long, requires = "detach", conflicts_with = "interactive")]
+    /// With --detach or --bench: read stdin to its end first, and give it to the job
+    #[arg(long, requires = NOT_FED, conflicts_with = "interactive")]
     pub(crate) stdin: bool,
     /// When what Python prints becomes visible [default: as the daemon is configured]
     #[arg(long, value_name = "HOW")]
@@ -129,9 +131,47 @@ pub(crate) struct RunOptions {
     /// Leave processes alone that the job leaves behind
     #[arg(long)]
     pub(crate) keep_leftovers: bool,
+    /// Measure it: time, memory of all its processes, faults, context switches, storage
+    #[arg(long, group = NOT_FED, conflicts_with_all = ["interactive", "keep_leftovers"])]
+    pub(crate) bench: bool,
+    #[command(flatten)]
+    pub(crate) bench_options: BenchOptions,
     /// Print one JSON document at the end instead of the output
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// The options whose job gets no stdin that is passed on as it comes.
+const NOT_FED: &str = "not_fed";
+
+/// How a benchmark is run.
+#[derive(Debug, Args)]
+pub(crate) struct BenchOptions {
+    /// With --bench: run it N times, one after the other
+    #[arg(long, value_name = "N", requires = "bench", default_value_t = 1, value_parser = run_count(1))]
+    pub(crate) runs: u32,
+    /// With --bench: and N times before that, unmeasured
+    #[arg(long, value_name = "N", requires = "bench", default_value_t = 0, value_parser = run_count(0))]
+    pub(crate) warmup: u32,
+    /// With --bench: look at its memory this often: 10ms, seconds as a bare number
+    #[arg(long, value_name = "S", requires = "bench", default_value = DEFAULT_INTERVAL, value_parser = parse_interval)]
+    pub(crate) sample_interval: Duration,
+}
+
+/// Has to say what [`BenchmarkSpec::DEFAULT_SAMPLE_INTERVAL_MS`] says; a test compares them.
+const DEFAULT_INTERVAL: &str = "50ms";
+
+fn run_count(least: i64) -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(least..=i64::from(BenchmarkSpec::MAX_RUNS))
+}
+
+fn parse_interval(given: &str) -> Result<Duration, String> {
+    const LONGEST: Duration = Duration::from_millis(BenchmarkSpec::MAX_SAMPLE_INTERVAL_MS);
+    match parse_duration(given)? {
+        interval if interval < Duration::from_millis(1) => Err("shorter than a millisecond".to_owned()),
+        interval if interval > LONGEST => Err(format!("longer than {} seconds", LONGEST.as_secs())),
+        interval => Ok(interval),
+    }
 }
 
 /// Has to say what [`pyexec_proto::job::DEFAULT_GRACE_MS`] says; a test compares them.
@@ -743,6 +783,33 @@ mod tests {
     #[test]
     fn the_default_grace_is_the_one_of_the_vocabulary() {
         assert_eq!(run(&["x.py"]).options.grace, Duration::from_millis(DEFAULT_GRACE_MS));
+    }
+
+    #[test]
+    fn the_options_of_a_benchmark_come_with_it_and_have_defaults() {
+        let options = |line: &[&str]| {
+            let options = run(line).bench_options;
+            (options.runs, options.warmup, options.sample_interval.as_millis())
+        };
+        let default = u128::from(BenchmarkSpec::DEFAULT_SAMPLE_INTERVAL_MS);
+        assert_eq!(options(&["--bench", "x.py"]), (1, 0, default));
+        assert_eq!(
+            options(&["--bench", "--runs", "3", "--warmup", "2", "--sample-interval", "0.01", "x.py"]),
+            (3, 2, 10)
+        );
+        for line in [
+            &["run", "x.py", "--runs", "3"][..],
+            &["run", "x.py", "--warmup", "1"],
+            &["run", "x.py", "--bench", "--runs", "0"],
+            &["run", "x.py", "--bench", "--runs", "1001"],
+            &["run", "x.py", "--bench", "--sample-interval", "0"],
+            &["run", "x.py", "--bench", "--sample-interval", "61"],
+            &["run", "x.py", "--bench", "-i"],
+            &["run", "x.py", "--bench", "--keep-leftovers"],
+        ] {
+            refusal(line);
+        }
+        assert!(run(&["x.py", "-d", "--bench", "--stdin"]).stdin);
     }
 
     #[test]

@@ -189,6 +189,7 @@ impl Ending {
         let outcome = job.state.outcome().ok_or(Failure::NoOutcome { id: job.id })?;
         let problem = match outcome {
             Outcome::Ended(record) if record.stopped == Some(StopReason::TimedOut) => Some(timed_out(job)),
+            Outcome::Ended(record) if record.stopped.is_none() => record.problem().map(str::to_owned),
             Outcome::NotStarted(NotStarted::Stopped(StopReason::TimedOut)) => Some(timed_out(job)),
             Outcome::NotStarted(NotStarted::Environment(why)) => {
                 Some(format!("its environment could not be made: {why}"))
@@ -221,6 +222,7 @@ fn of_outcome(outcome: &Outcome) -> Code {
                 SUCCESS => INTERRUPTED,
                 code => code,
             },
+            None if record.problem().is_some() => NOT_STARTED,
             None => of_exit(record.exit),
         },
         Outcome::NotStarted(NotStarted::Stopped(StopReason::Cancelled | StopReason::Killed)) => INTERRUPTED,
@@ -244,6 +246,7 @@ mod tests {
     use super::*;
     use pyexec_proto::OsText;
     use pyexec_proto::Timestamp;
+    use pyexec_proto::benchmark::BenchmarkRecord;
     use pyexec_proto::error::{Named, NoInput};
     use pyexec_proto::output::OutputLengths;
     use pyexec_proto::state::{ExitRecord, ResourceUsage, Run};
@@ -257,7 +260,14 @@ mod tests {
             ended_at: Timestamp(2_000_000),
             elapsed_us: 2_000_000,
             output: OutputLengths::default(),
+            benchmark: None,
         })
+    }
+
+    fn cut_short(problem: &str) -> Outcome {
+        let Outcome::Ended(record) = ended(ExitStatus::Success, None) else { panic!("it ended") };
+        let benchmark = BenchmarkRecord { problem: Some(problem.to_owned()), ..Default::default() };
+        Outcome::Ended(ExitRecord { benchmark: Some(Box::new(benchmark)), ..record })
     }
 
     fn code(code: u8) -> ExitStatus {
@@ -284,6 +294,7 @@ mod tests {
             (ended(signal(9), Some(Killed)), 137),
             (ended(ExitStatus::Success, Some(TimedOut)), 124),
             (ended(signal(15), Some(TimedOut)), 124),
+            (cut_short("no"), 126),
             (Outcome::NotStarted(NotStarted::Stopped(Cancelled)), 130),
             (Outcome::NotStarted(NotStarted::Stopped(Killed)), 130),
             (Outcome::NotStarted(NotStarted::Stopped(TimedOut)), 124),

@@ -57,6 +57,12 @@ pub(crate) fn note(text: &str) {
     say("note", "33", text);
 }
 
+/// Lines beside the output of a job, for people.
+pub(crate) fn report(text: &str) {
+    // Where stderr itself is broken there is nobody left to tell.
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
 /// Whether there is somebody at stderr.
 pub(crate) fn stderr_is_terminal() -> bool {
     io::stderr().is_terminal()

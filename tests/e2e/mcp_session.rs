@@ -3,6 +3,8 @@
 //! What real clients make of it is tested elsewhere, with those clients. Every line that the server prints has to be a
 //! protocol message: one that is not ends the test.
 
+#![expect(clippy::needless_pass_by_value, reason = "arguments are written where they are passed")]
+
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;

@@ -310,6 +310,7 @@ impl Sandbox {
             waited_for: false,
             notify_output: true,
             parent: None,
+            benchmark: None,
         };
         let environment: Variables = self.variables.clone().into_iter().collect();
         Submission { id: JobId::mint(), spec, environment, overrides: Default::default(), stdin: vec![] }

@@ -6,6 +6,7 @@ use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use pyexec_proto::benchmark::BenchmarkSpec;
 use pyexec_proto::caller::Caller;
 use pyexec_proto::environment::{EnvironmentSpec, Interpreter};
 use pyexec_proto::job::{Leftovers, MAX_STDIN_BYTES, StdinSource, Submission, Variables};
@@ -13,7 +14,7 @@ use pyexec_proto::{JobId, JobSource, JobSpec, OsText};
 use rustix::fs::{FileType, fstat, stat};
 
 use super::input::AtEnd;
-use crate::args::{Assignment, Run};
+use crate::args::{Assignment, BenchOptions, Run};
 use crate::exit_code::Failure;
 
 /// A job that is ready to be submitted.
@@ -51,7 +52,8 @@ pub(super) fn prepare(run: Run) -> Result<Prepared, Failure> {
         // The code itself is what comes on stdin.
         (StdinSource::Null, None)
     } else {
-        let asked = StdinAsked { detach: options.detach, interactive: options.interactive, given: options.stdin };
+        let fed = !options.detach && !options.bench;
+        let asked = StdinAsked { fed, interactive: options.interactive, given: options.stdin };
         stdin_plan(asked, our_stdin())
     };
     let text = if options.stdin { read_stdin()? } else { vec![] };
@@ -92,9 +94,18 @@ pub(super) fn prepare(run: Run) -> Result<Prepared, Failure> {
         waited_for: !options.detach,
         notify_output: true,
         parent: caller.parent,
+        benchmark: options.bench.then(|| benchmark(&options.bench_options)),
     };
     let environment = caller.environment;
     Ok(Prepared { submission: Submission { id: JobId::mint(), spec, environment, overrides, stdin: text }, input })
+}
+
+fn benchmark(options: &BenchOptions) -> BenchmarkSpec {
+    BenchmarkSpec {
+        runs: options.runs,
+        warmup_runs: options.warmup,
+        sample_interval_ms: milliseconds(options.sample_interval),
+    }
 }
 
 fn usage(problem: &str, hint: &str) -> Failure {
@@ -173,7 +184,8 @@ fn our_stdin() -> OurStdin {
 /// The options about stdin.
 #[derive(Clone, Copy, Debug)]
 struct StdinAsked {
-    detach: bool,
+    /// Somebody stays to pass on what comes. Not so in a benchmark: what one run reads the next would not have.
+    fed: bool,
     interactive: bool,
     /// `--stdin`
     given: bool,
@@ -181,11 +193,10 @@ struct StdinAsked {
 
 /// What the job's stdin is, and whether ours is passed on to it.
 fn stdin_plan(asked: StdinAsked, ours: OurStdin) -> (StdinSource, Option<AtEnd>) {
-    let StdinAsked { detach, interactive, given } = asked;
+    let StdinAsked { fed, interactive, given } = asked;
     match ours {
         _ if given => (StdinSource::Given, None),
-        // Nobody is there to pass anything on.
-        _ if detach => (if interactive { StdinSource::Open } else { StdinSource::Null }, None),
+        _ if !fed => (if interactive { StdinSource::Open } else { StdinSource::Null }, None),
         // At a terminal, end of file is typed, and meant.
         OurStdin::Terminal if interactive => (StdinSource::Open, Some(AtEnd::Close)),
         OurStdin::Null if interactive => (StdinSource::Open, None),
@@ -239,9 +250,9 @@ mod tests {
     #[test]
     fn stdin_is_passed_on_only_when_there_is_something_to_pass_on() {
         use OurStdin::{Data, Null, Terminal};
-        let asked = |detach, interactive, given| StdinAsked { detach, interactive, given };
-        let attached = asked(false, false, false);
-        let interactive = asked(false, true, false);
+        let asked = |fed, interactive, given| StdinAsked { fed, interactive, given };
+        let attached = asked(true, false, false);
+        let interactive = asked(true, true, false);
         let cases = [
             (attached, Terminal, (StdinSource::Null, None)),
             (attached, Null, (StdinSource::Null, None)),
@@ -249,9 +260,9 @@ mod tests {
             (interactive, Terminal, (StdinSource::Open, Some(AtEnd::Close))),
             (interactive, Null, (StdinSource::Open, None)),
             (interactive, Data, (StdinSource::Open, Some(AtEnd::KeepOpen))),
-            (asked(true, false, false), Data, (StdinSource::Null, None)),
-            (asked(true, true, false), Data, (StdinSource::Open, None)),
-            (asked(true, false, true), Data, (StdinSource::Given, None)),
+            (asked(false, false, false), Data, (StdinSource::Null, None)),
+            (asked(false, true, false), Data, (StdinSource::Open, None)),
+            (asked(false, false, true), Data, (StdinSource::Given, None)),
         ];
         for (asked, ours, expected) in cases {
             assert_eq!(stdin_plan(asked, ours), expected, "{asked:?} with {ours:?}");
