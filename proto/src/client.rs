@@ -71,11 +71,13 @@ impl ClientError {
             ClientError::Refused(error) => return error.hint(),
             ClientError::NotRunning => "`pyexec daemon start` starts one; so does `pyexec run`".into(),
             ClientError::Start(error) => error.hint(),
-            ClientError::Connect { .. } => {
-                "`pyexec daemon restart` makes a new one; jobs that run are not affected".into()
-            }
+            ClientError::Connect { .. } => "`pyexec daemon restart` makes a new one, jobs that run are not affected; \
+                `pyexec doctor` looks for what may be wrong"
+                .into(),
             ClientError::ForeignDaemon { .. } => "point PYEXEC_SOCKET at a socket of your own, or unset it".into(),
-            ClientError::Preamble { .. } => "something else may be listening there: look at PYEXEC_SOCKET".into(),
+            ClientError::Preamble { .. } => {
+                "something else may be listening there: look at PYEXEC_SOCKET; `pyexec doctor` does, too".into()
+            }
             ClientError::Version { daemon, client } if daemon.highest < client.lowest => {
                 "the daemon is the older one: `pyexec daemon restart` starts the installed version; jobs go on".into()
             }
@@ -83,7 +85,7 @@ impl ClientError {
                 "this program is the older one: upgrade it, or restart the editor that started it".into()
             }
             ClientError::Late { .. } | ClientError::Broken { .. } => {
-                "`pyexec daemon logs` says what it is busy with".into()
+                "`pyexec daemon logs` says what it is busy with; `pyexec doctor` looks for what may be wrong".into()
             }
         })
     }

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::benchmark::BenchmarkSpec;
 use crate::environment::{EnvironmentSpec, ResolvedEnvironment};
 use crate::os_text::OsText;
 use crate::output::OutputLengths;
@@ -69,7 +70,8 @@ pub struct JobSpec {
     /// A file of variables, read as python-dotenv reads it; relative to the job's directory.
     pub env_file: Option<OsText>,
     pub stdin: StdinSource,
-    /// Counted from the start of the process. `None`: no limit.
+    /// Counted from the start of the process; in a benchmark from that of the first run, over all of them. `None`: no
+    /// limit.
     pub timeout_ms: Option<u64>,
     /// Between TERM and KILL.
     pub grace_ms: u64,
@@ -91,6 +93,9 @@ pub struct JobSpec {
     pub notify_output: bool,
     /// The job this one was submitted from.
     pub parent: Option<JobId>,
+    /// Run it several times, and measure each. Stdin must not be open then, and nothing be left behind.
+    #[serde(default)]
+    pub benchmark: Option<BenchmarkSpec>,
 }
 
 /// What a specification of before the field was there meant.

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use directories::ProjectDirs;
 
 use crate::job::JobId;
+use crate::start::SOCKET_VARIABLE;
 
 /// The directories of one user, and the socket.
 #[derive(Clone, Debug)]
@@ -36,7 +37,7 @@ impl Paths {
         let dirs = ProjectDirs::from("", "", "pyexec").ok_or(NoHome)?;
         let state = dirs.state_dir().unwrap_or_else(|| dirs.data_local_dir()).to_owned();
         let runtime = dirs.runtime_dir().map_or_else(|| state.join("run"), Path::to_owned);
-        let socket = std::env::var_os("PYEXEC_SOCKET").filter(|path| !path.is_empty());
+        let socket = std::env::var_os(SOCKET_VARIABLE).filter(|path| !path.is_empty());
         Ok(Self {
             data: dirs.data_local_dir().to_owned(),
             cache: dirs.cache_dir().to_owned(),

@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -30,6 +30,9 @@ pub const READY: &str = "ready";
 /// behind passes them over, should a job have been what started the daemon.
 pub const SERVICE_MARK: &str = "PYEXEC_SERVICE";
 
+/// Where a daemon listens, and clients look for it.
+pub const SOCKET_VARIABLE: &str = "PYEXEC_SOCKET";
+
 /// In the environment of every job, and of all it starts.
 pub const JOB_ID_VARIABLE: &str = "PYEXEC_JOB_ID";
 
@@ -51,11 +54,19 @@ impl StartError {
     pub(crate) fn hint(&self) -> String {
         match self {
             StartError::NoProgram => {
-                "it is expected beside this program, or on PATH; PYEXEC_DAEMON may name it instead".into()
+                "it is expected beside this program, or on PATH; PYEXEC_DAEMON may name it instead; \
+                `pyexec doctor` looks at the whole installation"
+                    .into()
             }
-            StartError::Prepare { .. } => "check that the directory can be written to".into(),
-            StartError::Spawn { .. } => "check that the file is executable".into(),
-            StartError::Failed { .. } | StartError::Late => "`pyexec daemon logs` has more".into(),
+            StartError::Prepare { .. } => {
+                "check that the directory can be written to; `pyexec doctor` looks at all of them".into()
+            }
+            StartError::Spawn { .. } => {
+                "check that the file is executable; `pyexec doctor` looks at the whole installation".into()
+            }
+            StartError::Failed { .. } | StartError::Late => {
+                "`pyexec doctor` looks for what may be wrong, and `pyexec daemon logs` has more".into()
+            }
         }
     }
 }
@@ -78,7 +89,7 @@ pub(crate) fn ensure_running(paths: &Paths) -> Result<(), StartError> {
     if systemd::start(&program) && listens(&paths.socket) {
         return Ok(());
     }
-    match start_directly(&program) {
+    match start_directly(&program, paths) {
         // Ours found another one there, which somebody started at the same moment without asking for our lock.
         Err(StartError::Failed { .. }) if listens(&paths.socket) => Ok(()),
         started => started,
@@ -148,15 +159,25 @@ fn listens(socket: &Path) -> bool {
     }
 }
 
-fn find_program() -> Option<PathBuf> {
+/// The `pyexecd` that would be started: what `PYEXEC_DAEMON` names, be it there or not, or the first that is found.
+pub fn find_program() -> Option<PathBuf> {
     if let Some(named) = std::env::var_os("PYEXEC_DAEMON").filter(|name| !name.is_empty()) {
         return Some(named.into());
     }
-    let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join("pyexecd")));
-    let on_path = std::env::var_os("PATH")
-        .into_iter()
-        .flat_map(|path| std::env::split_paths(&path).map(|directory| directory.join("pyexecd")).collect::<Vec<_>>());
-    beside.into_iter().chain(on_path).find(|candidate| candidate.is_file())
+    places_of("pyexecd").find(|candidate| candidate.is_file())
+}
+
+/// Whether somebody may run it; whether that is us, running it shows.
+pub fn is_executable(file: &Path) -> bool {
+    file.metadata().is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
+}
+
+/// Where a program of ours may be, the likeliest first: beside this one, then along `PATH`.
+pub fn places_of(program: &str) -> impl Iterator<Item = PathBuf> {
+    let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join(program)));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let on_path: Vec<PathBuf> = std::env::split_paths(&path).map(|directory| directory.join(program)).collect();
+    beside.into_iter().chain(on_path)
 }
 
 /// What a daemon needs of its starter's environment. Nothing of it reaches a job: a job has its own client's.
@@ -174,11 +195,13 @@ fn environment() -> impl Iterator<Item = (std::ffi::OsString, std::ffi::OsString
     })
 }
 
-fn start_directly(program: &Path) -> Result<(), StartError> {
+fn start_directly(program: &Path, paths: &Paths) -> Result<(), StartError> {
     let mut daemon = Command::new(program)
         .arg("--detach")
         .env_clear()
         .envs(environment())
+        // Where we shall look for it, which need not be in our own environment.
+        .env(SOCKET_VARIABLE, &paths.socket)
         .env(SERVICE_MARK, "daemon")
         .current_dir("/")
         .stdin(Stdio::null())

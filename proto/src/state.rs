@@ -20,6 +20,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::benchmark::BenchmarkRecord;
 use crate::output::OutputLengths;
 use crate::time::Timestamp;
 
@@ -80,8 +81,10 @@ impl JobState {
 /// A process that was started.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
-    /// The job's own process, leader of its session and group.
+    /// The job's own process, leader of its session and group. Of a benchmark, that of the latest run known: a run is
+    /// told of once it has gone on for a second, and at the end.
     pub pid: u32,
+    /// Of a benchmark, when the first run began.
     pub started_at: Timestamp,
 }
 
@@ -100,14 +103,27 @@ pub enum Outcome {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExitRecord {
     pub run: Run,
+    /// Of a benchmark, how the last run ended.
     pub exit: ExitStatus,
     /// Why the job was stopped; `None` when it ended by itself, also if a stop was on its way.
     pub stopped: Option<StopReason>,
+    /// Of a benchmark, over all runs, warm-ups included.
     pub usage: ResourceUsage,
     pub ended_at: Timestamp,
-    /// From the start of the process to its end, on the monotonic clock, in microseconds.
+    /// From the start of the process to its end, on the monotonic clock, in microseconds. Of a benchmark, from the first
+    /// start to the last end.
     pub elapsed_us: u64,
     pub output: OutputLengths,
+    /// Of a job that was to be measured.
+    #[serde(default)]
+    pub benchmark: Option<Box<BenchmarkRecord>>,
+}
+
+impl ExitRecord {
+    /// Why a benchmark could not go on.
+    pub fn problem(&self) -> Option<&str> {
+        self.benchmark.as_ref()?.problem.as_deref()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -163,10 +179,38 @@ pub struct ResourceUsage {
     pub blocks_written: u64,
 }
 
+impl ResourceUsage {
+    /// Takes in what one more process has used.
+    pub fn add(&mut self, one: &ResourceUsage) {
+        self.user_us += one.user_us;
+        self.system_us += one.system_us;
+        self.max_rss_kib = self.max_rss_kib.max(one.max_rss_kib);
+        self.minor_faults += one.minor_faults;
+        self.major_faults += one.major_faults;
+        self.voluntary_switches += one.voluntary_switches;
+        self.involuntary_switches += one.involuntary_switches;
+        self.blocks_read += one.blocks_read;
+        self.blocks_written += one.blocks_written;
+    }
+
+    /// From storage; what the page cache served is not counted.
+    pub fn read_bytes(&self) -> u64 {
+        self.blocks_read * 512
+    }
+
+    pub fn written_bytes(&self) -> u64 {
+        self.blocks_written * 512
+    }
+}
+
 impl Outcome {
     /// What people and agents are told. Nothing else derives a status from an outcome.
     pub fn verdict(&self) -> Verdict {
         match self {
+            // The run before it ended well, and the job did not do what it was asked to.
+            Outcome::Ended(record) if record.stopped.is_none() && record.problem().is_some() => {
+                Verdict { status: Status::Failed, reason: Reason::Spawn, exit_code: None }
+            }
             Outcome::Ended(record) => {
                 let (status, reason) = match (record.stopped, record.exit) {
                     (Some(StopReason::Cancelled), _) => (Status::Cancelled, Reason::Cancelled),
@@ -209,7 +253,7 @@ impl Outcome {
                     .to_owned(),
             ),
             Outcome::NotStarted(NotStarted::Stopped(_)) => Some("it was stopped before it started".to_owned()),
-            Outcome::Ended(_) => None,
+            Outcome::Ended(record) => record.problem().map(str::to_owned),
         }
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! These types are rendered as JSON and never read back; what is exchanged between programs is in [`crate::job`].
 
+mod benchmark;
+
 use serde::Serialize;
 
 use crate::environment::EnvironmentInfo;
@@ -10,6 +12,9 @@ use crate::script::{Script, ScriptInfo};
 use crate::service::DaemonStatus;
 use crate::state::{JobState, Outcome, Reason, Status};
 use crate::time::Timestamp;
+
+use benchmark::Taken;
+pub use benchmark::{BenchmarkView, LARGEST_PROCESS, MeasuredRun, TREE_SAMPLED};
 
 /// One job, in full.
 #[derive(Clone, Debug, Serialize)]
@@ -39,14 +44,17 @@ pub struct JobView {
     pub stdout_bytes: u64,
     pub stderr_bytes: u64,
     pub usage: Option<UsageView>,
+    /// Of a job that was to be measured, once it has finished.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub benchmark: Option<BenchmarkView>,
 }
 
-/// What a finished run used, exact, from `wait4(2)`.
+/// What a finished job used, exact, from `wait4(2)`. Of a benchmark, over all runs, warm-ups included, but for the peak.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct UsageView {
     pub user_seconds: f64,
     pub system_seconds: f64,
-    /// MiB, of the largest single process.
+    /// MiB, of what `peak_rss_scope` says: [`LARGEST_PROCESS`] or, of a benchmark, [`TREE_SAMPLED`].
     pub peak_rss_mb: f64,
     pub peak_rss_scope: &'static str,
     pub minor_faults: u64,
@@ -88,10 +96,23 @@ pub struct ExecutionView {
     pub stderr: String,
     pub exit_code: Option<i32>,
     pub execution_strategy: String,
+    /// From the start to the end; of a benchmark, from the first start to the last end.
     pub elapsed_seconds: Option<f64>,
+    /// Of the process, or the mean over the runs of a benchmark. This and the next three are `null` until the end, and
+    /// when nothing ran.
+    pub wall_time_seconds: Option<f64>,
+    /// User and system, of all its processes; the mean over the runs of a benchmark.
+    pub cpu_time_seconds: Option<f64>,
+    /// MiB; the highest of all runs of a benchmark.
+    pub peak_rss_mb: Option<f64>,
+    /// What the peak is of: [`LARGEST_PROCESS`] or, of a benchmark, [`TREE_SAMPLED`].
+    pub peak_rss_scope: Option<&'static str>,
     pub python_version_used: Option<String>,
     pub resolved_dependencies: Vec<String>,
     pub error: Option<String>,
+    /// Of a job that was to be measured, once it has finished.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub benchmark: Option<BenchmarkView>,
 }
 
 /// One row of `pyexec env list --json`.
@@ -191,6 +212,7 @@ impl JobView {
         let verdict = outcome.map(Outcome::verdict);
         let run = detail.state.run();
         let record = ended(&detail.state);
+        let taken = record.map(Taken::by);
         Self {
             id: detail.id.to_string(),
             label: detail.spec.label.clone(),
@@ -216,18 +238,19 @@ impl JobView {
             timeout_seconds: detail.spec.timeout_ms.map(|ms| ms as f64 / 1e3),
             stdout_bytes: detail.output.stdout,
             stderr_bytes: detail.output.stderr,
-            usage: record.map(|record| UsageView {
+            usage: record.zip(taken).map(|(record, taken)| UsageView {
                 user_seconds: record.usage.user_us as f64 / 1e6,
                 system_seconds: record.usage.system_us as f64 / 1e6,
-                peak_rss_mb: record.usage.max_rss_kib as f64 / 1024.0,
-                peak_rss_scope: "largest_process",
+                peak_rss_mb: taken.peak_rss_mb,
+                peak_rss_scope: taken.peak_rss_scope,
                 minor_faults: record.usage.minor_faults,
                 major_faults: record.usage.major_faults,
                 voluntary_switches: record.usage.voluntary_switches,
                 involuntary_switches: record.usage.involuntary_switches,
-                read_bytes: record.usage.blocks_read * 512,
-                written_bytes: record.usage.blocks_written * 512,
+                read_bytes: record.usage.read_bytes(),
+                written_bytes: record.usage.written_bytes(),
             }),
+            benchmark: BenchmarkView::of(detail),
         }
     }
 }
@@ -259,6 +282,7 @@ impl ExecutionView {
     pub fn of(detail: &JobDetail, stdout: String, mut stderr: String) -> Self {
         let outcome = detail.state.outcome();
         let verdict = outcome.map(Outcome::verdict);
+        let taken = ended(&detail.state).map(Taken::by);
         if verdict.is_some_and(|verdict| verdict.reason == Reason::TimedOut) {
             if !stderr.is_empty() && !stderr.ends_with('\n') {
                 stderr.push('\n');
@@ -275,9 +299,14 @@ impl ExecutionView {
             exit_code: verdict.and_then(|verdict| verdict.exit_code),
             execution_strategy: detail.spec.environment.interpreter.strategy().to_owned(),
             elapsed_seconds: elapsed_seconds(&detail.state, Timestamp::now()),
+            wall_time_seconds: taken.map(|taken| taken.wall_time_seconds),
+            cpu_time_seconds: taken.map(|taken| taken.cpu_time_seconds),
+            peak_rss_mb: taken.map(|taken| taken.peak_rss_mb),
+            peak_rss_scope: taken.map(|taken| taken.peak_rss_scope),
             python_version_used: python_version(detail),
             resolved_dependencies: packages(detail),
             error: outcome.and_then(Outcome::explanation),
+            benchmark: BenchmarkView::of(detail),
         }
     }
 }

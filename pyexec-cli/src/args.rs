@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use pyexec_proto::Status;
+use pyexec_proto::benchmark::BenchmarkSpec;
 use pyexec_proto::environment::PythonVersion;
 use pyexec_proto::job::Buffering;
 
@@ -36,12 +37,20 @@ pub(crate) enum Verb {
     Kill(Kill),
     /// Forget finished jobs, and their files
     Prune(Prune),
+    /// Scripts that are kept under a name
+    #[command(subcommand)]
+    Scripts(ScriptsVerb),
     /// Environments that are kept
     #[command(subcommand)]
     Env(EnvVerb),
     /// The daemon that owns the jobs
     #[command(subcommand)]
     Daemon(DaemonVerb),
+    /// Editors and agents that are to use pyexec
+    #[command(subcommand)]
+    Mcp(McpVerb),
+    /// What is installed, what is not, and what to do about it
+    Doctor(Doctor),
     /// Print a completion script for a shell
     Completions(Completions),
 }
@@ -50,6 +59,7 @@ pub(crate) enum Verb {
 /// script after `--`.
 #[derive(Debug, Args)]
 #[command(override_usage = "pyexec run [OPTIONS] (FILE | -c CODE | -) [ARGS]... [-- ARGS...]")]
+#[command(group = clap::ArgGroup::new(NOT_FED).multiple(true))]
 pub(crate) struct Run {
     /// The script, or `-` to read code from stdin
     #[arg(value_name = "FILE", required_unless_present = "code")]
@@ -60,6 +70,13 @@ pub(crate) struct Run {
     /// Run this code, as `python -c` does
     #[arg(short = 'c', value_name = "CODE", allow_hyphen_values = true)]
     pub(crate) code: Option<OsString>,
+    #[command(flatten)]
+    pub(crate) options: RunOptions,
+}
+
+/// What can be said of a run, whatever it runs.
+#[derive(Debug, Args)]
+pub(crate) struct RunOptions {
     /// A package the job needs (PEP 508); may be repeated
     #[arg(long, value_name = "DEP")]
     pub(crate) with: Vec<String>,
@@ -103,10 +120,10 @@ pub(crate) struct Run {
     #[arg(short = 'i', long)]
     pub(crate) interactive: bool,
     /// Print its id and leave it running
-    #[arg(short = 'd', long)]
+    #[arg(short = 'd', long, group = NOT_FED)]
     pub(crate) detach: bool,
-    /// With --detach: read stdin to its end first, and give it to the job
-    #[arg(long, requires = "detach", conflicts_with = "interactive")]
+    /// With --detach or --bench: read stdin to its end first, and give it to the job
+    #[arg(long, requires = NOT_FED, conflicts_with = "interactive")]
     pub(crate) stdin: bool,
     /// When what Python prints becomes visible [default: as the daemon is configured]
     #[arg(long, value_name = "HOW")]
@@ -114,9 +131,47 @@ pub(crate) struct Run {
     /// Leave processes alone that the job leaves behind
     #[arg(long)]
     pub(crate) keep_leftovers: bool,
+    /// Measure it: time, memory of all its processes, faults, context switches, storage
+    #[arg(long, group = NOT_FED, conflicts_with_all = ["interactive", "keep_leftovers"])]
+    pub(crate) bench: bool,
+    #[command(flatten)]
+    pub(crate) bench_options: BenchOptions,
     /// Print one JSON document at the end instead of the output
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// The options whose job gets no stdin that is passed on as it comes.
+const NOT_FED: &str = "not_fed";
+
+/// How a benchmark is run.
+#[derive(Debug, Args)]
+pub(crate) struct BenchOptions {
+    /// With --bench: run it N times, one after the other
+    #[arg(long, value_name = "N", requires = "bench", default_value_t = 1, value_parser = run_count(1))]
+    pub(crate) runs: u32,
+    /// With --bench: and N times before that, unmeasured
+    #[arg(long, value_name = "N", requires = "bench", default_value_t = 0, value_parser = run_count(0))]
+    pub(crate) warmup: u32,
+    /// With --bench: look at its memory this often: 10ms, seconds as a bare number
+    #[arg(long, value_name = "S", requires = "bench", default_value = DEFAULT_INTERVAL, value_parser = parse_interval)]
+    pub(crate) sample_interval: Duration,
+}
+
+/// Has to say what [`BenchmarkSpec::DEFAULT_SAMPLE_INTERVAL_MS`] says; a test compares them.
+const DEFAULT_INTERVAL: &str = "50ms";
+
+fn run_count(least: i64) -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(least..=i64::from(BenchmarkSpec::MAX_RUNS))
+}
+
+fn parse_interval(given: &str) -> Result<Duration, String> {
+    const LONGEST: Duration = Duration::from_millis(BenchmarkSpec::MAX_SAMPLE_INTERVAL_MS);
+    match parse_duration(given)? {
+        interval if interval < Duration::from_millis(1) => Err("shorter than a millisecond".to_owned()),
+        interval if interval > LONGEST => Err(format!("longer than {} seconds", LONGEST.as_secs())),
+        interval => Ok(interval),
+    }
 }
 
 /// Has to say what [`pyexec_proto::job::DEFAULT_GRACE_MS`] says; a test compares them.
@@ -232,6 +287,71 @@ pub(crate) struct Prune {
 }
 
 #[derive(Debug, Subcommand)]
+pub(crate) enum ScriptsVerb {
+    /// List them by name
+    List {
+        /// Also code that was run without a file, newest first
+        #[arg(long)]
+        autosaved: bool,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print one, byte for byte
+    Show(ScriptsShow),
+    /// Keep a script under a name
+    Save(ScriptsSave),
+    /// Run one, as `pyexec run` runs a file
+    Run(Box<ScriptsRun>),
+    /// Remove some
+    Rm {
+        #[arg(value_name = "NAME", required = true)]
+        names: Vec<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ScriptsShow {
+    pub(crate) name: String,
+    /// One of those that were run without a file
+    #[arg(long)]
+    pub(crate) autosaved: bool,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ScriptsSave {
+    /// A file name; `.py` may be left out
+    pub(crate) name: String,
+    /// The script, or `-` to read it from stdin
+    #[arg(value_name = "FILE")]
+    pub(crate) file: OsString,
+    /// A package it needs (PEP 508), for its header if it has none; may be repeated
+    #[arg(long, value_name = "DEP")]
+    pub(crate) with: Vec<String>,
+    /// The Python versions it runs with, such as `>=3.11`, for its header if it has none
+    #[arg(long, value_name = "SPEC")]
+    pub(crate) requires_python: Option<String>,
+    /// Replace the script of this name, if there is one
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+}
+
+/// `pyexec scripts run`, whose options stand as those of [`Run`] do.
+#[derive(Debug, Args)]
+#[command(override_usage = "pyexec scripts run [OPTIONS] NAME [ARGS]... [-- ARGS...]")]
+pub(crate) struct ScriptsRun {
+    pub(crate) name: String,
+    /// What the script finds in sys.argv; write `--` before what begins with a hyphen
+    #[arg(value_name = "ARGS", trailing_var_arg = true)]
+    pub(crate) args: Vec<OsString>,
+    #[command(flatten)]
+    pub(crate) options: RunOptions,
+}
+
+#[derive(Debug, Subcommand)]
 pub(crate) enum EnvVerb {
     /// List them, named ones first
     List {
@@ -290,6 +410,73 @@ pub(crate) enum DaemonVerb {
         #[arg(short = 'n', value_name = "N", default_value_t = 100)]
         lines: usize,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum McpVerb {
+    /// Write pyexec into the settings of editors and agents; what else is there stays as it is
+    Install(McpInstall),
+    /// Take it out again
+    Uninstall(McpUninstall),
+    /// Which of them there are, and where their settings lie
+    List,
+}
+
+#[derive(Debug, Args)]
+#[command(override_usage = "pyexec mcp install [OPTIONS] --client <NAME> [-- ARGS...]")]
+pub(crate) struct McpInstall {
+    /// Whose settings; may be repeated
+    #[arg(long = "client", value_name = "NAME", required = true)]
+    pub(crate) clients: Vec<McpClient>,
+    /// Only say what would be written
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// What `pyexec-mcp` is started with, such as `-- --toolset core`
+    #[arg(last = true, value_name = "ARGS")]
+    pub(crate) args: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct McpUninstall {
+    /// Whose settings; may be repeated
+    #[arg(long = "client", value_name = "NAME", required = true)]
+    pub(crate) clients: Vec<McpClient>,
+    /// Only say what would be removed
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// An editor or agent that starts MCP servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum McpClient {
+    ClaudeCode,
+    ClaudeDesktop,
+    Cursor,
+    #[value(name = "vscode")]
+    VsCode,
+    Zed,
+    Codex,
+}
+
+impl McpClient {
+    /// As it is written on the command line.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            McpClient::ClaudeCode => "claude-code",
+            McpClient::ClaudeDesktop => "claude-desktop",
+            McpClient::Cursor => "cursor",
+            McpClient::VsCode => "vscode",
+            McpClient::Zed => "zed",
+            McpClient::Codex => "codex",
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// Print one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -491,11 +678,21 @@ mod tests {
 
     #[test]
     fn options_may_stand_before_and_after_the_script() {
-        assert!(run(&["--json", "x.py"]).json);
-        assert!(run(&["x.py", "--json"]).json);
-        assert!(run(&["-c", "1", "--json"]).json);
-        assert!(!run(&["x.py", "--", "--json"]).json);
-        assert_eq!(run(&["--with", "a", "x.py", "--with", "b"]).with, ["a", "b"]);
+        assert!(run(&["--json", "x.py"]).options.json);
+        assert!(run(&["x.py", "--json"]).options.json);
+        assert!(run(&["-c", "1", "--json"]).options.json);
+        assert!(!run(&["x.py", "--", "--json"]).options.json);
+        assert_eq!(run(&["--with", "a", "x.py", "--with", "b"]).options.with, ["a", "b"]);
+    }
+
+    #[test]
+    fn a_saved_script_is_run_with_the_arguments_and_options_of_a_file() {
+        let line = ["scripts", "run", "--label", "l", "train", "--with", "six", "--", "--epochs", "3"];
+        let Ok(Cli { verb: Verb::Scripts(ScriptsVerb::Run(of_name)) }) = read(&line) else { panic!("was refused") };
+        let of_file = run(&["--label", "l", "train.py", "--with", "six", "--", "--epochs", "3"]);
+        assert_eq!((of_name.name.as_str(), &of_name.args), ("train", &of_file.args));
+        assert_eq!(of_name.args, ["--epochs", "3"]);
+        assert_eq!(format!("{:?}", of_name.options), format!("{:?}", of_file.options));
     }
 
     #[test]
@@ -520,7 +717,15 @@ mod tests {
             &["kill"],
             &["kill", "abcd", "--all"],
             &["kill", "abcd", "--now", "--grace", "1s"],
+            &["scripts"],
+            &["scripts", "save", "x"],
+            &["scripts", "rm"],
+            &["scripts", "run"],
+            &["scripts", "run", "x", "-c", "pass"],
             &["daemon"],
+            &["mcp"],
+            &["mcp", "install"],
+            &["mcp", "install", "--client", "emacs"],
             &["completions", "cmd"],
             &[],
         ] {
@@ -568,15 +773,50 @@ mod tests {
     }
 
     #[test]
+    fn a_client_is_called_what_it_is_called_on_the_command_line() {
+        for client in McpClient::value_variants() {
+            let value = client.to_possible_value().expect("none is hidden");
+            assert_eq!(value.get_name(), client.name());
+        }
+    }
+
+    #[test]
     fn the_default_grace_is_the_one_of_the_vocabulary() {
-        assert_eq!(run(&["x.py"]).grace, Duration::from_millis(DEFAULT_GRACE_MS));
+        assert_eq!(run(&["x.py"]).options.grace, Duration::from_millis(DEFAULT_GRACE_MS));
+    }
+
+    #[test]
+    fn the_options_of_a_benchmark_come_with_it_and_have_defaults() {
+        let options = |line: &[&str]| {
+            let options = run(line).bench_options;
+            (options.runs, options.warmup, options.sample_interval.as_millis())
+        };
+        let default = u128::from(BenchmarkSpec::DEFAULT_SAMPLE_INTERVAL_MS);
+        assert_eq!(options(&["--bench", "x.py"]), (1, 0, default));
+        assert_eq!(
+            options(&["--bench", "--runs", "3", "--warmup", "2", "--sample-interval", "0.01", "x.py"]),
+            (3, 2, 10)
+        );
+        for line in [
+            &["run", "x.py", "--runs", "3"][..],
+            &["run", "x.py", "--warmup", "1"],
+            &["run", "x.py", "--bench", "--runs", "0"],
+            &["run", "x.py", "--bench", "--runs", "1001"],
+            &["run", "x.py", "--bench", "--sample-interval", "0"],
+            &["run", "x.py", "--bench", "--sample-interval", "61"],
+            &["run", "x.py", "--bench", "-i"],
+            &["run", "x.py", "--bench", "--keep-leftovers"],
+        ] {
+            refusal(line);
+        }
+        assert!(run(&["x.py", "-d", "--bench", "--stdin"]).stdin);
     }
 
     #[test]
     fn an_assignment_is_split_at_its_first_equals_sign() {
         let assignment = |name: &str, value: &str| Assignment { name: name.into(), value: value.into() };
         assert_eq!(
-            run(&["x.py", "-e", "A=b=c", "-e", "EMPTY="]).env,
+            run(&["x.py", "-e", "A=b=c", "-e", "EMPTY="]).options.env,
             [assignment("A", "b=c"), assignment("EMPTY", "")]
         );
     }

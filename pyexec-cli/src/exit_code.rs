@@ -3,6 +3,7 @@
 //! | code | meaning |
 //! |---|---|
 //! | the script's own | it ran to its end; 128+N when signal N ended it |
+//! | 1 | `doctor`: there is a problem |
 //! | 2 | the command line makes no sense, or an id fits several jobs |
 //! | 3 | `daemon status`: none runs, as `systemctl status` says it |
 //! | 124 | the job was timed out |
@@ -23,11 +24,13 @@ use pyexec_proto::state::{ExitStatus, NotStarted, Outcome, StopReason};
 use pyexec_proto::{JobDetail, JobId};
 
 use crate::render;
+use crate::verbs::mcp::McpError;
 
 /// An exit code as the kernel keeps it.
 pub(crate) type Code = u8;
 
 pub(crate) const SUCCESS: Code = 0;
+const PROBLEM_FOUND: Code = 1;
 const USAGE: Code = 2;
 const NOT_RUNNING: Code = 3;
 const TIMED_OUT: Code = 124;
@@ -44,6 +47,8 @@ pub(crate) enum Failure {
     Client(#[from] ClientError),
     #[error(transparent)]
     NoHome(#[from] NoHome),
+    #[error(transparent)]
+    Mcp(#[from] McpError),
     #[error("{problem}")]
     Usage { problem: String, hint: String },
     #[error("could not start the runtime")]
@@ -55,6 +60,8 @@ pub(crate) enum Failure {
     Stdin(#[source] io::Error),
     #[error("stdin has more than {limit} bytes")]
     StdinTooLarge { limit: usize },
+    #[error("could not read the script {}", path.display())]
+    Script { path: PathBuf, source: io::Error },
     #[error("the current directory is not there any more")]
     NoCurrentDirectory(#[source] io::Error),
     #[error("job {id} took {taken} of {given} bytes: its input buffer is full")]
@@ -74,9 +81,11 @@ impl Failure {
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
             Failure::Client(error) => error.hint(),
+            Failure::Mcp(error) => error.hint(),
             Failure::Usage { hint, .. } => Some(hint.clone()),
             Failure::NoHome(_) => Some("set HOME, or the XDG_* directories".into()),
             Failure::StdinTooLarge { .. } => Some("put it into a file, and let the script open that".into()),
+            Failure::Script { .. } => Some("name a file, or give `-` to read it from stdin".into()),
             Failure::NoCurrentDirectory(_) => Some("change to a directory that exists, or name one with --dir".into()),
             Failure::InputBufferFull { .. } => Some("send the rest when the job has read some of it".into()),
             Failure::NoOutcome { .. } | Failure::DaemonStays { .. } => {
@@ -93,12 +102,15 @@ impl Failure {
             Failure::Client(error) => of_client_error(error),
             Failure::Usage { .. } => USAGE,
             Failure::NoCurrentDirectory(_) => NOT_FOUND,
+            Failure::Script { source, .. } if source.kind() == io::ErrorKind::NotFound => NOT_FOUND,
             Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => BROKEN_PIPE,
             Failure::NoHome(_)
+            | Failure::Mcp(_)
             | Failure::Runtime(_)
             | Failure::Output(_)
             | Failure::Stdin(_)
             | Failure::StdinTooLarge { .. }
+            | Failure::Script { .. }
             | Failure::InputBufferFull { .. }
             | Failure::NoOutcome { .. }
             | Failure::DaemonStays { .. }
@@ -158,6 +170,11 @@ pub(crate) fn of_daemon(running: bool) -> Code {
     if running { SUCCESS } else { NOT_RUNNING }
 }
 
+/// `doctor`: warnings are none of its business.
+pub(crate) fn of_doctor(problem_found: bool) -> Code {
+    if problem_found { PROBLEM_FOUND } else { SUCCESS }
+}
+
 /// How a job ended, as `run` and `wait` tell it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Ending {
@@ -172,6 +189,7 @@ impl Ending {
         let outcome = job.state.outcome().ok_or(Failure::NoOutcome { id: job.id })?;
         let problem = match outcome {
             Outcome::Ended(record) if record.stopped == Some(StopReason::TimedOut) => Some(timed_out(job)),
+            Outcome::Ended(record) if record.stopped.is_none() => record.problem().map(str::to_owned),
             Outcome::NotStarted(NotStarted::Stopped(StopReason::TimedOut)) => Some(timed_out(job)),
             Outcome::NotStarted(NotStarted::Environment(why)) => {
                 Some(format!("its environment could not be made: {why}"))
@@ -204,6 +222,7 @@ fn of_outcome(outcome: &Outcome) -> Code {
                 SUCCESS => INTERRUPTED,
                 code => code,
             },
+            None if record.problem().is_some() => NOT_STARTED,
             None => of_exit(record.exit),
         },
         Outcome::NotStarted(NotStarted::Stopped(StopReason::Cancelled | StopReason::Killed)) => INTERRUPTED,
@@ -227,6 +246,7 @@ mod tests {
     use super::*;
     use pyexec_proto::OsText;
     use pyexec_proto::Timestamp;
+    use pyexec_proto::benchmark::BenchmarkRecord;
     use pyexec_proto::error::{Named, NoInput};
     use pyexec_proto::output::OutputLengths;
     use pyexec_proto::state::{ExitRecord, ResourceUsage, Run};
@@ -240,7 +260,14 @@ mod tests {
             ended_at: Timestamp(2_000_000),
             elapsed_us: 2_000_000,
             output: OutputLengths::default(),
+            benchmark: None,
         })
+    }
+
+    fn cut_short(problem: &str) -> Outcome {
+        let Outcome::Ended(record) = ended(ExitStatus::Success, None) else { panic!("it ended") };
+        let benchmark = BenchmarkRecord { problem: Some(problem.to_owned()), ..Default::default() };
+        Outcome::Ended(ExitRecord { benchmark: Some(Box::new(benchmark)), ..record })
     }
 
     fn code(code: u8) -> ExitStatus {
@@ -267,6 +294,7 @@ mod tests {
             (ended(signal(9), Some(Killed)), 137),
             (ended(ExitStatus::Success, Some(TimedOut)), 124),
             (ended(signal(15), Some(TimedOut)), 124),
+            (cut_short("no"), 126),
             (Outcome::NotStarted(NotStarted::Stopped(Cancelled)), 130),
             (Outcome::NotStarted(NotStarted::Stopped(Killed)), 130),
             (Outcome::NotStarted(NotStarted::Stopped(TimedOut)), 124),
@@ -290,6 +318,7 @@ mod tests {
             (Error::InvalidArgument { what: text(), given: text(), problem: text(), hint: text() }, 2),
             (Error::NotFound { what: Named::Script, path: OsText::default() }, 127),
             (Error::NotFound { what: Named::Directory, path: OsText::default() }, 127),
+            (Error::NotFound { what: Named::SavedScript, path: OsText::default() }, 127),
             (Error::Environment { problem: text(), hint: text() }, 126),
             (Error::NoInput { id, why: NoInput::Closed }, 125),
             (Error::ShuttingDown, 125),
@@ -312,6 +341,8 @@ mod tests {
             (Failure::Output(broken()), 141),
             (Failure::Output(full()), 125),
             (Failure::StdinTooLarge { limit: 1 }, 125),
+            (Failure::Script { path: "x.py".into(), source: io::ErrorKind::NotFound.into() }, 127),
+            (Failure::Script { path: "x.py".into(), source: io::ErrorKind::IsADirectory.into() }, 125),
             (Failure::InputBufferFull { id: JobId::mint(), taken: 1, given: 2 }, 125),
         ];
         for (failure, expected) in cases {

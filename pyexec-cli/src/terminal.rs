@@ -24,8 +24,13 @@ fn colour_wanted() -> bool {
 
 /// Writes to stdout.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    print_bytes(text.as_bytes())
+}
+
+/// Writes to stdout what need not be text.
+pub(crate) fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(Failure::Output)
+    stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(Failure::Output)
 }
 
 /// Writes one JSON document to stdout.
@@ -52,6 +57,12 @@ pub(crate) fn note(text: &str) {
     say("note", "33", text);
 }
 
+/// Lines beside the output of a job, for people.
+pub(crate) fn report(text: &str) {
+    // Where stderr itself is broken there is nobody left to tell.
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
 /// Whether there is somebody at stderr.
 pub(crate) fn stderr_is_terminal() -> bool {
     io::stderr().is_terminal()
@@ -70,7 +81,7 @@ fn say(kind: &str, colour: &str, text: &str) {
 }
 
 /// The message, followed by those of its causes that it does not repeat itself.
-fn with_causes(error: &dyn Error) -> String {
+pub(crate) fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

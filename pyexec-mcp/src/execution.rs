@@ -11,7 +11,8 @@ use pyexec_proto::job::Submission;
 use pyexec_proto::output::{PerStream, Stream};
 use pyexec_proto::service::{FollowRequest, MAX_WAIT_MS, StopRequest};
 use pyexec_proto::state::NotStarted;
-use pyexec_proto::view::ExecutionView;
+use pyexec_proto::statistics::Summary;
+use pyexec_proto::view::{BenchmarkView, ExecutionView, TREE_SAMPLED};
 use pyexec_proto::{Client, JobDetail, JobId, Outcome, Reason, Status};
 use rmcp::RoleServer;
 use rmcp::model::{ProgressNotificationParam, ProgressToken};
@@ -165,6 +166,9 @@ impl Executed {
         if view.stdout.is_empty() && view.stderr.is_empty() && view.error.is_none() {
             head.push_str("\n\nNo output.");
         }
+        if let Some(benchmark) = &view.benchmark {
+            head.push_str(&measured(benchmark));
+        }
         if !view.resolved_dependencies.is_empty() {
             head.push_str(&format!("\n\nInstalled: {}", packages(&view.resolved_dependencies)));
         }
@@ -173,6 +177,35 @@ impl Executed {
         }
         head
     }
+}
+
+/// What was measured, as a table.
+fn measured(benchmark: &BenchmarkView) -> String {
+    let several = benchmark.runs > 1;
+    let row = |name: &str, unit: &str, summary: &Option<Summary>| {
+        let summary = summary.as_ref()?;
+        let value = |value: f64| format!("{value:.4}");
+        let spread = |of: f64| if several { value(of) } else { String::new() };
+        let stddev = summary.stddev.map(value).unwrap_or_default();
+        Some(vec![format!("{name} ({unit})"), value(summary.mean), stddev, spread(summary.min), spread(summary.max)])
+    };
+    let memory = match benchmark.peak_rss_scope {
+        TREE_SAMPLED => "peak memory of all processes",
+        _ => "peak memory of the largest process",
+    };
+    let rows = [
+        row("wall time", "s", &benchmark.wall_time_seconds),
+        row("CPU time", "s", &benchmark.cpu_time_seconds),
+        row(memory, "MiB", &benchmark.peak_rss_mb),
+    ];
+    let runs = if several { format!("{} runs", benchmark.runs) } else { "1 run".to_owned() };
+    let warmup = match benchmark.warmup_runs {
+        0 => String::new(),
+        number => format!(" after {number} to warm up"),
+    };
+    let table = render::table(&["measured", "mean", "stddev", "min", "max"], rows.into_iter().flatten());
+    let warning = benchmark.outlier_warning.as_ref().map(|warning| format!("\n{warning}")).unwrap_or_default();
+    format!("\n\n{runs}{warmup}:\n\n{}{warning}", table.trim_end())
 }
 
 /// As many as fit a line or two.

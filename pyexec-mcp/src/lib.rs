@@ -25,6 +25,10 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use rmcp::ServiceExt;
 use rmcp::service::ServerInitializeError;
+use tracing::Level;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use server::Server;
 
@@ -63,8 +67,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    // Warnings at the most: what is more talkative repeats whole scripts.
-    tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).with_ansi(false).with_writer(std::io::stderr).init();
+    log_to_stderr();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -82,6 +85,14 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Warnings at the most: what is more talkative repeats whole scripts. That a daemon has gone away, which tarpc warns of,
+/// is nothing to worry about: there is a next one.
+fn log_to_stderr() {
+    let levels = Targets::new().with_default(Level::WARN).with_target("tarpc", Level::ERROR);
+    let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(std::io::stderr);
+    tracing_subscriber::registry().with(lines).with(levels).init();
 }
 
 #[derive(Debug, thiserror::Error)]

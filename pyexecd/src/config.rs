@@ -1,6 +1,7 @@
 //! The daemon's settings: `config.toml`, and `PYEXEC_<NAME>` over it. The only place that reads either.
 
 use std::ffi::OsStr;
+use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -31,6 +32,10 @@ pub struct Config {
     pub environment_timeout: Duration,
     /// Above it, environments that nobody uses are removed, the least recently used first.
     pub environment_cache_bytes: u64,
+    /// How long code that was run without a file is kept.
+    pub autosaved_scripts_max_age: Duration,
+    /// How much of it is kept: so many scripts.
+    pub autosaved_scripts_max_count: usize,
 }
 
 /// Which of the caller's variables a job gets.
@@ -66,7 +71,36 @@ impl Default for Config {
             environment_max_age: Duration::from_secs(24 * 3600),
             environment_timeout: Duration::from_secs(600),
             environment_cache_bytes: 10 << 30,
+            autosaved_scripts_max_age: Duration::from_secs(30 * 24 * 3600),
+            autosaved_scripts_max_count: 1_000,
         }
+    }
+}
+
+/// A line for each setting, `name = value`; those that are not set have none.
+impl fmt::Display for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let buffering = match self.output_buffering {
+            Buffering::Line => "line",
+            Buffering::Full => "full",
+        };
+        let inherit_env = match &self.inherit_env {
+            InheritEnv::All => "all".to_owned(),
+            InheritEnv::Only(names) => names.join(","),
+        };
+        writeln!(f, "max_running = {}", self.max_running)?;
+        writeln!(f, "output_buffering = {buffering}")?;
+        if let Some(uv) = &self.uv {
+            writeln!(f, "uv = {}", uv.display())?;
+        }
+        if let Some(python) = &self.default_python {
+            writeln!(f, "default_python = {python}")?;
+        }
+        writeln!(f, "inherit_env = {inherit_env}")?;
+        writeln!(f, "environment_max_age = {}", humantime::format_duration(self.environment_max_age))?;
+        writeln!(f, "environment_timeout = {}", humantime::format_duration(self.environment_timeout))?;
+        writeln!(f, "environment_cache_bytes = {}", self.environment_cache_bytes)?;
+        writeln!(f, "log = {}", self.log)
     }
 }
 
@@ -92,6 +126,8 @@ struct File {
     environment_max_age: Option<String>,
     environment_timeout: Option<String>,
     environment_cache_bytes: Option<i64>,
+    autosaved_scripts_max_age: Option<String>,
+    autosaved_scripts_max_count: Option<i64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -180,6 +216,14 @@ impl Config {
                 value.parse().map_err(|_| refused(&name, &value, "a number of bytes is expected"))?
             }
         };
+        let count =
+            text("autosaved_scripts_max_count", file.autosaved_scripts_max_count.map(|count| count.to_string()));
+        let autosaved_scripts_max_count = match count {
+            None => defaults.autosaved_scripts_max_count,
+            Some((name, value)) => {
+                value.parse().map_err(|_| refused(&name, &value, "a number of scripts is expected"))?
+            }
+        };
         Ok(Self {
             max_running,
             output_buffering,
@@ -196,6 +240,11 @@ impl Config {
                 defaults.environment_timeout,
             )?,
             environment_cache_bytes,
+            autosaved_scripts_max_age: duration(
+                text("autosaved_scripts_max_age", file.autosaved_scripts_max_age),
+                defaults.autosaved_scripts_max_age,
+            )?,
+            autosaved_scripts_max_count,
         })
     }
 }
@@ -227,6 +276,14 @@ mod tests {
     }
 
     #[test]
+    fn what_is_printed_of_the_settings_is_what_holds() {
+        let config = read("uv = \"/opt/uv\"\n", &[("PYEXEC_MAX_RUNNING", "5")]).expect("is fine").to_string();
+        for line in ["max_running = 5", "uv = /opt/uv", "environment_timeout = 10m", "inherit_env = all"] {
+            assert!(config.lines().any(|found| found == line), "{line} is not in\n{config}");
+        }
+    }
+
+    #[test]
     fn an_allowlist_is_of_names_and_beginnings() {
         for (text, variables) in
             [("inherit_env = [\"PATH\", \"LC_*\"]\n", &[][..]), ("", &[("PYEXEC_INHERIT_ENV", "PATH, LC_*")][..])]
@@ -252,6 +309,9 @@ mod tests {
             ("", &[("PYEXEC_DEFAULT_PYTHON", "x")][..], "PYEXEC_DEFAULT_PYTHON"),
             ("environment_max_age = \"soon\"\n", &[][..], "environment_max_age"),
             ("environment_cache_bytes = -1\n", &[][..], "environment_cache_bytes"),
+            ("autosaved_scripts_max_age = \"never\"\n", &[][..], "autosaved_scripts_max_age"),
+            ("autosaved_scripts_max_count = -1\n", &[][..], "autosaved_scripts_max_count"),
+            ("", &[("PYEXEC_AUTOSAVED_SCRIPTS_MAX_COUNT", "all")][..], "PYEXEC_AUTOSAVED_SCRIPTS_MAX_COUNT"),
             ("inherit_env = \"some\"\n", &[][..], "inherit_env"),
         ] {
             let refused = read(text, variables).expect_err("makes no sense").to_string();

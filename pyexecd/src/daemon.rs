@@ -34,6 +34,7 @@ use crate::jobs::command::LeftUnfinished;
 use crate::jobs::dispatcher::Dispatcher;
 use crate::jobs::{Jobs, leaving};
 use crate::listener::Listener;
+use crate::scripts::Scripts;
 use crate::service::Service;
 use crate::store::{Found, Store, StoreError, run_directory};
 use crate::supervisor::process::forget_starter;
@@ -172,7 +173,9 @@ async fn serve(paths: Arc<Paths>, config: &Config, lock: &File, detached: bool) 
 
     let listener =
         Listener::open(&paths.socket).map_err(|source| DaemonError::Listen { socket: paths.socket.clone(), source })?;
-    let service = Service { jobs: jobs.clone(), paths: paths.clone(), started, shutdown: Arc::new(shutdown) };
+    let scripts = Scripts::new(config, &paths);
+    scripts.tidy_in_background();
+    let service = Service { jobs: jobs.clone(), scripts, paths: paths.clone(), started, shutdown: Arc::new(shutdown) };
     let signals = Signals::catch()?;
     say_where(lock, &paths.socket)?;
     say_ready(detached);

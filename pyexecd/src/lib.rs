@@ -5,6 +5,7 @@ pub mod engine;
 pub mod environment;
 pub mod jobs;
 pub mod output;
+pub mod scripts;
 pub mod service;
 pub mod store;
 pub mod supervisor;
@@ -21,10 +22,11 @@ use std::process::ExitCode;
 
 const USAGE: &str = "pyexecd: the daemon of pyexec
 
-usage: pyexecd [--detach | --version | --help]
+usage: pyexecd [--detach | --check-config | --version | --help]
 
 Runs in the foreground until it is told to leave (SIGTERM, `pyexec daemon stop`); its jobs go on without it.
 With --detach it takes a session of its own and writes `ready` to stdout once it listens.
+With --check-config it prints the settings it would run with, or what is wrong with them.
 `pyexec` starts one by itself where none runs.
 ";
 
@@ -36,6 +38,7 @@ pub fn main() -> ExitCode {
         [verb] if *verb == supervisor::VERB => supervisor::supervise(),
         [] => run(false),
         ["--detach"] => run(true),
+        ["--check-config"] => check_config(),
         ["--version" | "-V"] => say(&format!("pyexecd {}\n", env!("CARGO_PKG_VERSION"))),
         ["--help" | "-h"] => say(USAGE),
         _ => {
@@ -62,6 +65,22 @@ fn run(detach: bool) -> ExitCode {
             };
             ExitCode::FAILURE
         }
+    }
+}
+
+fn check_config() -> ExitCode {
+    let complain = |error: &dyn std::error::Error| {
+        let _ = writeln!(std::io::stderr(), "error: {error}");
+        ExitCode::FAILURE
+    };
+    let file = match pyexec_proto::paths::Paths::from_environment() {
+        Ok(paths) => paths.config_file(),
+        Err(error) => return complain(&error),
+    };
+    let there = if file.exists() { "" } else { " (not there)" };
+    match config::Config::load(&file) {
+        Ok(config) => say(&format!("# {}{there}\n{config}", file.display())),
+        Err(error) => complain(&error),
     }
 }
 

@@ -63,7 +63,7 @@ fn crates_depend_on_each_other_only_downwards() {
 /// Of the daemon's modules: who may name what. What is not listed may name nothing of the crate; `lib` declares them all.
 ///
 /// Downwards only: daemon, service, jobs, then what jobs are made with. Where it is not, the entry says why.
-const MAY_NAME: [(&str, &[&str]); 8] = [
+const MAY_NAME: [(&str, &[&str]); 9] = [
     // Puts everything together.
     (
         "daemon",
@@ -76,13 +76,14 @@ const MAY_NAME: [(&str, &[&str]); 8] = [
             "jobs",
             "listener",
             "logging",
+            "scripts",
             "service",
             "store",
             "supervisor::process::forget_starter",
         ],
     ),
     // Speaks to the link of a running job itself: input and news of output need no decision.
-    ("service", &["blocking", "jobs", "engine", "output"]),
+    ("service", &["blocking", "jobs", "engine", "output", "scripts"]),
     // Recovery is tested against what supervisors write.
     ("jobs", &["blocking", "config", "engine", "environment", "output", "store", "supervisor::record"]),
     // An order carries the command that an environment came to.
@@ -92,6 +93,17 @@ const MAY_NAME: [(&str, &[&str]); 8] = [
     ("environment", &["blocking", "config", "output::segment", "supervisor::processes", "supervisor::record"]),
     // Upwards: the index is asked for what retention, which is pure, looks at. A run directory has two writers.
     ("store", &["boot", "jobs::retention", "supervisor::record"]),
+    // Which requirements and headers are right is said in one place. Tests ask the same Python.
+    (
+        "scripts",
+        &[
+            "blocking",
+            "config",
+            "environment::check_requirement",
+            "environment::oracle",
+            "environment::script_metadata",
+        ],
+    ),
     // Where a byte lies is arithmetic that writer and reader share.
     ("supervisor", &["boot", "output::segment"]),
 ];

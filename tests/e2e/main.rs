@@ -3,9 +3,11 @@
 //! One module per subject. Nothing here waits for a duration: every wait is for a fact, see [`sandbox`].
 
 mod bad_input;
+mod benchmarks;
 mod clients;
 mod daemon_death;
 mod daemon_verbs;
+mod doctor;
 mod environment_builds;
 mod environment_cache;
 mod environment_sandbox;
@@ -15,7 +17,12 @@ mod house;
 mod input;
 mod interruption;
 mod listing;
+mod mcp_calls;
 mod mcp_clients;
+mod mcp_install;
+mod mcp_protocol;
+mod mcp_recovery;
+mod mcp_session;
 mod memory;
 mod output;
 mod processes;
@@ -25,6 +32,7 @@ mod queue;
 mod recovery;
 mod running;
 mod sandbox;
+mod scripts;
 mod secrets;
 mod starter;
 mod submission;

@@ -6,7 +6,8 @@
 use std::path::{Path, PathBuf};
 
 use crate::environment_sandbox::{EnvironmentSandbox, pythons};
-use crate::sandbox::{PYEXEC, PYEXEC_MCP, Sandbox};
+use crate::mcp_session::PYEXEC_MCP;
+use crate::sandbox::{PYEXEC, Sandbox};
 
 /// The official SDK, and how it speaks.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +29,7 @@ enum Server {
 
 fn provided(variable: &str, what: &str) -> PathBuf {
     let path = std::env::var_os(variable)
-        .unwrap_or_else(|| panic!("{variable} names no {what}: scripts/test.sh provides one ({what} needs network)"));
+        .unwrap_or_else(|| panic!("{variable} names no {what}: scripts/test.sh provides one"));
     path.into()
 }
 

@@ -30,8 +30,6 @@ use tempfile::TempDir;
 pub(crate) const PYEXEC: &str = env!("CARGO_BIN_EXE_e2e-pyexec");
 /// The daemon under test.
 pub(crate) const PYEXECD: &str = env!("CARGO_BIN_EXE_e2e-pyexecd");
-/// The MCP server under test.
-pub(crate) const PYEXEC_MCP: &str = env!("CARGO_BIN_EXE_e2e-pyexec-mcp");
 
 /// How long a fact may take to come true. Nothing is asserted about it: the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -317,6 +315,7 @@ impl Sandbox {
             waited_for: false,
             notify_output: true,
             parent: None,
+            benchmark: None,
         };
         let environment: Variables = self.variables.clone().into_iter().collect();
         Submission { id: JobId::mint(), spec, environment, overrides: Default::default(), stdin: vec![] }

@@ -2,12 +2,15 @@
 
 mod completions;
 mod daemon;
+mod doctor;
 mod env;
 mod jobs;
 mod kill;
 mod logs;
+pub(crate) mod mcp;
 mod prune;
 mod run;
+mod scripts;
 mod send;
 mod show;
 mod wait;
@@ -30,8 +33,11 @@ pub(crate) async fn perform(verb: Verb) -> Result<Code, Failure> {
         Verb::Send(send) => send::perform(send).await,
         Verb::Kill(kill) => kill::perform(&kill).await,
         Verb::Prune(prune) => prune::perform(&prune).await,
+        Verb::Scripts(verb) => scripts::perform(verb).await,
         Verb::Env(verb) => env::perform(verb).await,
         Verb::Daemon(verb) => daemon::perform(verb).await,
+        Verb::Mcp(verb) => mcp::perform(verb),
+        Verb::Doctor(doctor) => doctor::perform(&doctor).await,
         Verb::Completions(completions) => completions::perform(&completions),
     }
 }

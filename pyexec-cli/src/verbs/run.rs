@@ -13,14 +13,14 @@ use std::sync::Arc;
 use pyexec_proto::excerpt::{self, Gap};
 use pyexec_proto::output::PerStream;
 use pyexec_proto::service::{MAX_WAIT_MS, StopRequest};
-use pyexec_proto::view::ExecutionView;
+use pyexec_proto::view::{BenchmarkView, ExecutionView};
 use pyexec_proto::{Client, JobDetail, JobId};
 use serde::Serialize;
 
 use crate::args::Run;
 use crate::exit_code::{self, Code, Ending, Failure, Interruption, SUCCESS};
 use crate::output::{BrokenStderr, Passage};
-use crate::terminal;
+use crate::{benchmark, terminal};
 use interruption::Interruptions;
 use submission::Prepared;
 
@@ -32,7 +32,7 @@ struct Detached {
 }
 
 pub(crate) async fn perform(run: Run) -> Result<Code, Failure> {
-    let (json, detach) = (run.json, run.detach);
+    let (json, detach) = (run.options.json, run.options.detach);
     // Until here signals do what they always do: there is no job that could be cancelled.
     let Prepared { submission, input } = submission::prepare(run)?;
     let client = Arc::new(super::connect().await?);
@@ -57,7 +57,12 @@ pub(crate) async fn perform(run: Run) -> Result<Code, Failure> {
         finished = attended => finished,
     };
     match finished {
-        Ok(job) => conclude(&job, interruptions.first(), !json),
+        Ok(job) => {
+            if !json && let Some(benchmark) = BenchmarkView::of(&job) {
+                terminal::report(&benchmark::text(&benchmark));
+            }
+            conclude(&job, interruptions.first(), !json)
+        }
         Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             // Nobody wants to see what it prints: as with a pipe between two programs, that is its end.
             if let Err(error) = client.stop(id, StopRequest { now: false, grace_ms: None }).await {

@@ -7,7 +7,7 @@ use pyexec_proto::{Reason, Timestamp};
 
 use crate::args::Show;
 use crate::exit_code::{Code, Failure, SUCCESS};
-use crate::{render, terminal};
+use crate::{benchmark, render, terminal};
 
 pub(crate) async fn perform(show: &Show) -> Result<Code, Failure> {
     let client = super::connect().await?;
@@ -16,7 +16,8 @@ pub(crate) async fn perform(show: &Show) -> Result<Code, Failure> {
     if show.json {
         terminal::print_json(&serde_json::json!({ "job": job }))?;
     } else {
-        terminal::print(&text(&job))?;
+        let benchmark = job.benchmark.as_ref().map(benchmark::text).unwrap_or_default();
+        terminal::print(&(text(&job) + &benchmark))?;
     }
     Ok(SUCCESS)
 }
@@ -57,7 +58,7 @@ fn text(job: &JobView) -> String {
             job.usage
                 .map(|usage| format!("{} user, {} system", seconds(usage.user_seconds), seconds(usage.system_seconds))),
         ),
-        ("peak memory", job.usage.map(|usage| format!("{:.1} MiB, largest process", usage.peak_rss_mb))),
+        ("peak memory", job.usage.map(|usage| benchmark::peak(usage.peak_rss_mb, usage.peak_rss_scope))),
         ("read", job.usage.map(|usage| format!("{} from storage", render::size(usage.read_bytes)))),
         ("written", job.usage.map(|usage| format!("{} to storage", render::size(usage.written_bytes)))),
         ("stdout", Some(render::size(job.stdout_bytes))),
@@ -103,6 +104,7 @@ mod tests {
             stdout_bytes: 0,
             stderr_bytes: 2_048,
             usage: None,
+            benchmark: None,
         };
         assert_eq!(
             text(&job),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use futures::FutureExt;
+use pyexec_proto::benchmark::BenchmarkSpec;
 use pyexec_proto::environment::{EnvironmentSpec, Interpreter, PythonVersion};
 use pyexec_proto::excerpt::DEFAULT_BYTES;
 use pyexec_proto::job::{DEFAULT_GRACE_MS, Leftovers, MAX_STDIN_BYTES, StdinSource, Submission, Variables};
@@ -30,6 +31,26 @@ const EXECUTED: &[(&str, Field)] = &[
     ("elapsed_seconds", Field::MaybeNumber),
     ("python_version_used", Field::MaybeText),
     ("resolved_dependencies", Field::Texts),
+    ("message", Field::Text),
+    ("error", Field::MaybeText),
+    ("next_step", Field::MaybeText),
+];
+
+const MEASURED: &[(&str, Field)] = &[
+    ("job_id", Field::Text),
+    ("status", Field::Text),
+    ("stdout", Field::Text),
+    ("stderr", Field::Text),
+    ("exit_code", Field::MaybeWhole),
+    ("execution_strategy", Field::Text),
+    ("elapsed_seconds", Field::MaybeNumber),
+    ("python_version_used", Field::MaybeText),
+    ("resolved_dependencies", Field::Texts),
+    ("wall_time_seconds", Field::MaybeNumber),
+    ("cpu_time_seconds", Field::MaybeNumber),
+    ("peak_rss_mb", Field::MaybeNumber),
+    ("peak_rss_scope", Field::MaybeText),
+    ("benchmark", Field::MaybeObject),
     ("message", Field::Text),
     ("error", Field::MaybeText),
     ("next_step", Field::MaybeText),
@@ -63,6 +84,16 @@ pub(super) fn tools() -> Vec<Tool> {
             hints: Hints::RunsCode,
             parameters: [with_dependencies(), execution(300), synchronous(), answers()].concat(),
             returns: EXECUTED,
+            perform: |call| run(call, Kept::UntilDone).boxed(),
+        },
+        Tool {
+            name: "py_benchmark_script",
+            title: "Benchmark Python",
+            about: "As py_run_script_with_dependencies, measured: wall and CPU time, peak memory of all processes; \
+                with runs > 1 also their mean, stddev, min and max.",
+            hints: Hints::RunsCode,
+            parameters: [with_dependencies(), measured(), execution(300), synchronous(), answers()].concat(),
+            returns: MEASURED,
             perform: |call| run(call, Kept::UntilDone).boxed(),
         },
         Tool {
@@ -160,6 +191,16 @@ fn execution(timeout_seconds: u32) -> Vec<Parameter> {
     ]
 }
 
+fn measured() -> Vec<Parameter> {
+    const MOST_RUNS: u64 = BenchmarkSpec::MAX_RUNS as u64;
+    const LONGEST: f64 = (BenchmarkSpec::MAX_SAMPLE_INTERVAL_MS / 1000) as f64;
+    vec![
+        Parameter::new("runs", Kind::Whole { least: 1, most: MOST_RUNS }, "").default(1),
+        Parameter::new("warmup_runs", Kind::Whole { least: 0, most: MOST_RUNS }, "").default(0),
+        Parameter::new("sample_interval", Kind::Number { least: 0.001, most: LONGEST }, "seconds").default(0.05),
+    ]
+}
+
 fn synchronous() -> Vec<Parameter> {
     vec![Parameter::new("async_mode", Kind::Flag, "return a job_id at once")]
 }
@@ -201,6 +242,9 @@ struct Given {
     limits: Limits,
     #[serde(default)]
     async_mode: bool,
+    runs: Option<u32>,
+    warmup_runs: Option<u32>,
+    sample_interval: Option<f64>,
     stream: Option<bool>,
     max_output_bytes: Option<u32>,
 }
@@ -285,6 +329,12 @@ fn submission(call: &Call<'_>, given: Given, source: JobSource, waited_for: bool
         (None, true) => StdinSource::Open,
         (None, false) => StdinSource::Null,
     };
+    // Of one tool, which has a default for each of them.
+    let benchmark = given.runs.map(|runs| BenchmarkSpec {
+        runs,
+        warmup_runs: given.warmup_runs.unwrap_or(0),
+        sample_interval_ms: given.sample_interval.map_or(BenchmarkSpec::DEFAULT_SAMPLE_INTERVAL_MS, milliseconds),
+    });
     let caller = call.server.caller();
     let mut overrides = Variables::default();
     for (name, value) in &given.env_vars {
@@ -315,6 +365,7 @@ fn submission(call: &Call<'_>, given: Given, source: JobSource, waited_for: bool
         waited_for,
         notify_output: given.stream.unwrap_or(true),
         parent: caller.parent,
+        benchmark,
     };
     let stdin = given.stdin.unwrap_or_default().into_bytes();
     Ok(Submission { id: JobId::mint(), spec, environment: caller.environment.clone(), overrides, stdin })

@@ -66,6 +66,7 @@ impl LocalEngine {
             waiting: Vec::new(),
             sequence: 0,
             to_replace: None,
+            measured: false,
         };
         (link, RunHandle::new(sender))
     }
@@ -91,6 +92,7 @@ impl LocalEngine {
             limits: order.spec.limits.clone(),
             nice: order.spec.nice,
             control_socket: OsText::from(control_socket(&self.paths.supervisors(), order.id)),
+            benchmark: order.spec.benchmark,
         }
     }
 }
@@ -99,6 +101,7 @@ impl Engine for LocalEngine {
     fn launch(&self, order: Order, events: Events) -> RunHandle {
         let (mut link, handle) = self.link(events);
         link.to_replace = Some(self.spare.clone());
+        link.measured = order.spec.benchmark.is_some();
         let launch = Request::Launch(Box::new(self.launch_of(&order)));
         let frame = control::encode(&launch, order.command.environment.as_block());
         match self.spare.take() {
@@ -174,6 +177,8 @@ struct Link {
     sequence: u64,
     /// This job has taken the spare supervisor. The next one is made once the job runs, not while it starts.
     to_replace: Option<Spare>,
+    /// The first moments of this job are measured: the next supervisor is made when it has ended.
+    measured: bool,
 }
 
 /// What a connection came to.
@@ -271,7 +276,9 @@ impl Link {
             match notice {
                 Notice::Started { run } => {
                     self.events.send(RunEvent::Started(run));
-                    self.replace_spare();
+                    if !self.measured {
+                        self.replace_spare();
+                    }
                 }
                 Notice::Output { lengths } => {
                     self.armed = false;

@@ -17,7 +17,7 @@ mod line_buffering;
 mod log;
 mod named;
 #[cfg(test)]
-mod oracle;
+pub(crate) mod oracle;
 mod project;
 mod request;
 mod shelf;
@@ -514,7 +514,7 @@ fn script(spec: &JobSpec) -> Result<Vec<u8>, EnvironmentError> {
 }
 
 /// uv explains what is wrong with a requirement; what it would take for something else is refused here.
-fn check_requirement(requirement: &str) -> Result<(), Error> {
+pub(crate) fn check_requirement(requirement: &str) -> Result<(), Error> {
     let first = requirement.trim_start().chars().next();
     let problem = match first {
         None => "it is empty",

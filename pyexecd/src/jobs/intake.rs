@@ -4,8 +4,9 @@ use std::path::Path;
 
 use pyexec_proto::Error;
 use pyexec_proto::OsText;
+use pyexec_proto::benchmark::BenchmarkSpec;
 use pyexec_proto::error::Named;
-use pyexec_proto::job::{JobSource, MAX_STDIN_BYTES, Submission};
+use pyexec_proto::job::{JobSource, JobSpec, Leftovers, MAX_STDIN_BYTES, StdinSource, Submission};
 
 /// The kernel's `MAX_ARG_STRLEN`, with its NUL: a longer argument or variable makes exec fail with E2BIG.
 const MAX_STRING_BYTES: usize = 128 << 10;
@@ -44,6 +45,9 @@ pub fn validate(submission: &Submission) -> Result<(), Error> {
             "use a shorter one",
         ));
     }
+    if let Some(wanted) = &spec.benchmark {
+        benchmark(wanted, spec)?;
+    }
     if submission.stdin.len() > MAX_STDIN_BYTES {
         return Err(too_long("stdin", submission.stdin.len(), MAX_STDIN_BYTES));
     }
@@ -67,6 +71,30 @@ pub fn validate(submission: &Submission) -> Result<(), Error> {
     if strings > MAX_STRINGS_BYTES {
         let problem = format!("they have {strings} bytes together; {MAX_STRINGS_BYTES} is the most that always works");
         return Err(invalid("arguments", &OsText::from("and environment"), &problem, "pass a file's name instead"));
+    }
+    Ok(())
+}
+
+fn benchmark(wanted: &BenchmarkSpec, spec: &JobSpec) -> Result<(), Error> {
+    let most = BenchmarkSpec::MAX_RUNS;
+    let between = |what: &str, given: u64, least: u64, most: u64| {
+        if (least..=most).contains(&given) {
+            return Ok(());
+        }
+        let hint = format!("use {least} to {most}");
+        Err(invalid(what, &OsText::from(given.to_string()), "it is out of range", &hint))
+    };
+    between("runs", wanted.runs.into(), 1, most.into())?;
+    between("warm-up runs", wanted.warmup_runs.into(), 0, most.into())?;
+    let interval = wanted.sample_interval_ms;
+    between("sample interval in milliseconds", interval, 1, BenchmarkSpec::MAX_SAMPLE_INTERVAL_MS)?;
+    if spec.stdin == StdinSource::Open && !matches!(spec.source, JobSource::Stdin { .. }) {
+        let problem = "what is sent to it would be read by one run, and not by the others";
+        return Err(invalid("stdin", &"open".into(), problem, "give the whole text with the submission, or none"));
+    }
+    if spec.leftovers == Leftovers::Keep {
+        let problem = "what one run leaves behind would run during the next, and be measured with it";
+        return Err(invalid("leftovers", &"keep".into(), problem, "let them be ended"));
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ pub enum JobEvent {
     /// Its environment is ready.
     Prepared,
     PreparationFailed(String),
-    /// Its process runs. Said again by every supervisor that is found after a restart.
+    /// Its process runs. Said again by every supervisor that is found after a restart, and of a later run of a benchmark.
     Started(Run),
     StopRequested(StopReason),
     SpawnFailed(String),
@@ -46,7 +46,8 @@ pub fn transition(state: JobState, event: JobEvent) -> Result<JobState, InvalidT
         (Stopping { run, reason }, JobEvent::StopRequested(next)) => {
             Stopping { run, reason: firmer(Some(reason), next) }
         }
-        (state @ (Running { .. } | Stopping { .. }), JobEvent::Started(_)) => state,
+        (Running { .. }, JobEvent::Started(run)) => Running { run },
+        (Stopping { reason, .. }, JobEvent::Started(run)) => Stopping { run, reason },
 
         // The record says how it ended, whatever was being asked for at the time.
         (Starting { .. } | Running { .. } | Stopping { .. }, JobEvent::Ended(record)) => {
@@ -87,6 +88,7 @@ mod tests {
             ended_at: Timestamp(2),
             elapsed_us: 1,
             output: Default::default(),
+            benchmark: None,
         }
     }
 

@@ -5,7 +5,6 @@ mod environments;
 mod input;
 mod jobs;
 mod output;
-mod scripts;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -24,11 +23,13 @@ use tarpc::context::Context;
 use tokio::sync::watch;
 
 use crate::jobs::Jobs;
+use crate::scripts::Scripts;
 
 /// What every call has at hand.
 #[derive(Clone, Debug)]
 pub struct Service {
     pub jobs: Jobs,
+    pub scripts: Scripts,
     pub paths: Arc<Paths>,
     pub started: Instant,
     /// Set to make the daemon leave.
@@ -88,24 +89,24 @@ impl Pyexec for Service {
         environments::prune(&self.jobs).await
     }
 
-    async fn list_scripts(self, _: Context, _include_autosaved: bool) -> Result<Vec<ScriptInfo>, Error> {
-        scripts::not_yet()
+    async fn list_scripts(self, _: Context, include_autosaved: bool) -> Result<Vec<ScriptInfo>, Error> {
+        self.scripts.list(include_autosaved).await
     }
 
-    async fn view_script(self, _: Context, _name: String, _autosaved: bool) -> Result<Script, Error> {
-        scripts::not_yet()
+    async fn view_script(self, _: Context, name: String, autosaved: bool) -> Result<Script, Error> {
+        self.scripts.view(name, autosaved).await
     }
 
-    async fn save_script(self, _: Context, _script: SaveScript) -> Result<SavedScript, Error> {
-        scripts::not_yet()
+    async fn save_script(self, _: Context, script: SaveScript) -> Result<SavedScript, Error> {
+        self.scripts.save(script).await
     }
 
-    async fn remove_script(self, _: Context, _name: String) -> Result<(), Error> {
-        scripts::not_yet()
+    async fn remove_script(self, _: Context, name: String) -> Result<(), Error> {
+        self.scripts.remove(name).await
     }
 
-    async fn autosave_script(self, _: Context, _autosave: Autosave) -> Result<String, Error> {
-        scripts::not_yet()
+    async fn autosave_script(self, _: Context, autosave: Autosave) -> Result<String, Error> {
+        self.scripts.autosave(autosave).await
     }
 
     async fn status(self, _: Context) -> Result<DaemonStatus, Error> {

@@ -241,6 +241,7 @@ mod tests {
                 waited_for: true,
                 notify_output: true,
                 parent: None,
+                benchmark: None,
             },
             environment: [("TOKEN".into(), "hunter2".into())].into_iter().collect(),
             overrides: Default::default(),
@@ -260,6 +261,23 @@ mod tests {
         let job = read(&directory).expect("can be read").expect("is there");
         assert_eq!((job.created_at, job.spec, job.state), (Timestamp(5), submission.spec, JobState::Queued));
         assert_eq!(environment(&directory).expect("can be read"), Some(submission.environment));
+    }
+
+    /// Written before jobs could be measured.
+    #[test]
+    fn the_specification_of_an_older_daemon_is_read() {
+        let old = concat!(
+            r#"{"version":1,"id":"00112233-4455-4677-8899-aabbccddeeff","created_at":5,"boot_id":"b","spec":{"#,
+            r#""source":{"Code":{"code":"print(1)"}},"args":[],"directory":"/","#,
+            r#""environment":{"interpreter":"System","requirements":[],"requirements_file":null,"named":null,"#,
+            r#""auto_install":false,"refresh":false},"env_file":null,"stdin":"Given","timeout_ms":null,"#,
+            r#""grace_ms":0,"label":null,"variables":["TOKEN"],"umask":18,"limits":[],"nice":0,"#,
+            r#""buffering":null,"leftovers":"end","waited_for":true,"parent":null}}"#,
+        );
+        let directory = tempfile::tempdir().expect("a directory");
+        std::fs::write(directory.path().join(SPEC), old).expect("can be written");
+        let job = read(directory.path()).expect("can be read").expect("is there");
+        assert_eq!((job.spec, job.created_at), (submission().spec, Timestamp(5)));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use std::io;
 
+use pyexec_proto::benchmark::BenchmarkSpec;
 use pyexec_proto::error::NoInput;
 use pyexec_proto::job::{Leftovers, ResourceLimit};
 use pyexec_proto::output::OutputLengths;
@@ -34,7 +35,8 @@ pub enum Request {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Notice {
-    /// Also the first thing said on every later connection.
+    /// Also the first thing said on every later connection; and again of a later run of a benchmark, when it has gone on
+    /// for a while.
     Started {
         run: Run,
     },
@@ -103,6 +105,9 @@ pub struct Launch {
     pub limits: Vec<ResourceLimit>,
     pub nice: i32,
     pub control_socket: OsText,
+    /// Run it several times, and measure each.
+    #[serde(default)]
+    pub benchmark: Option<BenchmarkSpec>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

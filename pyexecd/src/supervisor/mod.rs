@@ -9,33 +9,33 @@ pub mod control;
 pub mod processes;
 pub mod record;
 
+mod benchmark;
 mod clock;
 mod connection;
 mod input;
 pub mod process;
 mod pump;
+mod sampling;
 mod supervision;
 
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::ExitCode;
 
 use pyexec_proto::OsText;
 use pyexec_proto::job::ResourceLimit;
-use pyexec_proto::output::Stream;
 use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 
+use benchmark::Benchmark;
 use clock::Clocks;
 use connection::{Connection, Door};
 use control::{Launch, LaunchStdin, Request};
-use input::Input;
 use process::{Program, SignalDescriptor, Stage, StartFailure, Stdio};
-use pump::Pump;
 use record::{ENVIRONMENT, Ending, IDENTITY, Identity, LOCK, PANIC, ReservedRecord, STDIN, WhatEnded};
 use supervision::Supervision;
 
@@ -111,17 +111,24 @@ fn try_supervise() -> io::Result<Supervised> {
     }
 
     let mut connection = Connection::new(daemon, rest)?;
-    match start(&launch, &environment) {
-        Ok(started) => {
+    let prepare = || {
+        let record = ReservedRecord::reserve(launch.benchmark.as_ref().map_or(0, Benchmark::record_bytes));
+        let mut door = Door::new(launch.control_socket.as_path().to_owned());
+        door.open();
+        (record, door)
+    };
+    // A run that is measured is to have the machine for itself.
+    let early = launch.benchmark.is_some().then(prepare);
+    match Starter::new(&launch, &environment).and_then(|starter| starter.start().map(|started| (starter, started))) {
+        Ok((starter, started)) => {
             // While Python starts: nothing of it is needed before.
-            let record = ReservedRecord::reserve();
-            let mut door = Door::new(launch.control_socket.as_path().to_owned());
-            door.open();
-            Supervision::new(&launch, started, signals, record, connection, door)?.run()?;
+            let (record, door) = early.unwrap_or_else(prepare);
+            let benchmark = launch.benchmark.map(|spec| Benchmark::new(spec, starter, started.at));
+            Supervision::new(&launch, started, benchmark, signals, record, connection, door)?.run()?;
         }
         Err(why) => {
             let what = WhatEnded::SpawnFailed(why);
-            let mut record = ReservedRecord::reserve();
+            let mut record = early.map_or_else(|| ReservedRecord::reserve(0), |(record, _door)| record);
             let unwritten = record.write(&Ending::from(what.clone())).err().map(|error| error.to_string());
             let _ = connection.send(&control::Notice::Ended { what, unwritten });
         }
@@ -153,29 +160,84 @@ fn receive_launch(daemon: &mut UnixStream) -> io::Result<Option<Received>> {
     }
 }
 
-/// The job, running.
+/// The job's process, running, with our ends of its streams.
 struct Started {
     pid: u32,
     at: Clocks,
-    stdout: Pump,
-    stderr: Pump,
-    input: Input,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+    input: Option<OwnedFd>,
 }
 
-/// Starts the job's process; the error is for people.
-fn start(launch: &Launch, environment: &[u8]) -> Result<Started, String> {
-    let program = program(launch, environment)?;
-    let pipes = || -> io::Result<_> {
-        let (stdin, input) = open_stdin(launch.stdin)?;
-        let (stdout_read, stdout) = output_pipe()?;
-        let (stderr_read, stderr) = output_pipe()?;
-        Ok((Stdio { stdin, stdout, stderr }, input, stdout_read, stderr_read))
-    };
-    let (stdio, input, stdout, stderr) = pipes().map_err(|error| format!("could not open its streams: {error}"))?;
-    let at = Clocks::now();
-    let pid = process::start(&program, stdio).map_err(|failure| explain(launch, &failure))?;
-    let (stdout, stderr) = (Pump::new(Stream::Stdout, stdout), Pump::new(Stream::Stderr, stderr));
-    Ok(Started { pid, at, stdout, stderr, input: Input::new(input) })
+/// What it takes to start the job's process: once, or for every run of a benchmark.
+struct Starter {
+    program: Program,
+    /// As the client named them, for errors.
+    named: OsText,
+    directory: OsText,
+    stdin: LaunchStdin,
+    /// Of a benchmark: the text for stdin, which every run reads from its beginning.
+    text: Option<File>,
+}
+
+impl Starter {
+    /// The error is for people, as that of [`Starter::start`].
+    fn new(launch: &Launch, environment: &[u8]) -> Result<Self, String> {
+        let has_text = launch.benchmark.is_some() && launch.stdin == LaunchStdin::File;
+        Ok(Self {
+            program: program(launch, environment)?,
+            named: launch.program.clone(),
+            directory: launch.directory.clone(),
+            stdin: launch.stdin,
+            text: has_text.then(open_text).transpose().map_err(no_streams)?,
+        })
+    }
+
+    /// Each time with streams of its own.
+    fn start(&self) -> Result<Started, String> {
+        let pipes = || -> io::Result<_> {
+            let (stdin, input) = self.open_stdin()?;
+            let (stdout_read, stdout) = output_pipe()?;
+            let (stderr_read, stderr) = output_pipe()?;
+            Ok((Stdio { stdin, stdout, stderr }, input, stdout_read, stderr_read))
+        };
+        let (stdio, input, stdout, stderr) = pipes().map_err(no_streams)?;
+        let at = Clocks::now();
+        let pid = process::start(&self.program, stdio).map_err(|failure| self.explain(&failure))?;
+        Ok(Started { pid, at, stdout, stderr, input })
+    }
+
+    /// The job's end, and ours if it is fed through a pipe.
+    fn open_stdin(&self) -> io::Result<(OwnedFd, Option<OwnedFd>)> {
+        match (self.stdin, &self.text) {
+            (LaunchStdin::Null, _) => Ok((File::open("/dev/null")?.into(), None)),
+            // It has no name any more, and an offset of its own each time it is opened.
+            (LaunchStdin::File, Some(text)) => {
+                Ok((File::open(format!("/proc/self/fd/{}", text.as_raw_fd()))?.into(), None))
+            }
+            (LaunchStdin::File, None) => Ok((open_text()?.into(), None)),
+            (LaunchStdin::Pipe, _) => {
+                let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
+                rustix::fs::fcntl_setfl(&write, OFlags::NONBLOCK)?;
+                Ok((read, Some(write)))
+            }
+        }
+    }
+
+    fn explain(&self, failure: &StartFailure) -> String {
+        let error = &failure.error;
+        match failure.stage {
+            Stage::Fork => format!("could not make a process: {error}"),
+            Stage::Setup => format!("could not set the process up: {error}"),
+            Stage::Directory => format!("could not enter {}: {error}", self.directory),
+            Stage::Exec => format!("could not run {}: {error}", self.named),
+        }
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "what `map_err` gives")]
+fn no_streams(error: io::Error) -> String {
+    format!("could not open its streams: {error}")
 }
 
 fn program(launch: &Launch, environment: &[u8]) -> Result<Program, String> {
@@ -199,22 +261,11 @@ fn rlimit(limit: &ResourceLimit) -> (u32, libc::rlimit) {
     (limit.resource, libc::rlimit { rlim_cur: value(limit.soft), rlim_max: value(limit.hard) })
 }
 
-/// The job's end, and ours if it is fed through a pipe.
-fn open_stdin(stdin: LaunchStdin) -> io::Result<(OwnedFd, Option<OwnedFd>)> {
-    match stdin {
-        LaunchStdin::Null => Ok((File::open("/dev/null")?.into(), None)),
-        LaunchStdin::File => {
-            let file = File::open(STDIN)?;
-            // Open, it needs no name; what was typed is not left lying about.
-            std::fs::remove_file(STDIN)?;
-            Ok((file.into(), None))
-        }
-        LaunchStdin::Pipe => {
-            let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
-            rustix::fs::fcntl_setfl(&write, OFlags::NONBLOCK)?;
-            Ok((read, Some(write)))
-        }
-    }
+/// The text for the job's stdin. Open, it needs no name; what was typed is not left lying about.
+fn open_text() -> io::Result<File> {
+    let text = File::open(STDIN)?;
+    std::fs::remove_file(STDIN)?;
+    Ok(text)
 }
 
 /// Our end, which does not block, and the job's, which does.
@@ -222,14 +273,4 @@ fn output_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
     rustix::fs::fcntl_setfl(&read, OFlags::NONBLOCK)?;
     Ok((read, write))
-}
-
-fn explain(launch: &Launch, failure: &StartFailure) -> String {
-    let error = &failure.error;
-    match failure.stage {
-        Stage::Fork => format!("could not make a process: {error}"),
-        Stage::Setup => format!("could not set the process up: {error}"),
-        Stage::Directory => format!("could not enter {}: {error}", launch.directory),
-        Stage::Exec => format!("could not run {}: {error}", launch.program),
-    }
 }

@@ -55,6 +55,12 @@ impl Pump {
         Self { stream, pipe: Some(pipe), file: None, length, grown: false, copies: false, discards: false }
     }
 
+    /// Takes what comes through another pipe, behind what has come so far.
+    pub(super) fn go_on_with(&mut self, pipe: OwnedFd) {
+        self.pipe = Some(pipe);
+        self.grown = false;
+    }
+
     pub(super) fn length(&self) -> u64 {
         self.length
     }

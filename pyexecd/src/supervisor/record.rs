@@ -122,11 +122,12 @@ impl ReservedRecord {
     const BYTES: u64 = 4096;
     const TEMPORARY: &str = "exit.json.tmp";
 
-    pub(super) fn reserve() -> Self {
+    /// `more` bytes beyond what every record may need.
+    pub(super) fn reserve(more: u64) -> Self {
         let file = Self::create().ok();
         if let Some(file) = &file {
             // A file system without fallocate has to find the space later, as it would have had to anyway.
-            let _ = rustix::fs::fallocate(file, FallocateFlags::empty(), 0, Self::BYTES);
+            let _ = rustix::fs::fallocate(file, FallocateFlags::empty(), 0, Self::BYTES + more);
         }
         Self { file }
     }
@@ -185,6 +186,7 @@ mod tests {
             ended_at: Timestamp(2),
             elapsed_us: 1,
             output: Default::default(),
+            benchmark: None,
         };
         let directory = tempfile::tempdir().expect("a directory");
         for what in [WhatEnded::Run(record), WhatEnded::SpawnFailed("no".into())] {
@@ -193,6 +195,24 @@ mod tests {
             let read: Ending = read(&directory.path().join(ENDING)).expect("can be read").expect("is there");
             assert_eq!(read, ending);
         }
+    }
+
+    /// Written before jobs could be measured.
+    #[test]
+    fn the_record_of_an_older_supervisor_is_read() {
+        let old = concat!(
+            r#"{"version":1,"run":{"run":{"pid":5,"started_at":1},"exit":{"Code":3},"stopped":"Cancelled","#,
+            r#""usage":{"user_us":1,"system_us":2,"max_rss_kib":3,"minor_faults":4,"major_faults":5,"#,
+            r#""voluntary_switches":6,"involuntary_switches":7,"blocks_read":8,"blocks_written":9},"#,
+            r#""ended_at":2,"elapsed_us":1,"output":{"stdout":10,"stderr":0}}}"#,
+        );
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join(ENDING);
+        std::fs::write(&path, old).expect("can be written");
+        let Some(Ending { what: WhatEnded::Run(record), .. }) = read(&path).expect("can be read") else {
+            panic!("it tells of a run");
+        };
+        assert_eq!((record.exit.returncode(), record.output.stdout, record.benchmark), (3, 10, None));
     }
 
     #[test]

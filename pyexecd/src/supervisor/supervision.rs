@@ -2,7 +2,9 @@
 //!
 //! The job ends in up to three steps. Its own process, the leader, exits or is made to. What it left running is ended
 //! the same way: TERM, grace, KILL, until no child is left to reap. Then the pipes hold all there will ever be; they are
-//! emptied, and the record is written.
+//! emptied, and the record is written; or, of a benchmark, the next run begins.
+
+mod sequence;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -16,6 +18,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use rustix::time::Timespec;
 
 use super::Started;
+use super::benchmark::{Benchmark, micros};
 use super::clock::{Clocks, Timer};
 use super::connection::{Connection, Door, WaitingInput};
 use super::control::{InputAnswer, Launch, Notice, Request};
@@ -51,6 +54,7 @@ enum Ended {
 
 pub(super) struct Supervision {
     run: Run,
+    /// Of a benchmark, the first run.
     started: Clocks,
     grace: Duration,
     leftovers: Leftovers,
@@ -59,6 +63,8 @@ pub(super) struct Supervision {
     stop: Option<StopReason>,
     ended: Ended,
     leader: Option<LeaderExit>,
+    /// The leader has ended well, and another run is to follow once what it left behind is gone.
+    goes_on: bool,
     /// wait4 has said that no child is left.
     childless: bool,
     /// What is left can not be signalled: it has become another user's.
@@ -73,6 +79,7 @@ pub(super) struct Supervision {
     connections: BTreeMap<u64, Connection>,
     next_connection: u64,
     record: ReservedRecord,
+    benchmark: Option<Benchmark>,
 }
 
 /// The log can not be written. The job waits on its pipe, and nothing is lost.
@@ -99,6 +106,7 @@ impl Supervision {
     pub(super) fn new(
         launch: &Launch,
         started: Started,
+        benchmark: Option<Benchmark>,
         signals: SignalDescriptor,
         record: ReservedRecord,
         daemon: Connection,
@@ -114,18 +122,20 @@ impl Supervision {
             stop: None,
             ended: Ended::NotAsked,
             leader: None,
+            goes_on: false,
             childless: false,
             beyond_reach: false,
             usage: ResourceUsage::default(),
-            pumps: [started.stdout, started.stderr],
+            pumps: [Pump::new(Stream::Stdout, started.stdout), Pump::new(Stream::Stderr, started.stderr)],
             stalled: None,
-            input: started.input,
+            input: Input::new(started.input),
             signals,
             timer: Timer::new()?,
             door,
             connections: BTreeMap::new(),
             next_connection: 0,
             record,
+            benchmark,
         };
         this.welcome(daemon);
         Ok(this)
@@ -133,13 +143,18 @@ impl Supervision {
 
     /// Until the job has ended and its record is written.
     pub(super) fn run(mut self) -> io::Result<()> {
-        while !self.is_over() {
-            for source in self.wait()? {
-                self.serve(source);
+        loop {
+            while !self.is_over() {
+                for source in self.wait(None)? {
+                    self.serve(source);
+                }
+                self.pass_time();
             }
-            self.pass_time();
+            self.note_run();
+            if !self.starts_again()? {
+                return self.finish();
+            }
         }
-        self.finish()
     }
 
     fn is_over(&self) -> bool {
@@ -166,8 +181,9 @@ impl Supervision {
         pump.pipe().is_none_or(|pipe| matches!(rustix::io::ioctl_fionread(pipe), Ok(0) | Err(_)))
     }
 
-    /// Blocks until something has happened. No interval, no tick: an idle job costs nothing.
-    fn wait(&mut self) -> io::Result<Vec<Source>> {
+    /// Blocks until something has happened, or for so long. No interval, no tick: an idle job that is not measured costs
+    /// nothing.
+    fn wait(&mut self, at_most: Option<&Timespec>) -> io::Result<Vec<Source>> {
         self.timer.set(self.next_deadline())?;
         let mut sources = vec![(Source::Signals, PollFd::new(&self.signals, PollFlags::IN))];
         sources.push((Source::Timer, PollFd::new(&self.timer, PollFlags::IN)));
@@ -191,7 +207,7 @@ impl Supervision {
             sources.push((Source::Connection(*number), PollFd::new(connection.stream(), events)));
         }
         let (names, mut polled): (Vec<Source>, Vec<PollFd<'_>>) = sources.into_iter().unzip();
-        match poll(&mut polled, None) {
+        match poll(&mut polled, at_most) {
             Ok(_) => {}
             Err(rustix::io::Errno::INTR) => return Ok(Vec::new()),
             Err(error) => return Err(error.into()),
@@ -235,7 +251,8 @@ impl Supervision {
         };
         let retry_at = self.stalled.as_ref().map(|stall| stall.retry_at);
         let input = self.connections.values().flat_map(|connection| &connection.waiting).map(|waiting| waiting.until);
-        self.times_out_at.into_iter().chain(kill_at).chain(retry_at).chain(input).min()
+        let look = self.benchmark.as_ref().and_then(Benchmark::next_look);
+        self.times_out_at.into_iter().chain(kill_at).chain(retry_at).chain(input).chain(look).min()
     }
 
     fn pass_time(&mut self) {
@@ -252,6 +269,12 @@ impl Supervision {
         }
         if self.connections.values().any(|connection| connection.waiting.iter().any(|waiting| waiting.until <= now)) {
             self.answer_waiting_input();
+        }
+        if let Some(benchmark) = &mut self.benchmark
+            && benchmark.next_look().is_some_and(|at| at <= now)
+            && benchmark.look()
+        {
+            self.tell_all(&Notice::Started { run: self.run.clone() });
         }
     }
 
@@ -271,10 +294,17 @@ impl Supervision {
         loop {
             match process::reap() {
                 Reaped::Process { pid, exit, usage } => {
-                    add(&mut self.usage, &usage);
+                    self.usage.add(&usage);
+                    if let Some(benchmark) = &mut self.benchmark {
+                        benchmark.reaped(&usage);
+                    }
                     // Once: what the job left behind may get its leader's pid.
                     if pid == self.run.pid && self.leader.is_none() {
                         self.leader = Some(LeaderExit { exit, at: Clocks::now(), stopped: self.stop });
+                        self.goes_on = self.another_follows(exit);
+                        if let Some(benchmark) = &mut self.benchmark {
+                            benchmark.leader_ended();
+                        }
                         self.input.finish();
                         self.answer_waiting_input();
                     }
@@ -303,6 +333,12 @@ impl Supervision {
     fn stop(&mut self, reason: StopReason, grace: Duration) {
         if self.leader.is_none() && (self.stop.is_none() || reason == StopReason::Killed) {
             self.stop = Some(reason);
+        }
+        if let Some(leader) = self.leader.as_mut().filter(|_| self.goes_on) {
+            // Between two runs: it is what keeps the next from being started.
+            self.stop = Some(reason);
+            leader.stopped = Some(reason);
+            self.goes_on = false;
         }
         if grace.is_zero() {
             self.kill();
@@ -506,9 +542,9 @@ impl Supervision {
             stopped: leader.stopped,
             usage: self.usage,
             ended_at: leader.at.wall,
-            elapsed_us: u64::try_from((leader.at.monotonic.saturating_sub(self.started.monotonic)).as_micros())
-                .unwrap_or(u64::MAX),
+            elapsed_us: micros(leader.at.monotonic.saturating_sub(self.started.monotonic)),
             output: self.lengths(),
+            benchmark: self.benchmark.take().map(|measured| Box::new(measured.into_record())),
         };
         let what = WhatEnded::Run(record);
         let ending = Ending::from(what.clone());
@@ -535,7 +571,7 @@ impl Supervision {
         self.ended = Ended::Killing;
         self.stalled = Some(stall);
         while Clocks::now().boot < until {
-            for source in self.wait()? {
+            for source in self.wait(None)? {
                 let connections_before = self.next_connection;
                 self.serve(source);
                 if self.next_connection > connections_before {
@@ -572,16 +608,4 @@ fn is_broken(pipe: &std::os::fd::OwnedFd) -> bool {
     let mut watched = [PollFd::new(pipe, PollFlags::empty())];
     let _ = poll(&mut watched, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
     watched[0].revents().contains(PollFlags::ERR)
-}
-
-fn add(sum: &mut ResourceUsage, one: &ResourceUsage) {
-    sum.user_us += one.user_us;
-    sum.system_us += one.system_us;
-    sum.max_rss_kib = sum.max_rss_kib.max(one.max_rss_kib);
-    sum.minor_faults += one.minor_faults;
-    sum.major_faults += one.major_faults;
-    sum.voluntary_switches += one.voluntary_switches;
-    sum.involuntary_switches += one.involuntary_switches;
-    sum.blocks_read += one.blocks_read;
-    sum.blocks_written += one.blocks_written;
 }

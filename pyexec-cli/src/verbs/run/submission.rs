@@ -6,6 +6,7 @@ use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use pyexec_proto::benchmark::BenchmarkSpec;
 use pyexec_proto::caller::Caller;
 use pyexec_proto::environment::{EnvironmentSpec, Interpreter};
 use pyexec_proto::job::{Leftovers, MAX_STDIN_BYTES, StdinSource, Submission, Variables};
@@ -13,7 +14,7 @@ use pyexec_proto::{JobId, JobSource, JobSpec, OsText};
 use rustix::fs::{FileType, fstat, stat};
 
 use super::input::AtEnd;
-use crate::args::{Assignment, Run};
+use crate::args::{Assignment, BenchOptions, Run};
 use crate::exit_code::Failure;
 
 /// A job that is ready to be submitted.
@@ -27,16 +28,17 @@ pub(super) struct Prepared {
 /// Reads stdin to its end where the arguments say so; the rest is looked up and put together.
 pub(super) fn prepare(run: Run) -> Result<Prepared, Failure> {
     refuse_contradictions(&run)?;
-    let from_stdin = run.code.is_none() && run.file.as_deref() == Some(OsStr::new("-"));
+    let Run { file, args, code, options } = run;
+    let from_stdin = code.is_none() && file.as_deref() == Some(OsStr::new("-"));
     let cwd = std::env::current_dir();
-    let directory = match (&run.dir, &cwd) {
+    let directory = match (&options.dir, &cwd) {
         (Some(given), Ok(cwd)) => absolute(&cwd.join(given))?,
         (Some(given), Err(_)) if Path::new(given).is_absolute() => PathBuf::from(given),
         (None, Ok(cwd)) => cwd.clone(),
         (_, Err(error)) => return Err(Failure::NoCurrentDirectory(io::Error::from(error.kind()))),
     };
     let directory_again = directory.clone();
-    let source = match (run.code, run.file) {
+    let source = match (code, file) {
         (Some(code), _) => JobSource::Code { code: code.into() },
         (None, Some(_)) if from_stdin => JobSource::Stdin { code: read_stdin()?.into() },
         (None, Some(file)) => {
@@ -50,13 +52,14 @@ pub(super) fn prepare(run: Run) -> Result<Prepared, Failure> {
         // The code itself is what comes on stdin.
         (StdinSource::Null, None)
     } else {
-        let asked = StdinAsked { detach: run.detach, interactive: run.interactive, given: run.stdin };
+        let fed = !options.detach && !options.bench;
+        let asked = StdinAsked { fed, interactive: options.interactive, given: options.stdin };
         stdin_plan(asked, our_stdin())
     };
-    let text = if run.stdin { read_stdin()? } else { vec![] };
-    let interpreter = if run.no_uv { Interpreter::System } else { Interpreter::Uv { version: run.python } };
+    let text = if options.stdin { read_stdin()? } else { vec![] };
+    let interpreter = if options.no_uv { Interpreter::System } else { Interpreter::Uv { version: options.python } };
     let caller = Caller::this_process();
-    let overrides = run.env.iter().fold(Variables::default(), |mut all, Assignment { name, value }| {
+    let overrides = options.env.iter().fold(Variables::default(), |mut all, Assignment { name, value }| {
         all.set(name, value);
         all
     });
@@ -67,33 +70,42 @@ pub(super) fn prepare(run: Run) -> Result<Prepared, Failure> {
     };
     let spec = JobSpec {
         source,
-        args: run.args.into_iter().map(OsText::from).collect(),
+        args: args.into_iter().map(OsText::from).collect(),
         directory: directory.into(),
         environment: EnvironmentSpec {
             interpreter,
-            requirements: run.with,
-            requirements_file: run.with_requirements.map(|file| OsText::from(beside(&file))),
-            named: run.environment,
-            auto_install: run.auto_install,
-            refresh: run.refresh,
+            requirements: options.with,
+            requirements_file: options.with_requirements.map(|file| OsText::from(beside(&file))),
+            named: options.environment,
+            auto_install: options.auto_install,
+            refresh: options.refresh,
         },
-        env_file: run.env_file.map(|file| OsText::from(beside(&file))),
+        env_file: options.env_file.map(|file| OsText::from(beside(&file))),
         stdin,
-        timeout_ms: run.timeout.0.map(milliseconds),
-        grace_ms: milliseconds(run.grace),
-        label: run.label,
-        variables: names(&run.env),
+        timeout_ms: options.timeout.0.map(milliseconds),
+        grace_ms: milliseconds(options.grace),
+        label: options.label,
+        variables: names(&options.env),
         umask: caller.umask,
         limits: caller.limits,
         nice: caller.nice,
-        buffering: run.buffering.map(Into::into),
-        leftovers: if run.keep_leftovers { Leftovers::Keep } else { Leftovers::End },
-        waited_for: !run.detach,
+        buffering: options.buffering.map(Into::into),
+        leftovers: if options.keep_leftovers { Leftovers::Keep } else { Leftovers::End },
+        waited_for: !options.detach,
         notify_output: true,
         parent: caller.parent,
+        benchmark: options.bench.then(|| benchmark(&options.bench_options)),
     };
     let environment = caller.environment;
     Ok(Prepared { submission: Submission { id: JobId::mint(), spec, environment, overrides, stdin: text }, input })
+}
+
+fn benchmark(options: &BenchOptions) -> BenchmarkSpec {
+    BenchmarkSpec {
+        runs: options.runs,
+        warmup_runs: options.warmup,
+        sample_interval_ms: milliseconds(options.sample_interval),
+    }
 }
 
 fn usage(problem: &str, hint: &str) -> Failure {
@@ -101,16 +113,17 @@ fn usage(problem: &str, hint: &str) -> Failure {
 }
 
 fn refuse_contradictions(run: &Run) -> Result<(), Failure> {
-    if run.no_uv && !run.with.is_empty() {
+    let Run { file, code, options, .. } = run;
+    if options.no_uv && !options.with.is_empty() {
         return Err(usage("--no-uv and --with can not be combined", "packages are installed by uv; leave out --no-uv"));
     }
-    if run.no_uv && (run.with_requirements.is_some() || run.auto_install || run.environment.is_some()) {
+    if options.no_uv && (options.with_requirements.is_some() || options.auto_install || options.environment.is_some()) {
         return Err(usage("--no-uv does without environments", "packages are installed by uv; leave out --no-uv"));
     }
-    if run.no_uv && run.python.is_some() {
+    if options.no_uv && options.python.is_some() {
         return Err(usage("--no-uv and --python can not be combined", "versions are chosen by uv; leave out --no-uv"));
     }
-    if run.code.is_none() && run.file.as_deref() == Some(OsStr::new("-")) && (run.stdin || run.interactive) {
+    if code.is_none() && file.as_deref() == Some(OsStr::new("-")) && (options.stdin || options.interactive) {
         return Err(usage(
             "stdin can not carry the code and the job's input too",
             "put the code into a file, or give it with -c",
@@ -171,7 +184,8 @@ fn our_stdin() -> OurStdin {
 /// The options about stdin.
 #[derive(Clone, Copy, Debug)]
 struct StdinAsked {
-    detach: bool,
+    /// Somebody stays to pass on what comes. Not so in a benchmark: what one run reads the next would not have.
+    fed: bool,
     interactive: bool,
     /// `--stdin`
     given: bool,
@@ -179,11 +193,10 @@ struct StdinAsked {
 
 /// What the job's stdin is, and whether ours is passed on to it.
 fn stdin_plan(asked: StdinAsked, ours: OurStdin) -> (StdinSource, Option<AtEnd>) {
-    let StdinAsked { detach, interactive, given } = asked;
+    let StdinAsked { fed, interactive, given } = asked;
     match ours {
         _ if given => (StdinSource::Given, None),
-        // Nobody is there to pass anything on.
-        _ if detach => (if interactive { StdinSource::Open } else { StdinSource::Null }, None),
+        _ if !fed => (if interactive { StdinSource::Open } else { StdinSource::Null }, None),
         // At a terminal, end of file is typed, and meant.
         OurStdin::Terminal if interactive => (StdinSource::Open, Some(AtEnd::Close)),
         OurStdin::Null if interactive => (StdinSource::Open, None),
@@ -237,9 +250,9 @@ mod tests {
     #[test]
     fn stdin_is_passed_on_only_when_there_is_something_to_pass_on() {
         use OurStdin::{Data, Null, Terminal};
-        let asked = |detach, interactive, given| StdinAsked { detach, interactive, given };
-        let attached = asked(false, false, false);
-        let interactive = asked(false, true, false);
+        let asked = |fed, interactive, given| StdinAsked { fed, interactive, given };
+        let attached = asked(true, false, false);
+        let interactive = asked(true, true, false);
         let cases = [
             (attached, Terminal, (StdinSource::Null, None)),
             (attached, Null, (StdinSource::Null, None)),
@@ -247,9 +260,9 @@ mod tests {
             (interactive, Terminal, (StdinSource::Open, Some(AtEnd::Close))),
             (interactive, Null, (StdinSource::Open, None)),
             (interactive, Data, (StdinSource::Open, Some(AtEnd::KeepOpen))),
-            (asked(true, false, false), Data, (StdinSource::Null, None)),
-            (asked(true, true, false), Data, (StdinSource::Open, None)),
-            (asked(true, false, true), Data, (StdinSource::Given, None)),
+            (asked(false, false, false), Data, (StdinSource::Null, None)),
+            (asked(false, true, false), Data, (StdinSource::Open, None)),
+            (asked(false, false, true), Data, (StdinSource::Given, None)),
         ];
         for (asked, ours, expected) in cases {
             assert_eq!(stdin_plan(asked, ours), expected, "{asked:?} with {ours:?}");

@@ -1,0 +1,130 @@
+//! What can be said of a handful of measurements of the same thing.
+
+use serde::Serialize;
+
+/// Of at least one value.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Summary {
+    pub mean: f64,
+    /// Of the sample (n − 1); `null` for a single value, which has none.
+    pub stddev: Option<f64>,
+    pub min: f64,
+    pub max: f64,
+    pub median: f64,
+}
+
+impl Summary {
+    /// `None` of no values.
+    pub fn of(values: &[f64]) -> Option<Self> {
+        let sorted = sorted(values);
+        let (min, max) = (*sorted.first()?, *sorted.last()?);
+        let count = values.len() as f64;
+        // The mean of equal values must not be beside them by a rounding.
+        let mean = (values.iter().sum::<f64>() / count).max(min).min(max);
+        let stddev = (values.len() > 1).then(|| {
+            let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+            (squares / (count - 1.0)).sqrt()
+        });
+        Some(Self { mean, stddev, min, max, median: middle(&sorted) })
+    }
+}
+
+/// What does not fit with the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outliers {
+    /// The first, which took longer: something had to be loaded that was there for the others.
+    First,
+    /// So many.
+    Some(usize),
+}
+
+/// How far a value is from the median before it is taken for an outlier, in median absolute deviations: hyperfine's
+/// bound, ten standard deviations of a normal distribution (1.4826 makes the one of the other).
+const OUTLIER: f64 = 1.4826 * 10.0;
+
+/// Looks for outliers by their modified z-score, as hyperfine does.
+///
+/// `resolution` is the least two values can differ: where they do not differ at all, it stands for their deviation.
+pub fn outliers(values: &[f64], resolution: f64) -> Option<Outliers> {
+    let median = median(values)?;
+    let deviations: Vec<f64> = values.iter().map(|value| (value - median).abs()).collect();
+    let deviation = self::median(&deviations)?.max(resolution);
+    let score = |value: &f64| (value - median) / deviation;
+    if values.first().is_some_and(|first| score(first) > OUTLIER) {
+        return Some(Outliers::First);
+    }
+    let far = values.iter().filter(|value| score(value).abs() > OUTLIER).count();
+    (far > 0).then_some(Outliers::Some(far))
+}
+
+/// `None` of no values.
+pub fn median(values: &[f64]) -> Option<f64> {
+    let sorted = sorted(values);
+    (!sorted.is_empty()).then(|| middle(&sorted))
+}
+
+fn sorted(values: &[f64]) -> Vec<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted
+}
+
+/// Of at least one value, in order.
+fn middle(sorted: &[f64]) -> f64 {
+    let half = sorted.len() / 2;
+    if sorted.len() % 2 == 1 { sorted[half] } else { f64::midpoint(sorted[half - 1], sorted[half]) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_summary_is_what_a_textbook_says() {
+        let summary = |mean, stddev, min, max, median| Some(Summary { mean, stddev, min, max, median });
+        let cases: [(&[f64], Option<Summary>); 6] = [
+            (&[], None),
+            (&[3.0], summary(3.0, None, 3.0, 3.0, 3.0)),
+            (&[1.0, 3.0], summary(2.0, Some(2f64.sqrt()), 1.0, 3.0, 2.0)),
+            (&[5.0, 1.0, 3.0], summary(3.0, Some(2.0), 1.0, 5.0, 3.0)),
+            // The standard deviation of the sample, not of the population, which would be 2.
+            (&[2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0], summary(5.0, Some((32.0f64 / 7.0).sqrt()), 2.0, 9.0, 4.5)),
+            (&[0.1, 0.1, 0.1], summary(0.1, Some(0.0), 0.1, 0.1, 0.1)),
+        ];
+        for (values, expected) in cases {
+            assert_eq!(Summary::of(values), expected, "{values:?}");
+        }
+    }
+
+    #[test]
+    fn outliers_are_found_and_the_usual_spread_is_none() {
+        let cases: [(&[f64], Option<Outliers>); 8] = [
+            (&[], None),
+            (&[5.0], None),
+            (&[1.0, 100.0], None),
+            (&[10.0, 10.1, 9.9, 10.2, 9.8], None),
+            (&[10.0, 10.1, 9.9, 10.2, 30.0], Some(Outliers::Some(1))),
+            (&[30.0, 10.0, 10.1, 9.9, 10.2], Some(Outliers::First)),
+            // A first run that is quicker is just an outlier.
+            (&[1.0, 10.0, 10.1, 9.9, 10.2], Some(Outliers::Some(1))),
+            // Without any spread, a difference no larger than what can be measured is none.
+            (&[10.0, 10.0, 10.0, 10.001], None),
+        ];
+        for (values, expected) in cases {
+            assert_eq!(outliers(values, 0.001), expected, "{values:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_summary_is_in_order_whatever_the_values_are(values in proptest::collection::vec(0.0..1e9f64, 1..50)) {
+            let summary = Summary::of(&values).expect("there are values");
+            prop_assert!(summary.min <= summary.median && summary.median <= summary.max);
+            prop_assert!(summary.min <= summary.mean && summary.mean <= summary.max);
+            prop_assert!(summary.stddev.is_none_or(|deviation| deviation >= 0.0));
+            prop_assert_eq!(summary.stddev.is_some(), values.len() > 1);
+            let _ = outliers(&values, 1.0);
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! What people and agents are shown of what was measured.
+
+use serde::Serialize;
+
+use crate::benchmark::{BenchmarkRecord, BenchmarkSpec, RunMeasurement};
+use crate::job::JobDetail;
+use crate::state::ExitRecord;
+use crate::statistics::{Outliers, Summary, outliers};
+
+/// The scope of a peak: the largest single process, exactly.
+pub const LARGEST_PROCESS: &str = "largest_process";
+/// The scope of a peak: all processes together, as often as they were looked at, and at least the largest of them.
+pub const TREE_SAMPLED: &str = "tree_sampled";
+
+/// What a finished job took. Of a benchmark with several runs: the means over them, and the highest peak.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Taken {
+    pub(super) wall_time_seconds: f64,
+    /// User and system, of all processes.
+    pub(super) cpu_time_seconds: f64,
+    pub(super) peak_rss_mb: f64,
+    pub(super) peak_rss_scope: &'static str,
+}
+
+impl Taken {
+    pub(super) fn by(record: &ExitRecord) -> Self {
+        let measured = record.benchmark.as_deref().map(compared).unwrap_or_default();
+        let mean =
+            |value: fn(&RunMeasurement) -> f64| Summary::of(&values(&measured, value)).map(|summary| summary.mean);
+        let usage = &record.usage;
+        Self {
+            // Where no run was measured, all that ran.
+            wall_time_seconds: mean(wall_seconds).unwrap_or(record.elapsed_us as f64 / 1e6),
+            cpu_time_seconds: mean(cpu_seconds).unwrap_or((usage.user_us + usage.system_us) as f64 / 1e6),
+            peak_rss_mb: measured.iter().map(peak_mb).reduce(f64::max).unwrap_or(usage.max_rss_kib as f64 / 1024.0),
+            peak_rss_scope: if measured.is_empty() { LARGEST_PROCESS } else { TREE_SAMPLED },
+        }
+    }
+}
+
+/// What was measured of a job, over all measured runs that exited with 0. If there is none of those, over the one that
+/// did not.
+#[derive(Clone, Debug, Serialize)]
+pub struct BenchmarkView {
+    /// How many runs were measured.
+    pub runs: usize,
+    /// How many were asked for. The first that does not exit with 0 is the last.
+    pub runs_requested: u32,
+    /// How many of the measured ones did not exit with 0, or were stopped; they are in no mean.
+    pub failed_runs: usize,
+    /// How many ran before, unmeasured.
+    pub warmup_runs: u32,
+    /// From just before the process was made to its end.
+    pub wall_time_seconds: Option<Summary>,
+    /// User and system together, of all processes of a run.
+    pub cpu_time_seconds: Option<Summary>,
+    pub user_time_seconds: Option<Summary>,
+    pub system_time_seconds: Option<Summary>,
+    /// MiB. The larger of what all processes of a run were seen to have together, and of what the largest had.
+    pub peak_rss_mb: Option<Summary>,
+    pub peak_rss_scope: &'static str,
+    pub minor_page_faults: Option<Summary>,
+    pub major_page_faults: Option<Summary>,
+    pub voluntary_context_switches: Option<Summary>,
+    pub involuntary_context_switches: Option<Summary>,
+    /// From and to storage; what the page cache served is not counted.
+    pub read_bytes: Option<Summary>,
+    pub written_bytes: Option<Summary>,
+    /// The time between two looks at the memory, on average.
+    pub sample_interval_seconds: f64,
+    /// How many looks there were, over all measured runs.
+    pub samples: u64,
+    /// Why the wall times should not be trusted as they are.
+    pub outlier_warning: Option<String>,
+    /// The measured runs in their order, the first [`BenchmarkView::MOST_SHOWN`] of them.
+    pub measured: Vec<MeasuredRun>,
+}
+
+/// One measured run.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct MeasuredRun {
+    pub wall_time_seconds: f64,
+    pub user_time_seconds: f64,
+    pub system_time_seconds: f64,
+    /// MiB, as in [`BenchmarkView::peak_rss_mb`].
+    pub peak_rss_mb: f64,
+    /// MiB, exact.
+    pub largest_process_rss_mb: f64,
+    /// MiB; `null` when the run was over before it was looked at.
+    pub tree_sampled_rss_mb: Option<f64>,
+    pub minor_page_faults: u64,
+    pub major_page_faults: u64,
+    pub voluntary_context_switches: u64,
+    pub involuntary_context_switches: u64,
+    pub read_bytes: u64,
+    pub written_bytes: u64,
+    pub exit_code: i32,
+}
+
+impl BenchmarkView {
+    /// How many runs are shown one by one: an answer stays small.
+    pub const MOST_SHOWN: usize = 100;
+
+    /// `None` for a job that was not to be measured, or of which no record was left.
+    pub fn of(detail: &JobDetail) -> Option<Self> {
+        let record = super::ended(&detail.state)?.benchmark.as_deref()?;
+        Some(Self::over(record, detail.spec.benchmark.unwrap_or_default()))
+    }
+
+    fn over(record: &BenchmarkRecord, spec: BenchmarkSpec) -> Self {
+        let runs = compared(record);
+        let over = |value: fn(&RunMeasurement) -> f64| Summary::of(&values(&runs, value));
+        Self {
+            runs: record.measured.len(),
+            runs_requested: spec.runs,
+            failed_runs: record.measured.iter().filter(|run| !run.is_whole()).count(),
+            warmup_runs: record.warmup_runs,
+            wall_time_seconds: over(wall_seconds),
+            cpu_time_seconds: over(cpu_seconds),
+            user_time_seconds: over(|run| run.usage.user_us as f64 / 1e6),
+            system_time_seconds: over(|run| run.usage.system_us as f64 / 1e6),
+            peak_rss_mb: over(peak_mb),
+            peak_rss_scope: TREE_SAMPLED,
+            minor_page_faults: over(|run| run.usage.minor_faults as f64),
+            major_page_faults: over(|run| run.usage.major_faults as f64),
+            voluntary_context_switches: over(|run| run.usage.voluntary_switches as f64),
+            involuntary_context_switches: over(|run| run.usage.involuntary_switches as f64),
+            read_bytes: over(|run| run.usage.read_bytes() as f64),
+            written_bytes: over(|run| run.usage.written_bytes() as f64),
+            sample_interval_seconds: record.sample_interval_us as f64 / 1e6,
+            samples: record.samples_taken,
+            outlier_warning: outlier_warning(&values(&runs, wall_seconds), record.warmup_runs > 0),
+            measured: record.measured.iter().take(Self::MOST_SHOWN).map(MeasuredRun::of).collect(),
+        }
+    }
+}
+
+impl MeasuredRun {
+    fn of(run: &RunMeasurement) -> Self {
+        Self {
+            wall_time_seconds: wall_seconds(run),
+            user_time_seconds: run.usage.user_us as f64 / 1e6,
+            system_time_seconds: run.usage.system_us as f64 / 1e6,
+            peak_rss_mb: peak_mb(run),
+            largest_process_rss_mb: run.usage.max_rss_kib as f64 / 1024.0,
+            tree_sampled_rss_mb: run.tree_peak_kib.map(|kib| kib as f64 / 1024.0),
+            minor_page_faults: run.usage.minor_faults,
+            major_page_faults: run.usage.major_faults,
+            voluntary_context_switches: run.usage.voluntary_switches,
+            involuntary_context_switches: run.usage.involuntary_switches,
+            read_bytes: run.usage.read_bytes(),
+            written_bytes: run.usage.written_bytes(),
+            exit_code: run.exit.returncode(),
+        }
+    }
+}
+
+/// The runs that say something about each other.
+fn compared(record: &BenchmarkRecord) -> Vec<RunMeasurement> {
+    let whole: Vec<_> = record.measured.iter().copied().filter(RunMeasurement::is_whole).collect();
+    if whole.is_empty() { record.measured.clone() } else { whole }
+}
+
+fn values(runs: &[RunMeasurement], value: fn(&RunMeasurement) -> f64) -> Vec<f64> {
+    runs.iter().map(value).collect()
+}
+
+fn wall_seconds(run: &RunMeasurement) -> f64 {
+    run.wall_us as f64 / 1e6
+}
+
+fn cpu_seconds(run: &RunMeasurement) -> f64 {
+    (run.usage.user_us + run.usage.system_us) as f64 / 1e6
+}
+
+fn peak_mb(run: &RunMeasurement) -> f64 {
+    run.peak_kib() as f64 / 1024.0
+}
+
+fn outlier_warning(wall_seconds: &[f64], warmed_up: bool) -> Option<String> {
+    /// What wall times are kept in.
+    const MICROSECOND: f64 = 1e-6;
+    match (outliers(wall_seconds, MICROSECOND)?, warmed_up) {
+        (Outliers::First, false) => Some(
+            "the first measured run took far longer than the others, perhaps because files were not in the page cache \
+             yet; warm-up runs take that out"
+                .to_owned(),
+        ),
+        (Outliers::First, true) => {
+            Some("the first measured run took far longer than the others; more warm-up runs may help".to_owned())
+        }
+        (Outliers::Some(count), _) => Some(format!(
+            "{count} of {} wall times are far from the rest; something else may have kept the machine busy",
+            wall_seconds.len()
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::OutputLengths;
+    use crate::state::{ExitStatus, ResourceUsage, Run};
+    use crate::time::Timestamp;
+
+    fn run(wall_us: u64, kib: u64, exit: ExitStatus) -> RunMeasurement {
+        let usage = ResourceUsage { user_us: wall_us / 2, system_us: 10, max_rss_kib: kib, ..Default::default() };
+        RunMeasurement { wall_us, usage, tree_peak_kib: Some(kib * 2), exit }
+    }
+
+    fn record(measured: Vec<RunMeasurement>) -> BenchmarkRecord {
+        BenchmarkRecord { measured, warmup_runs: 1, sample_interval_us: 50_000, ..Default::default() }
+    }
+
+    fn ended(benchmark: Option<BenchmarkRecord>) -> ExitRecord {
+        ExitRecord {
+            run: Run { pid: 1, started_at: Timestamp(0) },
+            exit: ExitStatus::Success,
+            stopped: None,
+            usage: ResourceUsage { user_us: 3_000_000, system_us: 1_000_000, max_rss_kib: 1024, ..Default::default() },
+            ended_at: Timestamp(9),
+            elapsed_us: 9_000_000,
+            output: OutputLengths::default(),
+            benchmark: benchmark.map(Box::new),
+        }
+    }
+
+    #[test]
+    fn a_run_that_failed_is_shown_and_is_in_no_mean() {
+        let failed = ExitStatus::Signal { signal: 15, core_dumped: false };
+        let runs = vec![run(1_000, 10, ExitStatus::Success), run(3_000, 20, ExitStatus::Success), run(9, 90, failed)];
+        let spec = BenchmarkSpec { runs: 5, ..Default::default() };
+        let view = BenchmarkView::over(&record(runs), spec);
+        assert_eq!((view.runs, view.runs_requested, view.failed_runs, view.measured.len()), (3, 5, 1, 3));
+        assert_eq!(view.wall_time_seconds.map(|wall| (wall.mean, wall.max)), Some((0.002, 0.003)));
+        assert_eq!(view.measured[2].exit_code, -15);
+    }
+
+    #[test]
+    fn a_single_run_that_failed_is_all_there_is_to_tell() {
+        let view = BenchmarkView::over(
+            &record(vec![run(1_000, 10, ExitStatus::Signal { signal: 9, core_dumped: false })]),
+            BenchmarkSpec::default(),
+        );
+        assert_eq!((view.runs, view.failed_runs), (1, 1));
+        assert_eq!(view.wall_time_seconds.map(|wall| wall.mean), Some(0.001));
+    }
+
+    #[test]
+    fn what_a_job_took_is_the_mean_of_its_runs_and_the_highest_peak() {
+        let plain =
+            Taken { wall_time_seconds: 9.0, cpu_time_seconds: 4.0, peak_rss_mb: 1.0, peak_rss_scope: LARGEST_PROCESS };
+        let runs = vec![run(1_000_000, 1024, ExitStatus::Success), run(3_000_000, 512, ExitStatus::Success)];
+        let benchmarked =
+            Taken { wall_time_seconds: 2.0, cpu_time_seconds: 1.00001, peak_rss_mb: 2.0, peak_rss_scope: TREE_SAMPLED };
+        for (benchmark, expected) in [
+            (None, plain),
+            // Its warm-up failed: nothing was measured.
+            (Some(record(vec![])), plain),
+            (Some(record(runs)), benchmarked),
+        ] {
+            assert_eq!(Taken::by(&ended(benchmark)), expected);
+        }
+    }
+
+    #[test]
+    fn an_answer_stays_small_however_many_runs_there_were() {
+        let runs = vec![run(1_000, 10, ExitStatus::Success); 1_000];
+        let view = BenchmarkView::over(&record(runs), BenchmarkSpec { runs: 1_000, ..Default::default() });
+        assert_eq!((view.runs, view.measured.len()), (1_000, BenchmarkView::MOST_SHOWN));
+        assert!(serde_json::to_vec(&view).expect("is JSON").len() < 64 << 10);
+    }
+}

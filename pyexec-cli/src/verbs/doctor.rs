@@ -1,0 +1,173 @@
+//! `pyexec doctor`: what is installed and what is not, and what to do about each.
+//!
+//! It looks and asks, and changes nothing: no daemon is started, no directory made. Whatever it asks may never answer, so
+//! everything has its time limit, and what could not be found out is said like what was.
+
+mod ask;
+mod clients;
+mod daemon;
+mod places;
+mod programs;
+mod python;
+mod systemd;
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use pyexec_proto::paths::Paths;
+use serde::Serialize;
+
+use crate::args::Doctor;
+use crate::exit_code::{self, Code, Failure};
+use crate::render::{self, Screen};
+use crate::terminal;
+
+/// How long a directory, a file or a daemon may take to be looked at: a network's may be gone.
+const LOOK_LIMIT: Duration = Duration::from_secs(5);
+
+/// Of the packages of this workspace, which all have the same.
+const OUR_VERSION: &str = env!("CARGO_PKG_VERSION");
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Status {
+    Ok,
+    /// Something does not work that not everybody needs.
+    Warning,
+    /// Jobs do not run as they should.
+    Problem,
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Check {
+    name: String,
+    status: Status,
+    /// What was found.
+    detail: String,
+    /// What to do about it; there is always something, unless it is fine.
+    hint: Option<String>,
+}
+
+impl Check {
+    fn ok(name: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { name: name.into(), status: Status::Ok, detail: detail.into(), hint: None }
+    }
+
+    fn warning(name: impl Into<String>, detail: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { name: name.into(), status: Status::Warning, detail: detail.into(), hint: Some(hint.into()) }
+    }
+
+    fn problem(name: impl Into<String>, detail: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { name: name.into(), status: Status::Problem, detail: detail.into(), hint: Some(hint.into()) }
+    }
+}
+
+/// `pyexec doctor --json`.
+#[derive(Serialize)]
+struct Report {
+    checks: Vec<Check>,
+}
+
+pub(crate) async fn perform(doctor: &Doctor) -> Result<Code, Failure> {
+    let checks = look().await;
+    let code = exit_code::of_doctor(count(&checks, Status::Problem) > 0);
+    if doctor.json {
+        terminal::print_json(&Report { checks })?;
+    } else {
+        terminal::print(&text(&checks, terminal::screen()))?;
+    }
+    Ok(code)
+}
+
+/// At everything, in the order in which it is told.
+async fn look() -> Vec<Check> {
+    let tools = async {
+        let (mut checks, uv_by_settings) = programs::checks().await;
+        checks.extend(python::checks(uv_by_settings).await);
+        checks
+    };
+    let ours = async {
+        match Paths::from_environment() {
+            Ok(paths) => {
+                let (daemon, places) = tokio::join!(daemon::checks(&paths), places::checks(&paths));
+                [daemon, places].concat()
+            }
+            Err(error) => vec![Check::problem("home", error.to_string(), "set HOME, or the XDG_* directories")],
+        }
+    };
+    let (tools, ours, systemd, clients) = tokio::join!(tools, ours, systemd::checks(), clients::checks());
+    [tools, ours, systemd, clients].concat()
+}
+
+/// What `look` finds, which may wait for a disk or a network that does not answer.
+async fn within_limit(name: &str, look: impl FnOnce() -> Vec<Check> + Send + 'static) -> Vec<Check> {
+    match tokio::time::timeout(LOOK_LIMIT, tokio::task::spawn_blocking(look)).await {
+        Ok(Ok(checks)) => checks,
+        Ok(Err(error)) => vec![Check::problem(name, format!("could not be looked at: {error}"), "report this")],
+        Err(_) => {
+            let detail = format!("did not answer within {} s", LOOK_LIMIT.as_secs());
+            vec![Check::problem(name, detail, "check the file systems that they lie on")]
+        }
+    }
+}
+
+fn count(checks: &[Check], status: Status) -> usize {
+    checks.iter().filter(|check| check.status == status).count()
+}
+
+fn text(checks: &[Check], screen: Screen) -> String {
+    let coloured = matches!(screen, Screen::Terminal { colour: true, .. });
+    let mut text = String::new();
+    for check in checks {
+        let (mark, colour) = match check.status {
+            Status::Ok => ("ok", "32"),
+            Status::Warning => ("warning", "33"),
+            Status::Problem => ("problem", "31"),
+        };
+        let padded = format!("{mark:7}");
+        let mark = if coloured { format!("\x1b[1;{colour}m{padded}\x1b[0m") } else { padded };
+        let _ = writeln!(text, "{mark}  {}: {}", render::one_line(&check.name), render::one_line(&check.detail));
+        if let Some(hint) = &check.hint {
+            let _ = writeln!(text, "         hint: {}", render::one_line(hint));
+        }
+    }
+    let _ = writeln!(text, "{}", verdict(count(checks, Status::Problem), count(checks, Status::Warning)));
+    text
+}
+
+fn verdict(problems: usize, warnings: usize) -> String {
+    let number = |number: usize, of: &str| match number {
+        0 => format!("no {of}s"),
+        1 => format!("1 {of}"),
+        number => format!("{number} {of}s"),
+    };
+    format!("{}, {}", number(problems, "problem"), number(warnings, "warning"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_has_its_mark_and_what_is_not_fine_its_hint() {
+        let checks = [
+            Check::ok("uv", "0.9.1"),
+            Check::warning("lingering", "off", "do this"),
+            Check::problem("daemon", "\x1b[2Jdead", "do that"),
+        ];
+        let expected = "ok       uv: 0.9.1\nwarning  lingering: off\n         hint: do this\n\
+            problem  daemon: \\x1b[2Jdead\n         hint: do that\n1 problem, 1 warning\n";
+        assert_eq!(text(&checks, Screen::File), expected);
+        assert!(
+            text(&checks, Screen::Terminal { columns: 40, colour: true }).starts_with("\x1b[1;32mok     \x1b[0m  uv")
+        );
+        assert_eq!(verdict(0, 2), "no problems, 2 warnings");
+    }
+
+    #[tokio::test]
+    async fn what_panics_is_told_and_does_not_end_the_others() {
+        let checks = within_limit("x", || panic!("on purpose")).await;
+        assert_eq!((checks.len(), checks[0].status), (1, Status::Problem));
+    }
+}

@@ -1,0 +1,86 @@
+//! The daemon and its socket. It is asked, never started.
+
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
+use std::time::Duration;
+
+use pyexec_proto::client::{ClientError, Daemon};
+use pyexec_proto::paths::Paths;
+use pyexec_proto::service::DaemonStatus;
+use pyexec_proto::{Client, OsText};
+
+use super::{Check, LOOK_LIMIT, OUR_VERSION};
+use crate::{render, terminal};
+
+pub(super) async fn checks(paths: &Paths) -> Vec<Check> {
+    let asked = async {
+        let client = Client::connect(paths.clone(), Daemon::MustRun).await?;
+        client.status().await
+    };
+    let asked = tokio::time::timeout(LOOK_LIMIT, asked).await;
+    let socket = match &asked {
+        // It may listen elsewhere than one would look.
+        Ok(Ok(status)) => status.socket.as_path().to_owned(),
+        Ok(Err(_)) | Err(_) => paths.socket.clone(),
+    };
+    let daemon = match asked {
+        Ok(Ok(status)) => running(&status),
+        Ok(Err(ClientError::NotRunning)) => Check::ok("daemon", "not running; it starts when it is needed"),
+        Ok(Err(error)) => {
+            let hint = error.hint().unwrap_or_else(|| "`pyexec daemon logs` has more".into());
+            Check::problem("daemon", terminal::with_causes(&error), hint)
+        }
+        Err(_) => {
+            let detail = format!("did not answer within {} s", LOOK_LIMIT.as_secs());
+            Check::problem("daemon", detail, "`pyexec daemon restart` starts another; jobs that run are not affected")
+        }
+    };
+    [daemon].into_iter().chain(look_at(&socket)).collect()
+}
+
+fn running(status: &DaemonStatus) -> Check {
+    let by = if is_unit(status.pid) { "a unit of systemd" } else { "a process of its own" };
+    let up = render::duration(Duration::from_secs(status.uptime_seconds));
+    let jobs = status.jobs_running;
+    let detail = format!("{}, pid {}, {by}, up for {up}, jobs running: {jobs}", status.version, status.pid);
+    if status.version == OUR_VERSION {
+        return Check::ok("daemon", detail);
+    }
+    let hint = "`pyexec daemon restart` starts the installed version; jobs go on";
+    Check::warning("daemon", format!("{detail}; this program is {OUR_VERSION}"), hint)
+}
+
+/// By the control group it is in.
+fn is_unit(pid: u32) -> bool {
+    let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    groups.lines().any(|line| line.split('/').any(|part| part == "pyexecd.service"))
+}
+
+/// `None` where there is none, which is as it should be while no daemon runs.
+fn look_at(socket: &Path) -> Option<Check> {
+    const NAME: &str = "socket";
+    let shown = OsText::from(socket).to_text();
+    let found = match socket.symlink_metadata() {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        Err(error) => {
+            let hint = "check the directories above it, or let PYEXEC_SOCKET name another";
+            return Some(Check::problem(NAME, format!("{shown}: {error}"), hint));
+        }
+    };
+    let mode = found.mode() & 0o7777;
+    let ours = rustix::process::geteuid().as_raw();
+    Some(if !found.file_type().is_socket() {
+        let hint = "no daemon can listen there: move it away, or let PYEXEC_SOCKET name another";
+        Check::problem(NAME, format!("{shown} is no socket"), hint)
+    } else if found.uid() != ours {
+        let hint = "let PYEXEC_SOCKET name one of your own, or unset it";
+        Check::problem(NAME, format!("{shown} belongs to user {}, and you are {ours}", found.uid()), hint)
+    } else if mode & 0o077 != 0 {
+        let hint = "the daemon refuses them, but `pyexec daemon restart` makes it private again";
+        Check::warning(NAME, format!("{shown}, mode {mode:04o}: others may connect"), hint)
+    } else {
+        Check::ok(NAME, format!("{shown}, mode {mode:04o}"))
+    })
+}

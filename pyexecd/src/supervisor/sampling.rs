@@ -1,0 +1,245 @@
+//! Looking at all processes of a run together: what they have in memory, what they have used, and how often to look.
+
+use std::fs;
+use std::time::Duration;
+
+use pyexec_proto::benchmark::Sample;
+use rustix::param::{clock_ticks_per_second, page_size};
+use rustix::time::{ClockId, clock_gettime};
+
+use super::processes::{self, Process};
+
+/// A look may take one part in so many of the time until the next: 2.5 % of a core.
+const SHARE: u32 = 40;
+
+/// What all processes of a run have and have used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Looked {
+    pub(super) memory_kib: u64,
+    /// Of those that still run, and of children they have waited for.
+    pub(super) cpu: Duration,
+}
+
+/// The processes of the job. All of `/proc` is read for them only when there may be new ones: that is most of what a look
+/// at a small job costs.
+#[derive(Debug, Default)]
+pub(super) struct Tree {
+    known: Vec<Process>,
+    /// The last pid that had been given out when they were looked for.
+    last_pid: Option<u64>,
+}
+
+impl Tree {
+    /// Looks at all that descends from this process. Also says what it took of a core.
+    ///
+    /// A process that is alone is asked for its resident set, which is what `ru_maxrss` is the peak of. Several are asked
+    /// for their proportional set: a page that they share, as forks do, counts once between them. It takes the kernel a
+    /// walk through the page tables, 10 ms for each gigabyte.
+    pub(super) fn look(&mut self) -> (Looked, Duration) {
+        let before = own_cpu_time();
+        self.refresh(last_pid(&fs::read_to_string("/proc/loadavg").unwrap_or_default()));
+        let memory: fn(&Process) -> u64 = if self.known.len() > 1 { proportional_kib } else { resident_kib };
+        let looked = Looked {
+            memory_kib: self.known.iter().map(memory).sum(),
+            cpu: self.known.iter().map(|process| cpu_time(process.pid)).sum(),
+        };
+        (looked, own_cpu_time().saturating_sub(before))
+    }
+
+    fn refresh(&mut self, last_pid: Option<u64>) {
+        if last_pid.is_some() && last_pid == self.last_pid {
+            let still_there = |now: Process, known: &Process| now.started == known.started && !now.zombie;
+            self.known.retain(|known| Process::find(known.pid).is_some_and(|now| still_there(now, known)));
+        } else {
+            self.known = processes::descendants_of(std::process::id());
+            self.last_pid = last_pid;
+        }
+    }
+}
+
+/// How long to wait after a look that took `cost`.
+pub(super) fn interval(asked: Duration, cost: Duration) -> Duration {
+    asked.max(cost * SHARE)
+}
+
+fn own_cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// Nothing for one that has gone in between.
+fn resident_kib(process: &Process) -> u64 {
+    let statm = fs::read_to_string(format!("/proc/{}/statm", process.pid)).unwrap_or_default();
+    parse_statm(&statm).unwrap_or(0) * (page_size() as u64 / 1024)
+}
+
+fn proportional_kib(process: &Process) -> u64 {
+    // One of another user does not let itself be looked at that closely.
+    let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", process.pid)).unwrap_or_default();
+    parse_rollup(&rollup).unwrap_or_else(|| resident_kib(process))
+}
+
+fn cpu_time(pid: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let ticks = parse_ticks(&stat).unwrap_or(0);
+    Duration::from_secs(ticks) / u32::try_from(clock_ticks_per_second()).unwrap_or(100).max(1)
+}
+
+/// The last word of `/proc/loadavg`: which pid was given out last.
+fn last_pid(loadavg: &str) -> Option<u64> {
+    loadavg.split_whitespace().nth(4)?.parse().ok()
+}
+
+/// The resident pages: the second number.
+fn parse_statm(statm: &str) -> Option<u64> {
+    statm.split(' ').nth(1)?.parse().ok()
+}
+
+fn parse_rollup(rollup: &str) -> Option<u64> {
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    line.trim().strip_suffix(" kB")?.parse().ok()
+}
+
+/// User and system time, its own and of children it has waited for, in clock ticks.
+fn parse_ticks(stat: &str) -> Option<u64> {
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let times: Vec<u64> = fields.split(' ').skip(11).take(4).map(str::parse).collect::<Result<_, _>>().ok()?;
+    (times.len() == 4).then(|| times.iter().sum())
+}
+
+/// A series of samples that stays bounded however long it goes on: when it is full, every two become one, and from then
+/// on each stands for twice as many. Of those it stands for, it is the largest: a peak stays visible.
+#[derive(Debug)]
+pub(super) struct Series<const MOST: usize> {
+    kept: Vec<Sample>,
+    seen: u64,
+    /// How many each stands for.
+    stride: u64,
+}
+
+impl<const MOST: usize> Series<MOST> {
+    pub(super) fn new() -> Self {
+        Self { kept: Vec::new(), seen: 0, stride: 1 }
+    }
+
+    pub(super) fn push(&mut self, sample: Sample) {
+        if self.seen.is_multiple_of(self.stride) {
+            if self.kept.len() >= MOST {
+                self.kept = self.kept.chunks(2).map(largest).collect();
+                self.stride *= 2;
+            }
+            self.kept.push(sample);
+        } else if let Some(last) = self.kept.last_mut() {
+            *last = largest(&[*last, sample]);
+        }
+        self.seen += 1;
+    }
+
+    pub(super) fn into_samples(self) -> Vec<Sample> {
+        self.kept
+    }
+}
+
+/// The earliest of the largest, of at least one.
+fn largest(samples: &[Sample]) -> Sample {
+    samples[1..]
+        .iter()
+        .fold(samples[0], |largest, sample| if sample.rss_kib > largest.rss_kib { *sample } else { largest })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_interval_is_the_one_asked_for_unless_looking_costs_too_much() {
+        let (ms, us) = (Duration::from_millis, Duration::from_micros);
+        for (asked, cost, expected) in [
+            (ms(50), us(300), ms(50)),
+            (ms(50), us(1_250), ms(50)),
+            // Four gigabytes, 37 ms.
+            (ms(50), ms(37), ms(1_480)),
+            (ms(1), us(100), ms(4)),
+            (ms(60_000), ms(37), ms(60_000)),
+            (ms(1), Duration::ZERO, ms(1)),
+        ] {
+            assert_eq!(interval(asked, cost), expected, "{asked:?} at {cost:?} a look");
+        }
+    }
+
+    fn sample(number: u64, rss_kib: u64) -> Sample {
+        Sample { at_us: number * 50, rss_kib, cpu_us: number }
+    }
+
+    #[test]
+    fn a_short_series_is_kept_as_it_is_and_a_full_one_is_halved() {
+        let shown = |sizes: &[u64]| {
+            let mut series = Series::<4>::new();
+            (0..).zip(sizes).for_each(|(number, size)| series.push(sample(number, *size)));
+            series.into_samples().iter().map(|sample| (sample.cpu_us, sample.rss_kib)).collect::<Vec<_>>()
+        };
+        assert_eq!(shown(&[]), []);
+        assert_eq!(shown(&[5, 6, 7, 8]), [(0, 5), (1, 6), (2, 7), (3, 8)]);
+        assert_eq!(shown(&[5, 6, 7, 8, 9]), [(1, 6), (3, 8), (4, 9)]);
+        assert_eq!(shown(&[5, 6, 7, 8, 9, 1, 1, 2]), [(1, 6), (3, 8), (4, 9), (7, 2)]);
+        assert_eq!(shown(&[5, 6, 7, 8, 9, 1, 1, 2, 3]), [(3, 8), (4, 9), (8, 3)]);
+    }
+
+    proptest! {
+        #[test]
+        fn a_series_is_bounded_in_order_and_keeps_its_peak(sizes in proptest::collection::vec(0u64..1000, 1..3000)) {
+            let mut series = Series::<16>::new();
+            (0..).zip(&sizes).for_each(|(number, size)| series.push(sample(number, *size)));
+            let kept = series.into_samples();
+            prop_assert!(!kept.is_empty() && kept.len() <= 16);
+            prop_assert!(sizes.len() < 16 || kept.len() >= 8, "{} of {}", kept.len(), sizes.len());
+            prop_assert!(kept.windows(2).all(|pair| pair[0].at_us < pair[1].at_us));
+            prop_assert_eq!(kept.iter().map(|sample| sample.rss_kib).max(), sizes.iter().copied().max());
+        }
+    }
+
+    #[test]
+    fn what_proc_says_is_read() {
+        assert_eq!(last_pid("0.20 0.18 0.12 1/80 11206\n"), Some(11206));
+        assert_eq!(last_pid("0.20 0.18"), None);
+        assert_eq!(parse_statm("3041 1337 1000 5 0 400 0\n"), Some(1337));
+        assert_eq!(parse_statm(""), None);
+        let rollup =
+            "55d-7ff ---p 00000000 00:00 0    [rollup]\nRss:   9000 kB\nPss:        4711 kB\nPss_Dirty: 1 kB\n";
+        assert_eq!(parse_rollup(rollup), Some(4711));
+        assert_eq!(parse_rollup(""), None);
+        let stat = "42 (a) b (c) S 7 8 8 0 -1 4194560 1 2 3 4 50 6 700 8 20 0 1 0 999 1000 2\n";
+        assert_eq!(parse_ticks(stat), Some(764));
+        assert_eq!(parse_ticks("42 (a) S 7"), None);
+    }
+
+    #[test]
+    fn a_child_is_found_and_missed_whether_or_not_all_of_proc_was_read() {
+        let has = |tree: &Tree, pid| tree.known.iter().any(|process| process.pid == pid);
+        let mut tree = Tree::default();
+        let mut child = std::process::Command::new("sleep").arg("600").spawn().expect("can be started");
+        tree.refresh(Some(1));
+        assert!(has(&tree, child.id()));
+        tree.refresh(Some(1));
+        assert!(has(&tree, child.id()), "it is still there");
+        child.kill().expect("can be killed");
+        child.wait().expect("can be reaped");
+        tree.refresh(Some(1));
+        assert!(!has(&tree, child.id()), "it has gone");
+        let mut second = std::process::Command::new("sleep").arg("600").spawn().expect("can be started");
+        tree.refresh(Some(2));
+        assert!(has(&tree, second.id()), "a pid has been given out since");
+        second.kill().expect("can be killed");
+        second.wait().expect("can be reaped");
+        tree.refresh(None);
+        assert!(!has(&tree, second.id()));
+    }
+
+    #[test]
+    fn what_this_process_has_is_seen() {
+        let own = Process::find(std::process::id()).expect("it runs");
+        let (resident, proportional) = (resident_kib(&own), proportional_kib(&own));
+        assert!(0 < proportional && proportional <= resident + 4096, "{proportional} of {resident} KiB");
+    }
+}
