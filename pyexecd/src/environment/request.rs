@@ -128,6 +128,10 @@ pub(super) fn normalized(requirement: &str) -> String {
         None => ("", before.as_str()),
     };
     let versions = versions.strip_prefix('(').and_then(|inner| inner.strip_suffix(')')).unwrap_or(versions);
+    // `numpy pandas`, say, is not the package `numpypandas`.
+    if !versions.is_empty() && !versions.starts_with(['<', '>', '=', '!', '~']) {
+        return requirement.to_owned();
+    }
     let mut normal = normalized_name(name);
     let extras = sorted(extras.split(',').filter(|extra| !extra.is_empty()).map(normalized_name));
     if !extras.is_empty() {
@@ -180,6 +184,13 @@ mod tests {
         assert_ne!(key(&["numpy"]), key(&["numpy==1"]));
         assert_ne!(key(&["foo[a]"]), key(&["foo"]));
         assert_ne!(key(&["foo; python_version < '3.9'"]), key(&["foo"]));
+    }
+
+    #[test]
+    fn what_can_not_be_read_is_left_as_it_is() {
+        for text in ["numpy pandas", "not a requirement!", "six 1.16", "foo[a] bar", "numpy, pandas"] {
+            assert_eq!(normalized(text), text);
+        }
     }
 
     #[test]
