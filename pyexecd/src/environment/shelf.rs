@@ -74,7 +74,11 @@ impl Environments {
                 what: "environment name".to_owned(),
                 given: request.name.clone(),
                 problem: "there is one of this name".to_owned(),
-                hint: format!("`pyexec env rm {}` removes it; --refresh makes it anew", request.name),
+                hint: format!(
+                    "use it as it is, or choose another name; in a terminal, `pyexec env rm {}` removes it, and `--refresh` \
+                     makes it anew",
+                    request.name
+                ),
             });
         }
         let limit = self.settings.environment_timeout;
