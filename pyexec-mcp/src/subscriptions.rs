@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use pyexec_proto::Client;
-use pyexec_proto::output::PerStream;
+use pyexec_proto::output::{OutputLengths, PerStream};
 use pyexec_proto::service::{FollowRequest, MAX_WAIT_MS};
 use rmcp::model::ResourceUpdatedNotificationParam;
 use rmcp::service::{Peer, SubscriptionContext, SubscriptionSink};
@@ -76,16 +76,25 @@ pub(crate) async fn subscribe(server: &Server, uri: String, peer: Peer<RoleServe
     Ok(task.abort_handle())
 }
 
-/// Tells of new output, and of the end, for as long as somebody listens.
+/// Tells of new output, and of the end, for as long as somebody listens. What was there before is told of too: it may have
+/// come after the client had read, and before this began.
 async fn watch(client: &Client, uri: &str, listener: &Listener) {
     let Some(given) = resources::job_in(uri) else { return };
     let Ok(mut job) = resources::find(client, given).await else { return };
     if !job.spec.notify_output {
         return;
     }
-    while !job.state.is_finished() {
-        let known = job.output;
-        let cursors = PerStream { stdout: Some(known.stdout), stderr: Some(known.stderr) };
+    let mut told = OutputLengths::default();
+    loop {
+        let is_finished = job.state.is_finished();
+        if job.output != told || is_finished {
+            told = job.output;
+            if !listener.tell(uri).await || is_finished {
+                return;
+            }
+            tokio::time::sleep(INTERVAL).await;
+        }
+        let cursors = PerStream { stdout: Some(told.stdout), stderr: Some(told.stderr) };
         let request = FollowRequest { cursors, max_bytes: 1, wait_ms: MAX_WAIT_MS };
         let Ok(followed) = client.follow(job.id, &request).await else { return };
         job = match followed.finished {
@@ -95,12 +104,5 @@ async fn watch(client: &Client, uri: &str, listener: &Listener) {
                 Err(_) => return,
             },
         };
-        if job.output == known && !job.state.is_finished() {
-            continue;
-        }
-        if !listener.tell(uri).await {
-            return;
-        }
-        tokio::time::sleep(INTERVAL).await;
     }
 }
