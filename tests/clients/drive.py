@@ -14,6 +14,7 @@ import environments
 import jobs
 import output
 import running
+import scripts
 import surface
 from session import Clients, Wrong
 
@@ -31,7 +32,7 @@ def main():
     client, scenario, *server = sys.argv[1:]
     structured = server[0] == "--structured"
     clients = Clients(client, structured, server[1:] if structured else server)
-    modules = (running, environments, jobs, output, surface)
+    modules = (running, environments, jobs, output, scripts, surface)
     found = [getattr(module, scenario) for module in modules if hasattr(module, scenario)]
     if not found:
         sys.exit(f"there is no scenario {scenario}")

@@ -100,6 +100,10 @@ async def what_does_not_resolve_is_an_error_that_says_why(clients):
             script_content="print('ran')",
             dependencies=["not a requirement!"],
         )
+        # Two in one are not a third.
+        await session.refused(
+            "py_run_script_with_dependencies", "six idna", script_content="print('ran')", dependencies=["six idna"]
+        )
         # Asked about later, it is a job that has failed.
         started = await session.fields(
             "py_run_script_with_dependencies_async", script_content="print('ran')", dependencies=impossible
@@ -129,7 +133,11 @@ async def an_environment_is_made_once_and_used_by_its_name(clients):
         contains(await session.markdown("py_list_environments"), "| kept | ", made["id"], "six==1.16.0")
 
         await session.refused(
-            "py_run_script_with_dependencies", "`none`", "py_list_environments", script_content=code, environment="none"
+            "py_run_script_with_dependencies",
+            "no such environment: none",
+            "py_list_environments",
+            script_content=code,
+            environment="none",
         )
         await session.refused(
             "py_run_script_with_dependencies",
@@ -139,3 +147,32 @@ async def an_environment_is_made_once_and_used_by_its_name(clients):
             dependencies=["six"],
         )
         await session.refused("py_create_environment", "`name` is missing", dependencies=[])
+
+
+async def a_benchmark_says_what_it_took(clients):
+    code = "import six, time; print(six.__version__); time.sleep(0.02)"
+    async with clients.session() as session:
+        given = {"script_content": code, "dependencies": ["six==1.16.0"]}
+        ran = await session.fields("py_benchmark_script", **given)
+        same((ran["stdout"], ran["exit_code"], ran["resolved_dependencies"]), ("1.16.0\n", 0, ["six==1.16.0"]))
+        same(ran["peak_rss_scope"], "tree_sampled")
+        holds(ran["wall_time_seconds"] >= 0.02, ran)
+        holds(0 < ran["cpu_time_seconds"] and 1 < ran["peak_rss_mb"], ran)
+
+        ran = await session.fields("py_benchmark_script", runs=3, warmup_runs=1, sample_interval=0.005, **given)
+        benchmark = ran["benchmark"]
+        same((benchmark["runs"], benchmark["warmup_runs"], benchmark["failed_runs"]), (3, 1, 0))
+        for name in ("wall_time_seconds", "cpu_time_seconds", "peak_rss_mb"):
+            of = benchmark[name]
+            holds(0 < of["min"] <= of["mean"] <= of["max"] and of["stddev"] >= 0, (name, of))
+        same(ran["wall_time_seconds"], benchmark["wall_time_seconds"]["mean"])
+        job = (await session.fields("py_job_status", job_id=ran["job_id"]))["job"]
+        same(job["result"], ran)
+
+        text = await session.markdown("py_benchmark_script", runs=2, **given)
+        contains(text, "**Completed** · exit code 0", "2 runs:", "| wall time (s) |", "peak memory of all processes")
+        # What ran unmeasured says what it took all the same.
+        ran = await session.run("pass")
+        same(ran["peak_rss_scope"], "largest_process")
+        holds(ran["wall_time_seconds"] > 0 and ran["peak_rss_mb"] > 1, ran)
+        await session.refused("py_benchmark_script", "`runs` is 0", runs=0, **given)

@@ -50,6 +50,11 @@ async def kill_daemon():
     await until("the daemon is gone", gone)
 
 
+async def printed(session, job_id):
+    """Returns once it has printed something; what `py_job_status` says then."""
+    return await session.fields("py_job_status", job_id=job_id, until="output", cursor="0.0", wait_seconds=45)
+
+
 async def a_job_is_started_without_waiting(clients):
     code = WAITS.format(file="go")
     async with clients.session() as session:
@@ -65,7 +70,7 @@ async def a_job_is_started_without_waiting(clients):
         contains(text, "**Started** · job `", "**Next:** py_job_status(job_id=")
 
         for job_id in (started["job_id"], submitted["job_id"]):
-            status = await session.fields("py_job_status", job_id=job_id, until="output", cursor="0.0", wait_seconds=45)
+            status = await printed(session, job_id)
             same((status["job"]["status"], status["job"]["result"]), ("running", None))
             same((status["new_stdout"], status["new_stderr"]), ("begun\n", ""))
         Path("go").touch()
@@ -81,10 +86,11 @@ async def a_job_over_the_budget_goes_on_and_its_result_is_what_inline_would_have
         begun = time.monotonic()
         promoted = await session.run(**arguments)
         holds(time.monotonic() - begun >= 0.5, "it was not waited for")
-        job_id = promoted["job_id"]
-        same((promoted["status"], promoted["stderr"]), ("running", ""))
-        same(promoted["stdout"], "begun\n")
-        contains(promoted["message"], "still running after 0.50 s", f'py_job_status(job_id="{job_id}", wait_seconds=45)')
+        job_id, status = promoted["job_id"], promoted["status"]
+        # Python has begun by then, unless the machine is very busy.
+        holds((status, promoted["stdout"]) in (("running", "begun\n"), ("running", ""), ("pending", "")), promoted)
+        contains(promoted["message"], f"still {status}", "after 0.50 s", f'py_job_status(job_id="{job_id}", wait_seconds=45)')
+        await printed(session, job_id)
         running = (await session.fields("py_list_running_jobs"))["jobs"]
         same([(job["job_id"], job["running"], job["label"]) for job in running], [(job_id, True, "promoted")])
         pid = running[0]["pid"]
@@ -92,17 +98,18 @@ async def a_job_over_the_budget_goes_on_and_its_result_is_what_inline_would_have
         text = await session.markdown(
             "py_run_script_in_dir", directory=".", script_content=arguments["code"], use_uv=False
         )
-        contains(text, "**Still running** after 0.50 s · job `", "stdout:\n```\nbegun\n```", "**Next:** py_job_status(")
+        contains(text, "**Still ", " after 0.50 s · job `", "goes on in the background", "**Next:** py_job_status(")
         # The same process, all the time.
         same((await session.fields("py_job_status", job_id=job_id))["job"]["status"], "running")
         same((await session.fields("py_list_running_jobs"))["jobs"][-1]["pid"], pid)
 
         Path("go").touch()
         status = await session.finished(job_id)
-        # One that ends in time is answered inline, at once.
+    # One that ends in time is answered inline.
+    async with clients.session() as session:
         inline = await session.run(**arguments)
     result = status["job"]["result"]
-    own = ("job_id", "elapsed_seconds")
+    own = ("job_id", "elapsed_seconds", "wall_time_seconds", "cpu_time_seconds", "peak_rss_mb")
     same(result.keys(), inline.keys(), "fields of a result")
     same(*({name: value for name, value in fields.items() if name not in own} for fields in (result, inline)))
     same((result["job_id"], result["exit_code"], result["stdout"]), (job_id, 4, "begun\nwent on\n"))
@@ -119,7 +126,7 @@ async def a_result_is_the_same_after_everything_was_killed(clients):
             text_before = await session.markdown("py_job_status", job_id=inline["job_id"])
             same(json.loads(before)["job"]["result"], inline)
             survivor = await session.start(waiting)
-            await session.fields("py_job_status", job_id=survivor, until="output", cursor="0.0", wait_seconds=45)
+            await printed(session, survivor)
             pid = (await session.fields("py_list_running_jobs"))["jobs"][0]["pid"]
             kill_server()
     await kill_daemon()
@@ -218,7 +225,7 @@ async def jobs_are_listed_by_status_and_label_page_by_page(clients):
             ran = await session.run(f"raise SystemExit({number % 2})", job_label=f"label {number % 2}")
             made.insert(0, ran["job_id"])
         waiting = await session.start(WAITS.format(file="go"), job_label="waits")
-        await session.fields("py_job_status", job_id=waiting, until="output", cursor="0.0", wait_seconds=45)
+        await printed(session, waiting)
         made.insert(0, waiting)
 
         async def ids(**filters):
@@ -267,7 +274,7 @@ async def jobs_are_cancelled_and_killed(clients):
 
         async def begun(code):
             job_id = await session.start(code)
-            await session.fields("py_job_status", job_id=job_id, until="output", cursor="0.0", wait_seconds=45)
+            await printed(session, job_id)
             return job_id
 
         for tool, code, arguments, status, exit_code in (
@@ -297,7 +304,7 @@ async def finished_jobs_are_forgotten_when_asked(clients):
         good = await session.run("print('good')")
         bad = await session.run("raise SystemExit(1)")
         waiting = await session.start(WAITS.format(file="go"))
-        await session.fields("py_job_status", job_id=waiting, until="output", cursor="0.0", wait_seconds=45)
+        await printed(session, waiting)
 
         # Nothing is a day old.
         pruned = await session.fields("py_prune_jobs")

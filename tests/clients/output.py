@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from session import contains, holds, same
+from session import Refused, contains, holds, same
 
 # Characters of one to four bytes; a write ends in the middle of one.
 TEXT = "aß✓𝄞\nplain\n" * 7
@@ -112,8 +112,6 @@ async def the_resource_is_what_was_printed_so_far(clients):
 
 
 async def unread(session, uri):
-    from session import Refused
-
     try:
         await session.read(uri)
     except Refused as error:
@@ -129,10 +127,14 @@ async def subscribers_hear_of_output_and_of_the_end(clients):
         async with session.watch(uri) as heard:
             for line in ("one\n", "two\n"):
                 await session.fields("py_send_input", job_id=job_id, text=line)
+                await heard()
                 while line not in await session.read(uri):
                     await heard()
-                # Its own notice, if the text was seen before it came.
             await session.fields("py_send_input", job_id=job_id, text="", close=True)
+            await heard()
             while (await session.fields("py_job_status", job_id=job_id))["job"]["status"] == "running":
                 await heard()
         same(await session.read(uri), "---STDOUT---\none\ntwo\n\n---STDERR---\n")
+        # What was there before is news too: nobody waits for a notice that has been missed.
+        async with session.watch(uri) as heard:
+            await heard()

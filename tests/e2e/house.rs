@@ -38,6 +38,27 @@ fn every_file_of_the_end_to_end_tests_is_a_module() {
     assert_eq!(declared, files, "a test in a file that is no module is never run");
 }
 
+#[test]
+fn every_scenario_for_clients_is_played() {
+    let played = read(&workspace().join("tests/e2e/mcp_clients.rs"));
+    let directory = workspace().join("tests/clients");
+    let scenarios: Vec<String> = std::fs::read_dir(&directory)
+        .expect("can be listed")
+        .map(|entry| entry.expect("can be listed").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "py"))
+        .flat_map(|path| read(&path).lines().map(str::to_owned).collect::<Vec<_>>())
+        .filter_map(|line| Some(line.strip_prefix("async def ")?.strip_suffix("(clients):")?.to_owned()))
+        .collect();
+    assert!(!scenarios.is_empty());
+    let forgotten: Vec<&String> = scenarios
+        .iter()
+        .filter(|name| {
+            !played.split(|letter: char| letter != '_' && !letter.is_alphanumeric()).any(|word| word == *name)
+        })
+        .collect();
+    assert!(forgotten.is_empty(), "no client plays {forgotten:?}");
+}
+
 /// Which crates of ours a crate depends on.
 #[test]
 fn crates_depend_on_each_other_only_downwards() {
