@@ -57,6 +57,7 @@ pub(crate) fn python() -> PathBuf {
 pub(crate) struct Sandbox {
     root: TempDir,
     variables: BTreeMap<OsString, OsString>,
+    pyexec: PathBuf,
 }
 
 impl Sandbox {
@@ -82,12 +83,20 @@ impl Sandbox {
         variables.insert("PATH".into(), path_variable(&PYTHON_DIRECTORY));
         variables.insert("PYEXEC_DAEMON".into(), PYEXECD.into());
         variables.insert("LANG".into(), "C.UTF-8".into());
-        Self { root, variables }
+        Self { root, variables, pyexec: PYEXEC.into() }
     }
 
     /// Set for everything that is started in this sandbox from now on.
     pub(crate) fn set(&mut self, name: &str, value: impl AsRef<OsStr>) {
         self.variables.insert(name.into(), value.as_ref().to_owned());
+    }
+
+    /// From now on the command line runs from a directory of its own, with none of our other programs beside it.
+    pub(crate) fn set_pyexec_apart(&mut self) {
+        let apart = self.root().join("apart");
+        std::fs::create_dir(&apart).expect("can be made");
+        self.pyexec = apart.join("pyexec");
+        std::fs::copy(PYEXEC, &self.pyexec).expect("can be copied");
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -130,7 +139,7 @@ impl Sandbox {
     }
 
     pub(crate) fn cli<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
-        let mut command = self.command(PYEXEC);
+        let mut command = self.command(&self.pyexec);
         command.args(arguments);
         command
     }
