@@ -788,7 +788,7 @@ mod tests {
     #[test]
     fn the_options_of_a_benchmark_come_with_it_and_have_defaults() {
         let options = |line: &[&str]| {
-            let options = run(line).bench_options;
+            let options = run(line).options.bench_options;
             (options.runs, options.warmup, options.sample_interval.as_millis())
         };
         let default = u128::from(BenchmarkSpec::DEFAULT_SAMPLE_INTERVAL_MS);
@@ -809,7 +809,7 @@ mod tests {
         ] {
             refusal(line);
         }
-        assert!(run(&["x.py", "-d", "--bench", "--stdin"]).stdin);
+        assert!(run(&["x.py", "-d", "--bench", "--stdin"]).options.stdin);
     }
 
     #[test]

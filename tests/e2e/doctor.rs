@@ -55,6 +55,7 @@ fn assert_check(ran: &Ran, name: &str, status: &str, detail: &str) {
 #[test]
 fn a_sound_installation_has_no_problem_and_no_daemon_is_started() {
     let mut sandbox = sandbox_with_uv();
+    sandbox.set_pyexec_apart();
     let bin = sandbox.root().join("bin");
     std::fs::create_dir(&bin).expect("can be made");
     put(&bin.join("pyexec-mcp"), &format!("echo pyexec-mcp {}", env!("CARGO_PKG_VERSION")));
@@ -93,6 +94,7 @@ fn a_daemon_that_runs_is_described_with_its_socket() {
 #[test]
 fn what_is_missing_is_said_with_what_to_do() {
     let mut sandbox = Sandbox::new();
+    sandbox.set_pyexec_apart();
     let nothing = sandbox.root().join("nothing");
     std::fs::create_dir(&nothing).expect("can be made");
     sandbox.set("PATH", &nothing);
@@ -133,6 +135,7 @@ fn programs_that_never_answer_are_not_waited_for_and_do_not_stay() {
 #[test]
 fn programs_that_are_too_old_or_of_another_version_are_told() {
     let mut sandbox = Sandbox::new();
+    sandbox.set_pyexec_apart();
     with_program(&mut sandbox, "uv", "echo uv 0.4.30");
     put(&sandbox.root().join("bin/pyexec-mcp"), "echo pyexec-mcp 9.9.9");
     let other = sandbox.root().join("bin/pyexecd");
@@ -220,6 +223,7 @@ fn systemd_is_asked_where_it_is_and_not_waited_for() {
 #[test]
 fn clients_are_told_from_those_that_can_not_start_anything() {
     let mut sandbox = Sandbox::new();
+    sandbox.set_pyexec_apart();
     with_program(&mut sandbox, "pyexec-mcp", "echo pyexec-mcp 0.1.0");
     sandbox.pyexec(["mcp", "install", "--client", "cursor", "--client", "codex"]).expect_code(0);
     std::fs::create_dir(sandbox.root().join("config/zed")).expect("can be made");

@@ -26,6 +26,7 @@ struct Home {
 impl Home {
     fn new() -> Self {
         let mut sandbox = Sandbox::new();
+        sandbox.set_pyexec_apart();
         let bin = sandbox.root().join("bin");
         let program = put_program(&bin);
         sandbox.set("PATH", path_variable(&bin));

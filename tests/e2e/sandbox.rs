@@ -57,6 +57,7 @@ pub(crate) fn python() -> PathBuf {
 pub(crate) struct Sandbox {
     root: TempDir,
     variables: BTreeMap<OsString, OsString>,
+    pyexec: PathBuf,
 }
 
 impl Sandbox {
@@ -82,7 +83,7 @@ impl Sandbox {
         variables.insert("PATH".into(), path_variable(&PYTHON_DIRECTORY));
         variables.insert("PYEXEC_DAEMON".into(), PYEXECD.into());
         variables.insert("LANG".into(), "C.UTF-8".into());
-        Self { root, variables }
+        Self { root, variables, pyexec: PYEXEC.into() }
     }
 
     /// Set for everything that is started in this sandbox from now on.
@@ -93,6 +94,14 @@ impl Sandbox {
     /// What is set for everything that is started in it.
     pub(crate) fn variables(&self) -> &BTreeMap<OsString, OsString> {
         &self.variables
+    }
+
+    /// From now on the command line runs from a directory of its own, with none of our other programs beside it.
+    pub(crate) fn set_pyexec_apart(&mut self) {
+        let apart = self.root().join("apart");
+        std::fs::create_dir(&apart).expect("can be made");
+        self.pyexec = apart.join("pyexec");
+        std::fs::copy(PYEXEC, &self.pyexec).expect("can be copied");
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -135,7 +144,7 @@ impl Sandbox {
     }
 
     pub(crate) fn cli<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
-        let mut command = self.command(PYEXEC);
+        let mut command = self.command(&self.pyexec);
         command.args(arguments);
         command
     }
