@@ -1,7 +1,7 @@
 # Sourced by test.sh: real MCP clients, of the versions that tests/clients names, inside .tools.
 #
 # Afterwards PYEXEC_TEST_MCP_CURRENT and PYEXEC_TEST_MCP_HANDSHAKE are Pythons that have a generation of the SDK each, and
-# PYEXEC_TEST_INSPECTOR is the Inspector.
+# PYEXEC_TEST_NODE_MODULES has the Inspector, and what counts tokens.
 
 clients="$root/tests/clients"
 
@@ -22,13 +22,13 @@ export PYEXEC_TEST_MCP_HANDSHAKE="$tools/mcp-handshake/bin/python"
 if ! command -v npm >/dev/null; then
     echo "there is no npm here: install Node 20 or newer, for the tests with the MCP Inspector" >&2
 else
-    if ! cmp -s "$clients/package.json" "$tools/inspector/made-from.json"; then
-        echo "installing the MCP Inspector into .tools/inspector" >&2
-        rm -rf "$tools/inspector"
-        mkdir -p "$tools/inspector"
-        cp "$clients/package.json" "$tools/inspector/package.json"
-        npm install --prefix "$tools/inspector" --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error >&2
-        cp "$clients/package.json" "$tools/inspector/made-from.json"
+    if ! cmp -s "$clients/package.json" "$tools/mcp-node/made-from.json"; then
+        echo "installing the MCP Inspector into .tools/mcp-node" >&2
+        rm -rf "$tools/mcp-node"
+        mkdir -p "$tools/mcp-node"
+        cp "$clients/package.json" "$tools/mcp-node/package.json"
+        npm install --prefix "$tools/mcp-node" --ignore-scripts --no-audit --no-fund --no-update-notifier --silent >&2
+        cp "$clients/package.json" "$tools/mcp-node/made-from.json"
     fi
-    export PYEXEC_TEST_INSPECTOR="$tools/inspector/node_modules/.bin/mcp-inspector"
+    export PYEXEC_TEST_NODE_MODULES="$tools/mcp-node/node_modules"
 fi

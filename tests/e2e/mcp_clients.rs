@@ -170,13 +170,18 @@ mod handshake_with_schemas {
     play_every_tool! { Handshake, Structured }
 }
 
+/// What npm has installed of `tests/clients/package.json`.
+fn node_modules() -> PathBuf {
+    let directory = std::env::var_os("PYEXEC_TEST_NODE_MODULES").expect(
+        "PYEXEC_TEST_NODE_MODULES names no directory: install Node 20 or newer with npm, then scripts/test.sh provides it",
+    );
+    directory.into()
+}
+
 /// The Inspector's command line; with every variable of the sandbox, of which it would hand on but a few.
 #[track_caller]
 fn inspect(sandbox: &Sandbox, era: &str, server: &[&str], inspector: &[&str]) -> crate::sandbox::Ran {
-    let program = std::env::var_os("PYEXEC_TEST_INSPECTOR").expect(
-        "PYEXEC_TEST_INSPECTOR names no MCP Inspector: install Node 20 or newer with npm, then scripts/test.sh provides it",
-    );
-    let mut command = sandbox.command(program);
+    let mut command = sandbox.command(node_modules().join(".bin/mcp-inspector"));
     command.args(["--cli", "--protocol-era", era]);
     for (name, value) in sandbox.variables() {
         command.arg("-e").arg(format!("{}={}", name.display(), value.display()));
@@ -186,8 +191,31 @@ fn inspect(sandbox: &Sandbox, era: &str, server: &[&str], inspector: &[&str]) ->
 }
 
 mod inspector {
-    use super::inspect;
+    use std::io::Write;
+    use std::path::Path;
+    use std::process::Stdio;
+
+    use serde_json::json;
+
+    use super::{inspect, node_modules};
     use crate::sandbox::Sandbox;
+
+    /// Every session pays for it, whether it calls anything or not.
+    #[test]
+    fn lists_tools_that_cost_few_tokens() {
+        let sandbox = Sandbox::new();
+        for (toolset, most) in [("full", 3_500), ("core", 1_300)] {
+            let tools = inspect(&sandbox, "modern", &["--toolset", toolset], &["--method", "tools/list"]).json();
+            let listed = json!({"tools": tools["tools"]}).to_string();
+            let mut counter = sandbox.command("node");
+            counter.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/tokens.cjs"));
+            counter.env("NODE_PATH", node_modules()).stdin(Stdio::piped());
+            let mut counting = sandbox.attend(counter);
+            counting.stdin().write_all(listed.as_bytes()).expect("is read");
+            let tokens: u32 = counting.end().expect_code(0).text().trim().parse().expect("is a number");
+            assert!((100..=most).contains(&tokens), "{toolset}: {tokens} tokens in {} bytes", listed.len());
+        }
+    }
 
     /// Of every toolset, in both eras.
     #[test]
