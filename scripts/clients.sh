@@ -27,7 +27,7 @@ else
         rm -rf "$tools/mcp-node"
         mkdir -p "$tools/mcp-node"
         cp "$clients/package.json" "$tools/mcp-node/package.json"
-        npm install --prefix "$tools/mcp-node" --ignore-scripts --no-audit --no-fund --no-update-notifier --silent >&2
+        npm install --prefix "$tools/mcp-node" --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error >/dev/null
         cp "$clients/package.json" "$tools/mcp-node/made-from.json"
     fi
     export PYEXEC_TEST_NODE_MODULES="$tools/mcp-node/node_modules"
