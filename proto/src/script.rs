@@ -78,6 +78,8 @@ pub struct SavedScript {
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Autosave {
     pub job: JobId,
+    /// When it was, which names the script.
+    pub submitted_at: Timestamp,
     /// What ran it: the name of a tool.
     pub tool: String,
     #[serde(with = "serde_bytes")]
@@ -115,6 +117,7 @@ mod tests {
     fn what_a_tool_was_given_does_not_show() {
         let given = Autosave {
             job: JobId::mint(),
+            submitted_at: Timestamp(0),
             tool: "py_run_script_in_dir".to_owned(),
             source: b"print(1)".to_vec(),
             parameters: r#"{"env_vars": {"TOKEN": "hunter2"}}"#.to_owned(),

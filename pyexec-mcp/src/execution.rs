@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use pyexec_proto::client::ClientError;
 use pyexec_proto::excerpt::{self, Gap};
 use pyexec_proto::job::Submission;
 use pyexec_proto::output::{PerStream, Stream};
@@ -14,18 +15,12 @@ use pyexec_proto::state::NotStarted;
 use pyexec_proto::statistics::Summary;
 use pyexec_proto::view::{BenchmarkView, ExecutionView, TREE_SAMPLED};
 use pyexec_proto::{Client, JobDetail, JobId, Outcome, Reason, Status};
-use rmcp::RoleServer;
-use rmcp::model::{ProgressNotificationParam, ProgressToken};
-use rmcp::service::RequestContext;
 use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::answer::{Answer, Failure};
-use crate::render;
 use crate::tools::Call;
-
-/// How often a client that wants to know is told that its call is still under way.
-const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
+use crate::{progress, render};
 
 /// The least that clients who follow up are asked to wait in one call.
 const SUGGESTED_WAIT_SECONDS: u64 = MAX_WAIT_MS / 1000;
@@ -51,62 +46,34 @@ enum Waited {
 }
 
 async fn wait(call: &Call<'_>, client: &Client, id: JobId, until: Instant) -> Result<Waited, Failure> {
-    let started = Instant::now();
-    let progress = call.context.meta.get_progress_token();
     let end_of_input = call.server.end_of_input();
-    loop {
-        let left = until.saturating_duration_since(Instant::now());
-        let slice = if progress.is_some() { left.min(PROGRESS_INTERVAL) } else { left };
-        let wait_ms = u64::try_from(slice.as_millis()).unwrap_or(u64::MAX).min(MAX_WAIT_MS);
-        let request = FollowRequest::until_exit(wait_ms);
-        let followed = tokio::select! {
-            biased;
-            // The client has gone, and that is not a wish to end anything. Looked at first: rmcp cancels what is under
-            // way when its stream has ended.
-            () = end_of_input.cancelled() => break,
-            () = call.context.ct.cancelled() => {
-                client.stop(id, StopRequest { now: false, grace_ms: None }).await?;
-                break;
+    let budget = call.server.budget();
+    let finished = progress::told_while(call, client, id, budget, async {
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let wait_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).min(MAX_WAIT_MS);
+            let followed = client.follow(id, &FollowRequest::until_exit(wait_ms)).await?;
+            if followed.finished.is_some() || Instant::now() >= until {
+                return Ok::<_, ClientError>(followed.finished);
             }
-            followed = client.follow(id, &request) => followed?,
-        };
-        if let Some(job) = followed.finished {
-            return Ok(Waited::Finished(job));
         }
-        if Instant::now() >= until {
-            break;
+    });
+    let finished = tokio::select! {
+        biased;
+        // The client has gone, and that is not a wish to end anything. Looked at first: rmcp cancels what is under way
+        // when its stream has ended.
+        () = end_of_input.cancelled() => None,
+        () = call.context.ct.cancelled() => {
+            client.stop(id, StopRequest { now: false, grace_ms: None }).await?;
+            None
         }
-        if let Some(token) = &progress {
-            tell(client, id, call.context, token, started.elapsed(), call.server.budget()).await;
-        }
-    }
-    let job = client.show(id).await?;
-    Ok(if job.state.is_finished() { Waited::Finished(job) } else { Waited::StillGoing(job) })
-}
-
-/// A client that does not read must not hold up the wait.
-async fn tell(
-    client: &Client,
-    id: JobId,
-    context: &RequestContext<RoleServer>,
-    token: &ProgressToken,
-    elapsed: Duration,
-    budget: Duration,
-) {
-    const PATIENCE: Duration = Duration::from_millis(200);
-    let message = match client.show(id).await {
-        Ok(job) => match (&job.message, job.state.status()) {
-            (Some(message), Status::Pending) => message.clone(),
-            (_, status) => {
-                format!("{status}, {} bytes on stdout, {} on stderr", job.output.stdout, job.output.stderr)
-            }
-        },
-        Err(_) => return,
+        finished = finished => finished?,
     };
-    let progress = ProgressNotificationParam::new(token.clone(), elapsed.as_secs_f64())
-        .with_total(budget.as_secs_f64())
-        .with_message(message);
-    let _ = tokio::time::timeout(PATIENCE, context.peer.notify_progress(progress)).await;
+    let job = match finished {
+        Some(job) => job,
+        None => client.show(id).await?,
+    };
+    Ok(if job.state.is_finished() { Waited::Finished(job) } else { Waited::StillGoing(job) })
 }
 
 /// What a finished job gave: the fields of every execution tool's result.

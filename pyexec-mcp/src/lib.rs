@@ -10,6 +10,7 @@ mod answer;
 mod arguments;
 mod caller;
 mod execution;
+mod progress;
 mod prompts;
 mod render;
 mod resources;

@@ -105,9 +105,7 @@ impl Server {
         }
         let form = Form::of(self.structured, markdown);
         let call = Call { server: self, tool, arguments, context };
-        // rmcp never answers a request whose handler has panicked.
-        let answered = AssertUnwindSafe((tool.perform)(&call)).catch_unwind().await;
-        let answered = answered.unwrap_or_else(|_| {
+        let answered = unless_it_panics((tool.perform)(&call)).await.unwrap_or_else(|Panicked| {
             Err(Failure::argument(
                 format!("{} failed inside the server, which is a defect of pyexec", tool.name),
                 "jobs are not affected: py_list_jobs shows them",
@@ -118,6 +116,21 @@ impl Server {
 }
 
 type CallToolOutcome = Result<CallToolResponse, ErrorData>;
+
+/// What a request came to nothing by.
+#[derive(Debug, PartialEq, Eq)]
+struct Panicked;
+
+impl From<Panicked> for ErrorData {
+    fn from(_: Panicked) -> Self {
+        ErrorData::internal_error("the request failed inside the server, which is a defect of pyexec", None)
+    }
+}
+
+/// rmcp never answers a request whose handler has panicked.
+async fn unless_it_panics<T>(request: impl Future<Output = T>) -> Result<T, Panicked> {
+    AssertUnwindSafe(request).catch_unwind().await.map_err(|_| Panicked)
+}
 
 /// Of the variable's text, in seconds; what makes no sense is as if it were not there.
 fn budget(given: Option<&str>) -> Duration {
@@ -166,7 +179,7 @@ impl ServerHandler for Server {
         _: Option<PaginatedRequestParams>,
         _: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
-        resources::list(self).await
+        unless_it_panics(resources::list(self)).await?
     }
 
     async fn list_resource_templates(
@@ -182,7 +195,7 @@ impl ServerHandler for Server {
         request: ReadResourceRequestParams,
         _: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
-        resources::read(self, &request.uri).await.map(Into::into)
+        unless_it_panics(resources::read(self, &request.uri)).await?.map(Into::into)
     }
 
     async fn complete(
@@ -190,7 +203,7 @@ impl ServerHandler for Server {
         request: CompleteRequestParams,
         _: RequestContext<RoleServer>,
     ) -> Result<CompleteResult, ErrorData> {
-        resources::complete(self, &request.argument).await
+        unless_it_panics(resources::complete(self, &request.argument)).await?
     }
 
     async fn list_prompts(
@@ -206,7 +219,7 @@ impl ServerHandler for Server {
         request: GetPromptRequestParams,
         _: RequestContext<RoleServer>,
     ) -> Result<GetPromptResponse, ErrorData> {
-        prompts::get(self, &request).await.map(Into::into)
+        unless_it_panics(prompts::get(self, &request)).await?.map(Into::into)
     }
 
     fn accepted_subscription_filter(&self, requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
@@ -218,7 +231,7 @@ impl ServerHandler for Server {
     }
 
     async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
-        subscriptions::listen(self, &context).await
+        unless_it_panics(subscriptions::listen(self, &context)).await?
     }
 
     async fn subscribe(
@@ -250,6 +263,13 @@ impl ServerHandler for Server {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_request_that_panics_is_answered_all_the_same() {
+        assert_eq!(unless_it_panics(async { 1 }).await, Ok(1));
+        let panicking = async { panic!("as it has to") as u8 };
+        assert_eq!(unless_it_panics(panicking).await, Err(Panicked));
+    }
 
     #[test]
     fn a_budget_that_makes_no_sense_is_the_usual_one() {

@@ -50,8 +50,29 @@ fn whoever_gives_a_progress_token_is_told_while_waiting() {
             let message = told["params"]["message"].as_str().expect("is text");
             assert!(round < 2 || message.starts_with("running, 6 bytes on stdout"), "{message}");
         }
+        // Who waits for a job by its id is told alike.
+        let jobs = session.structured("py_list_running_jobs", json!({}));
+        let id = &jobs["jobs"][0]["job_id"];
+        let wait = |tool: &str, more: Value| {
+            let mut arguments = json!({"job_id": id, "wait_seconds": 45});
+            arguments.as_object_mut().expect("is one").extend(more.as_object().expect("is one").clone());
+            json!({"name": tool, "arguments": arguments, "_meta": {"progressToken": tool}})
+        };
+        let waits = [("py_job_status", json!({})), ("py_get_job_output", json!({"stdout_cursor": 6}))];
+        let waits = waits.map(|(tool, more)| (tool, session.request("tools/call", wait(tool, more))));
+        for (tool, _) in &waits {
+            loop {
+                let told = session.notification("notifications/progress");
+                if told["params"]["progressToken"] == *tool {
+                    break;
+                }
+            }
+        }
         sandbox.write(&gate, "");
         assert!(text_of(&session.answer(call)["result"]).starts_with("**Completed**"));
+        for (_, wait) in waits {
+            assert_eq!(session.answer(wait)["result"]["isError"], false);
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::time::{Duration, SystemTime};
 
 use pyexec_proto::script::{Autosave, MAX_SOURCE_BYTES, SaveScript};
-use pyexec_proto::{ClientError, Error, JobId};
+use pyexec_proto::{ClientError, Error, JobId, Timestamp};
 use serde_json::{Value, json};
 
 use crate::environment_sandbox::{EnvironmentSandbox, names, pythons};
@@ -282,6 +282,7 @@ fn secret() -> String {
 fn autosave(job: JobId, parameters: &Value) -> Autosave {
     Autosave {
         job,
+        submitted_at: Timestamp::now(),
         tool: "py_run_script_in_dir".to_owned(),
         source: b"'''Counts.'''\nprint(1)\n".to_vec(),
         parameters: parameters.to_string(),

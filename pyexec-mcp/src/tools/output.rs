@@ -1,5 +1,7 @@
 //! `py_get_job_output`: a job's output from an offset on, whole characters at a time.
 
+use std::time::Duration;
+
 use futures::FutureExt;
 use pyexec_proto::excerpt::{DEFAULT_BYTES, unfinished_character};
 use pyexec_proto::output::{MAX_CHUNK_BYTES, OutputLengths, PerStream, Stream};
@@ -11,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{Call, Field, Hints, Tool, job_id, markdown_output, max_output_bytes, milliseconds, wait_seconds};
 use crate::answer::{Answer, Failure};
 use crate::arguments::{Kind, Parameter};
+use crate::progress::told_while;
 use crate::render;
 
 /// The longest character: less would never get past one.
@@ -138,13 +141,14 @@ async fn perform(call: &Call<'_>) -> Result<Answer, Failure> {
         }
     }
     let wait_ms = milliseconds(given.wait_seconds).min(MAX_WAIT_MS);
+    let longest = Duration::from_millis(wait_ms);
     let end_of_input = call.server.end_of_input();
     let max_bytes = given.max_output_bytes.unwrap_or(DEFAULT_BYTES);
     let read = tokio::select! {
         // Whoever waited does not any more; the job goes on.
         () = end_of_input.cancelled() => Read::from(&client, &job, from, max_bytes, 0).await?,
         () = call.context.ct.cancelled() => Read::from(&client, &job, from, max_bytes, 0).await?,
-        read = Read::from(&client, &job, from, max_bytes, wait_ms) => read?,
+        read = told_while(call, &client, id, longest, Read::from(&client, &job, from, max_bytes, wait_ms)) => read?,
     };
     let view = JobView::of(&read.job, Timestamp::now());
     let text = |stream: Stream| String::from_utf8_lossy(read.bytes.get(stream)).into_owned();

@@ -264,7 +264,7 @@ async fn run(call: &Call<'_>, kept: Kept) -> Result<Answer, Failure> {
     let submission = submission(call, given, source, waits)?;
     let job = execution::submit(call, submission).await?;
     // While Python starts.
-    let autosaved = autosave_as(call, job.id, autosave);
+    let autosaved = autosave_as(call, &job, autosave);
     if waits {
         let (answer, ()) = tokio::join!(execution::attend(call, job.id, max_bytes), autosaved);
         return answer;
@@ -426,13 +426,14 @@ fn directory_of(call: &Call<'_>, given: Option<&str>) -> Result<OsText, Failure>
 }
 
 /// Code that was given inline is kept, so that it can be found again. It is no reason for the call to fail.
-async fn autosave_as(call: &Call<'_>, job: JobId, source: Option<Vec<u8>>) {
+async fn autosave_as(call: &Call<'_>, job: &JobDetail, source: Option<Vec<u8>>) {
     let Some(source) = source else { return };
     let parameters = Value::Object(call.arguments.clone()).to_string();
-    let autosave = Autosave { job, tool: call.tool.name.to_owned(), source, parameters };
+    let tool = call.tool.name.to_owned();
+    let autosave = Autosave { job: job.id, submitted_at: job.created_at, tool, source, parameters };
     let saved = async { call.server.client().await?.autosave_script(&autosave).await.map_err(Failure::from) };
     if let Err(error) = saved.await {
-        tracing::warn!("the code of job {job} is not among the autosaved scripts: {error}");
+        tracing::warn!("the code of job {} is not among the autosaved scripts: {error}", job.id);
     }
 }
 

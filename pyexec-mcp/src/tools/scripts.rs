@@ -10,6 +10,9 @@ use crate::answer::{Answer, Failure};
 use crate::arguments::{Kind, Parameter};
 use crate::{execution, render};
 
+/// How much of a source is shown, in bytes: hosts take about so much in one answer.
+const MOST_SHOWN: usize = 64 << 10;
+
 pub(super) fn tools() -> Vec<Tool> {
     let name = || Parameter::new("script_name", Kind::Text, "").required();
     vec![
@@ -140,7 +143,12 @@ struct View {
 async fn view(call: &Call<'_>) -> Result<Answer, Failure> {
     let given: View = call.read()?;
     let script = call.server.client().await?.view_script(&given.script_name, given.autosaved).await?;
-    let viewed = ScriptView::of(&script);
+    let mut viewed = ScriptView::of(&script);
+    if let Some((at, _)) = viewed.source.char_indices().find(|(at, _)| *at >= MOST_SHOWN) {
+        let left_out = viewed.source.len() - at;
+        viewed.source.truncate(at);
+        viewed.source.push_str(&format!("\n[… {left_out} bytes left out: the file is {} …]\n", viewed.path));
+    }
     let mut text =
         format!("**{}** · {}\n\n{}", render::inline(&viewed.name), viewed.path, render::fenced(&viewed.source));
     if let Some(metadata) = &script.metadata {

@@ -1,5 +1,7 @@
 //! `py_job_status`: where a job has got to, what is new, and its result once there is one.
 
+use std::time::Duration;
+
 use futures::FutureExt;
 use pyexec_proto::excerpt::{DEFAULT_BYTES, continuation};
 use pyexec_proto::output::{OutputLengths, PerStream, Stream};
@@ -14,6 +16,7 @@ use super::{Call, Field, Hints, Tool, job_id, markdown_output, max_output_bytes,
 use crate::answer::{Answer, Failure};
 use crate::arguments::{Kind, Parameter};
 use crate::execution::Executed;
+use crate::progress::told_while;
 use crate::render;
 
 pub(super) fn tools() -> Vec<Tool> {
@@ -130,7 +133,7 @@ async fn waited(
         // Whoever waited does not any more; the job goes on.
         () = end_of_input.cancelled() => {}
         () = call.context.ct.cancelled() => {}
-        followed = client.follow(id, &request) => if let Some(job) = followed?.finished {
+        followed = told_while(call, client, id, Duration::from_millis(wait_ms), client.follow(id, &request)) => if let Some(job) = followed?.finished {
             return Ok(job);
         },
     }

@@ -28,12 +28,12 @@ struct Sidecar<'a> {
 
 /// Writes the script and its sidecar, or finds those that this job has already. Nothing else may write to the directory
 /// meanwhile.
-pub(super) fn keep(directory: &Path, autosave: &Autosave, now: Timestamp) -> Result<ScriptName, Error> {
+pub(super) fn keep(directory: &Path, autosave: &Autosave) -> Result<ScriptName, Error> {
     check_size(autosave.source.len())?;
     let sidecar = Sidecar {
         tool: &autosave.tool,
         job_id: autosave.job.to_string(),
-        saved_at: now.to_string(),
+        saved_at: autosave.submitted_at.to_string(),
         parameters: redacted(&autosave.parameters)?,
     };
     let sidecar = serde_json::to_vec_pretty(&sidecar).map_err(|error| failed("describe a script")(error.into()))?;
@@ -41,13 +41,13 @@ pub(super) fn keep(directory: &Path, autosave: &Autosave, now: Timestamp) -> Res
         return Err(parameters(sidecar.len(), format!("{MAX_PARAMETERS_BYTES} bytes is the most")));
     }
     let write = || {
-        if let Some(known) = of_job(directory, autosave.job)? {
-            return Ok(known);
+        let [short, long] = names(autosave.job, autosave.submitted_at)?;
+        let name = if is_free_for(directory, &short, autosave.job)? { short } else { long };
+        if files::look(&directory.join(name.as_str()))?.is_none() {
+            // First, so that there is no script without one.
+            files::write(directory, &sidecar_of(&name), &sidecar)?;
+            files::write(directory, name.as_str(), &autosave.source)?;
         }
-        let name = free_name(directory, autosave.job, now)?;
-        // First, so that there is no script without one.
-        files::write(directory, &sidecar_of(&name), &sidecar)?;
-        files::write(directory, name.as_str(), &autosave.source)?;
         Ok(name)
     };
     write().map_err(failed("autosave a script"))
@@ -124,17 +124,27 @@ fn parameters(bytes: usize, problem: String) -> Error {
 
 const ID_DIGITS: usize = 8;
 
-/// `20260728-093000-0a1b2c3d.py`, with more of the job's id where another job has that name.
-fn free_name(directory: &Path, job: JobId, now: Timestamp) -> io::Result<ScriptName> {
-    let digits: String = now.to_string().chars().take(19).filter(char::is_ascii_digit).collect();
+/// `20260728-093000-0a1b2c3d.py`, and with the whole of the job's id should another job have that name. They say by
+/// themselves where the script of a job lies: with many of them, nothing has to be looked through.
+fn names(job: JobId, submitted_at: Timestamp) -> io::Result<[ScriptName; 2]> {
+    let digits: String = submitted_at.to_string().chars().take(19).filter(char::is_ascii_digit).collect();
     let (day, time) = digits.split_at(8);
     let id = job.simple();
     let name =
         |id: &str| ScriptName::of_file(format!("{day}-{time}-{id}.py").as_ref()).ok_or(io::ErrorKind::InvalidInput);
-    let short = name(&id[..ID_DIGITS])?;
-    let is_taken = |name: &str| files::look(&directory.join(name)).map(|found| found.is_some());
-    let taken = is_taken(short.as_str())? || is_taken(&sidecar_of(&short))?;
-    Ok(if taken { name(&id)? } else { short })
+    Ok([name(&id[..ID_DIGITS])?, name(&id)?])
+}
+
+/// Whether nothing has this name yet, or what has it is of this job.
+fn is_free_for(directory: &Path, name: &ScriptName, job: JobId) -> io::Result<bool> {
+    #[derive(Deserialize)]
+    struct OfJob {
+        job_id: String,
+    }
+    let Some(text) = metadata(directory, name)? else {
+        return Ok(files::look(&directory.join(name.as_str()))?.is_none());
+    };
+    Ok(serde_json::from_str::<OfJob>(&text).is_ok_and(|known| known.job_id == job.to_string()))
 }
 
 /// The part of a file name of ours that stands for the job.
@@ -145,26 +155,6 @@ fn job_in(stem: &str) -> Option<&str> {
     let is_id =
         (id.len() == ID_DIGITS || id.len() == 32) && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     (are_digits(day, 8) && are_digits(time, 6) && is_id && parts.next().is_none()).then_some(id)
-}
-
-/// The script of a job that was kept already.
-fn of_job(directory: &Path, job: JobId) -> io::Result<Option<ScriptName>> {
-    #[derive(Deserialize)]
-    struct OfJob {
-        job_id: String,
-    }
-    let (id, whole) = (job.simple(), job.to_string());
-    for entry in files::entries(directory)? {
-        let Some(name) = ScriptName::of_file(&entry.file_name()) else { continue };
-        if job_in(name.stem()).is_none_or(|part| !id.starts_with(part)) {
-            continue;
-        }
-        let known = metadata(directory, &name)?.and_then(|text| serde_json::from_str::<OfJob>(&text).ok());
-        if known.is_some_and(|known| known.job_id == whole) {
-            return Ok(Some(name));
-        }
-    }
-    Ok(None)
 }
 
 /// How long autosaved scripts are kept, and how many.
@@ -232,6 +222,7 @@ mod tests {
     fn autosave(parameters: &Value) -> Autosave {
         Autosave {
             job: "0a1b2c3d-0000-4000-8000-000000000001".parse().expect("is an id"),
+            submitted_at: NOW,
             tool: "py_run_script_in_dir".to_owned(),
             source: b"print(1)\n".to_vec(),
             parameters: parameters.to_string(),
@@ -285,8 +276,8 @@ mod tests {
         let home = tempfile::tempdir().expect("a directory");
         let directory = home.path().join("autosaved");
         let given = autosave(&json!({"directory": "/work"}));
-        for later in [0, 90_000_000] {
-            let name = keep(&directory, &given, Timestamp(NOW.0 + later)).expect("can be kept");
+        for _ in 0..2 {
+            let name = keep(&directory, &given).expect("can be kept");
             assert_eq!(name.as_str(), "20260728-093000-0a1b2c3d.py");
         }
         assert_eq!(files_in(&directory), ["20260728-093000-0a1b2c3d.json", "20260728-093000-0a1b2c3d.py"]);
@@ -312,7 +303,7 @@ mod tests {
             source: b"print(2)\n".to_vec(),
             ..first.clone()
         };
-        let names = [&first, &other, &first, &other].map(|given| keep(directory.path(), given, NOW).expect("is kept"));
+        let names = [&first, &other, &first, &other].map(|given| keep(directory.path(), given).expect("is kept"));
         assert_eq!((&names[0], &names[1]), (&names[2], &names[3]));
         assert_eq!(names[1].as_str(), "20260728-093000-0a1b2c3d000040008000000000000002.py");
         for (name, source) in [(&names[0], "print(1)\n"), (&names[1], "print(2)\n")] {
@@ -324,11 +315,11 @@ mod tests {
     fn parameters_without_end_are_refused() {
         let directory = tempfile::tempdir().expect("a directory");
         let given = autosave(&json!({"args": ["x".repeat(MAX_PARAMETERS_BYTES)]}));
-        assert!(keep(directory.path(), &given, NOW).is_err());
+        assert!(keep(directory.path(), &given).is_err());
         assert_eq!(files_in(directory.path()), [] as [String; 0]);
         // What is left out does not count.
         let given = autosave(&json!({"stdin": "x".repeat(MAX_PARAMETERS_BYTES)}));
-        assert!(keep(directory.path(), &given, NOW).is_ok());
+        assert!(keep(directory.path(), &given).is_ok());
     }
 
     #[test]

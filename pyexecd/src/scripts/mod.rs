@@ -12,7 +12,7 @@ mod version_specifiers;
 use std::cmp::Reverse;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyexec_proto::error::Named;
@@ -34,6 +34,10 @@ const LISTED_BYTES: usize = 64 << 10;
 /// How much a listing may carry. A message has room for twice as much.
 const MAX_LISTING_BYTES: usize = 16 << 20;
 
+/// The directory is looked through once in so many autosaved scripts that this is the share of them by which there may be
+/// too many: it happens while a job starts, and takes longer the more there are.
+const TIDYING_SHARE: usize = 32;
+
 #[derive(Clone, Debug)]
 pub struct Scripts(Arc<Directories>);
 
@@ -44,6 +48,7 @@ struct Directories {
     retention: Retention,
     /// Held by whoever writes or tidies. There is one daemon, so there is nobody else.
     writing: Mutex<()>,
+    saves_since_tidying: AtomicUsize,
     /// Somebody is about to tidy, and will see all there is by then.
     tidying_is_due: AtomicBool,
 }
@@ -58,6 +63,7 @@ impl Scripts {
                 max_count: config.autosaved_scripts_max_count,
             },
             writing: Mutex::new(()),
+            saves_since_tidying: AtomicUsize::new(0),
             tidying_is_due: AtomicBool::new(false),
         }))
     }
@@ -102,10 +108,14 @@ impl Scripts {
         let name = self
             .work("autosave a script", move |directories| {
                 let _writing = directories.writing();
-                autosaved::keep(&directories.autosaved, &autosave, Timestamp::now())
+                autosaved::keep(&directories.autosaved, &autosave)
             })
             .await?;
-        self.tidy_in_background();
+        let Self(directories) = self;
+        let saves = directories.saves_since_tidying.fetch_add(1, Ordering::Relaxed) + 1;
+        if saves >= (directories.retention.max_count / TIDYING_SHARE).max(1) {
+            self.tidy_in_background();
+        }
         Ok(name.into())
     }
 
@@ -118,6 +128,7 @@ impl Scripts {
         tokio::task::spawn_blocking(move || {
             let _writing = directories.writing();
             directories.tidying_is_due.store(false, Ordering::Release);
+            directories.saves_since_tidying.store(0, Ordering::Relaxed);
             let tidied = autosaved::tidy(&directories.autosaved, directories.retention, Timestamp::now());
             if let Err(error) = tidied.and_then(|()| saved::tidy(&directories.saved)) {
                 tracing::warn!(%error, "the directories of scripts can not be tidied");
@@ -242,6 +253,7 @@ mod tests {
             autosaved: home.join("autosaved_scripts"),
             retention: Retention { max_age: std::time::Duration::MAX, max_count: 1_000 },
             writing: Mutex::new(()),
+            saves_since_tidying: AtomicUsize::new(0),
             tidying_is_due: AtomicBool::new(false),
         }
     }
