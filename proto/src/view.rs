@@ -178,8 +178,11 @@ pub struct ScriptView {
 
 impl ScriptView {
     pub fn of(script: &Script) -> Self {
-        // A file that somebody has damaged is shown as it is.
-        let read = |text: &String| serde_json::from_str(text).unwrap_or_else(|_| text.clone().into());
+        // A file that somebody has damaged is still shown, under a name that says so.
+        let read = |text: &String| match serde_json::from_str(text) {
+            Ok(object @ serde_json::Value::Object(_)) => object,
+            Ok(_) | Err(_) => serde_json::json!({ "damaged": text }),
+        };
         Self {
             name: script.name.clone(),
             path: script.path.to_text(),

@@ -382,6 +382,36 @@ fn cursors_reassemble_the_exact_text() {
 }
 
 #[test]
+fn half_a_character_is_not_worth_an_answer() {
+    let sandbox = Sandbox::new();
+    let mut session = McpSession::open(&sandbox, Era::Stateless);
+    let code = "import os, sys, time\nout = sys.stdout.buffer\nout.write(b'\\xc3'); out.flush()\n\
+        while not os.path.exists('gate'): time.sleep(0.01)\nout.write(b'\\xa9'); out.flush()\n\
+        while not os.path.exists('end'): time.sleep(0.01)";
+    let id = session.start(code);
+    sandbox.wait_until("half of it is there", || {
+        let job = sandbox.show(&id);
+        if job["stdout_bytes"] == 1 { Ok(()) } else { Err(job.to_string()) }
+    });
+    let now = session.structured("py_get_job_output", json!({"job_id": id}));
+    assert_eq!((&now["stdout"], &now["next_stdout_cursor"], &now["more"]), (&"".into(), &0.into(), &true.into()));
+    let waits = [
+        session.begin("py_get_job_output", json!({"job_id": id, "wait_seconds": 45})),
+        session.begin("py_job_status", json!({"job_id": id, "cursor": "0.0", "until": "output", "wait_seconds": 45})),
+    ];
+    // Answered before, they would say that there is nothing.
+    let quick = session.begin("py_list_jobs", json!({}));
+    assert_eq!(session.first_answer(&[waits[0], waits[1], quick]), quick);
+    sandbox.write("gate", "");
+    for wait in waits {
+        let text = text_of(&session.answer(wait)["result"]);
+        assert!(text.contains("```\né\n```"), "{text}");
+    }
+    sandbox.write("end", "");
+    sandbox.finished(&id);
+}
+
+#[test]
 fn a_job_does_not_hold_the_servers_stdout() {
     let sandbox = Sandbox::new();
     let mut session = McpSession::open(&sandbox, Era::Stateless);

@@ -9,6 +9,7 @@ use pyexec_proto::service::{FollowRequest, MAX_WAIT_MS};
 use pyexec_proto::view::JobView;
 use pyexec_proto::{Client, JobDetail, Timestamp};
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use super::{Call, Field, Hints, Tool, job_id, markdown_output, max_output_bytes, milliseconds, wait_seconds};
 use crate::answer::{Answer, Failure};
@@ -101,27 +102,44 @@ impl Read {
         wait_ms: u64,
     ) -> Result<Self, Failure> {
         let max_bytes = max_bytes.clamp(LEAST_BYTES, MAX_CHUNK_BYTES);
-        let cursors = PerStream { stdout: Some(from.stdout), stderr: Some(from.stderr) };
-        let followed = client.follow(job.id, &FollowRequest { cursors, max_bytes, wait_ms }).await?;
-        let job = match followed.finished {
-            Some(job) => job,
-            None => client.show(job.id).await?,
-        };
-        let mut read = Self { bytes: PerStream::default(), next: from, missing: 0, job };
-        for (stream, mut chunk) in [(Stream::Stdout, followed.output.stdout), (Stream::Stderr, followed.output.stderr)]
-        {
-            if chunk.bytes.is_empty() {
-                continue;
+        let until = Instant::now() + Duration::from_millis(wait_ms);
+        // Where something new would be news.
+        let mut known = from;
+        loop {
+            let wait = until.saturating_duration_since(Instant::now());
+            let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+            if known != from {
+                // Half a character is there, and would be answered at once: wait for more than that.
+                let cursors = PerStream { stdout: Some(known.stdout), stderr: Some(known.stderr) };
+                client.follow(job.id, &FollowRequest { cursors, max_bytes: 1, wait_ms }).await?;
             }
-            let is_last = read.job.state.is_finished() && chunk.next() >= *read.job.output.get(stream);
-            if !is_last {
-                chunk.bytes.truncate(chunk.bytes.len() - unfinished_character(&chunk.bytes));
+            let cursors = PerStream { stdout: Some(from.stdout), stderr: Some(from.stderr) };
+            let request = FollowRequest { cursors, max_bytes, wait_ms: if known == from { wait_ms } else { 0 } };
+            let followed = client.follow(job.id, &request).await?;
+            let job = match followed.finished {
+                Some(job) => job,
+                None => client.show(job.id).await?,
+            };
+            let mut read = Self { bytes: PerStream::default(), next: from, missing: 0, job };
+            for (stream, mut chunk) in
+                [(Stream::Stdout, followed.output.stdout), (Stream::Stderr, followed.output.stderr)]
+            {
+                if chunk.bytes.is_empty() {
+                    continue;
+                }
+                *known.get_mut(stream) = chunk.next();
+                let is_last = read.job.state.is_finished() && chunk.next() >= *read.job.output.get(stream);
+                if !is_last {
+                    chunk.bytes.truncate(chunk.bytes.len() - unfinished_character(&chunk.bytes));
+                }
+                read.missing += chunk.offset.saturating_sub(*from.get(stream));
+                *read.next.get_mut(stream) = chunk.next();
+                *read.bytes.get_mut(stream) = chunk.bytes;
             }
-            read.missing += chunk.offset.saturating_sub(*from.get(stream));
-            *read.next.get_mut(stream) = chunk.next();
-            *read.bytes.get_mut(stream) = chunk.bytes;
+            if read.next != from || read.job.state.is_finished() || Instant::now() >= until {
+                return Ok(read);
+            }
         }
-        Ok(read)
     }
 }
 

@@ -116,28 +116,29 @@ async fn waited(
     if wait_ms == 0 {
         return Ok(client.show(id).await?);
     }
-    let request = match given.until {
-        Until::Exit => FollowRequest::until_exit(wait_ms),
-        Until::Output => {
-            let from = match cursor {
-                Some(cursor) => cursor,
-                // New is what comes from now on.
-                None => client.show(id).await?.output,
-            };
-            let cursors = PerStream { stdout: Some(from.stdout), stderr: Some(from.stderr) };
-            FollowRequest { cursors, max_bytes: 1, wait_ms }
+    let longest = Duration::from_millis(wait_ms);
+    let waited = told_while(call, client, id, longest, async {
+        match given.until {
+            Until::Exit => Ok(client.follow(id, &FollowRequest::until_exit(wait_ms)).await?.finished),
+            Until::Output => {
+                let job = client.show(id).await?;
+                // Without a cursor, new is what comes from now on.
+                let from = cursor.unwrap_or(job.output);
+                Ok(Some(Read::from(client, &job, from, 0, wait_ms).await?.job))
+            }
         }
-    };
+    });
     let end_of_input = call.server.end_of_input();
-    tokio::select! {
+    let waited: Result<Option<JobDetail>, Failure> = tokio::select! {
         // Whoever waited does not any more; the job goes on.
-        () = end_of_input.cancelled() => {}
-        () = call.context.ct.cancelled() => {}
-        followed = told_while(call, client, id, Duration::from_millis(wait_ms), client.follow(id, &request)) => if let Some(job) = followed?.finished {
-            return Ok(job);
-        },
+        () = end_of_input.cancelled() => Ok(None),
+        () = call.context.ct.cancelled() => Ok(None),
+        waited = waited => waited,
+    };
+    match waited? {
+        Some(job) => Ok(job),
+        None => Ok(client.show(id).await?),
     }
-    Ok(client.show(id).await?)
 }
 
 async fn news(
