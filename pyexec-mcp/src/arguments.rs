@@ -65,7 +65,8 @@ impl Parameter {
         if !self.about.is_empty() {
             members.insert("description".to_owned(), self.about.into());
         }
-        if let Some(default) = &self.default {
+        // What is off, or nothing, need not be said to be.
+        if let Some(default) = self.default.as_ref().filter(|default| **default != false && **default != 0) {
             members.insert("default".to_owned(), default.clone());
         }
         schema
@@ -82,12 +83,8 @@ impl Kind {
             Kind::Number { .. } => json!({"type": "number"}),
             Kind::Choice(words) => json!({"enum": words}),
             Kind::Texts => json!({"type": "array", "items": {"type": "string"}}),
-            Kind::Map => json!({"type": "object", "additionalProperties": {"type": "string"}}),
-            Kind::Object(members) => {
-                let properties: Map<String, Value> =
-                    members.iter().map(|(name, kind)| ((*name).to_owned(), kind.schema())).collect();
-                json!({"type": "object", "properties": properties})
-            }
+            // What is in them is told when it is wrong, as with bounds.
+            Kind::Map | Kind::Object(_) => json!({"type": "object"}),
         }
     }
 
@@ -171,7 +168,6 @@ pub(crate) fn schema(parameters: &[Parameter]) -> JsonObject {
     if !required.is_empty() {
         schema.insert("required".to_owned(), required.into());
     }
-    schema.insert("additionalProperties".to_owned(), false.into());
     schema
 }
 
@@ -285,7 +281,7 @@ mod tests {
             Parameter::new("until", Kind::Choice(&["exit", "output"]), ""),
             Parameter::new("args", Kind::Texts, ""),
             Parameter::new("env_vars", Kind::Map, ""),
-            Parameter::new("flag", Kind::Flag, ""),
+            Parameter::new("flag", Kind::Flag, "").default(false),
             Parameter::new("limits", BOUNDS, ""),
         ]
     }
@@ -336,11 +332,11 @@ mod tests {
     }
 
     #[test]
-    fn the_schema_says_what_is_required_and_that_there_is_nothing_else() {
+    fn the_schema_says_what_is_required_and_what_is_not_off_by_itself() {
         let schema = Value::Object(schema(&parameters()));
         assert_eq!(schema["required"], json!(["name"]));
-        assert_eq!(schema["additionalProperties"], json!(false));
         assert_eq!(schema["properties"]["number"], json!({"type": "integer", "default": 7}));
         assert_eq!(schema["properties"]["name"]["description"], "what it is called");
+        assert_eq!(schema["properties"]["flag"], json!({"type": "boolean"}));
     }
 }

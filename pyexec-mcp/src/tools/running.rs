@@ -187,7 +187,7 @@ fn execution(timeout_seconds: u32) -> Vec<Parameter> {
         Parameter::new("stdin", Kind::Text, ""),
         Parameter::new("open_stdin", Kind::Flag, "for py_send_input"),
         Parameter::new("auto_install_deps", Kind::Flag, "add what is imported"),
-        Parameter::new("limits", LIMITS, ""),
+        Parameter::new("limits", LIMITS, "nice"),
     ]
 }
 
