@@ -191,6 +191,9 @@ pub(crate) struct Jobs {
     /// All there are
     #[arg(long, conflicts_with = "number")]
     pub(crate) all: bool,
+    /// Keep the table up to date on the terminal; q leaves
+    #[arg(long, conflicts_with_all = ["all", "number", "json"])]
+    pub(crate) watch: bool,
     /// Print one JSON document
     #[arg(long)]
     pub(crate) json: bool,

@@ -18,7 +18,7 @@ pub(crate) fn screen() -> Screen {
 }
 
 /// <https://no-color.org>: set, and not empty.
-fn colour_wanted() -> bool {
+pub(crate) fn colour_wanted() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 

@@ -1,5 +1,7 @@
 //! `pyexec jobs`: the table of jobs.
 
+mod watch;
+
 use std::time::Duration;
 
 use pyexec_proto::job::JobSummary;
@@ -22,6 +24,9 @@ struct Listing {
 }
 
 pub(crate) async fn perform(jobs: Jobs) -> Result<Code, Failure> {
+    if jobs.watch {
+        return watch::perform(jobs).await;
+    }
     let client = super::connect().await?;
     let most = if jobs.all { usize::MAX } else { usize::try_from(jobs.number).unwrap_or(usize::MAX) };
     let query = JobQuery { statuses: jobs.status, label: jobs.label, ..JobQuery::default() };
