@@ -7,6 +7,7 @@ mod benchmark;
 mod exit_code;
 mod output;
 mod render;
+mod status_line;
 mod terminal;
 mod verbs;
 

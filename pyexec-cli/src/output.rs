@@ -81,10 +81,15 @@ impl Passage {
             }
             *self.cursors.get_mut(stream) = Some(chunk.next());
             let bytes = up_to(*self.until.get(stream), chunk.offset, chunk.bytes);
-            self.writer.write(stream, bytes).await.map_err(Failure::Output)?;
+            self.writer.send(Piece::Output(stream, bytes)).await.map_err(Failure::Output)?;
         }
         self.drop_what_is_done();
         Ok(Step { finished: followed.finished, empty })
+    }
+
+    /// Puts a line of ours at the foot of the terminal, in place of the one before; an empty one takes it away.
+    pub(crate) async fn status(&mut self, line: String) -> Result<(), Failure> {
+        self.writer.send(Piece::Status(line)).await.map_err(Failure::Output)
     }
 
     /// Returns when all of it has been written.
@@ -110,17 +115,54 @@ fn up_to(until: u64, offset: u64, mut bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
+/// What is written next.
+#[derive(Debug)]
+enum Piece {
+    Output(Stream, Vec<u8>),
+    /// A line of our own, see [`crate::status_line`].
+    Status(String),
+}
+
+/// Where the cursor of the terminal is, as far as we have moved it.
+#[derive(Debug)]
+struct Foot {
+    /// At the beginning of a line, but for a line of ours.
+    at_line_start: bool,
+    has_status: bool,
+}
+
+impl Foot {
+    const CLEAR: &str = "\r\x1b[K";
+
+    /// What to write before the job's own bytes.
+    fn before_output(&mut self, bytes: &[u8]) -> &'static str {
+        let clear = if self.has_status { Self::CLEAR } else { "" };
+        self.has_status = false;
+        self.at_line_start = bytes.last().map_or(self.at_line_start, |last| *last == b'\n');
+        clear
+    }
+
+    /// What to write for a line of ours; nothing where it would stand in a line of the job's.
+    fn status(&mut self, line: &str) -> String {
+        if !self.at_line_start || (line.is_empty() && !self.has_status) {
+            return String::new();
+        }
+        self.has_status = !line.is_empty();
+        format!("{}{line}", Self::CLEAR)
+    }
+}
+
 /// The thread that writes.
 #[derive(Debug)]
 struct Writer {
-    chunks: mpsc::Sender<(Stream, Vec<u8>)>,
+    pieces: mpsc::Sender<Piece>,
     ended: oneshot::Receiver<io::Result<()>>,
 }
 
 impl Writer {
     fn start(broken_stderr: BrokenStderr) -> Self {
         // One chunk is written while the next one is fetched; more would only be memory.
-        let (chunks, mut received) = mpsc::channel::<(Stream, Vec<u8>)>(1);
+        let (pieces, mut received) = mpsc::channel::<Piece>(1);
         let (end, ended) = oneshot::channel();
         std::thread::spawn(move || {
             let mut dropped = false;
@@ -136,8 +178,15 @@ impl Writer {
                 }),
             };
             let mut result = Ok(());
-            while let Some((stream, bytes)) = received.blocking_recv() {
-                result = write(stream, &bytes);
+            let mut foot = Foot { at_line_start: true, has_status: false };
+            while let Some(piece) = received.blocking_recv() {
+                result = match piece {
+                    Piece::Output(stream, bytes) => {
+                        let clear = foot.before_output(&bytes);
+                        write(Stream::Stderr, clear.as_bytes()).and_then(|()| write(stream, &bytes))
+                    }
+                    Piece::Status(line) => write(Stream::Stderr, foot.status(&line).as_bytes()),
+                };
                 if result.is_err() {
                     break;
                 }
@@ -145,11 +194,11 @@ impl Writer {
             drop(received);
             let _ = end.send(result);
         });
-        Self { chunks, ended }
+        Self { pieces, ended }
     }
 
-    async fn write(&mut self, stream: Stream, bytes: Vec<u8>) -> io::Result<()> {
-        match self.chunks.send((stream, bytes)).await {
+    async fn send(&mut self, piece: Piece) -> io::Result<()> {
+        match self.pieces.send(piece).await {
             Ok(()) => Ok(()),
             // It has ended before its time, and says why.
             Err(_) => (&mut self.ended).await.unwrap_or(Ok(())).and(Err(io::ErrorKind::BrokenPipe.into())),
@@ -157,8 +206,8 @@ impl Writer {
     }
 
     async fn finish(self) -> io::Result<()> {
-        let Self { chunks, ended } = self;
-        drop(chunks);
+        let Self { pieces, ended } = self;
+        drop(pieces);
         ended.await.unwrap_or(Ok(()))
     }
 }
@@ -207,6 +256,23 @@ mod tests {
         reader.read_to_end(&mut received).expect("can be read");
         writing.join().expect("does not panic").expect("writes all");
         assert!(received == expected, "{} bytes came of {}", received.len(), expected.len());
+    }
+
+    #[test]
+    fn a_line_of_ours_never_stands_in_a_line_of_the_jobs() {
+        let mut foot = Foot { at_line_start: true, has_status: false };
+        assert_eq!(foot.status(""), "", "nothing to take away");
+        assert_eq!(foot.status("one"), "\r\x1b[Kone");
+        assert_eq!(foot.status("two"), "\r\x1b[Ktwo");
+        assert_eq!(foot.before_output(b"half a line"), "\r\x1b[K");
+        assert_eq!(foot.status("three"), "");
+        assert_eq!(foot.before_output(b" and the rest\n"), "");
+        assert_eq!(foot.status("four"), "\r\x1b[Kfour");
+        assert_eq!(foot.status(""), "\r\x1b[K");
+        assert_eq!(foot.before_output(b"x\n"), "");
+        // A bar that the job draws itself.
+        foot.before_output(b"10%\r");
+        assert_eq!(foot.status("five"), "");
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! `pyexec logs ID`: what a job has printed, its stdout to ours and its stderr to ours.
 
 use pyexec_proto::output::{PerStream, Stream};
-use pyexec_proto::service::MAX_WAIT_MS;
 use pyexec_proto::{Client, JobId};
 
 use crate::args::Logs;
 use crate::exit_code::{Code, Failure, SUCCESS};
 use crate::output::{BrokenStderr, Passage};
+use crate::status_line::{self, While};
 
 pub(crate) async fn perform(logs: &Logs) -> Result<Code, Failure> {
     let client = super::connect().await?;
@@ -14,7 +14,7 @@ pub(crate) async fn perform(logs: &Logs) -> Result<Code, Failure> {
     let cursors = cursors(&client, id, logs).await?;
     let mut passage = Passage::open(id, cursors, BrokenStderr::Ends);
     if logs.follow {
-        while passage.step(&client, MAX_WAIT_MS).await?.finished.is_none() {}
+        status_line::to_the_end(&mut passage, &client, id, While::Unfinished).await?;
     } else {
         let job = client.show(id).await?;
         if !job.state.is_finished() {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use pyexec_proto::excerpt::{self, Gap};
 use pyexec_proto::output::PerStream;
-use pyexec_proto::service::{MAX_WAIT_MS, StopRequest};
+use pyexec_proto::service::StopRequest;
 use pyexec_proto::view::{BenchmarkView, ExecutionView};
 use pyexec_proto::{Client, JobDetail, JobId};
 use serde::Serialize;
@@ -20,6 +20,7 @@ use serde::Serialize;
 use crate::args::Run;
 use crate::exit_code::{self, Code, Ending, Failure, Interruption, SUCCESS};
 use crate::output::{BrokenStderr, Passage};
+use crate::status_line::{self, While};
 use crate::{benchmark, terminal};
 use interruption::Interruptions;
 use submission::Prepared;
@@ -105,12 +106,9 @@ async fn detached(
 async fn live(client: &Client, id: JobId) -> Result<JobDetail, Failure> {
     let start = PerStream { stdout: Some(0), stderr: Some(0) };
     let mut passage = Passage::open(id, start, BrokenStderr::GoesOn);
-    loop {
-        if let Some(job) = passage.step(client, MAX_WAIT_MS).await?.finished {
-            passage.close().await?;
-            return Ok(job);
-        }
-    }
+    let job = status_line::to_the_end(&mut passage, client, id, While::Pending).await?;
+    passage.close().await?;
+    Ok(job)
 }
 
 /// Waits for the end, then prints one document.

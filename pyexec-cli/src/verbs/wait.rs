@@ -1,7 +1,11 @@
 //! `pyexec wait ID…`: waits for all of them, and exits as `run` would have for the last.
 
+use pyexec_proto::output::PerStream;
+
 use crate::args::Wait;
 use crate::exit_code::{Code, Ending, Failure, SUCCESS};
+use crate::output::{BrokenStderr, Passage};
+use crate::status_line::{self, While};
 use crate::terminal;
 
 pub(crate) async fn perform(wait: &Wait) -> Result<Code, Failure> {
@@ -10,7 +14,10 @@ pub(crate) async fn perform(wait: &Wait) -> Result<Code, Failure> {
     let mut last = None;
     // One after the other takes as long as all at once: the slowest decides.
     for id in ids {
-        last = Some(client.wait(id).await?);
+        // No output: only the line that says how it goes.
+        let mut passage = Passage::open(id, PerStream { stdout: None, stderr: None }, BrokenStderr::GoesOn);
+        last = Some(status_line::to_the_end(&mut passage, &client, id, While::Unfinished).await?);
+        passage.close().await?;
     }
     let Some(last) = last else { return Ok(SUCCESS) };
     let ending = Ending::of(&last)?;

@@ -1,0 +1,158 @@
+//! One line at the foot of a terminal that says what a job is doing while it says nothing itself: a spinner, what it waits
+//! for or how long it has run.
+//!
+//! It stands only where the cursor is at the beginning of a line, and is taken away before anything else is written: what
+//! the job prints is never mixed with it. Away from a terminal there is none.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use pyexec_proto::{Client, JobDetail, JobId, Status, Timestamp};
+
+use crate::exit_code::Failure;
+use crate::output::{Passage, Step};
+use crate::render;
+
+/// For how long there is something to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum While {
+    /// Until the job starts: from then on its terminal is its own.
+    Pending,
+    Unfinished,
+}
+
+/// How often the line changes.
+const TICK: Duration = Duration::from_millis(250);
+/// What is over sooner needs no line.
+const PATIENCE: Duration = Duration::from_millis(600);
+/// The longest wait of one call where nobody looks.
+const WITHOUT_MS: u64 = pyexec_proto::service::MAX_WAIT_MS;
+
+const SPINNER: [&str; 8] = ["⠋", "⠙", "⠸", "⠴", "⠦", "⠇", "⠏", "⠋"];
+const PLAIN_SPINNER: [&str; 4] = ["-", "\\", "|", "/"];
+
+/// Passes on what the job prints until it has ended, with the line where there is a terminal for it.
+pub(crate) async fn to_the_end(
+    passage: &mut Passage,
+    client: &Client,
+    id: JobId,
+    during: While,
+) -> Result<JobDetail, Failure> {
+    let began = Instant::now();
+    let mut is_wanted = is_possible();
+    let mut frame = 0;
+    loop {
+        let wait_ms = if is_wanted { TICK.as_millis().try_into().unwrap_or(WITHOUT_MS) } else { WITHOUT_MS };
+        let Step { finished, .. } = passage.step(client, wait_ms).await?;
+        if let Some(job) = finished {
+            passage.status(String::new()).await?;
+            return Ok(job);
+        }
+        if !is_wanted || began.elapsed() < PATIENCE {
+            continue;
+        }
+        let job = client.show(id).await?;
+        is_wanted = during == While::Unfinished || job.state.status() == Status::Pending;
+        let line = if is_wanted { text(&job, Timestamp::now(), frame, columns(), is_unicode()) } else { String::new() };
+        passage.status(line).await?;
+        frame += 1;
+    }
+}
+
+/// Whether there is a terminal that can take a line away again.
+fn is_possible() -> bool {
+    let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+    std::io::stderr().is_terminal() && !is_dumb
+}
+
+fn columns() -> u16 {
+    let columns = rustix::termios::tcgetwinsize(std::io::stderr()).map_or(0, |size| size.ws_col);
+    if columns == 0 { 80 } else { columns }
+}
+
+/// As the C library decides it: the first of these that is set.
+fn is_unicode() -> bool {
+    let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(set).unwrap_or_default().to_ascii_lowercase();
+    locale.contains("utf-8") || locale.contains("utf8")
+}
+
+/// The line, short enough for its terminal.
+fn text(job: &JobDetail, now: Timestamp, frame: usize, columns: u16, unicode: bool) -> String {
+    let spinner = if unicode { SPINNER[frame % SPINNER.len()] } else { PLAIN_SPINNER[frame % PLAIN_SPINNER.len()] };
+    let since = job.state.run().map_or(job.created_at, |run| run.started_at);
+    let elapsed = render::duration(Duration::from_secs(since.age_at(now).as_secs()));
+    let mut line = format!("{spinner} {} {elapsed}", job.state.status());
+    if let Some(message) = &job.message {
+        line.push_str(if unicode { " · " } else { ", " });
+        line.push_str(&render::one_line(message));
+    }
+    // One column less: a cursor behind the last one wraps on some terminals.
+    render::truncated(&line, usize::from(columns.saturating_sub(1))).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pyexec_proto::environment::{EnvironmentSpec, Interpreter};
+    use pyexec_proto::job::{DEFAULT_GRACE_MS, Leftovers, StdinSource};
+    use pyexec_proto::output::OutputLengths;
+    use pyexec_proto::state::Run;
+    use pyexec_proto::{JobSource, JobSpec, JobState};
+
+    fn job(state: JobState, message: Option<&str>) -> JobDetail {
+        let spec = JobSpec {
+            source: JobSource::Code { code: "pass".into() },
+            args: vec![],
+            directory: "/".into(),
+            environment: EnvironmentSpec::bare(Interpreter::System),
+            env_file: None,
+            stdin: StdinSource::Null,
+            timeout_ms: None,
+            grace_ms: DEFAULT_GRACE_MS,
+            label: None,
+            variables: vec![],
+            umask: 0o022,
+            limits: vec![],
+            nice: 0,
+            buffering: None,
+            leftovers: Leftovers::End,
+            waited_for: true,
+            notify_output: true,
+            parent: None,
+            benchmark: None,
+        };
+        JobDetail {
+            id: JobId::mint(),
+            created_at: Timestamp(0),
+            spec,
+            state,
+            environment: None,
+            output: OutputLengths::default(),
+            message: message.map(str::to_owned),
+        }
+    }
+
+    const NOW: Timestamp = Timestamp(65_000_000);
+
+    #[test]
+    fn a_job_that_waits_says_for_what_and_how_long() {
+        let waiting = job(JobState::Preparing, Some("building\x1b[2J its environment"));
+        assert_eq!(text(&waiting, NOW, 1, 80, true), "⠙ pending 1m 05s · building\\x1b[2J its environment");
+        assert_eq!(text(&waiting, NOW, 1, 80, false), "\\ pending 1m 05s, building\\x1b[2J its environment");
+    }
+
+    #[test]
+    fn a_job_that_runs_says_how_long_it_has_run() {
+        let running = job(JobState::Running { run: Run { pid: 5, started_at: Timestamp(60_000_000) } }, None);
+        assert_eq!(text(&running, NOW, 0, 80, true), "⠋ running 5s");
+    }
+
+    #[test]
+    fn the_line_leaves_the_last_column_free() {
+        let waiting = job(JobState::Queued, Some(&"x".repeat(300)));
+        for columns in [10, 40, 80] {
+            assert!(text(&waiting, NOW, 0, columns, true).chars().count() < usize::from(columns), "{columns}");
+        }
+    }
+}
