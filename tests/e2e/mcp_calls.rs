@@ -229,6 +229,28 @@ fn wrong_arguments_are_refused_with_cause_and_next_step() {
 }
 
 #[test]
+fn half_a_character_is_nothing_that_was_waited_for() {
+    let sandbox = Sandbox::new();
+    let mut session = McpSession::open(&sandbox, Era::Stateless);
+    let code = "import os\nos.write(1, b'a\\xe2\\x82')\ninput()\nos.write(1, b'\\xac')\ninput()";
+    let id = session.start_with(code, json!({"open_stdin": true}));
+    let mut output = json!({"stdout_bytes": 0});
+    while output["stdout_bytes"] != 3 {
+        output = session.structured("py_get_job_output", json!({"job_id": id, "wait_seconds": 45}));
+    }
+    assert_eq!((&output["stdout"], &output["next_stdout_cursor"]), (&"a".into(), &1.into()), "{output}");
+    assert_eq!(output["more"], false, "half a character can not be read: {output}");
+    let read = json!({"job_id": id, "stdout_cursor": 1, "wait_seconds": 45, "markdown_output": false});
+    let status =
+        json!({"job_id": id, "cursor": "1.0", "until": "output", "wait_seconds": 45, "markdown_output": false});
+    let (read, status) = (session.begin("py_get_job_output", read), session.begin("py_job_status", status));
+    session.structured("py_send_input", json!({"job_id": id, "text": "\n"}));
+    assert_eq!(structured_of(&session.answer(read)["result"])["stdout"], "€");
+    assert_eq!(structured_of(&session.answer(status)["result"])["new_stdout"], "€");
+    session.structured("py_kill_job", json!({"job_id": id}));
+}
+
+#[test]
 fn input_for_a_job_that_takes_none_is_refused() {
     let sandbox = Sandbox::new();
     let mut session = McpSession::open(&sandbox, Era::Stateless);

@@ -113,16 +113,17 @@ async fn waited(
     if wait_ms == 0 {
         return Ok(client.show(id).await?);
     }
-    let request = match given.until {
-        Until::Exit => FollowRequest::until_exit(wait_ms),
-        Until::Output => {
-            let from = match cursor {
-                Some(cursor) => cursor,
-                // New is what comes from now on.
-                None => client.show(id).await?.output,
-            };
-            let cursors = PerStream { stdout: Some(from.stdout), stderr: Some(from.stderr) };
-            FollowRequest { cursors, max_bytes: 1, wait_ms }
+    let come = async {
+        match given.until {
+            Until::Exit => Ok(client.follow(id, &FollowRequest::until_exit(wait_ms)).await?.finished),
+            Until::Output => {
+                let from = match cursor {
+                    Some(cursor) => cursor,
+                    // New is what comes from now on.
+                    None => client.show(id).await?.output,
+                };
+                Ok::<_, Failure>(Some(Read::from(client, id, from, 0, wait_ms).await?.job))
+            }
         }
     };
     let end_of_input = call.server.end_of_input();
@@ -130,7 +131,7 @@ async fn waited(
         // Whoever waited does not any more; the job goes on.
         () = end_of_input.cancelled() => {}
         () = call.context.ct.cancelled() => {}
-        followed = client.follow(id, &request) => if let Some(job) = followed?.finished {
+        job = come => if let Some(job) = job? {
             return Ok(job);
         },
     }
@@ -151,7 +152,7 @@ async fn news(
         }
     };
     let is_tail = |stream: Stream| cursor.is_none() && *from.get(stream) > 0;
-    let read = Read::from(client, job, from, max_bytes, 0).await?;
+    let read = Read::from(client, job.id, from, max_bytes, 0).await?;
     let mut texts = PerStream::<String>::default();
     for stream in Stream::BOTH {
         let bytes = read.bytes.get(stream);
