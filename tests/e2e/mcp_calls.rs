@@ -251,6 +251,24 @@ fn half_a_character_is_nothing_that_was_waited_for() {
 }
 
 #[test]
+fn what_was_measured_is_in_the_result_and_says_which_runs_it_is_about() {
+    let sandbox = Sandbox::new();
+    sandbox
+        .write("script.py", "import os, sys\nfirst = not os.path.exists('ran')\nopen('ran', 'w')\nsys.exit(not first)");
+    let id = sandbox.detach(&["--bench", "--runs", "3", "script.py"]);
+    sandbox.finished(&id);
+    let mut session = McpSession::open(&sandbox, Era::Stateless);
+    let job = session.structured("py_job_status", json!({"job_id": id}))["job"].clone();
+    assert_eq!(
+        (&job["result"]["benchmark"]["runs"], &job["result"]["benchmark"]["failed_runs"]),
+        (&2.into(), &1.into())
+    );
+    assert_eq!(job.get("benchmark"), None, "once is enough: {job}");
+    let said = session.markdown("py_job_status", json!({"job_id": id}));
+    assert!(said.contains("\n\n1 of 3 runs; the next did not exit with 0, and is in no mean:\n\n|"), "{said}");
+}
+
+#[test]
 fn input_for_a_job_that_takes_none_is_refused() {
     let sandbox = Sandbox::new();
     let mut session = McpSession::open(&sandbox, Era::Stateless);

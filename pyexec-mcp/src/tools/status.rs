@@ -97,7 +97,9 @@ async fn perform(call: &Call<'_>) -> Result<Answer, Failure> {
         true => Some(Executed::of(&client, &job, max_bytes).await?),
         false => None,
     };
-    let answered = Answered { job: Job { view: JobView::of(&job, Timestamp::now()), progress: None, result }, news };
+    // What was measured is part of the result, and long.
+    let view = JobView { benchmark: None, ..JobView::of(&job, Timestamp::now()) };
+    let answered = Answered { job: Job { view, progress: None, result }, news };
     Ok(Answer::new(markdown(&answered), &answered))
 }
 
