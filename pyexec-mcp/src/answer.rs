@@ -126,7 +126,8 @@ fn next_after(error: &ClientError) -> Option<String> {
             | ClientError::ForeignDaemon { .. }
             | ClientError::Preamble { .. }
             | ClientError::Late { .. }
-            | ClientError::Broken { .. } => error.hint(),
+            | ClientError::Broken { .. }
+            | ClientError::TooLarge => error.hint(),
         };
     };
     let next = match refusal {
