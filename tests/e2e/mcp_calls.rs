@@ -114,6 +114,7 @@ fn wrong_arguments_are_refused_with_cause_and_next_step() {
             "one of them",
         ),
         ("py_run_script_in_dir", json!({"directory": work}), "neither script_path nor script_content", "one of them"),
+        ("py_run_script_in_dir", json!({"directory": work, "script_path": ""}), "neither script_path", "one of them"),
         ("py_run_script_in_dir", json!({"script_content": "1"}), "`directory` is missing", "must exist"),
         (
             "py_run_script_in_dir",
@@ -202,7 +203,7 @@ fn wrong_arguments_are_refused_with_cause_and_next_step() {
         ),
         ("py_job_status", json!({"job_id": "../../etc/passwd"}), "no job `../../etc/passwd`", "py_list_jobs"),
         ("py_job_status", json!({"job_id": ""}), "no job", "py_list_jobs"),
-        ("py_job_status", json!({}), "`job_id` is missing", "job_id"),
+        ("py_job_status", json!({}), "`job_id` is missing", "py_job_status can not do without it"),
         ("py_job_status", json!({"job_id": "abcd", "wait_seconds": 60}), "`wait_seconds` is 60", "0 to 45"),
         ("py_get_job_output", json!({"job_id": "ffff", "stdout_cursor": -1}), "`stdout_cursor` is -1", "0 or more"),
         ("py_cancel_job", json!({"job_id": "ffff"}), "no job", "py_list_jobs"),

@@ -279,7 +279,9 @@ async fn run(call: &Call<'_>, kept: Kept) -> Result<Answer, Failure> {
 /// Exactly one of what a script can be given as.
 async fn source(call: &Call<'_>, given: &Given) -> Result<JobSource, Failure> {
     const NEXT: &str = "give script_path (a file) or script_content (the code itself), one of them";
-    match (&given.script_path, &given.script_content, &given.script_name) {
+    // An empty path is what clients send that fill in everything.
+    let script_path = given.script_path.as_ref().filter(|path| !path.is_empty());
+    match (script_path, &given.script_content, &given.script_name) {
         (None, None, Some(name)) => {
             let script = call.server.client().await?.view_script(name, false).await?;
             Ok(JobSource::File { path: script.path })

@@ -74,7 +74,10 @@ impl Environments {
                 what: "environment name".to_owned(),
                 given: request.name.clone(),
                 problem: "there is one of this name".to_owned(),
-                hint: format!("`pyexec env rm {}` removes it; --refresh makes it anew", request.name),
+                hint: format!(
+                    "`pyexec env rm {0}` removes it; `pyexec env create {0} --refresh` makes it anew",
+                    request.name
+                ),
             });
         }
         let limit = self.settings.environment_timeout;
