@@ -24,6 +24,7 @@ const MAX_ARGUMENT_BYTES: usize = 128 << 10;
 const EXECUTED: &[(&str, Field)] = &[
     ("job_id", Field::Text),
     ("status", Field::Text),
+    ("reason", Field::MaybeText),
     ("stdout", Field::Text),
     ("stderr", Field::Text),
     ("exit_code", Field::MaybeWhole),
@@ -39,6 +40,7 @@ const EXECUTED: &[(&str, Field)] = &[
 const MEASURED: &[(&str, Field)] = &[
     ("job_id", Field::Text),
     ("status", Field::Text),
+    ("reason", Field::MaybeText),
     ("stdout", Field::Text),
     ("stderr", Field::Text),
     ("exit_code", Field::MaybeWhole),
