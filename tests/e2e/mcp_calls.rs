@@ -266,6 +266,25 @@ fn half_a_character_is_nothing_that_was_waited_for() {
 }
 
 #[test]
+fn a_job_whose_output_can_not_be_written_can_be_killed() {
+    let sandbox = Sandbox::new();
+    let mut session = McpSession::open(&sandbox, Era::Stateless);
+    let id = session.start_with("input()\nwhile True: print('x' * 9999)", json!({"open_stdin": true}));
+    sandbox.wait_until_running(&id);
+    // As if the disk were full: there is no second file for it to go on in.
+    std::fs::create_dir(sandbox.run_directory(&id).join("stdout.1")).expect("can be made");
+    session.structured("py_send_input", json!({"job_id": id, "text": "\n"}));
+    let mut job = json!({"message": null});
+    while job["message"].is_null() {
+        job = session.structured("py_job_status", json!({"job_id": id, "incremental": false}))["job"].clone();
+    }
+    assert!(job["message"].as_str().is_some_and(|why| why.contains("can not be written")), "{job}");
+    assert_eq!(session.structured("py_kill_job", json!({"job_id": id}))["status"], "killed");
+    let job = sandbox.finished(&id);
+    assert_eq!((&job["stdout_bytes"], &job["exit_code"]), (&(8 << 20).into(), &(-9).into()), "{job}");
+}
+
+#[test]
 fn what_was_measured_is_in_the_result_and_says_which_runs_it_is_about() {
     let sandbox = Sandbox::new();
     sandbox
