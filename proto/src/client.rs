@@ -10,7 +10,7 @@ use tarpc::context::Context;
 use tarpc::tokio_serde::formats::Bincode;
 use tokio::net::UnixStream;
 use tokio::sync::Mutex;
-use tokio_util::codec::LengthDelimitedCodec;
+use tokio_util::codec::{LengthDelimitedCodec, LengthDelimitedCodecError};
 
 use crate::environment::EnvironmentInfo;
 use crate::error::Error;
@@ -63,6 +63,8 @@ pub enum ClientError {
     Late { limit: Duration },
     #[error("the connection to the daemon broke {ATTEMPTS} times in a row")]
     Broken { source: RpcError },
+    #[error("the request is larger than {} MiB, and no daemon would take it", MAX_FRAME_BYTES >> 20)]
+    TooLarge,
 }
 
 impl ClientError {
@@ -87,6 +89,7 @@ impl ClientError {
             ClientError::Late { .. } | ClientError::Broken { .. } => {
                 "`pyexec daemon logs` says what it is busy with; `pyexec doctor` looks for what may be wrong".into()
             }
+            ClientError::TooLarge => "put what is that long into a file, and let the script open that".into(),
         })
     }
 }
@@ -269,6 +272,8 @@ impl Client {
                 Ok(Err(Error::ShuttingDown)) if attempt < ATTEMPTS => None,
                 Ok(answer) => return Ok(answer?),
                 Err(RpcError::DeadlineExceeded) => return Err(ClientError::Late { limit }),
+                // It was not sent, and the next daemon would be sent no more of it. The connection is as good as before.
+                Err(RpcError::Send(source)) if is_too_large(source.as_ref()) => return Err(ClientError::TooLarge),
                 Err(broken) => Some(broken),
             };
             *self.connection.lock().await = None;
@@ -314,6 +319,21 @@ impl Client {
         *kept = Some(connection.clone());
         Ok(connection)
     }
+}
+
+fn is_too_large(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.is::<LengthDelimitedCodecError>() {
+            return true;
+        }
+        cause = match error.downcast_ref::<std::io::Error>() {
+            // Its source is not what it wraps, but the source of that.
+            Some(wrapping) => wrapping.get_ref().map(|wrapped| wrapped as &(dyn std::error::Error + 'static)),
+            None => error.source(),
+        };
+    }
+    false
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {

@@ -135,7 +135,8 @@ fn of_client_error(error: &ClientError) -> Code {
         | ClientError::Preamble { .. }
         | ClientError::Version { .. }
         | ClientError::Late { .. }
-        | ClientError::Broken { .. } => PYEXEC_FAILED,
+        | ClientError::Broken { .. }
+        | ClientError::TooLarge => PYEXEC_FAILED,
     }
 }
 

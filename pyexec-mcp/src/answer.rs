@@ -117,16 +117,16 @@ fn next_after(error: &ClientError) -> Option<String> {
                  installed version; jobs are not affected"
                     .to_owned(),
             ),
-            ClientError::NotRunning | ClientError::Start(_) | ClientError::Connect { .. } => {
-                let hint = error.hint().map(|hint| format!("{hint}; ")).unwrap_or_default();
-                Some(format!("{hint}`pyexec doctor` in a terminal says what is wrong"))
-            }
-            ClientError::Refused(_)
+            ClientError::NotRunning
+            | ClientError::Start(_)
+            | ClientError::Connect { .. }
+            | ClientError::Refused(_)
             | ClientError::Version { .. }
             | ClientError::ForeignDaemon { .. }
             | ClientError::Preamble { .. }
             | ClientError::Late { .. }
-            | ClientError::Broken { .. } => error.hint(),
+            | ClientError::Broken { .. }
+            | ClientError::TooLarge => error.hint(),
         };
     };
     let next = match refusal {

@@ -187,10 +187,11 @@ pub(crate) fn read<T: DeserializeOwned>(
     if let Some(missing) = parameters.iter().find(|parameter| parameter.required && !given.contains_key(parameter.name))
     {
         let name = missing.name;
-        return Err(Failure::argument(
-            format!("`{name}` is missing"),
-            format!("{tool} needs `{name}`: {}", missing.about),
-        ));
+        let next = match missing.about {
+            "" => format!("{tool} can not do without it"),
+            about => format!("{tool} needs `{name}`: {about}"),
+        };
+        return Err(Failure::argument(format!("`{name}` is missing"), next));
     }
     for parameter in parameters {
         if let Some(default) = &parameter.default {
@@ -328,6 +329,17 @@ mod tests {
             assert!(said.contains(problem), "{arguments}: {said}");
             assert!(advised.contains(next), "{arguments}: {advised}");
             assert!(!said.contains("42"), "a value that may be secret is shown: {said}");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_asked_for_in_a_whole_sentence() {
+        for (about, next) in
+            [("what it is called", "py_tool needs `name`: what it is called"), ("", "py_tool can not do without it")]
+        {
+            let parameters = [Parameter::new("name", Kind::Text, about).required()];
+            let refused = read::<Value>("py_tool", &parameters, Map::new());
+            assert!(matches!(&refused, Err(Failure::Argument { next: said, .. }) if said == next), "{refused:?}");
         }
     }
 

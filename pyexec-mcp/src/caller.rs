@@ -20,6 +20,14 @@ fn has_python(directory: &Path) -> bool {
     directory.join("python").exists() || directory.join("python3").exists()
 }
 
+/// Whether a directory belongs to an environment in the part of uv's cache where those for `--with` are: `archive-v0`.
+fn is_cached(directory: &Path) -> bool {
+    let is_archive = |part: &str| {
+        part.strip_prefix("archive-v").is_some_and(|version| version.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    directory.iter().any(|part| part.to_str().is_some_and(is_archive))
+}
+
 /// Without a wrapper's marks. `has_python` says whether a directory of `PATH` has an interpreter in it: only such a one
 /// can be what uv put there.
 fn unwrapped(
@@ -37,9 +45,12 @@ fn unwrapped(
         value("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default();
     let mut removed: Vec<PathBuf> = Vec::new();
     for _ in 0..depth {
-        if entries.first().is_some_and(|first| has_python(first)) {
-            removed.push(entries.remove(0));
+        if entries.first().is_none_or(|first| !has_python(first)) {
+            continue;
         }
+        // `--with` stands in front of what it is added to: an environment of that run alone, and the cached one it shows.
+        let added = if entries.get(1).is_some_and(|second| is_cached(second)) { 3 } else { 1 };
+        removed.extend(entries.drain(..added.min(entries.len())));
     }
     if let Ok(path) = std::env::join_paths(&entries) {
         variables.iter_mut().filter(|(name, _)| name == "PATH").for_each(|(_, value)| value.clone_from(&path));
@@ -68,7 +79,7 @@ mod tests {
     #[test]
     fn what_uv_put_in_for_the_server_does_not_reach_a_job() {
         type Case<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str]);
-        let cases: [Case<'_>; 6] = [
+        let cases: [Case<'_>; 8] = [
             // Not wrapped: an environment that somebody activated stays.
             (&[("PATH", "/py/bin:/bin"), ("VIRTUAL_ENV", "/py")], &["PATH=/py/bin:/bin", "VIRTUAL_ENV=/py"]),
             // `uv run` in a project.
@@ -80,6 +91,26 @@ mod tests {
             (
                 &[("PATH", "/py1/bin:/py2/bin:/bin"), ("VIRTUAL_ENV", "/py2"), ("UV", "/uv"), (DEPTH, "1")],
                 &["PATH=/py2/bin:/bin", "UV=/uv", "VIRTUAL_ENV=/py2"],
+            ),
+            // `uv run --with`: three directories, of which the first is what `VIRTUAL_ENV` names.
+            (
+                &[
+                    ("PATH", "/uv/builds-v0/py/bin:/uv/archive-v0/py/bin:/py/.venv/bin:/py2/bin:/bin"),
+                    ("VIRTUAL_ENV", "/uv/builds-v0/py"),
+                    ("UV", "/uv"),
+                    (DEPTH, "1"),
+                ],
+                &["PATH=/py2/bin:/bin", "UV=/uv"],
+            ),
+            // `uv run --isolated`: one, though it lies in uv's cache.
+            (
+                &[
+                    ("PATH", "/uv/builds-v0/py/bin:/py2/bin:/bin"),
+                    ("VIRTUAL_ENV", "/uv/builds-v0/py"),
+                    ("UV", "/uv"),
+                    (DEPTH, "1"),
+                ],
+                &["PATH=/py2/bin:/bin", "UV=/uv"],
             ),
             // `uvx`.
             (&[("PATH", "/cache/py/bin:/bin"), ("UV", "/uv")], &["PATH=/bin", "UV=/uv"]),

@@ -146,9 +146,10 @@ impl Executed {
     }
 }
 
-/// What was measured, as a table.
+/// What was measured, as a table. Which runs it is about is said first: those that failed are in no mean, unless there is
+/// nothing else.
 fn measured(benchmark: &BenchmarkView) -> String {
-    let several = benchmark.runs > 1;
+    let several = benchmark.runs > benchmark.failed_runs + 1;
     let row = |name: &str, unit: &str, summary: &Option<Summary>| {
         let summary = summary.as_ref()?;
         let value = |value: f64| format!("{value:.4}");
@@ -165,14 +166,31 @@ fn measured(benchmark: &BenchmarkView) -> String {
         row("CPU time", "s", &benchmark.cpu_time_seconds),
         row(memory, "MiB", &benchmark.peak_rss_mb),
     ];
-    let runs = if several { format!("{} runs", benchmark.runs) } else { "1 run".to_owned() };
-    let warmup = match benchmark.warmup_runs {
-        0 => String::new(),
-        number => format!(" after {number} to warm up"),
-    };
+    let heading = measured_runs(
+        benchmark.runs,
+        benchmark.failed_runs,
+        benchmark.runs_requested as usize,
+        benchmark.warmup_runs as usize,
+    );
+    if benchmark.runs == 0 {
+        return format!("\n\n{heading}.");
+    }
     let table = render::table(&["measured", "mean", "stddev", "min", "max"], rows.into_iter().flatten());
     let warning = benchmark.outlier_warning.as_ref().map(|warning| format!("\n{warning}")).unwrap_or_default();
-    format!("\n\n{runs}{warmup}:\n\n{}{warning}", table.trim_end())
+    format!("\n\n{heading}:\n\n{}{warning}", table.trim_end())
+}
+
+/// Of how many runs a table of measurements tells, where `failed` of `runs` are left out if any other is there.
+fn measured_runs(runs: usize, failed: usize, requested: usize, warmup: usize) -> String {
+    let warmup = if warmup == 0 { String::new() } else { format!(" after {warmup} to warm up") };
+    let all = if requested == 1 { "1 run".to_owned() } else { format!("{requested} runs") };
+    match (runs, runs.saturating_sub(failed)) {
+        (0, _) => format!("No run was measured: it ended{warmup}"),
+        (_, 0) => format!("The only one of {all}{warmup}, which did not exit with 0"),
+        (_, whole) if whole == requested => format!("{all}{warmup}"),
+        (_, whole) if whole == runs => format!("{whole} of {all}{warmup}"),
+        (_, whole) => format!("{whole} of {all}{warmup}; the next did not exit with 0, and is in no mean"),
+    }
 }
 
 /// As many as fit a line or two.
@@ -286,6 +304,21 @@ fn missing_module(stderr: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_table_of_measurements_says_which_runs_it_is_about() {
+        for ((runs, failed, requested, warmup), expected) in [
+            ((3, 0, 3, 0), "3 runs"),
+            ((1, 0, 1, 2), "1 run after 2 to warm up"),
+            ((3, 1, 5, 0), "2 of 5 runs; the next did not exit with 0, and is in no mean"),
+            // Stopped between two.
+            ((2, 0, 5, 1), "2 of 5 runs after 1 to warm up"),
+            ((1, 1, 5, 0), "The only one of 5 runs, which did not exit with 0"),
+            ((0, 0, 5, 3), "No run was measured: it ended after 3 to warm up"),
+        ] {
+            assert_eq!(measured_runs(runs, failed, requested, warmup), expected);
+        }
+    }
 
     #[test]
     fn the_module_that_is_missing_is_named() {

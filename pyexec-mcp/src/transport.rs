@@ -95,9 +95,10 @@ pub(crate) fn take_stdio() -> io::Result<(Input, Output)> {
 
 fn reader(input: OwnedFd) -> io::Result<Input> {
     Ok(match file_type(&input)? {
-        FileType::Fifo => {
-            Box::new(tokio::net::unix::pipe::Receiver::from_owned_fd(opened_again(&input, OFlags::RDONLY)?)?)
-        }
+        FileType::Fifo => match opened_again(&input, OFlags::RDONLY) {
+            Ok(pipe) => Box::new(tokio::net::unix::pipe::Receiver::from_owned_fd(pipe)?),
+            Err(_) => Box::new(tokio::fs::File::from_std(input.into())),
+        },
         FileType::Socket => Box::new(socket(input)?),
         FileType::RegularFile
         | FileType::Directory
@@ -110,9 +111,10 @@ fn reader(input: OwnedFd) -> io::Result<Input> {
 
 fn writer(output: OwnedFd) -> io::Result<Output> {
     Ok(match file_type(&output)? {
-        FileType::Fifo => {
-            Box::new(tokio::net::unix::pipe::Sender::from_owned_fd(opened_again(&output, OFlags::WRONLY)?)?)
-        }
+        FileType::Fifo => match opened_again(&output, OFlags::WRONLY) {
+            Ok(pipe) => Box::new(tokio::net::unix::pipe::Sender::from_owned_fd(pipe)?),
+            Err(_) => Box::new(tokio::fs::File::from_std(output.into())),
+        },
         // Hosts that run on Node hand out sockets.
         FileType::Socket => Box::new(socket(output)?),
         FileType::RegularFile
@@ -128,7 +130,8 @@ fn file_type(descriptor: &OwnedFd) -> io::Result<FileType> {
     Ok(FileType::from_raw_mode(rustix::fs::fstat(descriptor)?.st_mode))
 }
 
-/// A pipe that does not block, without making it so for the others who have it open.
+/// A pipe that does not block, without making it so for the others who have it open. One that another user has made, as
+/// `sudo -u` hands it over, can not be opened again: it is read and written on a thread, as a file is.
 fn opened_again(descriptor: &OwnedFd, how: OFlags) -> io::Result<OwnedFd> {
     let path = format!("/proc/self/fd/{}", descriptor.as_raw_fd());
     Ok(rustix::fs::open(path, how | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?)
@@ -138,4 +141,25 @@ fn socket(descriptor: OwnedFd) -> io::Result<tokio::net::UnixStream> {
     let stream = std::os::unix::net::UnixStream::from(descriptor);
     stream.set_nonblocking(true)?;
     tokio::net::UnixStream::from_std(stream)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    /// Whoever may read everything proves nothing here: it opens the pipe all the same.
+    #[tokio::test]
+    async fn a_pipe_that_can_not_be_opened_again_is_read_and_written_as_it_is() {
+        let (input, output) = std::io::pipe().expect("a pipe");
+        rustix::fs::fchmod(&input, Mode::empty()).expect("it is ours");
+        let (mut input, mut output) =
+            (reader(input.into()).expect("can be read"), writer(output.into()).expect("can be written"));
+        output.write_all(b"line").await.expect("it is open");
+        output.flush().await.expect("it is open");
+        drop(output);
+        let mut read = String::new();
+        input.read_to_string(&mut read).await.expect("it ends");
+        assert_eq!(read, "line");
+    }
 }

@@ -77,6 +77,20 @@ fn a_row_and_a_job_have_the_fields_they_are_documented_to_have() {
 }
 
 #[test]
+fn a_row_knows_how_much_a_job_that_runs_has_printed() {
+    let sandbox = Sandbox::new();
+    sandbox.write("script.py", "import time; print('x' * 999, flush=True); time.sleep(600)\n");
+    let id = sandbox.detach(&["script.py"]);
+    sandbox.wait_until("it has printed", || {
+        let job = sandbox.show(&id);
+        if job["stdout_bytes"] == 1000 { Ok(()) } else { Err(job) }
+    });
+    let listing = sandbox.pyexec(["jobs", "--json"]).expect_code(0).json();
+    assert_eq!(listing["jobs"][0]["stdout_bytes"], 1000, "{listing}");
+    sandbox.pyexec(["kill", "--now", &id]).expect_code(0);
+}
+
+#[test]
 fn jobs_are_listed_newest_first_and_by_status_label_and_number() {
     let sandbox = Sandbox::new();
     let completed = sandbox.detach(&["--label", "a", "-c", "pass"]);

@@ -135,6 +135,7 @@ fn wrong_arguments_are_refused_with_cause_and_next_step() {
             "one of them",
         ),
         ("py_run_script_in_dir", json!({"directory": work}), "neither script_path nor script_content", "one of them"),
+        ("py_run_script_in_dir", json!({"directory": work, "script_path": ""}), "neither script_path", "one of them"),
         ("py_run_script_in_dir", json!({"script_content": "1"}), "`directory` is missing", "must exist"),
         (
             "py_run_script_in_dir",
@@ -223,7 +224,7 @@ fn wrong_arguments_are_refused_with_cause_and_next_step() {
         ),
         ("py_job_status", json!({"job_id": "../../etc/passwd"}), "no job `../../etc/passwd`", "py_list_jobs"),
         ("py_job_status", json!({"job_id": ""}), "no job", "py_list_jobs"),
-        ("py_job_status", json!({}), "`job_id` is missing", "job_id"),
+        ("py_job_status", json!({}), "`job_id` is missing", "py_job_status can not do without it"),
         ("py_job_status", json!({"job_id": "abcd", "wait_seconds": 60}), "`wait_seconds` is 60", "0 to 45"),
         ("py_get_job_output", json!({"job_id": "ffff", "stdout_cursor": -1}), "`stdout_cursor` is -1", "0 or more"),
         ("py_cancel_job", json!({"job_id": "ffff"}), "no job", "py_list_jobs"),
@@ -247,6 +248,79 @@ fn wrong_arguments_are_refused_with_cause_and_next_step() {
         }
     }
     assert_eq!(session.structured("py_list_jobs", json!({}))["total"], 0, "something was run nevertheless");
+}
+
+#[test]
+fn what_no_daemon_would_take_is_refused_and_disturbs_no_other_call() {
+    let sandbox = Sandbox::new();
+    let mut session = McpSession::open(&sandbox, Era::Stateless);
+    let id = session.start_with("input()", json!({"open_stdin": true}));
+    let wait = session.begin("py_job_status", json!({"job_id": id, "wait_seconds": 45, "markdown_output": false}));
+    let pid = sandbox.daemon_pid();
+    let said = session.failure("py_run_script_in_dir", session.script(&"#".repeat(33 << 20)));
+    assert!(said.contains("larger than 32 MiB") && said.contains("**Next:** put what is that long"), "{said}");
+    assert_eq!(sandbox.daemon_pid(), pid);
+    session.structured("py_send_input", json!({"job_id": id, "text": "x\n"}));
+    assert_eq!(structured_of(&session.answer(wait)["result"])["job"]["status"], "completed");
+}
+
+#[test]
+fn half_a_character_is_nothing_that_was_waited_for() {
+    let sandbox = Sandbox::new();
+    let mut session = McpSession::open(&sandbox, Era::Stateless);
+    let code = "import os\nos.write(1, b'a\\xe2\\x82')\ninput()\nos.write(1, b'\\xac')\ninput()";
+    let id = session.start_with(code, json!({"open_stdin": true}));
+    let mut output = json!({"stdout_bytes": 0});
+    while output["stdout_bytes"] != 3 {
+        output = session.structured("py_get_job_output", json!({"job_id": id, "wait_seconds": 45}));
+    }
+    assert_eq!((&output["stdout"], &output["next_stdout_cursor"]), (&"a".into(), &1.into()), "{output}");
+    assert_eq!(output["more"], false, "half a character can not be read: {output}");
+    let read = json!({"job_id": id, "stdout_cursor": 1, "wait_seconds": 45, "markdown_output": false});
+    let status =
+        json!({"job_id": id, "cursor": "1.0", "until": "output", "wait_seconds": 45, "markdown_output": false});
+    let (read, status) = (session.begin("py_get_job_output", read), session.begin("py_job_status", status));
+    session.structured("py_send_input", json!({"job_id": id, "text": "\n"}));
+    assert_eq!(structured_of(&session.answer(read)["result"])["stdout"], "€");
+    assert_eq!(structured_of(&session.answer(status)["result"])["new_stdout"], "€");
+    session.structured("py_kill_job", json!({"job_id": id}));
+}
+
+#[test]
+fn a_job_whose_output_can_not_be_written_can_be_killed() {
+    let sandbox = Sandbox::new();
+    let mut session = McpSession::open(&sandbox, Era::Stateless);
+    let id = session.start_with("input()\nwhile True: print('x' * 9999)", json!({"open_stdin": true}));
+    sandbox.wait_until_running(&id);
+    // As if the disk were full: there is no second file for it to go on in.
+    std::fs::create_dir(sandbox.run_directory(&id).join("stdout.1")).expect("can be made");
+    session.structured("py_send_input", json!({"job_id": id, "text": "\n"}));
+    let mut job = json!({"message": null});
+    while job["message"].is_null() {
+        job = session.structured("py_job_status", json!({"job_id": id, "incremental": false}))["job"].clone();
+    }
+    assert!(job["message"].as_str().is_some_and(|why| why.contains("can not be written")), "{job}");
+    assert_eq!(session.structured("py_kill_job", json!({"job_id": id}))["status"], "killed");
+    let job = sandbox.finished(&id);
+    assert_eq!((&job["stdout_bytes"], &job["exit_code"]), (&(8 << 20).into(), &(-9).into()), "{job}");
+}
+
+#[test]
+fn what_was_measured_is_in_the_result_and_says_which_runs_it_is_about() {
+    let sandbox = Sandbox::new();
+    sandbox
+        .write("script.py", "import os, sys\nfirst = not os.path.exists('ran')\nopen('ran', 'w')\nsys.exit(not first)");
+    let id = sandbox.detach(&["--bench", "--runs", "3", "script.py"]);
+    sandbox.finished(&id);
+    let mut session = McpSession::open(&sandbox, Era::Stateless);
+    let job = session.structured("py_job_status", json!({"job_id": id}))["job"].clone();
+    assert_eq!(
+        (&job["result"]["benchmark"]["runs"], &job["result"]["benchmark"]["failed_runs"]),
+        (&2.into(), &1.into())
+    );
+    assert_eq!(job.get("benchmark"), None, "once is enough: {job}");
+    let said = session.markdown("py_job_status", json!({"job_id": id}));
+    assert!(said.contains("\n\n1 of 3 runs; the next did not exit with 0, and is in no mean:\n\n|"), "{said}");
 }
 
 #[test]

@@ -122,6 +122,7 @@ fn is_beyond_words(error: &ClientError) -> bool {
         | ClientError::Broken { .. } => true,
         ClientError::Refused(_)
         | ClientError::NotRunning
+        | ClientError::TooLarge
         | ClientError::Start(_)
         | ClientError::Connect { .. }
         | ClientError::ForeignDaemon { .. } => false,

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::{Call, Field, Hints, Tool, job_id, markdown_output, milliseconds};
 use crate::answer::{Answer, Failure};
 use crate::arguments::{Kind, Parameter};
+use crate::render;
 
 /// What is left after the grace period for killing and clearing up.
 const SLACK: Duration = Duration::from_secs(10);
@@ -119,10 +120,14 @@ async fn stop(
     let code = exit_code.map(|code| format!(" · exit code {code}")).unwrap_or_default();
     let text = match status {
         "already-finished" => format!("**Already finished** ({}){code} · job `{id}`", job.state.status()),
-        "stopping" => format!(
-            "**Stopping** · job `{id}`\n\nIts grace period is not over.\n\n**Next:** py_job_status(job_id=\"{id}\", \
-             wait_seconds=45) waits for the end; py_kill_job does not give it one."
-        ),
+        "stopping" => {
+            let why =
+                job.message.as_deref().map(|message| format!(": {}", render::inline(message))).unwrap_or_default();
+            format!(
+                "**Stopping** · job `{id}`\n\nIt has not ended yet{why}.\n\n**Next:** py_job_status(job_id=\"{id}\", \
+                 wait_seconds=45) waits for the end; py_kill_job gives it no grace period."
+            )
+        }
         done => format!("**{}**{code} · job `{id}`", if done == "killed" { "Killed" } else { "Cancelled" }),
     };
     Ok(Answer::new(text, &Stopped { job_id: id.to_string(), status, exit_code }))

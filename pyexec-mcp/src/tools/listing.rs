@@ -14,6 +14,8 @@ use crate::answer::{Answer, Failure};
 use crate::arguments::{Kind, Parameter};
 use crate::render;
 
+const DEFAULT_LIMIT: u32 = 50;
+
 pub(super) fn tools() -> Vec<Tool> {
     const STATUSES: &[&str] = &["pending", "running", "completed", "failed", "cancelled"];
     const MOST: u64 = MAX_PAGE as u64;
@@ -26,7 +28,7 @@ pub(super) fn tools() -> Vec<Tool> {
             parameters: vec![
                 Parameter::new("status_filter", Kind::Choice(STATUSES), ""),
                 Parameter::new("label_filter", Kind::Text, ""),
-                Parameter::new("limit", Kind::Whole { least: 1, most: MOST }, "").default(50),
+                Parameter::new("limit", Kind::Whole { least: 1, most: MOST }, "").default(DEFAULT_LIMIT),
                 Parameter::new("page", Kind::Text, "next_page of the call before"),
                 markdown_output(),
             ],
@@ -81,9 +83,18 @@ async fn list(call: &Call<'_>) -> Result<Answer, Failure> {
         total => format!("{} of {total} jobs.\n\n{}", listed.jobs.len(), render::jobs(&listed.jobs)),
     };
     if let Some(next) = &listed.next_page {
-        text.push_str(&format!("\n**Next:** py_list_jobs(page=\"{next}\") lists older ones"));
+        text.push_str(&format!("\n**Next:** py_list_jobs({}) lists older ones", older(&query, next)));
     }
     Ok(Answer::new(text, &listed))
+}
+
+/// The arguments that ask for the next page of the same listing.
+fn older(query: &JobQuery, page: &str) -> String {
+    let statuses = query.statuses.iter().map(|status| format!("status_filter=\"{status}\", "));
+    let label = query.label.iter().map(|label| format!("label_filter={}, ", Value::from(label.as_str())));
+    let limit = (query.limit != DEFAULT_LIMIT).then(|| format!("limit={}, ", query.limit));
+    let same: String = statuses.chain(label).chain(limit).collect();
+    format!("{same}page=\"{page}\"")
 }
 
 #[derive(Serialize)]
@@ -173,4 +184,17 @@ fn table(jobs: &[UnfinishedJob]) -> String {
     };
     let header = ["job_id", "label", "state", "pid", "runs for", "stdout + stderr bytes", "command"];
     render::table(&header, jobs.iter().map(cells))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_page_is_of_the_same_listing() {
+        let all = JobQuery { limit: DEFAULT_LIMIT, ..JobQuery::default() };
+        let some = JobQuery { statuses: vec![Status::Failed], label: Some("a \"b\"".into()), limit: 2, page: None };
+        assert_eq!(older(&all, "7"), r#"page="7""#);
+        assert_eq!(older(&some, "7"), r#"status_filter="failed", label_filter="a \"b\"", limit=2, page="7""#);
+    }
 }

@@ -7,7 +7,7 @@ use pyexec_proto::excerpt::{DEFAULT_BYTES, unfinished_character};
 use pyexec_proto::output::{MAX_CHUNK_BYTES, OutputLengths, PerStream, Stream};
 use pyexec_proto::service::{FollowRequest, MAX_WAIT_MS};
 use pyexec_proto::view::JobView;
-use pyexec_proto::{Client, JobDetail, Timestamp};
+use pyexec_proto::{Client, JobDetail, JobId, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -86,6 +86,8 @@ struct Output {
 pub(super) struct Read {
     pub(super) bytes: PerStream<Vec<u8>>,
     pub(super) next: OutputLengths,
+    /// How many bytes from there on begin a character that is not whole yet.
+    held_back: OutputLengths,
     pub(super) missing: u64,
     /// The job, as it was after what was read had been written.
     pub(super) job: JobDetail,
@@ -93,53 +95,68 @@ pub(super) struct Read {
 
 impl Read {
     /// The first `max_bytes` of each stream from `from` on, after waiting for something to come. A character that is not
-    /// whole is left for later, unless nothing will follow.
+    /// whole is left for later, unless nothing will follow; alone it is nothing that has come.
     pub(super) async fn from(
         client: &Client,
-        job: &JobDetail,
+        id: JobId,
+        from: OutputLengths,
+        max_bytes: u32,
+        wait_ms: u64,
+    ) -> Result<Self, Failure> {
+        let until = Instant::now() + Duration::from_millis(wait_ms);
+        let mut read = Self::once(client, id, from, max_bytes, wait_ms).await?;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let is_news = read.next != from || read.held_back == OutputLengths::default();
+            if is_news || left.is_zero() || read.job.state.is_finished() {
+                return Ok(read);
+            }
+            let behind = |stream: Stream| Some(from.get(stream) + read.held_back.get(stream));
+            let cursors = PerStream { stdout: behind(Stream::Stdout), stderr: behind(Stream::Stderr) };
+            let wait_ms = u64::try_from(left.as_millis()).unwrap_or(MAX_WAIT_MS);
+            client.follow(id, &FollowRequest { cursors, max_bytes: 1, wait_ms }).await?;
+            read = Self::once(client, id, from, max_bytes, 0).await?;
+        }
+    }
+
+    async fn once(
+        client: &Client,
+        id: JobId,
         from: OutputLengths,
         max_bytes: u32,
         wait_ms: u64,
     ) -> Result<Self, Failure> {
         let max_bytes = max_bytes.clamp(LEAST_BYTES, MAX_CHUNK_BYTES);
-        let until = Instant::now() + Duration::from_millis(wait_ms);
-        // Where something new would be news.
-        let mut known = from;
-        loop {
-            let wait = until.saturating_duration_since(Instant::now());
-            let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-            if known != from {
-                // Half a character is there, and would be answered at once: wait for more than that.
-                let cursors = PerStream { stdout: Some(known.stdout), stderr: Some(known.stderr) };
-                client.follow(job.id, &FollowRequest { cursors, max_bytes: 1, wait_ms }).await?;
+        let cursors = PerStream { stdout: Some(from.stdout), stderr: Some(from.stderr) };
+        let followed = client.follow(id, &FollowRequest { cursors, max_bytes, wait_ms }).await?;
+        let job = match followed.finished {
+            Some(job) => job,
+            None => client.show(id).await?,
+        };
+        let held_back = OutputLengths::default();
+        let mut read = Self { bytes: PerStream::default(), next: from, held_back, missing: 0, job };
+        for (stream, mut chunk) in [(Stream::Stdout, followed.output.stdout), (Stream::Stderr, followed.output.stderr)]
+        {
+            if chunk.bytes.is_empty() {
+                continue;
             }
-            let cursors = PerStream { stdout: Some(from.stdout), stderr: Some(from.stderr) };
-            let request = FollowRequest { cursors, max_bytes, wait_ms: if known == from { wait_ms } else { 0 } };
-            let followed = client.follow(job.id, &request).await?;
-            let job = match followed.finished {
-                Some(job) => job,
-                None => client.show(job.id).await?,
-            };
-            let mut read = Self { bytes: PerStream::default(), next: from, missing: 0, job };
-            for (stream, mut chunk) in
-                [(Stream::Stdout, followed.output.stdout), (Stream::Stderr, followed.output.stderr)]
-            {
-                if chunk.bytes.is_empty() {
-                    continue;
-                }
-                *known.get_mut(stream) = chunk.next();
-                let is_last = read.job.state.is_finished() && chunk.next() >= *read.job.output.get(stream);
-                if !is_last {
-                    chunk.bytes.truncate(chunk.bytes.len() - unfinished_character(&chunk.bytes));
-                }
-                read.missing += chunk.offset.saturating_sub(*from.get(stream));
-                *read.next.get_mut(stream) = chunk.next();
-                *read.bytes.get_mut(stream) = chunk.bytes;
+            let is_last = read.job.state.is_finished() && chunk.next() >= *read.job.output.get(stream);
+            if !is_last {
+                let unfinished = unfinished_character(&chunk.bytes);
+                chunk.bytes.truncate(chunk.bytes.len() - unfinished);
+                *read.held_back.get_mut(stream) = unfinished as u64;
             }
-            if read.next != from || read.job.state.is_finished() || Instant::now() >= until {
-                return Ok(read);
-            }
+            read.missing += chunk.offset.saturating_sub(*from.get(stream));
+            *read.next.get_mut(stream) = chunk.next();
+            *read.bytes.get_mut(stream) = chunk.bytes;
         }
+        Ok(read)
+    }
+
+    /// Whether there is more already that could be read.
+    fn has_more(&self) -> bool {
+        let more = |stream| *self.job.output.get(stream) > self.next.get(stream) + self.held_back.get(stream);
+        Stream::BOTH.into_iter().any(more)
     }
 }
 
@@ -164,9 +181,9 @@ async fn perform(call: &Call<'_>) -> Result<Answer, Failure> {
     let max_bytes = given.max_output_bytes.unwrap_or(DEFAULT_BYTES);
     let read = tokio::select! {
         // Whoever waited does not any more; the job goes on.
-        () = end_of_input.cancelled() => Read::from(&client, &job, from, max_bytes, 0).await?,
-        () = call.context.ct.cancelled() => Read::from(&client, &job, from, max_bytes, 0).await?,
-        read = told_while(call, &client, id, longest, Read::from(&client, &job, from, max_bytes, wait_ms)) => read?,
+        () = end_of_input.cancelled() => Read::from(&client, id, from, max_bytes, 0).await?,
+        () = call.context.ct.cancelled() => Read::from(&client, id, from, max_bytes, 0).await?,
+        read = told_while(call, &client, id, longest, Read::from(&client, id, from, max_bytes, wait_ms)) => read?,
     };
     let view = JobView::of(&read.job, Timestamp::now());
     let text = |stream: Stream| String::from_utf8_lossy(read.bytes.get(stream)).into_owned();
@@ -182,7 +199,7 @@ async fn perform(call: &Call<'_>) -> Result<Answer, Failure> {
         next_stderr_cursor: read.next.stderr,
         stdout_bytes: read.job.output.stdout.max(read.next.stdout),
         stderr_bytes: read.job.output.stderr.max(read.next.stderr),
-        more: read.job.output.stdout > read.next.stdout || read.job.output.stderr > read.next.stderr,
+        more: read.has_more(),
         missing_bytes: read.missing,
     };
     Ok(Answer::new(markdown(&output), &output))

@@ -24,6 +24,7 @@ const MAX_ARGUMENT_BYTES: usize = 128 << 10;
 const EXECUTED: &[(&str, Field)] = &[
     ("job_id", Field::Text),
     ("status", Field::Text),
+    ("reason", Field::MaybeText),
     ("stdout", Field::Text),
     ("stderr", Field::Text),
     ("exit_code", Field::MaybeWhole),
@@ -39,6 +40,7 @@ const EXECUTED: &[(&str, Field)] = &[
 const MEASURED: &[(&str, Field)] = &[
     ("job_id", Field::Text),
     ("status", Field::Text),
+    ("reason", Field::MaybeText),
     ("stdout", Field::Text),
     ("stderr", Field::Text),
     ("exit_code", Field::MaybeWhole),
@@ -279,7 +281,9 @@ async fn run(call: &Call<'_>, kept: Kept) -> Result<Answer, Failure> {
 /// Exactly one of what a script can be given as.
 async fn source(call: &Call<'_>, given: &Given) -> Result<JobSource, Failure> {
     const NEXT: &str = "give script_path (a file) or script_content (the code itself), one of them";
-    match (&given.script_path, &given.script_content, &given.script_name) {
+    // An empty path is what clients send that fill in everything.
+    let script_path = given.script_path.as_ref().filter(|path| !path.is_empty());
+    match (script_path, &given.script_content, &given.script_name) {
         (None, None, Some(name)) => {
             let script = call.server.client().await?.view_script(name, false).await?;
             Ok(JobSource::File { path: script.path })

@@ -100,7 +100,9 @@ async fn perform(call: &Call<'_>) -> Result<Answer, Failure> {
         true => Some(Executed::of(&client, &job, max_bytes).await?),
         false => None,
     };
-    let answered = Answered { job: Job { view: JobView::of(&job, Timestamp::now()), progress: None, result }, news };
+    // What was measured is part of the result, and long.
+    let view = JobView { benchmark: None, ..JobView::of(&job, Timestamp::now()) };
+    let answered = Answered { job: Job { view, progress: None, result }, news };
     Ok(Answer::new(markdown(&answered), &answered))
 }
 
@@ -117,28 +119,29 @@ async fn waited(
         return Ok(client.show(id).await?);
     }
     let longest = Duration::from_millis(wait_ms);
-    let waited = told_while(call, client, id, longest, async {
+    let come = told_while(call, client, id, longest, async {
         match given.until {
             Until::Exit => Ok(client.follow(id, &FollowRequest::until_exit(wait_ms)).await?.finished),
             Until::Output => {
-                let job = client.show(id).await?;
-                // Without a cursor, new is what comes from now on.
-                let from = cursor.unwrap_or(job.output);
-                Ok(Some(Read::from(client, &job, from, 0, wait_ms).await?.job))
+                let from = match cursor {
+                    Some(cursor) => cursor,
+                    // New is what comes from now on.
+                    None => client.show(id).await?.output,
+                };
+                Ok::<_, Failure>(Some(Read::from(client, id, from, 0, wait_ms).await?.job))
             }
         }
     });
     let end_of_input = call.server.end_of_input();
-    let waited: Result<Option<JobDetail>, Failure> = tokio::select! {
+    tokio::select! {
         // Whoever waited does not any more; the job goes on.
-        () = end_of_input.cancelled() => Ok(None),
-        () = call.context.ct.cancelled() => Ok(None),
-        waited = waited => waited,
-    };
-    match waited? {
-        Some(job) => Ok(job),
-        None => Ok(client.show(id).await?),
+        () = end_of_input.cancelled() => {}
+        () = call.context.ct.cancelled() => {}
+        job = come => if let Some(job) = job? {
+            return Ok(job);
+        },
     }
+    Ok(client.show(id).await?)
 }
 
 async fn news(
@@ -155,7 +158,7 @@ async fn news(
         }
     };
     let is_tail = |stream: Stream| cursor.is_none() && *from.get(stream) > 0;
-    let read = Read::from(client, job, from, max_bytes, 0).await?;
+    let read = Read::from(client, job.id, from, max_bytes, 0).await?;
     let mut texts = PerStream::<String>::default();
     for stream in Stream::BOTH {
         let bytes = read.bytes.get(stream);

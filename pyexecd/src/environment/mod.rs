@@ -122,10 +122,12 @@ fn available(found: &[String]) -> String {
 impl EnvironmentError {
     fn hint(&self) -> String {
         match self {
-            EnvironmentError::NoPython => "install Python, or let uv choose one: leave out --no-uv".to_owned(),
+            EnvironmentError::NoPython => {
+                "install Python, or let uv choose one: leave out --no-uv (`use_uv=false`)".to_owned()
+            }
             EnvironmentError::NoUv { .. } => {
                 "install it with one of `curl -LsSf https://astral.sh/uv/install.sh | sh`, \
-                `pipx install uv` (or `pip install uv`), `cargo install --locked uv`; or use --no-uv"
+                `pipx install uv` (or `pip install uv`), `cargo install --locked uv`; or use --no-uv (`use_uv=false`)"
                     .to_owned()
             }
             EnvironmentError::Run { .. } => "check that it is there and can be executed".to_owned(),
@@ -227,7 +229,7 @@ impl Environments {
                         what: "requirements".to_owned(),
                         given: wanted.requirements.join(" "),
                         problem: "without uv there is nothing to install them with".to_owned(),
-                        hint: "leave out --no-uv".to_owned(),
+                        hint: "leave out --no-uv (`use_uv=false`)".to_owned(),
                     });
                 }
                 Ok(())

@@ -14,10 +14,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pyexec_proto::job::{JobDetail, Submission, Variables};
+use pyexec_proto::job::{JobDetail, JobSummary, Submission, Variables};
 use pyexec_proto::output::OutputLengths;
 use pyexec_proto::paths::Paths;
-use pyexec_proto::service::{PruneRequest, Pruned, StopAnswer, StopRequest};
+use pyexec_proto::service::{JobPage, JobQuery, PruneRequest, Pruned, StopAnswer, StopRequest};
 use pyexec_proto::{Error, JobId, JobState, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -191,6 +191,24 @@ impl Jobs {
             }
         };
         Ok(Some(job))
+    }
+
+    /// A page of all there are. What is not in the index yet is measured: the output of those that run, or were lost.
+    pub async fn list(&self, query: JobQuery) -> Result<JobPage, Error> {
+        let mut page = self.store.list(query).await.map_err(|error| error.while_doing("list the jobs"))?;
+        let of = |job: &JobSummary| job.started_at.is_some() && job.ended_at.is_none();
+        let directories: Vec<_> = page.jobs.iter().filter(|job| of(job)).map(|job| self.directory(job.id)).collect();
+        if directories.is_empty() {
+            return Ok(page);
+        }
+        // One that has just been removed had some once.
+        let measure = |directory: &PathBuf| output::lengths(directory).unwrap_or_default();
+        let measured = blocking(move || Ok(directories.iter().map(measure).collect::<Vec<_>>())).await;
+        let measured = measured.map_err(storage("measure the output"))?;
+        for (job, lengths) in page.jobs.iter_mut().filter(|job| of(job)).zip(measured) {
+            job.output = lengths;
+        }
+        Ok(page)
     }
 
     /// As [`Jobs::find`], for an id that a client believes to exist.

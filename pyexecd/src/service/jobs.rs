@@ -35,5 +35,5 @@ pub(super) async fn list(jobs: &Jobs, query: JobQuery) -> Result<JobPage, Error>
             hint: "leave it out for the first page".to_owned(),
         });
     }
-    jobs.store().list(query).await.map_err(|error| error.while_doing("list the jobs"))
+    jobs.list(query).await
 }

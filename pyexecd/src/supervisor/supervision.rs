@@ -72,6 +72,8 @@ pub(super) struct Supervision {
     usage: ResourceUsage,
     pumps: [Pump; 2],
     stalled: Option<Stall>,
+    /// Somebody wants it gone now: what can not be written is not waited for.
+    forgoes_output: bool,
     input: Input,
     signals: SignalDescriptor,
     timer: Timer,
@@ -128,6 +130,7 @@ impl Supervision {
             usage: ResourceUsage::default(),
             pumps: [Pump::new(Stream::Stdout, started.stdout), Pump::new(Stream::Stderr, started.stderr)],
             stalled: None,
+            forgoes_output: false,
             input: Input::new(started.input),
             signals,
             timer: Timer::new()?,
@@ -166,7 +169,7 @@ impl Supervision {
             return false;
         }
         if let Some(stall) = &self.stalled {
-            return stall.hopeless;
+            return stall.hopeless || self.forgoes_output;
         }
         self.pumps.iter().all(|pump| pump.pipe().is_none() || self.has_drained(pump))
     }
@@ -341,6 +344,8 @@ impl Supervision {
             self.goes_on = false;
         }
         if grace.is_zero() {
+            // It may be what fills the disk, and then nobody else makes room.
+            self.forgoes_output = true;
             self.kill();
             return;
         }
