@@ -89,11 +89,12 @@ impl Kind {
     }
 
     /// What is wrong with a value; `name` is its full name.
-    fn check(&self, name: &str, value: &Value) -> Result<(), Failure> {
+    fn check(&self, name: &str, value: &Value, required: bool) -> Result<(), Failure> {
         let wrong = |expected: &str| {
+            let otherwise = if required { String::new() } else { format!(", or leave `{name}` out") };
             Err(Failure::argument(
                 format!("`{name}` is {}, not {expected}", shown(value)),
-                format!("give {expected}, or leave `{name}` out"),
+                format!("give {expected}{otherwise}"),
             ))
         };
         match self {
@@ -148,7 +149,7 @@ impl Kind {
                     let Some((_, kind)) = known else {
                         return Err(unknown(&format!("{name}.{member}"), member, names()));
                     };
-                    kind.check(&format!("{name}.{member}"), value)?;
+                    kind.check(&format!("{name}.{member}"), value, false)?;
                 }
                 Ok(())
             }
@@ -180,7 +181,7 @@ pub(crate) fn read<T: DeserializeOwned>(
     given.retain(|_, value| !value.is_null());
     for (name, value) in &given {
         match parameters.iter().find(|parameter| parameter.name == name) {
-            Some(parameter) => parameter.kind.check(name, value)?,
+            Some(parameter) => parameter.kind.check(name, value, parameter.required)?,
             None => return Err(unknown(name, name, parameters.iter().map(|parameter| parameter.name))),
         }
     }

@@ -105,7 +105,10 @@ pub(crate) fn explained(error: ClientError, uri: &str) -> ErrorData {
 
 pub(crate) fn unknown(uri: &str) -> ErrorData {
     let data = serde_json::json!({ "uri": uri });
-    ErrorData::resource_not_found("no such job: py_list_jobs lists those there are", Some(data))
+    ErrorData::resource_not_found(
+        "no such job, or no resource: job-stream://{job_id} is one for each of py_list_jobs",
+        Some(data),
+    )
 }
 
 pub(crate) fn internal(failure: &Failure) -> ErrorData {

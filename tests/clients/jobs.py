@@ -263,7 +263,7 @@ async def jobs_are_listed_by_status_and_label_page_by_page(clients):
         holds(pid_alive(job["pid"]) and job["elapsed_seconds"] >= 0, job)
         contains(await session.markdown("py_list_running_jobs"), waiting, "| waits |")
         text = await session.markdown("py_list_jobs", limit=2)
-        contains(text, "2 of 6 jobs.", waiting, "**Next:** py_list_jobs(page=")
+        contains(text, "2 of 6 jobs.", waiting, "**Next:** py_list_jobs(limit=2, page=")
         Path("go").touch()
         await session.finished(waiting)
 

@@ -468,7 +468,7 @@ fn half_a_character_is_not_worth_an_answer() {
         if job["stdout_bytes"] == 1 { Ok(()) } else { Err(job.to_string()) }
     });
     let now = session.structured("py_get_job_output", json!({"job_id": id}));
-    assert_eq!((&now["stdout"], &now["next_stdout_cursor"], &now["more"]), (&"".into(), &0.into(), &true.into()));
+    assert_eq!((&now["stdout"], &now["next_stdout_cursor"], &now["more"]), (&"".into(), &0.into(), &false.into()));
     let waits = [
         session.begin("py_get_job_output", json!({"job_id": id, "wait_seconds": 45})),
         session.begin("py_job_status", json!({"job_id": id, "cursor": "0.0", "until": "output", "wait_seconds": 45})),

@@ -160,20 +160,23 @@ impl Read {
     }
 }
 
+/// A cursor that no call can have given: behind the end of its stream, which is returned with it.
+pub(super) fn beyond(job: &JobDetail, cursors: OutputLengths) -> Option<(Stream, u64, u64)> {
+    let ends = Stream::BOTH.into_iter().map(|stream| (stream, *cursors.get(stream), *job.output.get(stream)));
+    ends.into_iter().find(|(_, cursor, length)| cursor > length)
+}
+
 async fn perform(call: &Call<'_>) -> Result<Answer, Failure> {
     let given: Given = call.read()?;
     let client = call.server.client().await?;
     let id = client.resolve(&given.job_id).await?;
     let from = PerStream { stdout: given.stdout_cursor, stderr: given.stderr_cursor };
     let job = client.show(id).await?;
-    for stream in Stream::BOTH {
-        let (cursor, length) = (*from.get(stream), *job.output.get(stream));
-        if cursor > length {
-            return Err(Failure::argument(
-                format!("{stream}_cursor is {cursor}, and {stream} has {length} bytes"),
-                format!("give the next_{stream}_cursor of the call before, or 0 for the beginning"),
-            ));
-        }
+    if let Some((stream, cursor, length)) = beyond(&job, from) {
+        return Err(Failure::argument(
+            format!("{stream}_cursor is {cursor}, and {stream} has {length} bytes"),
+            format!("give the next_{stream}_cursor of the call before, or 0 for the beginning"),
+        ));
     }
     let wait_ms = milliseconds(given.wait_seconds).min(MAX_WAIT_MS);
     let longest = Duration::from_millis(wait_ms);

@@ -11,7 +11,7 @@ use pyexec_proto::{Client, JobDetail, JobId, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::output::Read;
+use super::output::{Read, beyond};
 use super::{Call, Field, Hints, Tool, job_id, markdown_output, max_output_bytes, milliseconds, wait_seconds};
 use crate::answer::{Answer, Failure};
 use crate::arguments::{Kind, Parameter};
@@ -94,6 +94,14 @@ async fn perform(call: &Call<'_>) -> Result<Answer, Failure> {
     let id = client.resolve(&given.job_id).await?;
     let cursor = given.cursor.as_deref().map(read_cursor).transpose()?;
     let max_bytes = given.max_output_bytes.unwrap_or(DEFAULT_BYTES);
+    if let Some(cursor) = cursor
+        && let Some((stream, offset, length)) = beyond(&client.show(id).await?, cursor)
+    {
+        return Err(Failure::argument(
+            format!("`cursor` is at byte {offset} of {stream}, which has {length} bytes"),
+            "give the next_cursor of the call before, or leave it out for the end of the output",
+        ));
+    }
     let job = waited(call, &client, id, &given, cursor).await?;
     let news = if given.incremental { Some(news(&client, &job, cursor, max_bytes).await?) } else { None };
     let result = match job.state.is_finished() {

@@ -26,7 +26,7 @@ pub(super) async fn resolve(jobs: &Jobs, given: String) -> Result<JobId, Error> 
 }
 
 pub(super) async fn list(jobs: &Jobs, query: JobQuery) -> Result<JobPage, Error> {
-    let well_formed = query.page.as_deref().is_none_or(|page| page.parse::<i64>().is_ok());
+    let well_formed = query.page.as_deref().is_none_or(|page| page.parse::<i64>().is_ok_and(|page| page >= 0));
     if !well_formed {
         return Err(Error::InvalidArgument {
             what: "page".to_owned(),
