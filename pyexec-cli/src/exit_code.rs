@@ -2,7 +2,7 @@
 //!
 //! | code | meaning |
 //! |---|---|
-//! | the script's own | it ran to its end; 128+N when signal N ended it |
+//! | the script's own | it ran to its end; 128+N when signal N ended it. `bench`: of the first that did not go well |
 //! | 1 | `doctor`: there is a problem |
 //! | 2 | the command line makes no sense, or an id fits several jobs |
 //! | 3 | `daemon status`: none runs, as `systemctl status` says it |
@@ -72,6 +72,8 @@ pub(crate) enum Failure {
     DaemonStays { limit: Duration },
     #[error("could not read {}", path.display())]
     DaemonFile { path: PathBuf, source: io::Error },
+    #[error("could not write {}", path.display())]
+    Export { path: PathBuf, source: io::Error },
     #[error("there is no log of the daemon in {}", directory.display())]
     NoDaemonLog { directory: PathBuf },
 }
@@ -92,6 +94,7 @@ impl Failure {
                 Some("`pyexec daemon logs` has the details; jobs that run are not affected".into())
             }
             Failure::NoDaemonLog { .. } => Some("`pyexec daemon start` starts one, which writes a log".into()),
+            Failure::Export { .. } => Some("name a file in a directory that exists, and that may be written".into()),
             Failure::Runtime(_) | Failure::Output(_) | Failure::Stdin(_) | Failure::DaemonFile { .. } => None,
         }
     }
@@ -110,6 +113,7 @@ impl Failure {
             | Failure::Output(_)
             | Failure::Stdin(_)
             | Failure::StdinTooLarge { .. }
+            | Failure::Export { .. }
             | Failure::Script { .. }
             | Failure::InputBufferFull { .. }
             | Failure::NoOutcome { .. }
@@ -343,6 +347,7 @@ mod tests {
             (Failure::StdinTooLarge { limit: 1 }, 125),
             (Failure::Script { path: "x.py".into(), source: io::ErrorKind::NotFound.into() }, 127),
             (Failure::Script { path: "x.py".into(), source: io::ErrorKind::IsADirectory.into() }, 125),
+            (Failure::Export { path: "x.json".into(), source: full() }, 125),
             (Failure::InputBufferFull { id: JobId::mint(), taken: 1, given: 2 }, 125),
         ];
         for (failure, expected) in cases {
