@@ -73,7 +73,9 @@ impl Course {
         const TEN_TICKS: f64 = 0.1;
         let half = (self.seconds / 40.0).max(TEN_TICKS) / 2.0;
         let used_around = |at: f64| {
-            let (from, to) = ((at - half).max(0.0), (at + half).min(self.seconds));
+            // As wide at the edges as in the middle.
+            let from = (at - half).min(self.seconds - 2.0 * half).max(0.0);
+            let to = (from + 2.0 * half).min(self.seconds);
             100.0 * (interpolated(&self.cpu, to) - interpolated(&self.cpu, from)) / (to - from)
         };
         let last = steps.saturating_sub(1).max(1) as f64;

@@ -4,6 +4,7 @@
 mod bench;
 
 use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
@@ -206,6 +207,9 @@ pub(crate) struct Jobs {
 pub(crate) struct Show {
     /// The job's id, or the beginning of it
     pub(crate) id: String,
+    /// Of a job that was measured: draw memory and CPU of its last run into a PNG
+    #[arg(long, value_name = "FILE")]
+    pub(crate) plot: Option<PathBuf>,
     /// Print one JSON document
     #[arg(long)]
     pub(crate) json: bool,

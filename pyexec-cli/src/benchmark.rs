@@ -12,7 +12,13 @@ pub(crate) fn text(benchmark: &BenchmarkView) -> String {
 
 /// The `key: value` lines. A value that is too long for `columns` goes on below itself.
 pub(crate) fn figures(benchmark: &BenchmarkView, columns: usize) -> String {
-    let peak_of = scope(benchmark.peak_rss_scope);
+    let peak_of = match benchmark.peak_rss_scope {
+        TREE_SAMPLED => {
+            let every = seconds(benchmark.sample_interval_seconds);
+            format!("{}, sampled every {every}; all else is exact", ALL_PROCESSES)
+        }
+        other => scope(other).to_owned(),
+    };
     let count = |value: f64| format!("{value:.0}");
     let bytes = |value: f64| render::size(value as u64);
     let both =
@@ -59,7 +65,7 @@ pub(crate) fn figures(benchmark: &BenchmarkView, columns: usize) -> String {
 fn folded(value: &str, room: usize) -> Vec<String> {
     let mut lines: Vec<String> = vec![];
     for group in value.split("  ").filter(|group| !group.is_empty()) {
-        for (number, part) in group.split_inclusive(", ").enumerate() {
+        for (number, part) in group.split_inclusive([',', ';']).map(str::trim_start).enumerate() {
             let gap = if number == 0 { "  " } else { " " };
             let part = part.trim_end();
             match lines.last_mut() {
@@ -78,6 +84,8 @@ fn folded(value: &str, room: usize) -> Vec<String> {
 pub(crate) fn peak(mib: f64, scope_name: &str) -> String {
     format!("{mib:.1} MiB, {}", scope(scope_name))
 }
+
+const ALL_PROCESSES: &str = "all processes together";
 
 fn scope(name: &str) -> &str {
     match name {
@@ -166,7 +174,7 @@ mod tests {
             "benchmark: 2 measured runs, after 1 warm-up run\n  \
                wall time:   2.000 s ± 1.414 s  (1.000 s … 3.000 s, median 2.000 s)\n  \
                cpu time:    2.000 s ± 1.414 s  (1.000 s … 3.000 s, median 2.000 s)  (2.000 s user, 2.000 s system)\n  \
-               peak memory: 2.0 MiB ± 1.4 MiB  (1.0 MiB … 3.0 MiB, median 2.0 MiB)  (all processes together, sampled)\n  \
+               peak memory: 2.0 MiB ± 1.4 MiB  (1.0 MiB … 3.0 MiB, median 2.0 MiB)  (all processes together, sampled every 50.00 ms; all else is exact)\n  \
                page faults: 2 minor, 2 major\n  \
                switches:    2 voluntary, 2 involuntary\n  \
                storage:     2 B read, 2 B written\n"

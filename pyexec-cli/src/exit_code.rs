@@ -74,6 +74,9 @@ pub(crate) enum Failure {
     DaemonFile { path: PathBuf, source: io::Error },
     #[error("could not write {}", path.display())]
     Export { path: PathBuf, source: io::Error },
+    /// There is no sample of it.
+    #[error("{what} has nothing to draw: no run of it was looked at")]
+    NothingToDraw { what: String },
     #[error("there is no log of the daemon in {}", directory.display())]
     NoDaemonLog { directory: PathBuf },
 }
@@ -95,6 +98,9 @@ impl Failure {
             }
             Failure::NoDaemonLog { .. } => Some("`pyexec daemon start` starts one, which writes a log".into()),
             Failure::Export { .. } => Some("name a file in a directory that exists, and that may be written".into()),
+            Failure::NothingToDraw { .. } => Some(
+                "`pyexec bench` measures a script; --sample-interval 1ms looks at it soon enough for short ones".into(),
+            ),
             Failure::Runtime(_) | Failure::Output(_) | Failure::Stdin(_) | Failure::DaemonFile { .. } => None,
         }
     }
@@ -114,6 +120,7 @@ impl Failure {
             | Failure::Stdin(_)
             | Failure::StdinTooLarge { .. }
             | Failure::Export { .. }
+            | Failure::NothingToDraw { .. }
             | Failure::Script { .. }
             | Failure::InputBufferFull { .. }
             | Failure::NoOutcome { .. }
@@ -348,6 +355,7 @@ mod tests {
             (Failure::Script { path: "x.py".into(), source: io::ErrorKind::NotFound.into() }, 127),
             (Failure::Script { path: "x.py".into(), source: io::ErrorKind::IsADirectory.into() }, 125),
             (Failure::Export { path: "x.json".into(), source: full() }, 125),
+            (Failure::NothingToDraw { what: "a job".into() }, 125),
             (Failure::InputBufferFull { id: JobId::mint(), taken: 1, given: 2 }, 125),
         ];
         for (failure, expected) in cases {

@@ -77,6 +77,9 @@ pub(crate) struct Bench {
     /// Write a table of the results into a file
     #[arg(long, value_name = "FILE")]
     pub(crate) export_markdown: Option<PathBuf>,
+    /// Draw memory and CPU of each one's last run into a PNG
+    #[arg(long, value_name = "FILE")]
+    pub(crate) plot: Option<PathBuf>,
     /// Print one JSON document
     #[arg(long)]
     pub(crate) json: bool,

@@ -29,7 +29,7 @@ pub(crate) async fn perform(bench: Bench) -> Result<Code, Failure> {
             hint: "put the code into files, or give it with -c".to_owned(),
         });
     }
-    let exports = [&bench.export_json, &bench.export_markdown];
+    let exports = [&bench.export_json, &bench.export_markdown, &bench.plot];
     exports.into_iter().flatten().try_for_each(|path| results::check_export(path))?;
     let prepared: Vec<Submission> = bench
         .scripts()
@@ -80,8 +80,14 @@ pub(crate) async fn perform(bench: Bench) -> Result<Code, Failure> {
         }
         code = if code == SUCCESS { this } else { code };
     }
-    report(&bench, &Results::of(measured))?;
-    Ok(code)
+    match report(&bench, &Results::of(measured)) {
+        // What went wrong first is what is told by the code.
+        Err(failure) if code != SUCCESS && !failure.is_silent() => {
+            terminal::error(&failure, failure.hint().as_deref());
+            Ok(code)
+        }
+        reported => reported.map(|()| code),
+    }
 }
 
 /// Prints what is not printed yet, and writes what is to be written.
@@ -93,10 +99,16 @@ fn report(bench: &Bench, results: &Results) -> Result<(), Failure> {
         terminal::print(&results.comparison(screen, terminal::pen(screen)))?;
     }
     if let Some(path) = &bench.export_json {
-        results::export(path, &(results::pretty(&results.document())? + "\n"))?;
+        terminal::write_file(path, (results::pretty(&results.document())? + "\n").as_bytes())?;
     }
     if let Some(path) = &bench.export_markdown {
-        results::export(path, &results.markdown())?;
+        terminal::write_file(path, results.markdown().as_bytes())?;
+    }
+    if let Some(path) = &bench.plot {
+        match results.picture() {
+            Some(picture) => terminal::write_file(path, &picture)?,
+            None => return Err(Failure::NothingToDraw { what: "what was measured".to_owned() }),
+        }
     }
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! What was measured of each script, and how they compare: as text, as a JSON document, as a table in Markdown.
 
-use std::fs;
 use std::path::Path;
 
+use pyexec_picture::{Curve, MOST_CURVES};
 use pyexec_proto::course::Course;
 use pyexec_proto::statistics::{Ratio, Summary};
 use pyexec_proto::view::BenchmarkView;
@@ -202,6 +202,19 @@ impl Results {
         }
     }
 
+    /// Memory and CPU over the time of each one's last run; `None` when none was looked at.
+    pub(super) fn picture(&self) -> Option<Vec<u8>> {
+        let drawn = self.measured.iter().filter_map(|one| Some((one.name.as_str(), one.course.as_ref()?)));
+        let curves: Vec<Curve<'_>> = drawn.map(|(name, course)| Curve { name, course }).collect();
+        let title = match &curves[..] {
+            [] => return None,
+            [only] => only.name.to_owned(),
+            several if several.len() > MOST_CURVES => format!("The first {MOST_CURVES} of {} scripts", several.len()),
+            several => several.iter().map(|curve| curve.name).collect::<Vec<_>>().join(", "),
+        };
+        Some(pyexec_picture::png(&title, &curves))
+    }
+
     pub(super) fn markdown(&self) -> String {
         table::markdown(&self.measured, &self.relative())
     }
@@ -223,10 +236,6 @@ pub(super) fn check_export(path: &Path) -> Result<(), Failure> {
         }
         Some(_) | None => Ok(()),
     }
-}
-
-pub(super) fn export(path: &Path, contents: impl AsRef<[u8]>) -> Result<(), Failure> {
-    fs::write(path, contents).map_err(|source| Failure::Export { path: path.to_owned(), source })
 }
 
 /// `2.03 ± 0.09`, or the ratio where there is no more to say.
