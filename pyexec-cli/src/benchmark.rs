@@ -62,7 +62,7 @@ pub(crate) fn figures(benchmark: &BenchmarkView, columns: usize) -> String {
 }
 
 /// In lines of at most `room` characters, as far as it can be broken between parts: at two blanks, and after a comma.
-fn folded(value: &str, room: usize) -> Vec<String> {
+pub(crate) fn folded(value: &str, room: usize) -> Vec<String> {
     let mut lines: Vec<String> = vec![];
     for group in value.split("  ").filter(|group| !group.is_empty()) {
         for (number, part) in group.split_inclusive([',', ';']).map(str::trim_start).enumerate() {

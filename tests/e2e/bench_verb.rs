@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::mcp_session::{ERAS, McpSession, text_of};
 use crate::sandbox::{PYEXEC, Ran, Sandbox, python};
+use crate::uv::sandbox_with_uv;
 
 /// Keeps a core busy until it has used so many seconds of it.
 const BUSY: &str = "import sys, time\nwhile time.process_time() < float(sys.argv[1]): pass\n";
@@ -186,7 +187,8 @@ fn a_terminal_of_forty_columns_gets_lines_that_fit_and_a_chart() {
     assert!(told.contains("\x1b[36m") && told.contains('█') && told.contains("MiB▏"), "{told}");
     assert!(lines.iter().any(|line| line.starts_with("RATIO")), "{told}");
     sandbox.set("NO_COLOR", "1");
-    sandbox.set("LANG", "C");
+    // Python makes a UTF-8 locale of LANG=C.
+    sandbox.set("LC_ALL", "C");
     let told = at_a_terminal(&sandbox, &["--runs", "2", "looked_at.py"]).expect_code(0).text();
     let report = told.rsplit("\x1b[K").next().expect("is the rest");
     assert!(report.contains("MiB|") && report.contains('#'), "{told}");
@@ -230,7 +232,7 @@ fn memory_and_cpu_are_drawn_into_a_png_at_once_and_later() {
 
 #[test]
 fn an_agent_is_shown_the_picture_only_where_it_asked_and_has_no_structured_content() {
-    let sandbox = Sandbox::new();
+    let sandbox = sandbox_with_uv();
     for era in ERAS {
         let mut session = McpSession::open(&sandbox, era);
         let mut call = |more: Value| {

@@ -13,7 +13,7 @@ use super::{short, table};
 use crate::chart::Pen;
 use crate::exit_code::Failure;
 use crate::render::Screen;
-use crate::{benchmark, chart, terminal};
+use crate::{benchmark, chart, render, terminal};
 
 /// One script, measured as far as it went.
 #[derive(Clone, Debug)]
@@ -90,11 +90,18 @@ impl Measured {
             Screen::Terminal { columns, colour } => (usize::from(columns), colour),
             Screen::File => (usize::MAX, false),
         };
-        let name = if bold { format!("\x1b[1m{}\x1b[0m", self.name) } else { self.name.clone() };
-        let mut text = match &self.benchmark {
-            Some(view) => format!("{name}: {}\n{}", benchmark::runs(view), benchmark::figures(view, columns)),
-            None => format!("{name}: nothing was measured\n"),
+        let runs = self.benchmark.as_ref().map_or_else(|| "nothing was measured".to_owned(), benchmark::runs);
+        let name = render::truncated(&self.name, columns.saturating_sub(1));
+        let shown = if bold { format!("\x1b[1m{name}\x1b[0m") } else { name.clone().into_owned() };
+        let mut text = if name.chars().count() + ": ".len() + runs.chars().count() <= columns {
+            format!("{shown}: {runs}\n")
+        } else {
+            let lines = benchmark::folded(&runs, columns.saturating_sub(2)).into_iter();
+            lines.fold(format!("{shown}:\n"), |text, line| format!("{text}  {line}\n"))
         };
+        if let Some(view) = &self.benchmark {
+            text += &benchmark::figures(view, columns);
+        }
         text += &self.drawn(if columns == usize::MAX { IN_A_FILE } else { columns }, pen);
         text.push('\n');
         if pen.unicode { text } else { in_ascii(&text) }
