@@ -2,7 +2,7 @@
 //!
 //! Everything that crosses a process boundary is declared here: what a job is ([`job`]), which states it passes
 //! through ([`state`]), how its output is addressed ([`output`]), which scripts are kept ([`script`]), what is measured of
-//! it ([`benchmark`]), the calls a client may make ([`service`]), and what people and agents are shown of it ([`view`]).
+//! it ([`benchmark`], [`course`]), the calls a client may make ([`service`]), and what people and agents are shown of it ([`view`]).
 //! [`Client`] connects to the daemon, or starts it.
 //!
 //! This crate imports nothing else of ours.
@@ -10,6 +10,7 @@
 pub mod benchmark;
 pub mod caller;
 pub mod client;
+pub mod course;
 pub mod environment;
 pub mod error;
 pub mod excerpt;

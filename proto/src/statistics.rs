@@ -29,6 +29,27 @@ impl Summary {
     }
 }
 
+/// How one mean stands to another.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Ratio {
+    pub ratio: f64,
+    /// As the deviations of both add up in a quotient; `null` when one of them has none.
+    pub stddev: Option<f64>,
+}
+
+impl Ratio {
+    /// `None` when there is nothing to divide by. The spread is hyperfine's: both are taken for independent.
+    pub fn of(one: &Summary, reference: &Summary) -> Option<Self> {
+        if one.mean <= 0.0 || reference.mean <= 0.0 {
+            return None;
+        }
+        let ratio = one.mean / reference.mean;
+        let relative = |summary: &Summary| Some(summary.stddev? / summary.mean);
+        let stddev = relative(one).zip(relative(reference)).map(|(one, other)| ratio * one.hypot(other));
+        Some(Self { ratio, stddev })
+    }
+}
+
 /// What does not fit with the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outliers {
@@ -94,6 +115,25 @@ mod tests {
         ];
         for (values, expected) in cases {
             assert_eq!(Summary::of(values), expected, "{values:?}");
+        }
+    }
+
+    #[test]
+    fn the_spread_of_a_ratio_comes_from_both() {
+        let summary = |mean, stddev| Summary { mean, stddev, min: mean, max: mean, median: mean };
+        let cases = [
+            // A tenth of either makes √2 tenths of the quotient.
+            (summary(20.0, Some(2.0)), summary(10.0, Some(1.0)), Some((2.0, Some(2.0 * 0.02f64.sqrt())))),
+            (summary(20.0, Some(0.0)), summary(10.0, Some(3.0)), Some((2.0, Some(0.6)))),
+            (summary(20.0, None), summary(10.0, Some(1.0)), Some((2.0, None))),
+            (summary(20.0, Some(1.0)), summary(0.0, Some(0.0)), None),
+            (summary(0.0, Some(0.0)), summary(10.0, Some(1.0)), None),
+        ];
+        for (one, reference, expected) in cases {
+            let ratio = Ratio::of(&one, &reference);
+            let shown = |(ratio, stddev): (f64, Option<f64>)| (ratio, stddev.map(|stddev| (stddev * 1e9).round()));
+            let expected = expected.map(shown);
+            assert_eq!(ratio.map(|found| shown((found.ratio, found.stddev))), expected, "{one:?} to {reference:?}");
         }
     }
 

@@ -370,7 +370,7 @@ fn elapsed_seconds(state: &JobState, now: Timestamp) -> Option<f64> {
     }
 }
 
-fn ended(state: &JobState) -> Option<&crate::state::ExitRecord> {
+pub(crate) fn ended(state: &JobState) -> Option<&crate::state::ExitRecord> {
     match state.outcome()? {
         Outcome::Ended(record) => Some(record),
         Outcome::NotStarted(_) | Outcome::Lost { .. } => None,

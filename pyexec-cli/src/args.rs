@@ -1,7 +1,10 @@
 //! What the command line says, as types. It decides nothing but what is a usage error on the face of it; paths are
 //! resolved and jobs are looked up by the verbs.
 
+mod bench;
+
 use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
@@ -10,6 +13,8 @@ use pyexec_proto::Status;
 use pyexec_proto::benchmark::BenchmarkSpec;
 use pyexec_proto::environment::PythonVersion;
 use pyexec_proto::job::Buffering;
+
+pub(crate) use bench::Bench;
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -23,6 +28,8 @@ pub(crate) struct Cli {
 pub(crate) enum Verb {
     /// Run a script or some code now, and exit with its code
     Run(Box<Run>),
+    /// Measure scripts, and compare them: time, memory of all their processes, storage
+    Bench(Box<Bench>),
     /// List jobs, newest first
     Jobs(Jobs),
     /// Everything about one job
@@ -203,6 +210,9 @@ pub(crate) struct Jobs {
 pub(crate) struct Show {
     /// The job's id, or the beginning of it
     pub(crate) id: String,
+    /// Of a job that was measured: draw memory and CPU of its last run into a PNG
+    #[arg(long, value_name = "FILE")]
+    pub(crate) plot: Option<PathBuf>,
     /// Print one JSON document
     #[arg(long)]
     pub(crate) json: bool,
@@ -726,6 +736,9 @@ mod tests {
             &["scripts", "run"],
             &["scripts", "run", "x", "-c", "pass"],
             &["daemon"],
+            &["bench"],
+            &["bench", "x.py", "--runs", "0"],
+            &["bench", "x.py", "--json", "--show-output"],
             &["mcp"],
             &["mcp", "install"],
             &["mcp", "install", "--client", "emacs"],
@@ -813,6 +826,20 @@ mod tests {
             refusal(line);
         }
         assert!(run(&["x.py", "-d", "--bench", "--stdin"]).options.stdin);
+    }
+
+    #[test]
+    fn scripts_to_compare_are_files_and_code_and_share_their_arguments() {
+        let line = ["bench", "a.py", "-c", "pass", "b.py", "--runs", "3", "-c", "-1", "--", "--epochs", "3"];
+        let Ok(Cli { verb: Verb::Bench(bench) }) = read(&line) else { panic!("was refused") };
+        assert_eq!((bench.files.len(), bench.code.len(), bench.runs, bench.warmup), (2, 2, 3, 1));
+        let runs: Vec<Run> = bench.scripts().collect();
+        let named: Vec<_> = runs.iter().map(|run| run.file.as_ref().or(run.code.as_ref()).expect("is one")).collect();
+        assert_eq!(named, ["a.py", "b.py", "pass", "-1"]);
+        for run in runs {
+            assert_eq!(run.args, ["--epochs", "3"]);
+            assert!(run.options.bench && run.options.bench_options.runs == 3);
+        }
     }
 
     #[test]

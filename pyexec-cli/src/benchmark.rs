@@ -7,7 +7,18 @@ use crate::render;
 
 /// A heading, and `key: value` lines below it; ends with a newline.
 pub(crate) fn text(benchmark: &BenchmarkView) -> String {
-    let peak_of = scope(benchmark.peak_rss_scope);
+    format!("benchmark: {}\n{}", runs(benchmark), figures(benchmark, usize::MAX))
+}
+
+/// The `key: value` lines. A value that is too long for `columns` goes on below itself.
+pub(crate) fn figures(benchmark: &BenchmarkView, columns: usize) -> String {
+    let peak_of = match benchmark.peak_rss_scope {
+        TREE_SAMPLED => {
+            let every = seconds(benchmark.sample_interval_seconds);
+            format!("{}, sampled every {every}; all else is exact", ALL_PROCESSES)
+        }
+        other => scope(other).to_owned(),
+    };
     let count = |value: f64| format!("{value:.0}");
     let bytes = |value: f64| render::size(value as u64);
     let both =
@@ -38,14 +49,43 @@ pub(crate) fn text(benchmark: &BenchmarkView) -> String {
         ("warning", benchmark.outlier_warning.clone()),
     ];
     let known: Vec<(&str, String)> = pairs.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
-    let indented: String = render::aligned(&known).lines().map(|line| format!("  {line}\n")).collect();
-    heading(benchmark) + &indented
+    let widest = known.iter().map(|(key, _)| key.len()).max().unwrap_or(0) + 1;
+    let room = columns.saturating_sub(widest + 3);
+    known.iter().fold(String::new(), |mut text, (key, value)| {
+        let mut name = format!("{key}:");
+        for line in folded(value, room) {
+            text += &format!("  {name:widest$} {line}\n");
+            name.clear();
+        }
+        text
+    })
+}
+
+/// In lines of at most `room` characters, as far as it can be broken between parts: at two blanks, and after a comma.
+pub(crate) fn folded(value: &str, room: usize) -> Vec<String> {
+    let mut lines: Vec<String> = vec![];
+    for group in value.split("  ").filter(|group| !group.is_empty()) {
+        for (number, part) in group.split_inclusive([',', ';']).map(str::trim_start).enumerate() {
+            let gap = if number == 0 { "  " } else { " " };
+            let part = part.trim_end();
+            match lines.last_mut() {
+                Some(line) if line.chars().count() + gap.len() + part.chars().count() <= room => {
+                    line.push_str(gap);
+                    line.push_str(part);
+                }
+                Some(_) | None => lines.push(part.to_owned()),
+            }
+        }
+    }
+    lines
 }
 
 /// A peak, and what it is the peak of.
 pub(crate) fn peak(mib: f64, scope_name: &str) -> String {
     format!("{mib:.1} MiB, {}", scope(scope_name))
 }
+
+const ALL_PROCESSES: &str = "all processes together";
 
 fn scope(name: &str) -> &str {
     match name {
@@ -55,9 +95,10 @@ fn scope(name: &str) -> &str {
     }
 }
 
-fn heading(benchmark: &BenchmarkView) -> String {
+/// How many there were, and what became of them.
+pub(crate) fn runs(benchmark: &BenchmarkView) -> String {
     let counted = |count: u64, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
-    let mut text = format!("benchmark: {}", counted(benchmark.runs as u64, "measured run"));
+    let mut text = counted(benchmark.runs as u64, "measured run");
     if benchmark.runs as u64 != u64::from(benchmark.runs_requested) {
         text += &format!(" of {}", benchmark.runs_requested);
     }
@@ -68,21 +109,22 @@ fn heading(benchmark: &BenchmarkView) -> String {
     if benchmark.warmup_runs > 0 {
         text += &format!(", after {}", counted(benchmark.warmup_runs.into(), "warm-up run"));
     }
-    text + "\n"
+    text
 }
 
-/// `mean ± σ  (min … max)`, or the value where there is but one.
+/// `mean ± σ  (min … max, median M)`, or the value where there is but one.
 fn spread(summary: &Summary, show: &dyn Fn(f64) -> String) -> String {
     match summary.stddev {
         None => show(summary.mean),
         Some(stddev) => {
-            format!("{} ± {}  ({} … {})", show(summary.mean), show(stddev), show(summary.min), show(summary.max))
+            let middle = format!("{} ± {}", show(summary.mean), show(stddev));
+            format!("{middle}  ({} … {}, median {})", show(summary.min), show(summary.max), show(summary.median))
         }
     }
 }
 
 /// A length of time, finer than a list of jobs needs it: `812 µs`, `12.35 ms`, `3.412 s`.
-fn seconds(seconds: f64) -> String {
+pub(crate) fn seconds(seconds: f64) -> String {
     if seconds < 999.5e-6 {
         format!("{:.0} µs", seconds * 1e6)
     } else if seconds < 0.999_5 {
@@ -130,9 +172,9 @@ mod tests {
         assert_eq!(
             text(&view(&[1.0, 3.0])),
             "benchmark: 2 measured runs, after 1 warm-up run\n  \
-               wall time:   2.000 s ± 1.414 s  (1.000 s … 3.000 s)\n  \
-               cpu time:    2.000 s ± 1.414 s  (1.000 s … 3.000 s)  (2.000 s user, 2.000 s system)\n  \
-               peak memory: 2.0 MiB ± 1.4 MiB  (1.0 MiB … 3.0 MiB)  (all processes together, sampled)\n  \
+               wall time:   2.000 s ± 1.414 s  (1.000 s … 3.000 s, median 2.000 s)\n  \
+               cpu time:    2.000 s ± 1.414 s  (1.000 s … 3.000 s, median 2.000 s)  (2.000 s user, 2.000 s system)\n  \
+               peak memory: 2.0 MiB ± 1.4 MiB  (1.0 MiB … 3.0 MiB, median 2.0 MiB)  (all processes together, sampled every 50.00 ms; all else is exact)\n  \
                page faults: 2 minor, 2 major\n  \
                switches:    2 voluntary, 2 involuntary\n  \
                storage:     2 B read, 2 B written\n"
@@ -140,15 +182,32 @@ mod tests {
     }
 
     #[test]
+    fn in_a_narrow_terminal_what_does_not_fit_goes_on_below() {
+        assert_eq!(
+            figures(&BenchmarkView { peak_rss_mb: None, cpu_time_seconds: None, ..view(&[1.0, 3.0]) }, 40),
+            "  wall time:   2.000 s ± 1.414 s\n               \
+                 (1.000 s … 3.000 s,\n               \
+                 median 2.000 s)\n  \
+               page faults: 2 minor, 2 major\n  \
+               switches:    2 voluntary,\n               2 involuntary\n  \
+               storage:     2 B read, 2 B written\n"
+        );
+        for columns in 40..120 {
+            let widest = figures(&view(&[1.0, 3.0]), columns).lines().map(|line| line.chars().count()).max();
+            assert!(widest <= Some(columns), "{widest:?} characters in {columns} columns");
+        }
+    }
+
+    #[test]
     fn a_heading_says_what_is_missing() {
         let heading = |runs, runs_requested, failed_runs, warmup_runs| {
-            heading(&BenchmarkView { runs, runs_requested, failed_runs, warmup_runs, ..view(&[]) })
+            self::runs(&BenchmarkView { runs, runs_requested, failed_runs, warmup_runs, ..view(&[]) })
         };
-        assert_eq!(heading(1, 1, 0, 0), "benchmark: 1 measured run\n");
-        assert_eq!(heading(1, 1, 1, 0), "benchmark: 1 measured run, failed\n");
+        assert_eq!(heading(1, 1, 0, 0), "1 measured run");
+        assert_eq!(heading(1, 1, 1, 0), "1 measured run, failed");
         assert_eq!(
             heading(2, 5, 1, 2),
-            "benchmark: 2 measured runs of 5, the last failed and is left out below, after 2 warm-up runs\n"
+            "2 measured runs of 5, the last failed and is left out below, after 2 warm-up runs"
         );
         assert_eq!(
             text(&BenchmarkView { runs_requested: 3, ..view(&[]) }),

@@ -2,7 +2,7 @@
 //!
 //! | code | meaning |
 //! |---|---|
-//! | the script's own | it ran to its end; 128+N when signal N ended it |
+//! | the script's own | it ran to its end; 128+N when signal N ended it. `bench`: of the first that did not go well |
 //! | 1 | `doctor`: there is a problem |
 //! | 2 | the command line makes no sense, or an id fits several jobs |
 //! | 3 | `daemon status`: none runs, as `systemctl status` says it |
@@ -72,6 +72,11 @@ pub(crate) enum Failure {
     DaemonStays { limit: Duration },
     #[error("could not read {}", path.display())]
     DaemonFile { path: PathBuf, source: io::Error },
+    #[error("could not write {}", path.display())]
+    Export { path: PathBuf, source: io::Error },
+    /// There is no sample of it.
+    #[error("{what} has nothing to draw: no run of it was looked at")]
+    NothingToDraw { what: String },
     #[error("there is no log of the daemon in {}", directory.display())]
     NoDaemonLog { directory: PathBuf },
 }
@@ -92,6 +97,10 @@ impl Failure {
                 Some("`pyexec daemon logs` has the details; jobs that run are not affected".into())
             }
             Failure::NoDaemonLog { .. } => Some("`pyexec daemon start` starts one, which writes a log".into()),
+            Failure::Export { .. } => Some("name a file in a directory that exists, and that may be written".into()),
+            Failure::NothingToDraw { .. } => Some(
+                "`pyexec bench` measures a script; --sample-interval 1ms looks at it soon enough for short ones".into(),
+            ),
             Failure::Runtime(_) | Failure::Output(_) | Failure::Stdin(_) | Failure::DaemonFile { .. } => None,
         }
     }
@@ -110,6 +119,8 @@ impl Failure {
             | Failure::Output(_)
             | Failure::Stdin(_)
             | Failure::StdinTooLarge { .. }
+            | Failure::Export { .. }
+            | Failure::NothingToDraw { .. }
             | Failure::Script { .. }
             | Failure::InputBufferFull { .. }
             | Failure::NoOutcome { .. }
@@ -344,6 +355,8 @@ mod tests {
             (Failure::StdinTooLarge { limit: 1 }, 125),
             (Failure::Script { path: "x.py".into(), source: io::ErrorKind::NotFound.into() }, 127),
             (Failure::Script { path: "x.py".into(), source: io::ErrorKind::IsADirectory.into() }, 125),
+            (Failure::Export { path: "x.json".into(), source: full() }, 125),
+            (Failure::NothingToDraw { what: "a job".into() }, 125),
             (Failure::InputBufferFull { id: JobId::mint(), taken: 1, given: 2 }, 125),
         ];
         for (failure, expected) in cases {

@@ -4,6 +4,7 @@
 
 mod args;
 mod benchmark;
+mod chart;
 mod exit_code;
 mod output;
 mod render;

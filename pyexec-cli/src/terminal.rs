@@ -2,7 +2,9 @@
 
 use std::error::Error;
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 
+use crate::chart::Pen;
 use crate::exit_code::Failure;
 use crate::render::{self, Screen};
 
@@ -22,6 +24,14 @@ pub(crate) fn colour_wanted() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
+/// What may be drawn with there.
+pub(crate) fn pen(screen: Screen) -> Pen {
+    let named = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().filter_map(std::env::var_os).find(|value| !value.is_empty());
+    let locale = named.unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    let unicode = locale.contains("utf-8") || locale.contains("utf8");
+    Pen { unicode, colour: matches!(screen, Screen::Terminal { colour: true, .. }) }
+}
+
 /// Writes to stdout.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     print_bytes(text.as_bytes())
@@ -31,6 +41,11 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
 pub(crate) fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(Failure::Output)
+}
+
+/// Writes what was asked for into a file of the user's.
+pub(crate) fn write_file(path: &Path, contents: &[u8]) -> Result<(), Failure> {
+    std::fs::write(path, contents).map_err(|source| Failure::Export { path: path.to_owned(), source })
 }
 
 /// Writes one JSON document to stdout.
@@ -66,6 +81,12 @@ pub(crate) fn report(text: &str) {
 /// Whether there is somebody at stderr.
 pub(crate) fn stderr_is_terminal() -> bool {
     io::stderr().is_terminal()
+}
+
+/// How wide the terminal at stderr is, if it is one that knows.
+pub(crate) fn stderr_columns() -> Option<u16> {
+    let size = rustix::termios::tcgetwinsize(io::stderr()).ok()?;
+    (size.ws_col > 0).then_some(size.ws_col)
 }
 
 fn say(kind: &str, colour: &str, text: &str) {

@@ -4,7 +4,11 @@
 //! there only when it was asked for. The first block of a failure says what failed, with the value, and what to do next:
 //! that is the one thing that every host shows.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use pyexec_picture::Curve;
 use pyexec_proto::client::ClientError;
+use pyexec_proto::course::Course;
 use pyexec_proto::error::{Error, Named, NoInput};
 use rmcp::model::{CallToolResult, ContentBlock};
 use serde::Serialize;
@@ -17,12 +21,28 @@ pub(crate) struct Answer {
     pub(crate) structured: Value,
     /// The job could not even be started: there is a result, and it is a failure of the call.
     pub(crate) is_error: bool,
+    /// Shown after the text, to those who get no structured content: many hosts show either.
+    pub(crate) picture: Option<Picture>,
+}
+
+/// What is drawn once it is known to be shown.
+#[derive(Clone, Debug)]
+pub(crate) struct Picture {
+    pub(crate) title: String,
+    pub(crate) course: Course,
+}
+
+impl Picture {
+    fn block(&self) -> ContentBlock {
+        let curve = Curve { name: &self.title, course: &self.course };
+        ContentBlock::image(BASE64.encode(pyexec_picture::png(&self.title, &[curve])), "image/png")
+    }
 }
 
 impl Answer {
     pub(crate) fn new(markdown: String, structured: &impl Serialize) -> Self {
         let structured = serde_json::to_value(structured).expect("what we answer with has text for keys");
-        Self { markdown, structured, is_error: false }
+        Self { markdown, structured, is_error: false, picture: None }
     }
 }
 
@@ -51,7 +71,10 @@ pub(crate) fn result(answer: Result<Answer, Failure>, form: Form) -> CallToolRes
         Err(failure) => return CallToolResult::error(vec![ContentBlock::text(failure.text())]),
     };
     let mut result = match form {
-        Form::Markdown => CallToolResult::success(vec![ContentBlock::text(answer.markdown)]),
+        Form::Markdown => {
+            let picture = answer.picture.as_ref().map(Picture::block);
+            CallToolResult::success([ContentBlock::text(answer.markdown)].into_iter().chain(picture).collect())
+        }
         // Of a failure the first block has to be readable by itself.
         Form::Structured if answer.is_error => {
             let mut result = CallToolResult::success(vec![ContentBlock::text(answer.markdown)]);

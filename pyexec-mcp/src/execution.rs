@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use pyexec_proto::client::ClientError;
+use pyexec_proto::course::Course;
 use pyexec_proto::excerpt::{self, Gap};
 use pyexec_proto::job::Submission;
 use pyexec_proto::output::{PerStream, Stream};
@@ -18,7 +19,7 @@ use pyexec_proto::{Client, JobDetail, JobId, Outcome, Reason, Status};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::answer::{Answer, Failure};
+use crate::answer::{Answer, Failure, Picture};
 use crate::tools::Call;
 use crate::{progress, render};
 
@@ -31,12 +32,27 @@ pub(crate) async fn submit(call: &Call<'_>, submission: Submission) -> Result<Jo
 }
 
 /// Answers with a job's result, or with where it has got to when the budget is used up.
-pub(crate) async fn attend(call: &Call<'_>, id: JobId, max_bytes: u32) -> Result<Answer, Failure> {
+pub(crate) async fn attend(call: &Call<'_>, id: JobId, max_bytes: u32, plot: bool) -> Result<Answer, Failure> {
     let client = call.server.client().await?;
     let until = Instant::now() + call.server.budget();
     match wait(call, &client, id, until).await? {
-        Waited::Finished(job) => finished(&client, &job, max_bytes).await,
-        Waited::StillGoing(job) => promoted(&client, &job, call.server.budget(), max_bytes).await,
+        Waited::Finished(job) => {
+            let mut answer = finished(&client, &job, max_bytes).await?;
+            if plot {
+                draw(&mut answer, &job);
+            }
+            Ok(answer)
+        }
+        Waited::StillGoing(job) => promoted(&client, &job, call.server.budget(), max_bytes, plot).await,
+    }
+}
+
+/// Puts a picture of the last run beside the text, or says why there is none.
+fn draw(answer: &mut Answer, job: &JobDetail) {
+    let title = || job.spec.label.clone().unwrap_or_else(|| job.spec.command());
+    answer.picture = Course::of(job).map(|course| Picture { title: title(), course });
+    if answer.picture.is_none() {
+        answer.markdown.push_str("\n\nNo picture: no run was looked at. A smaller sample_interval looks sooner.");
     }
 }
 
@@ -235,12 +251,19 @@ struct Promoted {
     execution_strategy: String,
 }
 
-async fn promoted(client: &Client, job: &JobDetail, budget: Duration, max_bytes: u32) -> Result<Answer, Failure> {
+async fn promoted(
+    client: &Client,
+    job: &JobDetail,
+    budget: Duration,
+    max_bytes: u32,
+    plot: bool,
+) -> Result<Answer, Failure> {
     let id = job.id;
     let output = excerpt(client, job, max_bytes).await?;
     let status = job.state.status();
     let waits_for = job.message.as_deref().map(|message| format!(" ({message})")).unwrap_or_default();
     let next = format!("py_job_status(job_id=\"{id}\", wait_seconds={SUGGESTED_WAIT_SECONDS}) waits for the result");
+    let next = if plot { format!("{next}, and `pyexec show {id} --plot FILE.png` draws it") } else { next };
     let message = format!(
         "still {status}{waits_for} after {}; it goes on in the background, and {next}",
         render::seconds(budget.as_secs_f64())

@@ -1,5 +1,6 @@
 //! One file per verb.
 
+mod bench;
 mod completions;
 mod daemon;
 mod doctor;
@@ -26,6 +27,7 @@ use crate::exit_code::{Code, Failure};
 pub(crate) async fn perform(verb: Verb) -> Result<Code, Failure> {
     match verb {
         Verb::Run(run) => run::perform(*run).await,
+        Verb::Bench(bench) => bench::perform(*bench).await,
         Verb::Jobs(jobs) => jobs::perform(jobs).await,
         Verb::Show(show) => show::perform(&show).await,
         Verb::Logs(logs) => logs::perform(&logs).await,

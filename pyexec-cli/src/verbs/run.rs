@@ -4,8 +4,8 @@
 //! turned into stops ([`interruption`]). The job itself needs none of them.
 
 mod input;
-mod interruption;
-mod submission;
+pub(super) mod interruption;
+pub(super) mod submission;
 
 use std::io;
 use std::sync::Arc;
@@ -103,7 +103,7 @@ async fn detached(
 }
 
 /// Shows what the job prints, until its end.
-async fn live(client: &Client, id: JobId) -> Result<JobDetail, Failure> {
+pub(super) async fn live(client: &Client, id: JobId) -> Result<JobDetail, Failure> {
     let start = PerStream { stdout: Some(0), stderr: Some(0) };
     let mut passage = Passage::open(id, start, BrokenStderr::GoesOn);
     let job = status_line::to_the_end(&mut passage, client, id, While::Pending).await?;
@@ -138,7 +138,7 @@ fn conclude(job: &JobDetail, interrupted: Option<Interruption>, was_shown: bool)
 }
 
 /// Goes without having seen the end.
-fn left(id: JobId, interruption: Interruption) -> Code {
+pub(super) fn left(id: JobId, interruption: Interruption) -> Code {
     match interruption {
         // It was only the terminal that went away; the job goes on, and nobody is there to be told.
         Interruption::HangUp => {}

@@ -1,9 +1,12 @@
 //! `pyexec show ID`: everything about one job.
 
+use std::path::Path;
 use std::time::Duration;
 
+use pyexec_picture::Curve;
+use pyexec_proto::course::Course;
 use pyexec_proto::view::JobView;
-use pyexec_proto::{Reason, Timestamp};
+use pyexec_proto::{JobDetail, Reason, Timestamp};
 
 use crate::args::Show;
 use crate::exit_code::{Code, Failure, SUCCESS};
@@ -12,7 +15,11 @@ use crate::{benchmark, render, terminal};
 pub(crate) async fn perform(show: &Show) -> Result<Code, Failure> {
     let client = super::connect().await?;
     let id = client.resolve(&show.id).await?;
-    let job = JobView::of(&client.show(id).await?, Timestamp::now());
+    let detail = client.show(id).await?;
+    if let Some(path) = &show.plot {
+        plot(&detail, path)?;
+    }
+    let job = JobView::of(&detail, Timestamp::now());
     if show.json {
         terminal::print_json(&serde_json::json!({ "job": job }))?;
     } else {
@@ -20,6 +27,12 @@ pub(crate) async fn perform(show: &Show) -> Result<Code, Failure> {
         terminal::print(&(text(&job) + &benchmark))?;
     }
     Ok(SUCCESS)
+}
+
+fn plot(job: &JobDetail, path: &Path) -> Result<(), Failure> {
+    let course = Course::of(job).ok_or_else(|| Failure::NothingToDraw { what: format!("job {}", job.id) })?;
+    let title = job.spec.label.clone().unwrap_or_else(|| job.spec.command());
+    terminal::write_file(path, &pyexec_picture::png(&title, &[Curve { name: &title, course: &course }]))
 }
 
 /// `key: value` lines; what there is nothing to say about is left out.

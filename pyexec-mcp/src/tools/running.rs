@@ -91,8 +91,8 @@ pub(super) fn tools() -> Vec<Tool> {
         Tool {
             name: "py_benchmark_script",
             title: "Benchmark Python",
-            about: "As py_run_script_with_dependencies, measured: wall and CPU time, peak memory of all processes; \
-                with runs > 1 also their mean, stddev, min and max.",
+            about: "As py_run_script_with_dependencies, measured: wall and CPU time, peak memory of all processes, with \
+                statistics over the runs.",
             hints: Hints::RunsCode,
             parameters: [with_dependencies(), measured(), execution(300), synchronous(), answers()].concat(),
             returns: MEASURED,
@@ -200,6 +200,7 @@ fn measured() -> Vec<Parameter> {
         Parameter::new("runs", Kind::Whole { least: 1, most: MOST_RUNS }, "").default(1),
         Parameter::new("warmup_runs", Kind::Whole { least: 0, most: MOST_RUNS }, "").default(0),
         Parameter::new("sample_interval", Kind::Number { least: 0.001, most: LONGEST }, "seconds").default(0.05),
+        Parameter::new("plot", Kind::Flag, "show memory and CPU over time"),
     ]
 }
 
@@ -247,6 +248,7 @@ struct Given {
     runs: Option<u32>,
     warmup_runs: Option<u32>,
     sample_interval: Option<f64>,
+    plot: Option<bool>,
     stream: Option<bool>,
     max_output_bytes: Option<u32>,
 }
@@ -262,13 +264,14 @@ async fn run(call: &Call<'_>, kept: Kept) -> Result<Answer, Failure> {
     let source = source(call, &given).await?;
     let max_bytes = given.max_output_bytes.unwrap_or(DEFAULT_BYTES);
     let waits = kept == Kept::UntilDone && !given.async_mode;
+    let plot = given.plot.unwrap_or(false);
     let autosave = given.script_content.as_ref().map(|code| code.clone().into_bytes());
     let submission = submission(call, given, source, waits)?;
     let job = execution::submit(call, submission).await?;
     // While Python starts.
     let autosaved = autosave_as(call, &job, autosave);
     if waits {
-        let (answer, ()) = tokio::join!(execution::attend(call, job.id, max_bytes), autosaved);
+        let (answer, ()) = tokio::join!(execution::attend(call, job.id, max_bytes, plot), autosaved);
         return answer;
     }
     autosaved.await;

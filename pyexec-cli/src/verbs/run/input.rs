@@ -17,7 +17,7 @@ use crate::terminal;
 
 /// What the job sees when our stdin ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum AtEnd {
+pub(in crate::verbs) enum AtEnd {
     Close,
     /// Others may go on to write to it with `pyexec send`.
     KeepOpen,

@@ -45,10 +45,10 @@ impl Asked {
 
 /// Listens for signals from its making on, so that none is missed while a submission is under way.
 #[derive(Clone, Debug)]
-pub(super) struct Interruptions(watch::Receiver<Asked>);
+pub(in crate::verbs) struct Interruptions(watch::Receiver<Asked>);
 
 impl Interruptions {
-    pub(super) fn listen() -> io::Result<Self> {
+    pub(in crate::verbs) fn listen() -> io::Result<Self> {
         let ignored = ignored_signals();
         let mut interrupt = listener(SignalKind::interrupt(), ignored)?;
         let mut terminate = listener(SignalKind::terminate(), ignored)?;
@@ -73,18 +73,18 @@ impl Interruptions {
     }
 
     /// The signal that began it, if any came.
-    pub(super) fn first(&self) -> Option<Interruption> {
+    pub(in crate::verbs) fn first(&self) -> Option<Interruption> {
         self.0.borrow().first
     }
 
     /// Returns when we are to leave at once.
-    pub(super) async fn left(&self) -> Interruption {
+    pub(in crate::verbs) async fn left(&self) -> Interruption {
         self.wished(|asked| asked.wish == Wish::Leave).await
     }
 
     /// Like [`Self::left`], but a terminal that hung up is not a reason yet: the job it started is to run, so its
     /// submission has to get through.
-    pub(super) async fn gave_up(&self) -> Interruption {
+    pub(in crate::verbs) async fn gave_up(&self) -> Interruption {
         self.wished(|asked| asked.wish == Wish::Leave && asked.first != Some(Interruption::HangUp)).await
     }
 
@@ -102,7 +102,7 @@ impl Interruptions {
     }
 
     /// Tells the daemon what is wished for, as often as it becomes more urgent. For a job that has been submitted.
-    pub(super) async fn stop_job(mut self, client: Arc<Client>, id: JobId) {
+    pub(in crate::verbs) async fn stop_job(mut self, client: Arc<Client>, id: JobId) {
         let mut done = Wish::GoOn;
         loop {
             let Ok(wish) = self.0.wait_for(|asked| asked.wish > done).await.map(|asked| asked.wish) else { return };

@@ -19,14 +19,14 @@ use crate::exit_code::Failure;
 
 /// A job that is ready to be submitted.
 #[derive(Debug)]
-pub(super) struct Prepared {
-    pub(super) submission: Submission,
+pub(in crate::verbs) struct Prepared {
+    pub(in crate::verbs) submission: Submission,
     /// Whether our stdin is passed on to the job, and what happens at its end.
-    pub(super) input: Option<AtEnd>,
+    pub(in crate::verbs) input: Option<AtEnd>,
 }
 
 /// Reads stdin to its end where the arguments say so; the rest is looked up and put together.
-pub(super) fn prepare(run: Run) -> Result<Prepared, Failure> {
+pub(in crate::verbs) fn prepare(run: Run) -> Result<Prepared, Failure> {
     refuse_contradictions(&run)?;
     let Run { file, args, code, options } = run;
     let from_stdin = code.is_none() && file.as_deref() == Some(OsStr::new("-"));

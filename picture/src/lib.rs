@@ -1,0 +1,258 @@
+//! Memory and CPU over the time of runs, as a PNG: for the command line, which writes it into a file, and for agents, who
+//! are shown it.
+//!
+//! A picture brings its own background, so that it is readable wherever it is shown. What draws lines is tiny-skia; axes,
+//! and how a number is written on them, are [`scale`]; text is [`lettering`].
+
+mod lettering;
+mod scale;
+
+use pyexec_proto::course::Course;
+use tiny_skia::{FillRule, LineCap, LineJoin, Paint, Path, PathBuilder, Pixmap, Rect, Stroke, StrokeDash, Transform};
+
+use lettering::{Align, Lettering};
+use scale::Scale;
+
+pub const WIDTH: u32 = 1200;
+pub const HEIGHT: u32 = 640;
+
+/// How many runs are told from each other by their colour.
+pub const MOST_CURVES: usize = 6;
+
+/// One run, and what it is called.
+#[derive(Clone, Copy, Debug)]
+pub struct Curve<'a> {
+    pub name: &'a str,
+    pub course: &'a Course,
+}
+
+/// Red, green, blue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Colour(u8, u8, u8);
+
+const BACKGROUND: Colour = Colour(0xfb, 0xfb, 0xfc);
+const BORDER: Colour = Colour(0xd5, 0xd9, 0xe0);
+const GRID: Colour = Colour(0xe4, 0xe7, 0xec);
+const AXIS: Colour = Colour(0x9a, 0xa3, 0xb0);
+const TEXT: Colour = Colour(0x1f, 0x29, 0x37);
+const QUIET: Colour = Colour(0x5b, 0x65, 0x74);
+const MEMORY: Colour = Colour(0x25, 0x63, 0xc4);
+const CPU: Colour = Colour(0xc2, 0x5e, 0x0e);
+/// After Okabe and Ito: also told from each other by who does not see all colours.
+const RUNS: [Colour; MOST_CURVES] = [
+    Colour(0x00, 0x72, 0xb2),
+    Colour(0xd5, 0x5e, 0x00),
+    Colour(0x00, 0x8a, 0x65),
+    Colour(0xb6, 0x55, 0x91),
+    Colour(0xa6, 0x7c, 0x00),
+    Colour(0x44, 0x4c, 0x5a),
+];
+
+const TITLE_PX: f32 = 28.0;
+const LABEL_PX: f32 = 19.0;
+
+const LEFT: f32 = 118.0;
+const RIGHT: f32 = WIDTH as f32 - 48.0;
+const MEMORY_TOP: f32 = 134.0;
+const MEMORY_BOTTOM: f32 = 376.0;
+const CPU_TOP: f32 = 444.0;
+const CPU_BOTTOM: f32 = 560.0;
+
+/// Draws one run, or several of which each has a colour: the first [`MOST_CURVES`] of them, at least one.
+///
+/// The title is somebody's text: of characters that are not in the font, a box is seen, and what is too long is cut.
+pub fn png(title: &str, curves: &[Curve<'_>]) -> Vec<u8> {
+    let curves = &curves[..curves.len().min(MOST_CURVES)];
+    let mut canvas = Canvas::new();
+    canvas.heading(title, curves);
+    let longest = curves.iter().map(|curve| curve.course.seconds).fold(1e-6, f64::max);
+    let time = Scale::of_seconds(longest);
+    canvas.memory(curves, &time);
+    canvas.cpu(curves, &time);
+    canvas.time(&time);
+    canvas.encoded()
+}
+
+struct Canvas {
+    pixmap: Pixmap,
+    lettering: Lettering,
+}
+
+/// A part of the picture, with what its edges stand for.
+struct Panel<'a> {
+    top: f32,
+    bottom: f32,
+    time: &'a Scale,
+    scale: &'a Scale,
+}
+
+impl Panel<'_> {
+    fn x(&self, seconds: f64) -> f32 {
+        LEFT + (RIGHT - LEFT) * (seconds / self.time.end).clamp(0.0, 1.0) as f32
+    }
+
+    fn y(&self, value: f64) -> f32 {
+        self.bottom - (self.bottom - self.top) * (value / self.scale.end).clamp(0.0, 1.0) as f32
+    }
+
+    fn points(&self, points: impl Iterator<Item = (f64, f64)>) -> Vec<(f32, f32)> {
+        points.map(|(at, value)| (self.x(at), self.y(value))).collect()
+    }
+}
+
+impl Canvas {
+    fn new() -> Self {
+        let mut pixmap = Pixmap::new(WIDTH, HEIGHT).expect("is not empty");
+        pixmap.fill(tiny_skia::Color::from_rgba8(BACKGROUND.0, BACKGROUND.1, BACKGROUND.2, 255));
+        let mut canvas = Self { pixmap, lettering: Lettering::new() };
+        let (right, bottom) = (WIDTH as f32 - 0.5, HEIGHT as f32 - 0.5);
+        let frame = [(0.5, 0.5), (right, 0.5), (right, bottom), (0.5, bottom), (0.5, 0.5)];
+        canvas.line(&frame, BORDER, 1.0, None);
+        canvas
+    }
+
+    fn heading(&mut self, title: &str, curves: &[Curve<'_>]) {
+        self.text(title, (LEFT - 70.0, 52.0), TITLE_PX, TEXT, Align::Left, RIGHT - LEFT + 70.0);
+        if let [only] = curves {
+            let Course { seconds, peak_mib, .. } = only.course;
+            let told = format!("took {}, peak memory {}", scale::seconds(*seconds), scale::mebibytes(*peak_mib));
+            self.text(&told, (LEFT - 70.0, 84.0), LABEL_PX, QUIET, Align::Left, RIGHT - LEFT);
+            return;
+        }
+        let room = (RIGHT - LEFT + 70.0) / curves.len() as f32;
+        let mut x = LEFT - 70.0;
+        for (curve, colour) in curves.iter().zip(RUNS) {
+            self.line(&[(x, 78.0), (x + 22.0, 78.0)], colour, 4.0, None);
+            let width = self.text(curve.name, (x + 30.0, 84.0), LABEL_PX, QUIET, Align::Left, room - 54.0);
+            x += width + 54.0;
+        }
+    }
+
+    fn memory(&mut self, curves: &[Curve<'_>], time: &Scale) {
+        let most = curves.iter().map(|curve| curve.course.peak_mib).fold(0.0, f64::max);
+        let scale = Scale::of_mebibytes(most);
+        let panel = Panel { top: MEMORY_TOP, bottom: MEMORY_BOTTOM, time, scale: &scale };
+        self.frame(&panel, "Memory, all processes together");
+        for (curve, colour) in coloured(curves, MEMORY) {
+            let points = panel.points(curve.course.memory().iter().copied());
+            self.curve(&points, &panel, colour, curves.len() == 1);
+        }
+        if let [only] = curves {
+            let y = panel.y(only.course.peak_mib);
+            self.line(&[(LEFT, y), (RIGHT, y)], MEMORY, 1.5, Some(7.0));
+        }
+    }
+
+    fn cpu(&mut self, curves: &[Curve<'_>], time: &Scale) {
+        const STEPS: usize = 240;
+        let courses: Vec<Vec<f64>> = curves.iter().map(|curve| curve.course.cpu_percent(STEPS)).collect();
+        let scale = Scale::of_percent(courses.iter().flatten().copied().fold(0.0, f64::max));
+        let panel = Panel { top: CPU_TOP, bottom: CPU_BOTTOM, time, scale: &scale };
+        self.frame(&panel, "CPU, 100 % is one core");
+        for ((curve, colour), percents) in coloured(curves, CPU).zip(courses) {
+            let step = curve.course.seconds / (STEPS - 1) as f64;
+            let course = percents.into_iter().enumerate().map(|(number, percent)| (number as f64 * step, percent));
+            let points = panel.points(course);
+            self.curve(&points, &panel, colour, curves.len() == 1);
+        }
+    }
+
+    fn time(&mut self, time: &Scale) {
+        let panel = Panel { top: CPU_TOP, bottom: CPU_BOTTOM, time, scale: time };
+        for (seconds, label) in &time.ticks {
+            let x = panel.x(*seconds);
+            self.text(label, (x, CPU_BOTTOM + 32.0), LABEL_PX, QUIET, Align::Middle, 200.0);
+        }
+    }
+
+    /// What a curve is drawn on.
+    fn frame(&mut self, panel: &Panel<'_>, name: &str) {
+        self.text(name, (LEFT, panel.top - 14.0), LABEL_PX, TEXT, Align::Left, RIGHT - LEFT);
+        for (seconds, _) in &panel.time.ticks {
+            let x = panel.x(*seconds).round() + 0.5;
+            self.line(&[(x, panel.top), (x, panel.bottom)], GRID, 1.0, None);
+        }
+        for (value, label) in &panel.scale.ticks {
+            let y = panel.y(*value).round() + 0.5;
+            self.line(&[(LEFT, y), (RIGHT, y)], if *value == 0.0 { AXIS } else { GRID }, 1.0, None);
+            self.text(label, (LEFT - 12.0, y + LABEL_PX * 0.35), LABEL_PX, QUIET, Align::Right, LEFT);
+        }
+    }
+
+    fn curve(&mut self, points: &[(f32, f32)], panel: &Panel<'_>, colour: Colour, filled: bool) {
+        let (Some(first), Some(last)) = (points.first(), points.last()) else { return };
+        if filled {
+            let base = [(last.0, panel.bottom), (first.0, panel.bottom)];
+            let outline: Vec<_> = points.iter().copied().chain(base).collect();
+            if let Some(area) = path(&outline) {
+                let paint = paint(colour, 46);
+                self.pixmap.fill_path(&area, &paint, FillRule::Winding, Transform::identity(), None);
+            }
+        }
+        self.line(points, colour, 2.5, None);
+        if let &[(x, y)] = points {
+            let spot = Rect::from_xywh(x - 3.0, y - 3.0, 6.0, 6.0).expect("is not empty");
+            self.pixmap.fill_rect(spot, &paint(colour, 255), Transform::identity(), None);
+        }
+    }
+
+    fn line(&mut self, points: &[(f32, f32)], colour: Colour, width: f32, dashes: Option<f32>) {
+        let Some(path) = path(points) else { return };
+        let stroke = Stroke {
+            width,
+            line_join: LineJoin::Round,
+            line_cap: if dashes.is_some() || width <= 1.0 { LineCap::Butt } else { LineCap::Round },
+            dash: dashes.and_then(|length| StrokeDash::new(vec![length, length * 0.8], 0.0)),
+            ..Stroke::default()
+        };
+        self.pixmap.stroke_path(&path, &paint(colour, 255), &stroke, Transform::identity(), None);
+    }
+
+    /// How wide it has become.
+    fn text(&mut self, text: &str, at: (f32, f32), px: f32, colour: Colour, align: Align, room: f32) -> f32 {
+        self.lettering.write(&mut self.pixmap, text, at, px, colour, align, room)
+    }
+
+    /// Row by row, so that there is never a second picture in memory.
+    fn encoded(self) -> Vec<u8> {
+        let mut file = Vec::new();
+        let mut encoder = png::Encoder::new(&mut file, WIDTH, HEIGHT);
+        encoder.set_color(png::ColorType::Rgb);
+        encoder.set_depth(png::BitDepth::Eight);
+        encoder.set_compression(png::Compression::Balanced);
+        let written = encoder.write_header().and_then(|mut writer| {
+            use std::io::Write as _;
+            let mut stream = writer.stream_writer()?;
+            for row in self.pixmap.data().chunks(WIDTH as usize * 4) {
+                let opaque: Vec<u8> = row.chunks(4).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect();
+                stream.write_all(&opaque)?;
+            }
+            stream.finish()
+        });
+        written.expect("a vector takes whatever is written");
+        file
+    }
+}
+
+/// One run alone has the colour of what is shown of it; several have each their own.
+fn coloured<'a>(curves: &'a [Curve<'a>], alone: Colour) -> impl Iterator<Item = (&'a Curve<'a>, Colour)> {
+    let several = curves.len() > 1;
+    curves.iter().zip(RUNS).map(move |(curve, colour)| (curve, if several { colour } else { alone }))
+}
+
+fn path(points: &[(f32, f32)]) -> Option<Path> {
+    let mut builder = PathBuilder::new();
+    let (first, rest) = points.split_first()?;
+    builder.move_to(first.0, first.1);
+    rest.iter().for_each(|(x, y)| builder.line_to(*x, *y));
+    builder.finish()
+}
+
+fn paint(Colour(red, green, blue): Colour, alpha: u8) -> Paint<'static> {
+    let mut paint = Paint { anti_alias: true, ..Paint::default() };
+    paint.set_color_rgba8(red, green, blue, alpha);
+    paint
+}
+
+#[cfg(test)]
+mod tests;

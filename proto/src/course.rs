@@ -1,0 +1,157 @@
+//! Memory and CPU over the time of one run, made out of what was seen of it: what a chart and a picture draw.
+
+use crate::benchmark::{BenchmarkRecord, RunMeasurement, Sample};
+use crate::job::JobDetail;
+
+/// The last measured run of a benchmark. Times are seconds from its start.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Course {
+    /// How long the run took.
+    pub seconds: f64,
+    /// MiB, as [`RunMeasurement::peak_kib`]: at least the largest that is drawn.
+    pub peak_mib: f64,
+    /// When, and how many MiB; from the first look at it to its end. Never empty.
+    memory: Vec<(f64, f64)>,
+    /// When, and how many seconds had been used by then; from the start to the end.
+    cpu: Vec<(f64, f64)>,
+}
+
+impl Course {
+    /// `None` for a job that was not measured, or whose last run was over before it was looked at.
+    pub fn of(detail: &JobDetail) -> Option<Self> {
+        let record = crate::view::ended(&detail.state)?.benchmark.as_deref()?;
+        Self::over(record)
+    }
+
+    fn over(record: &BenchmarkRecord) -> Option<Self> {
+        Self::of_run(record.measured.last()?, &record.samples)
+    }
+
+    /// `None` of no samples.
+    pub fn of_run(run: &RunMeasurement, samples: &[Sample]) -> Option<Self> {
+        let last = samples.last()?;
+        let seconds = |micros: u64| micros as f64 / 1e6;
+        let end = seconds(run.wall_us.max(last.at_us)).max(1e-6);
+        let mut memory: Vec<_> =
+            samples.iter().map(|sample| (seconds(sample.at_us), sample.rss_kib as f64 / 1024.0)).collect();
+        let mut cpu: Vec<_> = std::iter::once((0.0, 0.0))
+            .chain(samples.iter().map(|sample| (seconds(sample.at_us), seconds(sample.cpu_us))))
+            .collect();
+        if seconds(last.at_us) < end {
+            // From the last look to the end nothing else is known.
+            memory.push((end, last.rss_kib as f64 / 1024.0));
+            cpu.push((end, seconds((run.usage.user_us + run.usage.system_us).max(last.cpu_us))));
+        }
+        let largest = memory.iter().map(|(_, mib)| *mib).fold(0.0, f64::max);
+        Some(Self { seconds: end, peak_mib: largest.max(run.peak_kib() as f64 / 1024.0), memory, cpu })
+    }
+
+    /// What was seen, and when.
+    pub fn memory(&self) -> &[(f64, f64)] {
+        &self.memory
+    }
+
+    /// In each of so many equal parts of the run the most MiB; `None` before the first look.
+    pub fn memory_in(&self, parts: usize) -> Vec<Option<f64>> {
+        let first = self.memory[0].0;
+        let width = self.seconds / parts as f64;
+        let most_between = |from: f64, to: f64| {
+            if to < first {
+                return None;
+            }
+            let edges = [from.max(first), to].map(|at| interpolated(&self.memory, at));
+            let within = self.memory.iter().filter(|(at, _)| (from..to).contains(at)).map(|(_, mib)| *mib);
+            Some(within.chain(edges).fold(0.0, f64::max))
+        };
+        (0..parts).map(|part| most_between(part as f64 * width, (part + 1) as f64 * width)).collect()
+    }
+
+    /// At each of so many equal steps, from the start to the end, how much of a core was used around then, in percent.
+    ///
+    /// The kernel counts in ticks of 10 ms. Over less than ten of them the curve would show ticks rather than work.
+    pub fn cpu_percent(&self, steps: usize) -> Vec<f64> {
+        const TEN_TICKS: f64 = 0.1;
+        let half = (self.seconds / 40.0).max(TEN_TICKS) / 2.0;
+        let used_around = |at: f64| {
+            // As wide at the edges as in the middle.
+            let from = (at - half).min(self.seconds - 2.0 * half).max(0.0);
+            let to = (from + 2.0 * half).min(self.seconds);
+            100.0 * (interpolated(&self.cpu, to) - interpolated(&self.cpu, from)) / (to - from)
+        };
+        let last = steps.saturating_sub(1).max(1) as f64;
+        (0..steps).map(|step| used_around(self.seconds * step as f64 / last).max(0.0)).collect()
+    }
+}
+
+/// Of points in order, at least one; before the first and after the last it is what those are.
+fn interpolated(points: &[(f64, f64)], at: f64) -> f64 {
+    let after = points.partition_point(|(known, _)| *known < at);
+    match (after.checked_sub(1).map(|before| points[before]), points.get(after)) {
+        (Some((x, y)), Some((next_x, next_y))) => y + (next_y - y) * (at - x) / (next_x - x),
+        (None, Some((_, y))) => *y,
+        (Some((_, y)), None) => y,
+        (None, None) => 0.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::{ExitStatus, ResourceUsage};
+    use proptest::prelude::*;
+
+    fn run(wall_us: u64, cpu_us: u64, max_rss_kib: u64) -> RunMeasurement {
+        let usage = ResourceUsage { user_us: cpu_us, max_rss_kib, ..Default::default() };
+        RunMeasurement { wall_us, usage, tree_peak_kib: None, exit: ExitStatus::Success }
+    }
+
+    fn sample(at_us: u64, mib: u64, cpu_us: u64) -> Sample {
+        Sample { at_us, rss_kib: mib * 1024, cpu_us }
+    }
+
+    #[test]
+    fn a_run_that_nobody_has_looked_at_has_no_course() {
+        assert_eq!(Course::of_run(&run(9_000, 1, 1), &[]), None);
+        assert_eq!(Course::over(&BenchmarkRecord { samples: vec![sample(1, 1, 1)], ..Default::default() }), None);
+    }
+
+    #[test]
+    fn each_part_shows_the_most_of_it_and_nothing_is_made_up_before_the_first_look() {
+        let samples = [sample(1_000_000, 10, 0), sample(1_250_000, 90, 0), sample(1_500_000, 20, 0)];
+        let course = Course::of_run(&run(4_000_000, 0, 95 << 10), &samples).expect("it was looked at");
+        assert_eq!(
+            course.memory_in(8),
+            [None, Some(10.0), Some(90.0), Some(20.0)].into_iter().chain([Some(20.0); 4]).collect::<Vec<_>>()
+        );
+        assert_eq!((course.seconds, course.peak_mib), (4.0, 95.0));
+    }
+
+    #[test]
+    fn a_core_that_is_kept_busy_is_one_hundred_percent() {
+        let samples: Vec<_> =
+            (1..80u64).map(|number| sample(number * 50_000, 1, number * 50_000 / 10_000 * 10_000)).collect();
+        let course = Course::of_run(&run(4_000_000, 4_000_000, 1), &samples).expect("it was looked at");
+        for percent in course.cpu_percent(60) {
+            assert!((85.0..115.0).contains(&percent), "{percent}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_was_seen_can_be_drawn(
+            steps in proptest::collection::vec((0u64..100_000, 0u64..10_000, 0u64..100_000), 1..100),
+            after in 0u64..100_000, parts in 1usize..200,
+        ) {
+            let mut now = (0, 0);
+            let samples: Vec<_> = steps.iter().map(|(passed, mib, used)| {
+                now = (now.0 + passed, now.1 + used);
+                sample(now.0, *mib, now.1)
+            }).collect();
+            let course = Course::of_run(&run(now.0 + after, 0, 0), &samples).expect("it was looked at");
+            let memory = course.memory_in(parts);
+            prop_assert_eq!(memory.len(), parts);
+            prop_assert!(memory.iter().flatten().all(|mib| (0.0..=course.peak_mib).contains(mib)));
+            prop_assert!(course.cpu_percent(parts).iter().all(|percent| percent.is_finite() && *percent >= 0.0));
+        }
+    }
+}

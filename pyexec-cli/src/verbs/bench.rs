@@ -1,0 +1,175 @@
+//! `pyexec bench`: measures scripts, each as a job of its own, and says how they compare.
+//!
+//! They run one after the other. A job per script is what keeps each result whole: one record, one id that `show` and
+//! `logs` know, one timeout over all its runs. What a machine that changes meanwhile makes of a comparison is said in the
+//! help, with how to find out.
+
+mod progress;
+mod results;
+mod table;
+
+use std::sync::Arc;
+
+use pyexec_proto::job::Submission;
+use pyexec_proto::output::{PerStream, Stream};
+use pyexec_proto::service::FollowRequest;
+use pyexec_proto::{Client, JobDetail, JobId};
+
+use super::run::interruption::Interruptions;
+use super::run::submission;
+use crate::args::Bench;
+use crate::exit_code::{self, Code, Ending, Failure, SUCCESS};
+use crate::{render, terminal};
+use results::{Measured, Results};
+
+pub(crate) async fn perform(bench: Bench) -> Result<Code, Failure> {
+    if bench.files.iter().filter(|file| *file == "-").count() > 1 {
+        return Err(Failure::Usage {
+            problem: "stdin can not carry the code of two scripts".to_owned(),
+            hint: "put the code into files, or give it with -c".to_owned(),
+        });
+    }
+    let exports = [&bench.export_json, &bench.export_markdown, &bench.plot];
+    exports.into_iter().flatten().try_for_each(|path| results::check_export(path))?;
+    let prepared: Vec<Submission> = bench
+        .scripts()
+        .map(|run| submission::prepare(run).map(|prepared| prepared.submission))
+        .collect::<Result<_, _>>()?;
+    let client = Arc::new(super::connect().await?);
+    let interruptions = Interruptions::listen().map_err(Failure::Runtime)?;
+    let number = prepared.len();
+    let mut measured = vec![];
+    // Of the first that went wrong.
+    let mut code = SUCCESS;
+    for (at, submission) in prepared.into_iter().enumerate() {
+        let id = submission.id;
+        let name = name_of(&submission);
+        let place = if number > 1 { format!("[{}/{number}] {name}", at + 1) } else { name.clone() };
+        let attended = attend(&client, submission, &interruptions, &place, bench.show_output);
+        let attended = tokio::select! {
+            biased;
+            interruption = interruptions.left() => return Ok(super::run::left(id, interruption)),
+            attended = attended => attended,
+        };
+        let ended = match attended {
+            Ok(job) => conclude(&client, name.clone(), job, interruptions.first().is_some()).await,
+            Err(failure) => Err(failure),
+        };
+        let this = match ended {
+            Ok((this, its_code)) => {
+                if !bench.json {
+                    let screen = terminal::screen();
+                    terminal::print(&this.text(screen, terminal::pen(screen)))?;
+                }
+                this.complain();
+                measured.push(this);
+                its_code
+            }
+            Err(failure @ Failure::Output(_)) => return Err(failure),
+            // What the others took is not lost over it.
+            Err(failure) if number > 1 => {
+                let hint = failure.hint();
+                terminal::problem(&format!("{name}: {}", terminal::with_causes(&failure)), hint.as_deref());
+                failure.code()
+            }
+            Err(failure) => return Err(failure),
+        };
+        if let Some(interruption) = interruptions.first() {
+            code = exit_code::of_interruption(interruption);
+            break;
+        }
+        code = if code == SUCCESS { this } else { code };
+    }
+    match report(&bench, &Results::of(measured)) {
+        // What went wrong first is what is told by the code.
+        Err(failure) if code != SUCCESS && !failure.is_silent() => {
+            terminal::error(&failure, failure.hint().as_deref());
+            Ok(code)
+        }
+        reported => reported.map(|()| code),
+    }
+}
+
+/// Prints what is not printed yet, and writes what is to be written.
+fn report(bench: &Bench, results: &Results) -> Result<(), Failure> {
+    if bench.json {
+        terminal::print_json(&results.document())?;
+    } else {
+        let screen = terminal::screen();
+        terminal::print(&results.comparison(screen, terminal::pen(screen)))?;
+    }
+    if let Some(path) = &bench.export_json {
+        terminal::write_file(path, (results::pretty(&results.document())? + "\n").as_bytes())?;
+    }
+    if let Some(path) = &bench.export_markdown {
+        terminal::write_file(path, results.markdown().as_bytes())?;
+    }
+    if let Some(path) = &bench.plot {
+        match results.picture() {
+            Some(picture) => terminal::write_file(path, &picture)?,
+            None => return Err(Failure::NothingToDraw { what: "what was measured".to_owned() }),
+        }
+    }
+    Ok(())
+}
+
+/// What runs, without what it is given.
+fn name_of(submission: &Submission) -> String {
+    const SHOWN: usize = 60;
+    let mut spec = submission.spec.clone();
+    spec.args.clear();
+    render::one_line(&render::truncated(&spec.command(), SHOWN)).into_owned()
+}
+
+/// Runs it to its end.
+async fn attend(
+    client: &Arc<Client>,
+    submission: Submission,
+    interruptions: &Interruptions,
+    name: &str,
+    show_output: bool,
+) -> Result<JobDetail, Failure> {
+    let id = submission.id;
+    client.submit(submission).await?;
+    let stopping = tokio::spawn(interruptions.clone().stop_job(client.clone(), id));
+    let ended = if show_output {
+        super::run::live(client, id).await
+    } else if terminal::stderr_is_terminal() {
+        progress::until_the_end(client, id, name).await
+    } else {
+        Ok(client.wait(id).await?)
+    };
+    stopping.abort();
+    ended
+}
+
+async fn conclude(client: &Client, name: String, job: JobDetail, stopped: bool) -> Result<(Measured, Code), Failure> {
+    let Ending { code, problem } = Ending::of(&job)?;
+    // Whoever has stopped it knows.
+    let problem = match problem {
+        None if code != SUCCESS && !stopped => Some(format!("exit code {code}")),
+        problem => problem.filter(|_| !stopped),
+    };
+    let stderr = if code == SUCCESS { String::new() } else { stderr_tail(client, &job).await? };
+    Ok((Measured::of(name, &job, problem, stderr), code))
+}
+
+/// The end of what it has said of its failure.
+async fn stderr_tail(client: &Client, job: &JobDetail) -> Result<String, Failure> {
+    const MOST: u32 = 4 << 10;
+    const LINES: usize = 12;
+    let length = *job.output.get(Stream::Stderr);
+    let from = length.saturating_sub(u64::from(MOST));
+    let cursors = PerStream { stdout: None, stderr: Some(from) };
+    let read = client.follow(job.id, &FollowRequest { cursors, max_bytes: MOST, wait_ms: 0 }).await?;
+    let text = String::from_utf8_lossy(&read.output.stderr.bytes).into_owned();
+    let lines: Vec<&str> = text.lines().collect();
+    // The first may be half of one.
+    let whole = lines.len().saturating_sub(usize::from(from > 0));
+    Ok(lines[lines.len() - whole.min(LINES)..].join("\n"))
+}
+
+/// `job ID`, as `show` and `logs` take it.
+fn short(id: JobId) -> String {
+    id.to_string().chars().take(8).collect()
+}

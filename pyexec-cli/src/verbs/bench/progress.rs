@@ -1,0 +1,46 @@
+//! The line at a terminal that says what is being measured, and for how long. It is gone when that has ended.
+
+use std::time::Instant;
+
+use pyexec_proto::service::FollowRequest;
+use pyexec_proto::{Client, JobDetail, JobId, Status};
+
+use crate::exit_code::Failure;
+use crate::{render, terminal};
+
+/// Often enough to see that it goes on, seldom enough to be no part of what is measured.
+const EVERY_MS: u64 = 1_000;
+
+pub(super) async fn until_the_end(client: &Client, id: JobId, name: &str) -> Result<JobDetail, Failure> {
+    let began = Instant::now();
+    let line = Line;
+    line.write(name, "");
+    loop {
+        if let Some(job) = client.follow(id, &FollowRequest::until_exit(EVERY_MS)).await?.finished {
+            return Ok(job);
+        }
+        let job = client.show(id).await?;
+        let what = match (job.state.status(), &job.message) {
+            (Status::Pending, Some(message)) => render::one_line(message).into_owned(),
+            _ => render::duration(std::time::Duration::from_secs(began.elapsed().as_secs())),
+        };
+        line.write(name, &what);
+    }
+}
+
+/// Wiped when it is dropped.
+struct Line;
+
+impl Line {
+    fn write(&self, name: &str, what: &str) {
+        let columns = usize::from(terminal::stderr_columns().unwrap_or(80)).saturating_sub(1);
+        let text = format!("measuring {name}… {what}");
+        terminal::report(&format!("\r\x1b[K{}", render::truncated(text.trim_end(), columns)));
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        terminal::report("\r\x1b[K");
+    }
+}

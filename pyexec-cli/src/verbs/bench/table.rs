@@ -1,0 +1,83 @@
+//! Several scripts beside each other.
+
+use pyexec_proto::statistics::Summary;
+
+use super::results::{Measured, Relative, shown, spread};
+use crate::benchmark::seconds;
+use crate::render::{self, Screen};
+
+/// Where there is no room: memory, then CPU, then wall time; the ratio stays.
+const LEAST_TELLING: [usize; 3] = [3, 2, 1];
+
+pub(super) fn text(measured: &[Measured], relative: &[Option<Relative>], screen: Screen) -> String {
+    let rows: Vec<Vec<String>> = measured
+        .iter()
+        .zip(relative)
+        .map(|(one, relative)| {
+            let view = one.compared();
+            let of = |summary: Option<Summary>, show: &dyn Fn(f64) -> String| {
+                summary.map_or_else(|| "-".to_owned(), |summary| spread(&summary, show))
+            };
+            vec![
+                relative.and_then(|relative| relative.wall_time).map_or_else(|| "-".to_owned(), |ratio| shown(&ratio)),
+                of(view.and_then(|view| view.wall_time_seconds), &seconds),
+                of(view.and_then(|view| view.cpu_time_seconds), &seconds),
+                of(view.and_then(|view| view.peak_rss_mb), &mebibytes),
+                one.name().to_owned(),
+            ]
+        })
+        .collect();
+    let header = ["RATIO", "WALL TIME", "CPU TIME", "PEAK MEMORY", "SCRIPT"];
+    render::plain_table(&header, &rows, &LEAST_TELLING, screen)
+}
+
+/// Means with their deviations; one row for each script, also for one that failed.
+pub(super) fn markdown(measured: &[Measured], relative: &[Option<Relative>]) -> String {
+    let mut text = "| script | runs | wall time | min … max | median | CPU time | peak memory | ratio |\n\
+                    |:---|---:|---:|---:|---:|---:|---:|---:|\n"
+        .to_owned();
+    for (one, relative) in measured.iter().zip(relative) {
+        let view = one.compared();
+        let of = |summary: Option<Summary>, show: &dyn Fn(&Summary) -> String| {
+            summary.map_or_else(String::new, |summary| show(&summary))
+        };
+        let wall = view.and_then(|view| view.wall_time_seconds);
+        let cells = [
+            code(one.name()),
+            view.map_or_else(|| "failed".to_owned(), |view| (view.runs - view.failed_runs).to_string()),
+            of(wall, &|wall| spread(wall, seconds)),
+            of(wall, &|wall| format!("{} … {}", seconds(wall.min), seconds(wall.max))),
+            of(wall, &|wall| seconds(wall.median)),
+            of(view.and_then(|view| view.cpu_time_seconds), &|cpu| spread(cpu, seconds)),
+            of(view.and_then(|view| view.peak_rss_mb), &|peak| spread(peak, mebibytes)),
+            relative.and_then(|relative| relative.wall_time).map_or_else(String::new, |ratio| shown(&ratio)),
+        ];
+        text += &format!("| {} |\n", cells.join(" | "));
+    }
+    text
+}
+
+fn mebibytes(mib: f64) -> String {
+    format!("{mib:.1} MiB")
+}
+
+/// As code, whatever it is made of: a fence longer than any of its own, and no column of its own.
+fn code(text: &str) -> String {
+    let text = text.replace('|', "\\|");
+    let longest = text.split(|letter| letter != '`').map(str::len).max().unwrap_or(0);
+    let fence = "`".repeat(longest + 1);
+    let gap = if longest > 0 { " " } else { "" };
+    format!("{fence}{gap}{text}{gap}{fence}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_stays_in_its_cell() {
+        for (name, expected) in [("a.py", "`a.py`"), ("a|b.py", "`a\\|b.py`"), ("a`b", "`` a`b ``")] {
+            assert_eq!(code(name), expected);
+        }
+    }
+}
