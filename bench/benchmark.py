@@ -22,8 +22,8 @@ from latency import clean_environment
 
 SCRIPTS = {
     "1 s of CPU, all user": "import time\nwhile time.process_time() < 1: pass\n",
-    "CPU and system calls": "import os\nf = open('/dev/zero', 'rb', buffering=0)\nfor _ in range(40): f.read(1 << 24)\nx = sum(range(15_000_000))\n",
-    "200 MB in one process": "import time\nx = bytearray(b'x') * (200 << 20)\ntime.sleep(0.2)\nsum(range(10_000_000))\n",
+    "CPU and system calls": "import os\nf = open('/dev/zero', 'rb', buffering=0)\nfor _ in range(100): f.read(1 << 24)\nsum(range(30_000_000))\n",
+    "200 MB in one process": "import time\nx = bytearray(b'x') * (200 << 20)\ntime.sleep(0.2)\nsum(range(40_000_000))\n",
     "nothing (pass)": "pass\n",
 }
 CHILD = "import sys; x = bytearray(b'x') * 200_000_000; print(1, flush=True); sys.stdin.read()"
