@@ -2,7 +2,7 @@
 //! are shown it.
 //!
 //! A picture brings its own background, so that it is readable wherever it is shown. What draws lines is tiny-skia; axes,
-//! and how a number is written on them, are [`scale`]; text is [`lettering`].
+//! and how a number is written on them, are in `scale`; text is in `lettering`.
 
 mod lettering;
 mod scale;
