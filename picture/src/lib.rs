@@ -7,6 +7,8 @@
 mod lettering;
 mod scale;
 
+use std::io::{self, Write};
+
 use pyexec_proto::course::Course;
 use tiny_skia::{FillRule, LineCap, LineJoin, Paint, Path, PathBuilder, Pixmap, Rect, Stroke, StrokeDash, Transform};
 
@@ -63,19 +65,39 @@ const CPU_BOTTOM: f32 = 560.0;
 /// The title is somebody's text: of characters that are not in the font, a box is seen, and what is too long is cut.
 pub fn png(title: &str, curves: &[Curve<'_>]) -> Vec<u8> {
     let curves = &curves[..curves.len().min(MOST_CURVES)];
-    let mut canvas = Canvas::new();
-    canvas.heading(title, curves);
     let longest = curves.iter().map(|curve| curve.course.seconds).fold(1e-6, f64::max);
     let time = Scale::of_seconds(longest);
-    canvas.memory(curves, &time);
-    canvas.cpu(curves, &time);
-    canvas.time(&time);
-    canvas.encoded()
+    let mut file = Vec::new();
+    let mut encoder = png::Encoder::new(&mut file, WIDTH, HEIGHT);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.set_compression(png::Compression::Balanced);
+    let written = encoder.write_header().and_then(|mut writer| {
+        let mut stream = writer.stream_writer()?;
+        let mut strip = Strip::new();
+        for top in (0..HEIGHT).step_by(STRIP as usize) {
+            strip.begin(top);
+            strip.heading(title, curves);
+            strip.memory(curves, &time);
+            strip.cpu(curves, &time);
+            strip.time(&time);
+            strip.write(&mut stream)?;
+        }
+        stream.finish()
+    });
+    written.expect("a vector takes whatever is written");
+    file
 }
 
-struct Canvas {
+/// How many rows are drawn at once, of which there are a whole number of times as many. A picture as a whole would take
+/// 3 MB, most of what a server that now and then draws one otherwise has.
+const STRIP: u32 = 80;
+
+/// Some rows of the picture. All of it is drawn on each, and what lies elsewhere is not seen.
+struct Strip {
     pixmap: Pixmap,
     lettering: Lettering,
+    top: f32,
 }
 
 /// A part of the picture, with what its edges stand for.
@@ -100,15 +122,28 @@ impl Panel<'_> {
     }
 }
 
-impl Canvas {
+impl Strip {
     fn new() -> Self {
-        let mut pixmap = Pixmap::new(WIDTH, HEIGHT).expect("is not empty");
-        pixmap.fill(tiny_skia::Color::from_rgba8(BACKGROUND.0, BACKGROUND.1, BACKGROUND.2, 255));
-        let mut canvas = Self { pixmap, lettering: Lettering::new() };
+        Self { pixmap: Pixmap::new(WIDTH, STRIP).expect("is not empty"), lettering: Lettering::new(), top: 0.0 }
+    }
+
+    fn begin(&mut self, top: u32) {
+        self.top = top as f32;
+        self.pixmap.fill(tiny_skia::Color::from_rgba8(BACKGROUND.0, BACKGROUND.1, BACKGROUND.2, 255));
         let (right, bottom) = (WIDTH as f32 - 0.5, HEIGHT as f32 - 0.5);
         let frame = [(0.5, 0.5), (right, 0.5), (right, bottom), (0.5, bottom), (0.5, 0.5)];
-        canvas.line(&frame, BORDER, 1.0, None);
-        canvas
+        self.line(&frame, BORDER, 1.0, None);
+    }
+
+    fn write(&self, stream: &mut impl Write) -> io::Result<()> {
+        self.pixmap.data().chunks(WIDTH as usize * 4).try_for_each(|row| {
+            let opaque: Vec<u8> = row.chunks(4).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect();
+            stream.write_all(&opaque)
+        })
+    }
+
+    fn placed(&self) -> Transform {
+        Transform::from_translate(0.0, -self.top)
     }
 
     fn heading(&mut self, title: &str, curves: &[Curve<'_>]) {
@@ -185,14 +220,15 @@ impl Canvas {
             let base = [(last.0, panel.bottom), (first.0, panel.bottom)];
             let outline: Vec<_> = points.iter().copied().chain(base).collect();
             if let Some(area) = path(&outline) {
-                let paint = paint(colour, 46);
-                self.pixmap.fill_path(&area, &paint, FillRule::Winding, Transform::identity(), None);
+                let placed = self.placed();
+                self.pixmap.fill_path(&area, &paint(colour, 46), FillRule::Winding, placed, None);
             }
         }
         self.line(points, colour, 2.5, None);
         if let &[(x, y)] = points {
             let spot = Rect::from_xywh(x - 3.0, y - 3.0, 6.0, 6.0).expect("is not empty");
-            self.pixmap.fill_rect(spot, &paint(colour, 255), Transform::identity(), None);
+            let placed = self.placed();
+            self.pixmap.fill_rect(spot, &paint(colour, 255), placed, None);
         }
     }
 
@@ -205,32 +241,14 @@ impl Canvas {
             dash: dashes.and_then(|length| StrokeDash::new(vec![length, length * 0.8], 0.0)),
             ..Stroke::default()
         };
-        self.pixmap.stroke_path(&path, &paint(colour, 255), &stroke, Transform::identity(), None);
+        let placed = self.placed();
+        self.pixmap.stroke_path(&path, &paint(colour, 255), &stroke, placed, None);
     }
 
     /// How wide it has become.
     fn text(&mut self, text: &str, at: (f32, f32), px: f32, colour: Colour, align: Align, room: f32) -> f32 {
+        let at = (at.0, at.1 - self.top);
         self.lettering.write(&mut self.pixmap, text, at, px, colour, align, room)
-    }
-
-    /// Row by row, so that there is never a second picture in memory.
-    fn encoded(self) -> Vec<u8> {
-        let mut file = Vec::new();
-        let mut encoder = png::Encoder::new(&mut file, WIDTH, HEIGHT);
-        encoder.set_color(png::ColorType::Rgb);
-        encoder.set_depth(png::BitDepth::Eight);
-        encoder.set_compression(png::Compression::Balanced);
-        let written = encoder.write_header().and_then(|mut writer| {
-            use std::io::Write as _;
-            let mut stream = writer.stream_writer()?;
-            for row in self.pixmap.data().chunks(WIDTH as usize * 4) {
-                let opaque: Vec<u8> = row.chunks(4).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect();
-                stream.write_all(&opaque)?;
-            }
-            stream.finish()
-        });
-        written.expect("a vector takes whatever is written");
-        file
     }
 }
 

@@ -29,6 +29,11 @@ fn share(pixels: &[u8], Colour(red, green, blue): Colour) -> f64 {
 }
 
 #[test]
+fn strips_make_up_the_whole_picture() {
+    assert_eq!(HEIGHT % STRIP, 0);
+}
+
+#[test]
 fn a_picture_is_a_png_with_its_own_background_and_both_curves() {
     let course = course(200, 30);
     let file = png("a.py", &[Curve { name: "a.py", course: &course }]);
