@@ -122,6 +122,7 @@ impl Jobs {
                     environment: None,
                     output: Default::default(),
                     message: None,
+                    progress: None,
                 }
             } else {
                 // Another submission of this id is under way, or was when an earlier daemon died.
@@ -184,13 +185,20 @@ impl Jobs {
         };
         let Some(mut job) = found else { return Ok(None) };
         let directory = self.directory(id);
-        job.output = match job.state.outcome() {
-            Some(pyexec_proto::Outcome::Ended(record)) => record.output,
-            Some(pyexec_proto::Outcome::NotStarted(_) | pyexec_proto::Outcome::Lost { .. }) | None => {
-                blocking(move || output::lengths(&directory)).await.map_err(storage("measure the output"))?
+        let look = move || {
+            job.output = match job.state.outcome() {
+                Some(pyexec_proto::Outcome::Ended(record)) => record.output,
+                Some(pyexec_proto::Outcome::NotStarted(_) | pyexec_proto::Outcome::Lost { .. }) | None => {
+                    output::lengths(&directory)?
+                }
+            };
+            // Of a job that has finished, the index has the last, once it has been told.
+            if job.progress.is_none() && job.state.run().is_some() {
+                job.progress = output::progress::of_job(&directory, job.state.is_finished());
             }
+            Ok(job)
         };
-        Ok(Some(job))
+        blocking(look).await.map(Some).map_err(storage("measure the output"))
     }
 
     /// As [`Jobs::find`], for an id that a client believes to exist.

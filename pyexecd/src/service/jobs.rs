@@ -1,9 +1,12 @@
 //! Finding jobs.
 
 use pyexec_proto::service::{JobPage, JobQuery};
-use pyexec_proto::{Error, JobId};
+use pyexec_proto::{Error, JobId, Status};
 
+use crate::blocking::blocking;
 use crate::jobs::Jobs;
+use crate::output::progress;
+use crate::store::Listed;
 
 /// The shortest prefix that is taken for an id.
 const MIN_PREFIX: usize = 4;
@@ -35,5 +38,32 @@ pub(super) async fn list(jobs: &Jobs, query: JobQuery) -> Result<JobPage, Error>
             hint: "leave it out for the first page".to_owned(),
         });
     }
-    jobs.store().list(query).await.map_err(|error| error.while_doing("list the jobs"))
+    let listed = jobs.store().list(query).await.map_err(|error| error.while_doing("list the jobs"))?;
+    with_progress(jobs, listed).await
+}
+
+/// Looks how far those are that run. What has finished is looked at once, and remembered.
+async fn with_progress(jobs: &Jobs, listed: Listed) -> Result<JobPage, Error> {
+    let Listed { mut page, unseen } = listed;
+    let runs = page.jobs.iter().filter(|job| job.status == Status::Running).map(|job| (job.id, false));
+    let wanted: Vec<(JobId, bool)> = runs.chain(unseen.into_iter().map(|id| (id, true))).collect();
+    if wanted.is_empty() {
+        return Ok(page);
+    }
+    let directories: Vec<_> = wanted.iter().map(|(id, is_finished)| (jobs.directory(*id), *is_finished)).collect();
+    let look =
+        move || Ok(directories.iter().map(|(job, is_finished)| progress::of_job(job, *is_finished)).collect::<Vec<_>>());
+    let found = blocking(look).await.map_err(|error| Error::Storage {
+        doing: "look how far the jobs are".to_owned(),
+        problem: error.to_string(),
+    })?;
+    for ((id, is_finished), progress) in wanted.into_iter().zip(found) {
+        if is_finished {
+            drop(jobs.store().set_progress(id, progress.clone()));
+        }
+        if let Some(job) = page.jobs.iter_mut().find(|job| job.id == id) {
+            job.progress = progress;
+        }
+    }
+    Ok(page)
 }

@@ -38,6 +38,8 @@ const MIGRATIONS: &[&str] = &["
     CREATE INDEX jobs_by_label ON jobs (label, sequence) WHERE label IS NOT NULL;
     CREATE INDEX jobs_by_end ON jobs (ended_at) WHERE finished;
     CREATE INDEX jobs_unfinished ON jobs (sequence) WHERE NOT finished;
+", "
+    ALTER TABLE jobs ADD COLUMN progress TEXT;           -- JSON, the last of a finished job; NULL: not looked for yet
 "];
 
 /// A damaged file is renamed, never deleted: what is in it may still be wanted by somebody.
