@@ -191,6 +191,9 @@ pub(crate) struct Jobs {
     /// All there are
     #[arg(long, conflicts_with = "number")]
     pub(crate) all: bool,
+    /// Show them again every second, until Ctrl-C
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) watch: bool,
     /// Print one JSON document
     #[arg(long)]
     pub(crate) json: bool,

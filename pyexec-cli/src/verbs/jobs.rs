@@ -25,6 +25,9 @@ pub(crate) async fn perform(jobs: Jobs) -> Result<Code, Failure> {
     let client = super::connect().await?;
     let most = if jobs.all { usize::MAX } else { usize::try_from(jobs.number).unwrap_or(usize::MAX) };
     let query = JobQuery { statuses: jobs.status, label: jobs.label, ..JobQuery::default() };
+    if jobs.watch {
+        return watch(&client, &query, most).await;
+    }
     let (found, total) = newest(&client, query, most).await?;
     let now = Timestamp::now();
     if jobs.json {
@@ -44,6 +47,27 @@ pub(crate) async fn perform(jobs: Jobs) -> Result<Code, Failure> {
         terminal::note(&format!("{} of {total} jobs; --all lists every one", found.len()));
     }
     Ok(SUCCESS)
+}
+
+/// The table as it is now, again and again: on a terminal in place, elsewhere only when it has changed.
+async fn watch(client: &Client, query: &JobQuery, most: usize) -> Result<Code, Failure> {
+    const INTERVAL: Duration = Duration::from_secs(1);
+    const HOME_AND_CLEAR: &str = "\x1b[H\x1b[2J";
+    let mut shown = None;
+    loop {
+        let (found, _) = newest(client, query.clone(), most).await?;
+        let screen = terminal::screen();
+        let table = match found.is_empty() {
+            true => "no jobs\n".to_owned(),
+            false => render::job_table(&table_lines(&found, Timestamp::now()), screen),
+        };
+        if shown.as_ref() != Some(&table) {
+            let clear = if let Screen::Terminal { .. } = screen { HOME_AND_CLEAR } else { "" };
+            terminal::print(&format!("{clear}{table}"))?;
+            shown = Some(table);
+        }
+        tokio::time::sleep(INTERVAL).await;
+    }
 }
 
 /// At most `most` jobs that `query` asks for, and how many there are.
@@ -85,6 +109,7 @@ fn table_line(id: String, job: &JobSummary, now: Timestamp) -> JobLine {
         },
         started: job.started_at.map(|at| render::age(at.age_at(now))).unwrap_or_default(),
         took: took.map(render::duration).unwrap_or_default(),
+        progress: job.progress.as_ref().map(|progress| progress.short().into_owned()).unwrap_or_default(),
         command: text(&job.command),
     }
 }
@@ -109,6 +134,7 @@ mod tests {
             ended_at: None,
             elapsed_us: None,
             output: OutputLengths::default(),
+            progress: None,
             command: "x.py\n--evil \x1b[2J".into(),
             directory: "/".into(),
             strategy: "uv-run".into(),

@@ -9,7 +9,6 @@ use pyexec_proto::service::{FollowRequest, MAX_WAIT_MS};
 use pyexec_proto::view::JobView;
 use pyexec_proto::{Client, JobDetail, JobId, Timestamp};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::output::Read;
 use super::{Call, Field, Hints, Tool, job_id, markdown_output, max_output_bytes, milliseconds, wait_seconds};
@@ -75,8 +74,6 @@ struct Answered {
 struct Job {
     #[serde(flatten)]
     view: JobView,
-    /// What it says of its progress; nothing was seen.
-    progress: Option<Value>,
     /// What the tool that launched it would have returned; `null` until the end.
     result: Option<Executed>,
 }
@@ -94,13 +91,17 @@ async fn perform(call: &Call<'_>) -> Result<Answer, Failure> {
     let id = client.resolve(&given.job_id).await?;
     let cursor = given.cursor.as_deref().map(read_cursor).transpose()?;
     let max_bytes = given.max_output_bytes.unwrap_or(DEFAULT_BYTES);
-    let job = waited(call, &client, id, &given, cursor).await?;
+    let mut job = waited(call, &client, id, &given, cursor).await?;
+    if job.state.is_finished() {
+        // With its last progress, which nobody looked for on the way of its end.
+        job = client.show(id).await?;
+    }
     let news = if given.incremental { Some(news(&client, &job, cursor, max_bytes).await?) } else { None };
     let result = match job.state.is_finished() {
         true => Some(Executed::of(&client, &job, max_bytes).await?),
         false => None,
     };
-    let answered = Answered { job: Job { view: JobView::of(&job, Timestamp::now()), progress: None, result }, news };
+    let answered = Answered { job: Job { view: JobView::of(&job, Timestamp::now()), result }, news };
     Ok(Answer::new(markdown(&answered), &answered))
 }
 
@@ -197,6 +198,9 @@ fn markdown(answered: &Answered) -> String {
                 text.push_str(&format!(" · {}", render::seconds(elapsed)));
             }
             text.push_str(&format!(" · job `{}`", view.id));
+            if let Some(progress) = &view.progress {
+                text.push_str(&format!("\n\nProgress: {}", render::progress(progress)));
+            }
             text
         }
     };

@@ -31,31 +31,29 @@ class _Reporter:
         self.path = path
         self.lock = RLock()
         self.next = 0.0
-        self.pending = None
+        self.latest = None
+        self.done = None
+        self.first = None
         self.last = None
         self.rate = None
         self.armed = False
 
-    def report(self, current, total, message):
-        now = monotonic()
-        with self.lock:
-            self.pending = (current, total, message, now)
-            if now >= self.next:
-                self.store(now, 0.0)
-
     def finish(self):
-        with self.lock:
-            if self.pending is not None:
-                self.store(monotonic(), _OVERDRAFT)
+        self.store(monotonic(), _OVERDRAFT)
 
-    def store(self, now, overdraft):
+    def store(self, now, overdraft=0.0):
+        with self.lock:
+            if self.latest is not self.done:
+                self.store_latest(now, overdraft)
+
+    def store_latest(self, now, overdraft):
         if not self.armed:
             self.arm()
-        current, total, message, at = self.pending
+        latest = self.latest
         self.next = now + 1.0 / _PER_SECOND
         temporary = self.path + ".tmp"
         try:
-            record = self.record(current, total, message, at)
+            record = self.record(*latest)
             # Made by one process at a time: who finds it there tries again later.
             descriptor = self.create(temporary)
             try:
@@ -74,14 +72,14 @@ class _Reporter:
             except BaseException:
                 os.unlink(temporary)
                 raise
-            self.pending = None
+            self.done = latest
             if tokens >= 2.0:
                 self.next = now
         except FileExistsError:
             self.next = now + 0.01
         except Exception:
             # Nothing that can be stored, or nowhere to store it.
-            self.pending = None
+            self.done = latest
 
     def arm(self):
         # Processes of multiprocessing end without `atexit` before Python 3.13, but not without this.
@@ -131,17 +129,20 @@ class _Reporter:
         if self.last is not None:
             before, when, whole = self.last
             if current < before or total != whole:
-                self.rate = None
+                self.first = self.rate = None
             elif at > when:
-                speed, weight = (current - before) / (at - when), min(1.0, (at - when) / _MEMORY)
-                self.rate = speed if self.rate is None else self.rate + (speed - self.rate) * weight
+                # The average of the first seconds, and from then on one that forgets.
+                speed, weight = (current - before) / (at - when), (at - when) / min(at - self.first, _MEMORY)
+                self.rate = speed if self.rate is None else self.rate + (speed - self.rate) * min(1.0, weight)
+        if self.first is None:
+            self.first = at
         self.last = (current, at, total)
         return {"version": 1, "current": current, "total": total, "message": message, "rate": self.rate}
 
     def after_fork(self):
         # What waits to be stored is the parent's to store, and so is a lock that one of its threads holds.
         self.lock = RLock()
-        self.pending = None
+        self.done = self.latest
         self.next = 0.0
         self.armed = False
 
@@ -181,5 +182,9 @@ _current = _reporter()
 
 def progress(current, total=None, message=None):
     """Report that ``current`` of ``total`` is done; ``total`` and ``message`` may be left out."""
-    if _current is not None:
-        _current.report(current, total, message)
+    reporter = _current
+    if reporter is not None:
+        now = monotonic()
+        reporter.latest = (current, total, message, now)
+        if now >= reporter.next:
+            reporter.store(now)
