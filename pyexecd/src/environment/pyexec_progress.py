@@ -9,7 +9,7 @@ Inside a job of pyexec this module can be imported without installing it. Elsewh
 
 or copy this file beside the script: outside of a job it does nothing. It prints nothing and raises nothing, can be
 called as often as one likes and from any thread. At most 10 reports a second are stored, of all processes of a job
-together; the last one of a process is, unless it is killed.
+together; the last one of a process is, unless it is killed or many end at once.
 """
 
 import os
@@ -18,9 +18,9 @@ from time import monotonic
 
 __all__ = ["progress"]
 
-# Stores are paid for with tokens, which all processes of the job share: no more than 3 + 5 * 1 s in a second, and 2
-# beyond that for what processes say when they end.
-_MOST, _PER_SECOND, _OVERDRAFT = 3.0, 5.0, 2.0
+# Stores are paid for with tokens, which all processes of the job share: no more than 2 + 4 in any second, and 4 beyond
+# that for what processes say when they end.
+_MOST, _PER_SECOND, _OVERDRAFT = 2.0, 4.0, 4.0
 # Seconds over which the rate is smoothed.
 _MEMORY = 15.0
 _MESSAGE = 200
