@@ -15,8 +15,8 @@ use crate::state::{JobState, Outcome, Reason, Status};
 use crate::time::Timestamp;
 
 use benchmark::Taken;
-pub use progress::ProgressView;
 pub use benchmark::{BenchmarkView, LARGEST_PROCESS, MeasuredRun, TREE_SAMPLED};
+pub use progress::ProgressView;
 
 /// One job, in full.
 #[derive(Clone, Debug, Serialize)]

@@ -111,7 +111,17 @@ const MAY_NAME: [(&str, &[&str]); 9] = [
     ("engine", &["environment"]),
     ("engine::local", &["boot", "supervisor", "supervisor::control", "supervisor::processes", "supervisor::record"]),
     // Its settings; and what it says before a job runs goes where the job's output will.
-    ("environment", &["blocking", "config", "output::progress::REPORTED", "output::segment", "supervisor::processes", "supervisor::record"]),
+    (
+        "environment",
+        &[
+            "blocking",
+            "config",
+            "output::progress::REPORTED",
+            "output::segment",
+            "supervisor::processes",
+            "supervisor::record",
+        ],
+    ),
     // Upwards: the index is asked for what retention, which is pure, looks at. A run directory has two writers.
     ("store", &["boot", "jobs::retention", "supervisor::record"]),
     // Which requirements and headers are right is said in one place. Tests ask the same Python.

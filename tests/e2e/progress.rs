@@ -82,7 +82,10 @@ fn a_job_says_how_far_it_is_in_every_interpreter_and_everybody_is_shown_it() {
         assert!(job["progress"]["eta_seconds"].as_f64().is_some_and(|eta| eta > 0.0), "{job}");
         sandbox.write("end", "");
         let job = sandbox.finished(&id);
-        assert_eq!((&job["status"], &job["stdout_bytes"], &job["stderr_bytes"]), (&"completed".into(), &0.into(), &0.into()));
+        assert_eq!(
+            (&job["status"], &job["stdout_bytes"], &job["stderr_bytes"]),
+            (&"completed".into(), &0.into(), &0.into())
+        );
         assert_told(&job, 7.0, 10.0, "seventh");
         assert_eq!(job["progress"]["eta_seconds"], Value::Null, "nothing is to be expected of it");
     }
@@ -262,10 +265,14 @@ progress(True, 2, 'm' * 1000000)
 fn a_job_that_puts_something_else_in_the_place_of_its_report_is_not_believed() {
     let sandbox = Sandbox::new();
     sandbox.write("elsewhere", "{\"current\": 3}");
-    for (number, make) in
-        ["os.mkfifo(path)", "os.symlink(os.path.abspath('elsewhere'), path)", "os.mkdir(path)", "open(path, 'w').write('{' * 99999)"]
-            .into_iter()
-            .enumerate()
+    for (number, make) in [
+        "os.mkfifo(path)",
+        "os.symlink(os.path.abspath('elsewhere'), path)",
+        "os.mkdir(path)",
+        "open(path, 'w').write('{' * 99999)",
+    ]
+    .into_iter()
+    .enumerate()
     {
         let code = format!(
             "import os, time\npath = os.environ['PYEXEC_PROGRESS']\n{make}\nopen('made-{number}', 'w').write('x\\n')\n\
@@ -303,7 +310,10 @@ while open('stores').read().count('\\n') < 20:
 if 0 not in children:
     for child in children: os.waitpid(child, 0)
 ";
-    let code = code.replace("children = [os.fork() for _ in range(2)]", "children = [os.fork()]\nif 0 not in children: children.append(os.fork())");
+    let code = code.replace(
+        "children = [os.fork() for _ in range(2)]",
+        "children = [os.fork()]\nif 0 not in children: children.append(os.fork())",
+    );
     sandbox.run(&["-c", &code]).expect_code(0);
     let stores = std::fs::read_to_string(sandbox.file("stores")).expect("is there");
     let mut times: Vec<f64> = stores.lines().map(|line| line.parse().expect("is a time")).collect();

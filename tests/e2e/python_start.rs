@@ -93,12 +93,11 @@ fn dumps(sandbox: &Sandbox, interpreter: &Path, pythonpath: Option<&str>) -> (Va
     // Asked for a module when nobody else knows it.
     assert_eq!(ours["meta_path"].as_array_mut().expect("is an array").pop(), Some("PyexecModules".into()));
     let children = ours["environment_of_children"].as_str().expect("is text");
-    let kept: String =
-        children
-            .lines()
-            .filter(|line| !TOLD.iter().any(|told| line.split('=').next() == Some(told)))
-            .map(|line| format!("{line}\n"))
-            .collect();
+    let kept: String = children
+        .lines()
+        .filter(|line| !TOLD.iter().any(|told| line.split('=').next() == Some(told)))
+        .map(|line| format!("{line}\n"))
+        .collect();
     ours["environment_of_children"] = kept.into();
     (sorted(ours), sorted(plain))
 }

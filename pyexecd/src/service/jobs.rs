@@ -51,8 +51,9 @@ async fn with_progress(jobs: &Jobs, listed: Listed) -> Result<JobPage, Error> {
         return Ok(page);
     }
     let directories: Vec<_> = wanted.iter().map(|(id, is_finished)| (jobs.directory(*id), *is_finished)).collect();
-    let look =
-        move || Ok(directories.iter().map(|(job, is_finished)| progress::of_job(job, *is_finished)).collect::<Vec<_>>());
+    let look = move || {
+        Ok(directories.iter().map(|(job, is_finished)| progress::of_job(job, *is_finished)).collect::<Vec<_>>())
+    };
     let found = blocking(look).await.map_err(|error| Error::Storage {
         doing: "look how far the jobs are".to_owned(),
         problem: error.to_string(),

@@ -162,11 +162,7 @@ fn progress(row: &Row<'_>) -> Result<Option<Option<Progress>>, rusqlite::Error> 
     Ok(json.and_then(|json| serde_json::from_str(json).ok()))
 }
 
-pub(super) fn set_progress(
-    connection: &Connection,
-    id: JobId,
-    progress: Option<&Progress>,
-) -> Result<(), StoreError> {
+pub(super) fn set_progress(connection: &Connection, id: JobId, progress: Option<&Progress>) -> Result<(), StoreError> {
     connection
         .prepare_cached("UPDATE jobs SET progress = ?2 WHERE id = ?1 AND finished")?
         .execute(params![id.to_string(), serde_json::to_string(&progress)?])?;

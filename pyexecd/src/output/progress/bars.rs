@@ -158,7 +158,8 @@ fn one_run(text: &str, least: usize, belongs: impl Fn(char) -> bool) -> Option<(
 fn heavy_bar(text: &str) -> Option<Found> {
     let (at, end, cells) = one_run(text, 2, |letter| matches!(letter, '━' | '╸' | '╺'))?;
     // The frame of a table is drawn with the same.
-    let is_framed = text.contains(|letter: char| ('\u{2500}'..='\u{257f}').contains(&letter) && !matches!(letter, '━' | '╸' | '╺'));
+    let is_framed =
+        text.contains(|letter: char| ('\u{2500}'..='\u{257f}').contains(&letter) && !matches!(letter, '━' | '╸' | '╺'));
     (!is_framed).then_some(Found { at, end, filled: None, cells })
 }
 
@@ -226,7 +227,8 @@ fn dashes(text: &str) -> Option<Found> {
     let cells = text[at..].bytes().take_while(|byte| *byte == b'-').count();
     let behind = text[at + cells..].trim();
     let sizes = shares(behind);
-    let is_uv = matches!(&sizes[..], [size] if size.kind == ShareKind::Size && size.at == 0 && size.end == behind.len());
+    let is_uv =
+        matches!(&sizes[..], [size] if size.kind == ShareKind::Size && size.at == 0 && size.end == behind.len());
     is_uv.then_some(Found { at, end: at + cells, filled: None, cells })
 }
 

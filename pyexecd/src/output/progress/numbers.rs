@@ -183,7 +183,10 @@ pub(super) fn interval(text: &str) -> Option<(f64, &str)> {
 
 /// Every length of time that stands by itself.
 pub(super) fn intervals(text: &str) -> Vec<f64> {
-    text.split([' ', '<', '[', ']', '(', ')', ',']).filter_map(|word| interval(word).filter(|(_, rest)| rest.is_empty())).map(|(seconds, _)| seconds).collect()
+    text.split([' ', '<', '[', ']', '(', ')', ','])
+        .filter_map(|word| interval(word).filter(|(_, rest)| rest.is_empty()))
+        .map(|(seconds, _)| seconds)
+        .collect()
 }
 
 /// `12.3 it/s`, `3.2 MB/s`, `1.5s/it`: per second.
@@ -241,8 +244,24 @@ mod tests {
             assert_eq!(found(text), [(current, total)], "{text}");
         }
         for text in [
-            "3/10/2024", "2024-03/10", "1.2/3", "v1/2", "a/3/4", "10.0.0.0/24", "5 MB/10", "7/3", "150%", "3/4th", "-3/4",
-            "$3/4", "12:30/45", "3/0", "1/2.5", "99999999999999999999999999/3", "1/2%", "5%-10%x",
+            "3/10/2024",
+            "2024-03/10",
+            "1.2/3",
+            "v1/2",
+            "a/3/4",
+            "10.0.0.0/24",
+            "5 MB/10",
+            "7/3",
+            "150%",
+            "3/4th",
+            "-3/4",
+            "$3/4",
+            "12:30/45",
+            "3/0",
+            "1/2.5",
+            "99999999999999999999999999/3",
+            "1/2%",
+            "5%-10%x",
         ] {
             assert_eq!(found(text).iter().filter(|share| share.0 != 5.0).count(), 0, "{text}: {:?}", found(text));
         }

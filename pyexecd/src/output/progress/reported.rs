@@ -90,7 +90,8 @@ mod tests {
         std::os::unix::fs::symlink(&elsewhere, &path).expect("can be linked");
         assert_eq!(read(directory.path()), None, "a link is not followed");
         std::fs::remove_file(&path).expect("is there");
-        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("can be made");
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
+            .expect("can be made");
         assert_eq!(read(directory.path()), None, "a pipe is not waited for");
         std::fs::remove_file(&path).expect("is there");
         std::fs::create_dir(&path).expect("can be made");

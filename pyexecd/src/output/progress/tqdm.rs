@@ -30,9 +30,9 @@ fn with_total(head: &str, times: &str) -> Option<Drawn> {
         None => left,
     };
     let percentage = percentage.strip_suffix('%')?;
-    let digits = percentage.rfind(|letter: char| !letter.is_ascii_digit()).map_or(0, |at| {
-        at + percentage[at..].chars().next().map_or(1, char::len_utf8)
-    });
+    let digits = percentage
+        .rfind(|letter: char| !letter.is_ascii_digit())
+        .map_or(0, |at| at + percentage[at..].chars().next().map_or(1, char::len_utf8));
     let percent: f64 = percentage[digits..].parse().ok()?;
     // Two statements that have to agree: half a line tells nothing wrong.
     if total <= 0.0 || (percent - 100.0 * current / total).abs() > ROUNDING {
