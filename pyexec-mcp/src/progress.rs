@@ -63,32 +63,30 @@ fn message(job: &JobDetail) -> String {
 
 /// What has been told in one request, where the protocol wants every number to be larger than the one before.
 ///
-/// A job that says how far it is is told of in its own numbers, from when it does; before, and of others, the time is told
-/// that the wait has lasted. That is counted in thousandths, so that the job's own begin above it.
+/// A job that says how far it is is told of in its own numbers, from when they are larger than the seconds that were told
+/// before; until then, and of others, it is how long the wait has lasted.
 #[derive(Clone, Copy, Debug, Default)]
 struct Told {
-    last: Option<f64>,
-    /// The job's own, once it has been known.
+    last: f64,
+    /// The job's own, once it has been told.
     total: Option<f64>,
 }
 
 impl Told {
     fn next(&mut self, job: Option<&Progress>, elapsed: Duration, longest: Duration) -> (f64, f64) {
-        const SCALE: f64 = 1e-3;
         let of_job = job.and_then(|job| Some((job.current?, job.total.filter(|total| *total > 0.0)?)));
         let (wanted, total) = match (self.total, of_job) {
-            (None, None) => (elapsed.as_secs_f64() * SCALE, longest.as_secs_f64() * SCALE),
-            (None, Some((current, total))) => (current, total),
+            (None, Some((current, total))) if self.last == 0.0 || current > self.last => {
+                self.total = Some(total);
+                (current, total)
+            }
+            (None, _) => (elapsed.as_secs_f64(), longest.as_secs_f64()),
             // It has begun with something else; the words of the notification say so.
             (Some(total), Some((current, now))) if now == total => (current, total),
             (Some(total), _) => (0.0, total),
         };
-        if of_job.is_some() {
-            self.total = self.total.or(Some(total));
-        }
-        let next = self.last.map_or(wanted, |last| wanted.max(last.next_up()));
-        self.last = Some(next);
-        (next, total)
+        self.last = wanted.max(self.last.next_up());
+        (self.last, total)
     }
 }
 
@@ -104,10 +102,10 @@ mod tests {
             let job = job.map(|(current, total)| Progress::of(Seen::Drawn, current, Some(total)));
             told.next(job.as_ref(), Duration::from_secs(seconds), Duration::from_secs(20))
         };
-        assert_eq!(next(None, 5), (0.005, 0.02));
-        let mut last = 0.005;
+        assert_eq!(next(None, 1), (1.0, 20.0));
+        assert_eq!(next(Some((0.0, 40.0)), 2), (2.0, 20.0));
+        let mut last = 2.0;
         for (job, whole) in [
-            (Some((0.0, 40.0)), None),
             (Some((3.0, 40.0)), Some(3.0)),
             (Some((3.0, 40.0)), None),
             (Some((2.0, 40.0)), None),

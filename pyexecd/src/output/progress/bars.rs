@@ -62,7 +62,7 @@ pub(super) fn read(text: &str, over: bool) -> Option<Drawn> {
     if text.is_empty() {
         return None;
     }
-    tqdm::read(text).or_else(|| bar(text)).or_else(|| counter(text)).or_else(|| unproven(text, over))
+    tqdm::read(text).or_else(|| bar(text, over)).or_else(|| counter(text)).or_else(|| unproven(text, over))
 }
 
 /// Text that stands for itself: no frame, no spinner, no trailing punctuation.
@@ -86,12 +86,16 @@ struct Found {
     cells: usize,
 }
 
-fn bar(text: &str) -> Option<Drawn> {
+fn bar(text: &str, over: bool) -> Option<Drawn> {
     let found = heavy_bar(text).or_else(|| block_bar(text)).or_else(|| framed_bar(text)).or_else(|| dashes(text))?;
     let (before, behind) = (&text[..found.at], &text[found.end..]);
     let mut all = shares(before);
     let number_before = all.len();
-    all.extend(shares(behind));
+    // tqdm goes on with a count, and this is not all of it: `45%|████▌     | 45/1`.
+    let is_unfinished = before.ends_with('%') && text[found.at..].starts_with('|');
+    if !is_unfinished {
+        all.extend(shares(behind));
+    }
     let mut candidates: Vec<&Share> = all.iter().collect();
     if let Some(filled) = found.filled {
         // A cell of rounding at either end.
@@ -108,7 +112,7 @@ fn bar(text: &str) -> Option<Drawn> {
     let share = agreeing.next().or(percent);
     let Some(share) = share else {
         let is_silent = found.filled.is_none() && all.is_empty() && !text.contains('…');
-        return if is_silent { pulse(before, behind, found.cells) } else { None };
+        return if is_silent { pulse(before, behind, found.cells, over) } else { None };
     };
     let description = match all[..number_before].iter().find(|other| *other == share) {
         // `45/100 [===>   ]`: what is before the number.
@@ -127,13 +131,14 @@ fn bar(text: &str) -> Option<Drawn> {
     Some(drawn)
 }
 
-/// rich, for a total that nobody knows: no number but, at most, a rate and the time that has passed.
-fn pulse(before: &str, behind: &str, cells: usize) -> Option<Drawn> {
+/// rich, for a total that nobody knows: no number but a rate and the time that has passed. With neither it is a line under
+/// a title, unless it is drawn again and again.
+fn pulse(before: &str, behind: &str, cells: usize, over: bool) -> Option<Drawn> {
     const LEAST: usize = 5;
     let rate = rate(behind);
     let others = behind.split_whitespace().filter(|word| word.chars().any(|letter| letter.is_ascii_digit()));
     let unexplained = others.filter(|word| intervals(word).is_empty()).count();
-    let is_pulse = cells >= LEAST && unexplained == usize::from(rate.is_some()) && !behind.trim().is_empty();
+    let is_pulse = cells >= LEAST && unexplained == usize::from(rate.is_some()) && (over || !behind.trim().is_empty());
     is_pulse.then(|| Drawn {
         kind: Kind::Bar,
         current: None,
