@@ -12,6 +12,7 @@ use crate::benchmark::BenchmarkSpec;
 use crate::environment::{EnvironmentSpec, ResolvedEnvironment};
 use crate::os_text::OsText;
 use crate::output::OutputLengths;
+use crate::progress::Progress;
 use crate::state::{JobState, Reason, Status};
 use crate::time::Timestamp;
 
@@ -293,7 +294,7 @@ impl fmt::Debug for Variables {
 }
 
 /// Everything about one job.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JobDetail {
     pub id: JobId,
     pub created_at: Timestamp,
@@ -304,10 +305,12 @@ pub struct JobDetail {
     pub output: OutputLengths,
     /// What a pending job waits for.
     pub message: Option<String>,
+    /// As it was when this was asked for; of a finished job, the last that was seen.
+    pub progress: Option<Progress>,
 }
 
 /// One row of a listing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JobSummary {
     pub id: JobId,
     pub created_at: Timestamp,
@@ -320,6 +323,7 @@ pub struct JobSummary {
     pub ended_at: Option<Timestamp>,
     pub elapsed_us: Option<u64>,
     pub output: OutputLengths,
+    pub progress: Option<Progress>,
     pub command: String,
     pub directory: OsText,
     pub strategy: String,

@@ -2,7 +2,8 @@
 //!
 //! Everything that crosses a process boundary is declared here: what a job is ([`job`]), which states it passes
 //! through ([`state`]), how its output is addressed ([`output`]), which scripts are kept ([`script`]), what is measured of
-//! it ([`benchmark`], [`course`]), the calls a client may make ([`service`]), and what people and agents are shown of it ([`view`]).
+//! it ([`benchmark`], [`course`]), how far it has got ([`progress`]), the calls a client may make ([`service`]), and what
+//! people and agents are shown of it ([`view`]).
 //! [`Client`] connects to the daemon, or starts it.
 //!
 //! This crate imports nothing else of ours.
@@ -19,6 +20,7 @@ pub mod os_text;
 pub mod output;
 pub mod paths;
 pub mod preamble;
+pub mod progress;
 pub mod script;
 pub mod service;
 pub mod start;
@@ -31,5 +33,6 @@ pub use client::{Client, ClientError};
 pub use error::Error;
 pub use job::{JobDetail, JobId, JobSource, JobSpec};
 pub use os_text::OsText;
+pub use progress::Progress;
 pub use state::{JobState, Outcome, Reason, Status};
 pub use time::Timestamp;

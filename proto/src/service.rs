@@ -70,7 +70,7 @@ pub struct JobQuery {
 
 pub const MAX_PAGE: u32 = 1_000;
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JobPage {
     pub jobs: Vec<JobSummary>,
     /// All that match, not only this page.
@@ -95,7 +95,7 @@ impl FollowRequest {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Followed {
     pub output: PerStream<OutputChunk>,
     /// Set once the job has finished *and* `output` reaches the end of what was asked for.
@@ -151,7 +151,7 @@ pub struct StopRequest {
     pub grace_ms: Option<u64>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum StopAnswer {
     Stopping,
     AlreadyFinished(Box<JobDetail>),

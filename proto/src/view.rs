@@ -3,6 +3,7 @@
 //! These types are rendered as JSON and never read back; what is exchanged between programs is in [`crate::job`].
 
 mod benchmark;
+mod progress;
 
 use serde::Serialize;
 
@@ -15,6 +16,7 @@ use crate::time::Timestamp;
 
 use benchmark::Taken;
 pub use benchmark::{BenchmarkView, LARGEST_PROCESS, MeasuredRun, TREE_SAMPLED};
+pub use progress::ProgressView;
 
 /// One job, in full.
 #[derive(Clone, Debug, Serialize)]
@@ -43,6 +45,8 @@ pub struct JobView {
     pub timeout_seconds: Option<f64>,
     pub stdout_bytes: u64,
     pub stderr_bytes: u64,
+    /// `null` when none was seen.
+    pub progress: Option<ProgressView>,
     pub usage: Option<UsageView>,
     /// Of a job that was to be measured, once it has finished.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -84,6 +88,7 @@ pub struct JobRow {
     pub execution_strategy: String,
     pub stdout_bytes: u64,
     pub stderr_bytes: u64,
+    pub progress: Option<ProgressView>,
 }
 
 /// What a run gave: the answer of every tool that executes, and of `pyexec run --json`.
@@ -241,6 +246,7 @@ impl JobView {
             timeout_seconds: detail.spec.timeout_ms.map(|ms| ms as f64 / 1e3),
             stdout_bytes: detail.output.stdout,
             stderr_bytes: detail.output.stderr,
+            progress: detail.progress.as_ref().map(ProgressView::of),
             usage: record.zip(taken).map(|(record, taken)| UsageView {
                 user_seconds: record.usage.user_us as f64 / 1e6,
                 system_seconds: record.usage.system_us as f64 / 1e6,
@@ -276,6 +282,7 @@ impl JobRow {
             execution_strategy: summary.strategy.clone(),
             stdout_bytes: summary.output.stdout,
             stderr_bytes: summary.output.stderr,
+            progress: summary.progress.as_ref().map(ProgressView::of),
         }
     }
 }

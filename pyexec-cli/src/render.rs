@@ -131,15 +131,17 @@ pub(crate) struct JobLine {
     pub(crate) exit: String,
     pub(crate) started: String,
     pub(crate) took: String,
+    pub(crate) progress: String,
     pub(crate) command: String,
 }
 
-const HEADER: [&str; 7] = ["ID", "LABEL", "STATE", "EXIT", "STARTED", "TOOK", "COMMAND"];
+const HEADER: [&str; 8] = ["ID", "LABEL", "STATE", "EXIT", "STARTED", "TOOK", "PROGRESS", "COMMAND"];
 const LABEL: usize = 1;
 const EXIT: usize = 3;
 const STARTED: usize = 4;
 const TOOK: usize = 5;
-const COMMAND: usize = 6;
+const PROGRESS: usize = 6;
+const COMMAND: usize = 7;
 /// Between two columns.
 const GAP: u16 = 2;
 
@@ -171,6 +173,7 @@ pub(crate) fn job_table(jobs: &[JobLine], screen: Screen) -> String {
             Cell::new(&job.exit).set_alignment(CellAlignment::Right),
             Cell::new(&job.started),
             Cell::new(&job.took),
+            Cell::new(&job.progress).set_alignment(CellAlignment::Right),
             Cell::new(&job.command),
         ]);
         if columns.is_some() {
@@ -182,6 +185,9 @@ pub(crate) fn job_table(jobs: &[JobLine], screen: Screen) -> String {
     let mut hidden = vec![];
     if jobs.iter().all(|job| job.label.is_empty()) {
         hidden.push(LABEL);
+    }
+    if jobs.iter().all(|job| job.progress.is_empty()) {
+        hidden.push(PROGRESS);
     }
     if let Some(columns) = columns {
         hide_what_does_not_fit(&widths, columns, &[TOOK, STARTED, LABEL, EXIT], &mut hidden);

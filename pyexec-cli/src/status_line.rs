@@ -7,7 +7,7 @@
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-use pyexec_proto::{Client, JobDetail, JobId, Status, Timestamp};
+use pyexec_proto::{Client, JobDetail, JobId, Progress, Status, Timestamp};
 
 use crate::exit_code::Failure;
 use crate::output::{Passage, Step};
@@ -83,9 +83,9 @@ fn text(job: &JobDetail, now: Timestamp, frame: usize, columns: u16, unicode: bo
     let since = job.state.run().map_or(job.created_at, |run| run.started_at);
     let elapsed = render::duration(Duration::from_secs(since.age_at(now).as_secs()));
     let mut line = format!("{spinner} {} {elapsed}", job.state.status());
-    if let Some(message) = &job.message {
+    for told in [job.message.clone(), job.progress.as_ref().map(Progress::sentence)].into_iter().flatten() {
         line.push_str(if unicode { " · " } else { ", " });
-        line.push_str(&render::one_line(message));
+        line.push_str(&render::one_line(&told));
     }
     // One column less: a cursor behind the last one wraps on some terminals.
     render::truncated(&line, usize::from(columns.saturating_sub(1))).into_owned()
@@ -130,6 +130,7 @@ mod tests {
             environment: None,
             output: OutputLengths::default(),
             message: message.map(str::to_owned),
+            progress: None,
         }
     }
 

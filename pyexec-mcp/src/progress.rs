@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pyexec_proto::{Client, JobId, Status};
+use pyexec_proto::{Client, JobDetail, JobId, Progress, Status};
 use rmcp::model::{ProgressNotificationParam, ProgressToken};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
@@ -23,11 +23,12 @@ pub(crate) async fn told_while<T>(
     let mut ticks = interval_at(started + INTERVAL, INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut wait = std::pin::pin!(wait);
+    let mut told = Told::default();
     loop {
         tokio::select! {
             biased;
             done = &mut wait => return done,
-            _ = ticks.tick() => tell(call, client, id, &token, started.elapsed(), longest).await,
+            _ = ticks.tick() => tell(call, client, id, &token, started.elapsed(), longest, &mut told).await,
         }
     }
 }
@@ -40,15 +41,83 @@ async fn tell(
     token: &ProgressToken,
     elapsed: Duration,
     longest: Duration,
+    told: &mut Told,
 ) {
     const PATIENCE: Duration = Duration::from_millis(200);
     let Ok(job) = client.show(id).await else { return };
-    let message = match (job.message, job.state.status()) {
-        (Some(message), Status::Pending) => message,
-        (_, status) => format!("{status}, {} bytes on stdout, {} on stderr", job.output.stdout, job.output.stderr),
-    };
-    let progress = ProgressNotificationParam::new(token.clone(), elapsed.as_secs_f64())
-        .with_total(longest.as_secs_f64())
-        .with_message(message);
-    let _ = tokio::time::timeout(PATIENCE, call.context.peer.notify_progress(progress)).await;
+    let (progress, total) = told.next(job.progress.as_ref(), elapsed, longest);
+    let notification =
+        ProgressNotificationParam::new(token.clone(), progress).with_total(total).with_message(message(&job));
+    let _ = tokio::time::timeout(PATIENCE, call.context.peer.notify_progress(notification)).await;
+}
+
+fn message(job: &JobDetail) -> String {
+    match (&job.message, job.state.status(), &job.progress) {
+        (Some(message), Status::Pending, _) => message.clone(),
+        (_, _, Some(progress)) => progress.sentence(),
+        (_, status, None) => {
+            format!("{status}, {} bytes on stdout, {} on stderr", job.output.stdout, job.output.stderr)
+        }
+    }
+}
+
+/// What has been told in one request, where the protocol wants every number to be larger than the one before.
+///
+/// A job that says how far it is is told of in its own numbers, from when they are larger than the seconds that were told
+/// before; until then, and of others, it is how long the wait has lasted.
+#[derive(Clone, Copy, Debug, Default)]
+struct Told {
+    last: f64,
+    /// The job's own, once it has been told.
+    total: Option<f64>,
+}
+
+impl Told {
+    fn next(&mut self, job: Option<&Progress>, elapsed: Duration, longest: Duration) -> (f64, f64) {
+        let of_job = job.and_then(|job| Some((job.current?, job.total.filter(|total| *total > 0.0)?)));
+        let (wanted, total) = match (self.total, of_job) {
+            (None, Some((current, total))) if self.last == 0.0 || current > self.last => {
+                self.total = Some(total);
+                (current, total)
+            }
+            (None, _) => (elapsed.as_secs_f64(), longest.as_secs_f64()),
+            // It has begun with something else; the words of the notification say so.
+            (Some(total), Some((current, now))) if now == total => (current, total),
+            (Some(total), _) => (0.0, total),
+        };
+        self.last = wanted.max(self.last.next_up());
+        (self.last, total)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pyexec_proto::progress::Seen;
+
+    #[test]
+    fn the_job_is_told_of_in_its_own_numbers_and_they_only_grow() {
+        let mut told = Told::default();
+        let mut next = |job: Option<(f64, f64)>, seconds| {
+            let job = job.map(|(current, total)| Progress::of(Seen::Drawn, current, Some(total)));
+            told.next(job.as_ref(), Duration::from_secs(seconds), Duration::from_secs(20))
+        };
+        assert_eq!(next(None, 1), (1.0, 20.0));
+        assert_eq!(next(Some((0.0, 40.0)), 2), (2.0, 20.0));
+        let mut last = 2.0;
+        for (job, whole) in [
+            (Some((3.0, 40.0)), Some(3.0)),
+            (Some((3.0, 40.0)), None),
+            (Some((2.0, 40.0)), None),
+            (Some((5.0, 900.0)), None),
+            (None, None),
+            (Some((40.0, 40.0)), Some(40.0)),
+        ] {
+            let (progress, total) = next(job, 6);
+            assert!(progress > last, "{progress} after {last}");
+            assert_eq!(total, 40.0);
+            assert!(whole.is_none_or(|whole| whole == progress), "{progress} of {job:?}");
+            last = progress;
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use pyexec_proto::Status;
 use pyexec_proto::output::Stream;
-use pyexec_proto::view::JobRow;
+use pyexec_proto::view::{JobRow, ProgressView};
 
 /// Text between fences that nothing in it can close.
 pub(crate) fn fenced(text: &str) -> String {
@@ -135,6 +135,11 @@ pub(crate) fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) ->
     text
 }
 
+pub(crate) fn progress(progress: &ProgressView) -> String {
+    let left = progress.eta_seconds.map(|left| format!(", {} left", seconds(left))).unwrap_or_default();
+    inline(&progress.sentence) + &left
+}
+
 pub(crate) fn jobs(rows: &[JobRow]) -> String {
     let cells = |row: &JobRow| {
         vec![
@@ -149,10 +154,11 @@ pub(crate) fn jobs(rows: &[JobRow]) -> String {
             row.exit_code.map(|code| code.to_string()).unwrap_or_default(),
             row.created_at.clone(),
             row.elapsed_seconds.map(seconds).unwrap_or_default(),
+            row.progress.as_ref().map(progress).unwrap_or_default(),
             format!("`{}`", inline(&row.command)),
         ]
     };
-    table(&["job_id", "label", "status", "exit", "created", "took", "command"], rows.iter().map(cells))
+    table(&["job_id", "label", "status", "exit", "created", "took", "progress", "command"], rows.iter().map(cells))
 }
 
 #[cfg(test)]

@@ -104,15 +104,19 @@ const MAY_NAME: [(&str, &[&str]); 9] = [
             "supervisor::process::forget_starter",
         ],
     ),
-    // Speaks to the link of a running job itself: input and news of output need no decision.
-    ("service", &["blocking", "jobs", "engine", "output", "scripts"]),
+    // Speaks to the link of a running job itself: input and news of output need no decision. A listing is the index's, and
+    // how far its jobs are is added.
+    ("service", &["blocking", "jobs", "engine", "output", "scripts", "store::Listed"]),
     // Recovery is tested against what supervisors write.
     ("jobs", &["blocking", "config", "engine", "environment", "output", "store", "supervisor::record"]),
     // An order carries the command that an environment came to.
     ("engine", &["environment"]),
     ("engine::local", &["boot", "supervisor", "supervisor::control", "supervisor::processes", "supervisor::record"]),
     // Its settings; and what it says before a job runs goes where the job's output will.
-    ("environment", &["blocking", "config", "output::segment", "supervisor::processes", "supervisor::record"]),
+    (
+        "environment",
+        &["blocking", "config", "output::progress", "output::segment", "supervisor::processes", "supervisor::record"],
+    ),
     // Upwards: the index is asked for what retention, which is pure, looks at. A run directory has two writers.
     ("store", &["boot", "jobs::retention", "supervisor::record"]),
     // Which requirements and headers are right is said in one place. Tests ask the same Python.

@@ -27,6 +27,7 @@ mod mcp_session;
 mod memory;
 mod output;
 mod processes;
+mod progress;
 mod projects;
 mod python_start;
 mod queue;

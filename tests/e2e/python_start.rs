@@ -1,4 +1,5 @@
-//! A script can not tell that its lines are made to appear at once, but by asking for just that.
+//! A script can not tell that its lines are made to appear at once, but by asking for just that. All that it can see of
+//! us is who it is, where it may report to, and the one finder that lets it.
 
 use std::path::{Path, PathBuf};
 
@@ -43,8 +44,11 @@ json.dump({
 }, sys.stdout)
 ";
 
+/// Variables of a job.
+const TOLD: [&str; 2] = ["PYEXEC_JOB_ID", "PYEXEC_PROGRESS"];
+
 /// `PYEXEC_TEST_PYTHONS`, a list like `PATH`, of interpreters; else those that pyenv has; and always `python3`.
-fn interpreters() -> Vec<PathBuf> {
+pub(crate) fn interpreters() -> Vec<PathBuf> {
     if let Some(listed) = std::env::var_os("PYEXEC_TEST_PYTHONS") {
         return std::env::split_paths(&listed).collect();
     }
@@ -81,12 +85,19 @@ fn dumps(sandbox: &Sandbox, interpreter: &Path, pythonpath: Option<&str>) -> (Va
     let mut command = sandbox.cli(["run", "--no-uv", "dump.py", "x"]);
     prepare(&mut command);
     let mut ours = sandbox.attend(command).end().expect_code(0).json();
-    // The one thing a job is told.
-    let id = ours["environment"].as_object_mut().expect("is an object").remove("PYEXEC_JOB_ID");
-    assert!(id.as_ref().is_some_and(Value::is_string), "{id:?}");
+    // The two things a job is told.
+    for told in TOLD {
+        let value = ours["environment"].as_object_mut().expect("is an object").remove(told);
+        assert!(value.as_ref().is_some_and(Value::is_string), "{told}: {value:?}");
+    }
+    // Asked for a module when nobody else knows it.
+    assert_eq!(ours["meta_path"].as_array_mut().expect("is an array").pop(), Some("PyexecModules".into()));
     let children = ours["environment_of_children"].as_str().expect("is text");
-    let kept: String =
-        children.lines().filter(|line| !line.starts_with("PYEXEC_JOB_ID=")).map(|line| format!("{line}\n")).collect();
+    let kept: String = children
+        .lines()
+        .filter(|line| !TOLD.iter().any(|told| line.split('=').next() == Some(told)))
+        .map(|line| format!("{line}\n"))
+        .collect();
     ours["environment_of_children"] = kept.into();
     (sorted(ours), sorted(plain))
 }

@@ -94,6 +94,7 @@ fn job(label: &str, status: Status, command: &str) -> JobLine {
         exit: "0".to_owned(),
         started: "12m ago".to_owned(),
         took: "3m 12s".to_owned(),
+        progress: String::new(),
         command: command.to_owned(),
     }
 }

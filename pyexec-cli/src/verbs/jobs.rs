@@ -90,6 +90,7 @@ fn table_line(id: String, job: &JobSummary, now: Timestamp) -> JobLine {
         },
         started: job.started_at.map(|at| render::age(at.age_at(now))).unwrap_or_default(),
         took: took.map(render::duration).unwrap_or_default(),
+        progress: job.progress.as_ref().map(|progress| progress.short().into_owned()).unwrap_or_default(),
         command: text(&job.command),
     }
 }
@@ -114,6 +115,7 @@ mod tests {
             ended_at: None,
             elapsed_us: None,
             output: OutputLengths::default(),
+            progress: None,
             command: "x.py\n--evil \x1b[2J".into(),
             directory: "/".into(),
             strategy: "uv-run".into(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pyexec_picture::Curve;
 use pyexec_proto::course::Course;
-use pyexec_proto::view::JobView;
+use pyexec_proto::view::{JobView, ProgressView};
 use pyexec_proto::{JobDetail, Reason, Timestamp};
 
 use crate::args::Show;
@@ -66,6 +66,7 @@ fn text(job: &JobView) -> String {
         ("started", job.started_at.clone()),
         ("completed", job.completed_at.clone()),
         ("took", job.elapsed_seconds.map(seconds)),
+        ("progress", job.progress.as_ref().map(progress)),
         (
             "cpu",
             job.usage
@@ -82,6 +83,12 @@ fn text(job: &JobView) -> String {
         .filter_map(|(key, value)| value.map(|value| (key, render::one_line(&value).into_owned())))
         .collect();
     render::aligned(&known)
+}
+
+fn progress(progress: &ProgressView) -> String {
+    let left = progress.eta_seconds.and_then(|left| Duration::try_from_secs_f64(left).ok());
+    let left = left.map(|left| format!(", {} left", render::duration(left))).unwrap_or_default();
+    format!("{}{left}", progress.sentence)
 }
 
 #[cfg(test)]
@@ -116,6 +123,7 @@ mod tests {
             timeout_seconds: Some(90.0),
             stdout_bytes: 0,
             stderr_bytes: 2_048,
+            progress: None,
             usage: None,
             benchmark: None,
         };

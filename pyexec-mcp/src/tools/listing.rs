@@ -4,7 +4,7 @@ use futures::FutureExt;
 use futures::future::try_join_all;
 use pyexec_proto::client::ClientError;
 use pyexec_proto::service::{JobQuery, MAX_PAGE};
-use pyexec_proto::view::{JobRow, JobView};
+use pyexec_proto::view::{JobRow, JobView, ProgressView};
 use pyexec_proto::{Error, Status, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -114,7 +114,7 @@ struct UnfinishedJob {
     stdout_bytes: u64,
     stderr_bytes: u64,
     label: Option<String>,
-    progress: Option<Value>,
+    progress: Option<ProgressView>,
     command: String,
     /// What a job waits for that does not run yet.
     message: Option<String>,
@@ -157,7 +157,7 @@ async fn running(call: &Call<'_>) -> Result<Answer, Failure> {
                 stdout_bytes: view.stdout_bytes,
                 stderr_bytes: view.stderr_bytes,
                 label: view.label,
-                progress: None,
+                progress: view.progress,
                 command: view.command,
                 message: view.message,
             }
@@ -179,10 +179,11 @@ fn table(jobs: &[UnfinishedJob]) -> String {
             job.pid.map(|pid| pid.to_string()).unwrap_or_default(),
             job.elapsed_seconds.map(render::seconds).unwrap_or_default(),
             format!("{} + {}", job.stdout_bytes, job.stderr_bytes),
+            job.progress.as_ref().map(render::progress).unwrap_or_default(),
             format!("`{}`", render::inline(&job.command)),
         ]
     };
-    let header = ["job_id", "label", "state", "pid", "runs for", "stdout + stderr bytes", "command"];
+    let header = ["job_id", "label", "state", "pid", "runs for", "stdout + stderr bytes", "progress", "command"];
     render::table(&header, jobs.iter().map(cells))
 }
 

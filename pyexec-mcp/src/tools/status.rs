@@ -9,7 +9,6 @@ use pyexec_proto::service::{FollowRequest, MAX_WAIT_MS};
 use pyexec_proto::view::JobView;
 use pyexec_proto::{Client, JobDetail, JobId, Timestamp};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::output::{Read, beyond};
 use super::{Call, Field, Hints, Tool, job_id, markdown_output, max_output_bytes, milliseconds, wait_seconds};
@@ -75,8 +74,6 @@ struct Answered {
 struct Job {
     #[serde(flatten)]
     view: JobView,
-    /// What it says of its progress; nothing was seen.
-    progress: Option<Value>,
     /// What the tool that launched it would have returned; `null` until the end.
     result: Option<Executed>,
 }
@@ -102,7 +99,11 @@ async fn perform(call: &Call<'_>) -> Result<Answer, Failure> {
             "give the next_cursor of the call before, or leave it out for the end of the output",
         ));
     }
-    let job = waited(call, &client, id, &given, cursor).await?;
+    let mut job = waited(call, &client, id, &given, cursor).await?;
+    if job.state.is_finished() {
+        // With its last progress, which nobody looked for on the way of its end.
+        job = client.show(id).await?;
+    }
     let news = if given.incremental { Some(news(&client, &job, cursor, max_bytes).await?) } else { None };
     let result = match job.state.is_finished() {
         true => Some(Executed::of(&client, &job, max_bytes).await?),
@@ -110,7 +111,7 @@ async fn perform(call: &Call<'_>) -> Result<Answer, Failure> {
     };
     // What was measured is part of the result, and long.
     let view = JobView { benchmark: None, ..JobView::of(&job, Timestamp::now()) };
-    let answered = Answered { job: Job { view, progress: None, result }, news };
+    let answered = Answered { job: Job { view, result }, news };
     Ok(Answer::new(markdown(&answered), &answered))
 }
 
@@ -208,6 +209,9 @@ fn markdown(answered: &Answered) -> String {
                 text.push_str(&format!(" · {}", render::seconds(elapsed)));
             }
             text.push_str(&format!(" · job `{}`", view.id));
+            if let Some(progress) = &view.progress {
+                text.push_str(&format!("\n\nProgress: {}", render::progress(progress)));
+            }
             text
         }
     };

@@ -13,7 +13,6 @@ mod build;
 mod cache;
 mod contents;
 mod interpreter;
-mod line_buffering;
 mod log;
 mod named;
 #[cfg(test)]
@@ -21,6 +20,7 @@ pub(crate) mod oracle;
 mod project;
 mod request;
 mod shelf;
+mod startup;
 mod uv;
 
 use std::ffi::{OsStr, OsString};
@@ -31,12 +31,13 @@ use std::time::Duration;
 
 use pyexec_proto::environment::{Interpreter, ResolvedEnvironment};
 use pyexec_proto::error::Named;
-use pyexec_proto::job::{Buffering, JobSource, JobSpec, Variables};
+use pyexec_proto::job::{JobSource, JobSpec, Variables};
 use pyexec_proto::paths::Paths;
-use pyexec_proto::start::JOB_ID_VARIABLE;
+use pyexec_proto::start::{JOB_ID_VARIABLE, PROGRESS_VARIABLE};
 use pyexec_proto::{Error, JobId, OsText};
 
 use crate::config::Config;
+use crate::output::progress;
 use build::Wanted;
 use cache::Cache;
 pub use cache::Lease;
@@ -95,8 +96,8 @@ pub enum EnvironmentError {
     Imports(String),
     #[error("the environment cache {} can not be used: {source}", path.display())]
     Cache { path: PathBuf, source: std::io::Error },
-    #[error("could not arrange line buffering: {0}")]
-    LineBuffering(std::io::Error),
+    #[error("could not prepare how Python starts: {0}")]
+    Startup(std::io::Error),
     #[error("could not read its environment: {0}")]
     Variables(std::io::Error),
     #[error("its environment is not there any more")]
@@ -141,7 +142,7 @@ impl EnvironmentError {
             EnvironmentError::Late { .. } => "set `environment_timeout` higher for builds that take so long".to_owned(),
             EnvironmentError::Metadata(_) => "see PEP 723 for what a `# /// script` block may hold".to_owned(),
             EnvironmentError::Script { .. } | EnvironmentError::Imports(_) => "check the script".to_owned(),
-            EnvironmentError::Cache { .. } | EnvironmentError::LineBuffering(_) => {
+            EnvironmentError::Cache { .. } | EnvironmentError::Startup(_) => {
                 "check that the cache directory can be written to".to_owned()
             }
             EnvironmentError::BuildAborted | EnvironmentError::Variables(_) | EnvironmentError::VariablesGone => {
@@ -281,12 +282,10 @@ impl Environments {
         if let Some(prefix) = &runner.prefix {
             activate(prefix, &mut variables);
         }
-        match spec.buffering.unwrap_or(self.settings.output_buffering) {
-            Buffering::Line => line_buffering::arrange(&self.cache_directory, &mut variables)
-                .map_err(EnvironmentError::LineBuffering)?,
-            Buffering::Full => {}
-        }
+        let buffering = spec.buffering.unwrap_or(self.settings.output_buffering);
+        startup::arrange(&self.cache_directory, buffering, &mut variables).map_err(EnvironmentError::Startup)?;
         variables.set(OsStr::new(JOB_ID_VARIABLE), OsStr::new(&id.to_string()));
+        variables.set(OsStr::new(PROGRESS_VARIABLE), run_directory.join(progress::REPORTED).as_os_str());
         let leader_forwards = runner.is_uv;
         let command = Command { program: runner.program, argv, environment: variables, leader_forwards };
         Ok(Prepared { command, used: runner.used, lease: runner.lease })

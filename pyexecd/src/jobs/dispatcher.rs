@@ -27,6 +27,7 @@ use crate::blocking::blocking;
 use crate::engine::local::Evidence;
 use crate::engine::{self, Engine, Events, Order, RunEvent, RunHandle};
 use crate::environment::{self, EnvironmentError, Environments, Lease, Preparation, PreparationLog, Prepared};
+use crate::output;
 use crate::store::{Store, StoreError, run_directory};
 use crate::supervisor::record::ReadError;
 
@@ -447,6 +448,9 @@ impl Dispatcher {
         if finished {
             live.preparation = None;
             live.lease = None;
+            if live.job.state.run().is_some() {
+                keep_progress(self.store.clone(), id, self.jobs_directory.join(id.to_string()));
+            }
         }
         let Some(to_self) = self.to_self.upgrade() else { return };
         let state = live.job.state.clone();
@@ -534,6 +538,17 @@ fn note_resolved(run_directory: PathBuf, used: ResolvedEnvironment) {
         if let Err(error) = run_directory::write_resolved(&run_directory, &used) {
             let directory = run_directory.display();
             tracing::error!(%directory, %error, "the environment could not be noted in the run directory");
+        }
+    });
+}
+
+/// So that a listing need not read its output, and it outlives it. Nobody waits for this; whoever is quicker looks himself.
+fn keep_progress(store: Store, id: JobId, run_directory: PathBuf) {
+    tokio::spawn(async move {
+        if let Ok(progress) = blocking(move || Ok(output::progress::of_job(&run_directory, true))).await
+            && let Err(error) = store.set_progress(id, progress).await
+        {
+            tracing::error!(job = %id, %error, "its last progress could not be kept");
         }
     });
 }

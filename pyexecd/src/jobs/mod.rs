@@ -18,7 +18,7 @@ use pyexec_proto::job::{JobDetail, JobSummary, Submission, Variables};
 use pyexec_proto::output::OutputLengths;
 use pyexec_proto::paths::Paths;
 use pyexec_proto::service::{JobPage, JobQuery, PruneRequest, Pruned, StopAnswer, StopRequest};
-use pyexec_proto::{Error, JobId, JobState, Timestamp};
+use pyexec_proto::{Error, JobId, JobState, Status, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::blocking::blocking;
@@ -27,7 +27,7 @@ use crate::engine::RunHandle;
 use crate::environment::Environments;
 use crate::environment::variables::{Sources, compose};
 use crate::output;
-use crate::store::{Store, StoreError, run_directory};
+use crate::store::{Listed, Store, StoreError, run_directory};
 use command::{Command, Counts, LeftUnfinished};
 use retention::Policy;
 
@@ -122,6 +122,7 @@ impl Jobs {
                     environment: None,
                     output: Default::default(),
                     message: None,
+                    progress: None,
                 }
             } else {
                 // Another submission of this id is under way, or was when an earlier daemon died.
@@ -184,29 +185,52 @@ impl Jobs {
         };
         let Some(mut job) = found else { return Ok(None) };
         let directory = self.directory(id);
-        job.output = match job.state.outcome() {
-            Some(pyexec_proto::Outcome::Ended(record)) => record.output,
-            Some(pyexec_proto::Outcome::NotStarted(_) | pyexec_proto::Outcome::Lost { .. }) | None => {
-                blocking(move || output::lengths(&directory)).await.map_err(storage("measure the output"))?
+        let look = move || {
+            job.output = match job.state.outcome() {
+                Some(pyexec_proto::Outcome::Ended(record)) => record.output,
+                Some(pyexec_proto::Outcome::NotStarted(_) | pyexec_proto::Outcome::Lost { .. }) | None => {
+                    output::lengths(&directory)?
+                }
+            };
+            // Of a job that has finished, the index has the last, once it has been told.
+            if job.progress.is_none() && job.state.run().is_some() {
+                job.progress = output::progress::of_job(&directory, job.state.is_finished());
             }
+            Ok(job)
         };
-        Ok(Some(job))
+        blocking(look).await.map(Some).map_err(storage("measure the output"))
     }
 
-    /// A page of all there are. What is not in the index yet is measured: the output of those that run, or were lost.
+    /// A page of all there are. What is not in the index yet is looked for: how much those have written that run, or were
+    /// lost, how far those are that run, and how far those came that finished without anybody having looked.
     pub async fn list(&self, query: JobQuery) -> Result<JobPage, Error> {
-        let mut page = self.store.list(query).await.map_err(|error| error.while_doing("list the jobs"))?;
-        let of = |job: &JobSummary| job.started_at.is_some() && job.ended_at.is_none();
-        let directories: Vec<_> = page.jobs.iter().filter(|job| of(job)).map(|job| self.directory(job.id)).collect();
-        if directories.is_empty() {
+        let Listed { mut page, unseen } =
+            self.store.list(query).await.map_err(|error| error.while_doing("list the jobs"))?;
+        let is_measured = |job: &JobSummary| job.started_at.is_some() && job.ended_at.is_none();
+        let runs = |job: &JobSummary| job.status == Status::Running;
+        let wanted: Vec<(usize, PathBuf)> = (page.jobs.iter().enumerate())
+            .filter(|(_, job)| is_measured(job) || runs(job) || unseen.contains(&job.id))
+            .map(|(index, job)| (index, self.directory(job.id)))
+            .collect();
+        if wanted.is_empty() {
             return Ok(page);
         }
-        // One that has just been removed had some once.
-        let measure = |directory: &PathBuf| output::lengths(directory).unwrap_or_default();
-        let measured = blocking(move || Ok(directories.iter().map(measure).collect::<Vec<_>>())).await;
-        let measured = measured.map_err(storage("measure the output"))?;
-        for (job, lengths) in page.jobs.iter_mut().filter(|job| of(job)).zip(measured) {
-            job.output = lengths;
+        let look = move || {
+            for (index, directory) in wanted {
+                let job = &mut page.jobs[index];
+                if is_measured(job) {
+                    // One that has just been removed had some once.
+                    job.output = output::lengths(&directory).unwrap_or_default();
+                }
+                if runs(job) || unseen.contains(&job.id) {
+                    job.progress = output::progress::of_job(&directory, !runs(job));
+                }
+            }
+            Ok((page, unseen))
+        };
+        let (page, seen) = blocking(look).await.map_err(storage("look how far the jobs are"))?;
+        for job in page.jobs.iter().filter(|job| seen.contains(&job.id)) {
+            drop(self.store.set_progress(job.id, job.progress.clone()));
         }
         Ok(page)
     }

@@ -1,5 +1,6 @@
 //! A job's output on disk: reading it by offset, wherever its supervisor has got to.
 
+pub mod progress;
 pub mod segment;
 
 use std::fs::File;

@@ -13,7 +13,7 @@ use std::sync::mpsc;
 
 use pyexec_proto::job::{JobDetail, JobSummary};
 use pyexec_proto::service::{JobPage, JobQuery};
-use pyexec_proto::{Error, JobId, Timestamp};
+use pyexec_proto::{Error, JobId, Progress, Timestamp};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
@@ -58,6 +58,14 @@ pub enum Found {
     Empty {
         quarantined: Option<PathBuf>,
     },
+}
+
+/// A page of a listing.
+#[derive(Debug)]
+pub struct Listed {
+    pub page: JobPage,
+    /// Finished jobs of it whose last progress nobody has looked for yet.
+    pub unseen: Vec<JobId>,
 }
 
 impl Store {
@@ -134,7 +142,16 @@ impl Store {
         self.run(move |connection| rows::with_prefix(connection, &prefix, limit)).await
     }
 
-    pub async fn list(&self, query: JobQuery) -> Result<JobPage, StoreError> {
+    /// Keeps the last progress of a job that has finished, or that there was none. Queued at once.
+    pub fn set_progress(
+        &self,
+        id: JobId,
+        progress: Option<Progress>,
+    ) -> impl Future<Output = Result<(), StoreError>> + use<> {
+        self.run(move |connection| rows::set_progress(connection, id, progress.as_ref()))
+    }
+
+    pub async fn list(&self, query: JobQuery) -> Result<Listed, StoreError> {
         self.run(move |connection| rows::list(connection, &query)).await
     }
 
@@ -181,6 +198,7 @@ pub fn summary_of(job: &JobDetail) -> JobSummary {
         ended_at: record.map(|record| record.ended_at),
         elapsed_us: record.map(|record| record.elapsed_us),
         output: record.map_or(job.output, |record| record.output),
+        progress: job.progress.clone(),
         command: job.spec.command(),
         directory: job.spec.directory.clone(),
         strategy: job.spec.environment.interpreter.strategy().to_owned(),

@@ -6,11 +6,11 @@ use pyexec_proto::job::{JobDetail, JobSummary};
 use pyexec_proto::output::OutputLengths;
 use pyexec_proto::service::{JobPage, JobQuery, MAX_PAGE};
 use pyexec_proto::state::{Reason, Status};
-use pyexec_proto::{JobId, OsText, Timestamp};
+use pyexec_proto::{JobId, OsText, Progress, Timestamp};
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, named_params, params, params_from_iter};
 
-use super::{StoreError, summary_of};
+use super::{Listed, StoreError, summary_of};
 use crate::jobs::retention::FinishedJob;
 
 const INSERT: &str = "
@@ -136,7 +136,8 @@ pub(super) fn update(connection: &Connection, job: &JobDetail) -> Result<(), Sto
 }
 
 const DETAIL: &str =
-    "SELECT id, created_at, spec, state, stdout_bytes, stderr_bytes, may_have_started, environment FROM jobs";
+    "SELECT id, created_at, spec, state, stdout_bytes, stderr_bytes, may_have_started, environment, progress
+     FROM jobs";
 
 fn detail(row: &Row<'_>) -> Result<JobDetail, StoreError> {
     let Text(id) = row.get("id")?;
@@ -151,7 +152,21 @@ fn detail(row: &Row<'_>) -> Result<JobDetail, StoreError> {
         },
         output: lengths(row)?,
         message: None,
+        progress: progress(row)?.flatten(),
     })
+}
+
+/// `None` when nobody has looked for it; what can not be read is as good as that.
+fn progress(row: &Row<'_>) -> Result<Option<Option<Progress>>, rusqlite::Error> {
+    let json = row.get_ref("progress")?.as_str_or_null()?;
+    Ok(json.and_then(|json| serde_json::from_str(json).ok()))
+}
+
+pub(super) fn set_progress(connection: &Connection, id: JobId, progress: Option<&Progress>) -> Result<(), StoreError> {
+    connection
+        .prepare_cached("UPDATE jobs SET progress = ?2 WHERE id = ?1 AND finished")?
+        .execute(params![id.to_string(), serde_json::to_string(&progress)?])?;
+    Ok(())
 }
 
 fn lengths(row: &Row<'_>) -> Result<OutputLengths, rusqlite::Error> {
@@ -201,7 +216,7 @@ pub(super) fn ids(connection: &Connection) -> Result<HashSet<JobId>, StoreError>
     Ok(ids.collect::<Result<_, _>>()?)
 }
 
-pub(super) fn list(connection: &Connection, query: &JobQuery) -> Result<JobPage, StoreError> {
+pub(super) fn list(connection: &Connection, query: &JobQuery) -> Result<Listed, StoreError> {
     let mut conditions = Vec::new();
     let mut values: Vec<Box<dyn ToSql>> = Vec::new();
     if !query.statuses.is_empty() {
@@ -227,12 +242,12 @@ pub(super) fn list(connection: &Connection, query: &JobQuery) -> Result<JobPage,
     values.push(Box::new(i64::from(limit) + 1));
     let mut statement = connection.prepare_cached(&format!(
         "SELECT sequence, id, created_at, label, status, reason, exit_code, pid, started_at, ended_at, elapsed_us,
-             stdout_bytes, stderr_bytes, command, directory, strategy
+             stdout_bytes, stderr_bytes, command, directory, strategy, finished, progress
          FROM jobs {} ORDER BY sequence DESC LIMIT ?",
         only(&conditions)
     ))?;
     let mut rows = statement.query(params_from_iter(&values))?;
-    let (mut jobs, mut last, mut next) = (Vec::new(), 0i64, None);
+    let (mut jobs, mut unseen, mut last, mut next) = (Vec::new(), Vec::new(), 0i64, None);
     while let Some(row) = rows.next()? {
         if jobs.len() == limit as usize {
             next = Some(last.to_string());
@@ -240,11 +255,16 @@ pub(super) fn list(connection: &Connection, query: &JobQuery) -> Result<JobPage,
         }
         last = row.get("sequence")?;
         match summary(row) {
-            Ok(job) => jobs.push(job),
+            Ok(job) => {
+                if row.get("finished")? && progress(row)?.is_none() {
+                    unseen.push(job.id);
+                }
+                jobs.push(job);
+            }
             Err(error) => tracing::error!(sequence = last, %error, "a row of the index is damaged, and left out"),
         }
     }
-    Ok(JobPage { jobs, total: total.cast_unsigned(), next })
+    Ok(Listed { page: JobPage { jobs, total: total.cast_unsigned(), next }, unseen })
 }
 
 fn summary(row: &Row<'_>) -> Result<JobSummary, rusqlite::Error> {
@@ -266,6 +286,7 @@ fn summary(row: &Row<'_>) -> Result<JobSummary, rusqlite::Error> {
         ended_at: ended_at.filter(|_| elapsed_us.is_some()),
         elapsed_us,
         output: lengths(row)?,
+        progress: progress(row)?.flatten(),
         command: row.get("command")?,
         directory: OsText::from(row.get::<_, Vec<u8>>("directory")?),
         strategy: row.get("strategy")?,

@@ -142,6 +142,7 @@ pub fn read(directory: &Path) -> Result<Option<JobDetail>, ReadError> {
         environment: record::read::<ResolvedFile>(&directory.join(RESOLVED))?.map(|file| file.environment),
         output: Default::default(),
         message: None,
+        progress: None,
     }))
 }
 

@@ -9,7 +9,8 @@ use rusqlite::{Connection, ErrorCode};
 use super::{Found, StoreError};
 
 /// Only ever added to. Each brings the schema from its index to the next number.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE jobs (
         sequence     INTEGER PRIMARY KEY AUTOINCREMENT,  -- the order of submission, whatever the clock says
         id           TEXT NOT NULL UNIQUE,
@@ -38,7 +39,11 @@ const MIGRATIONS: &[&str] = &["
     CREATE INDEX jobs_by_label ON jobs (label, sequence) WHERE label IS NOT NULL;
     CREATE INDEX jobs_by_end ON jobs (ended_at) WHERE finished;
     CREATE INDEX jobs_unfinished ON jobs (sequence) WHERE NOT finished;
-"];
+",
+    "
+    ALTER TABLE jobs ADD COLUMN progress TEXT;           -- JSON, the last of a finished job; NULL: not looked for yet
+",
+];
 
 /// A damaged file is renamed, never deleted: what is in it may still be wanted by somebody.
 pub(super) fn open_or_quarantine(path: &Path) -> Result<(Connection, Found), StoreError> {

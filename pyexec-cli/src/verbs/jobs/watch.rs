@@ -289,6 +289,7 @@ mod tests {
             ended_at: None,
             elapsed_us: None,
             output: OutputLengths::default(),
+            progress: None,
             command: command.to_owned(),
             directory: "/".into(),
             strategy: "uv-run".into(),

@@ -1,0 +1,190 @@
+"""Tell pyexec how far a script has got: ``progress(current, total=None, message=None)``.
+
+Inside a job of pyexec this module can be imported without installing it. Elsewhere, use
+
+    try:
+        from pyexec_progress import progress
+    except ImportError:
+        def progress(*_): pass
+
+or copy this file beside the script: outside of a job it does nothing. It prints nothing and raises nothing, can be
+called as often as one likes and from any thread. At most 10 reports a second are stored, of all processes of a job
+together; the last one of a process is, unless it is killed or many end at once.
+"""
+
+import os
+from threading import RLock
+from time import monotonic
+
+__all__ = ["progress"]
+
+# Stores are paid for with tokens, which all processes of the job share: no more than 2 + 4 in any second, and 4 beyond
+# that for what processes say when they end.
+_MOST, _PER_SECOND, _OVERDRAFT = 2.0, 4.0, 4.0
+# Seconds over which the rate is smoothed.
+_MEMORY = 15.0
+_MESSAGE = 200
+
+
+class _Reporter:
+    def __init__(self, path):
+        self.path = path
+        self.lock = RLock()
+        self.next = 0.0
+        self.latest = None
+        self.done = None
+        self.first = None
+        self.last = None
+        self.rate = None
+        self.armed = False
+
+    def finish(self):
+        self.store(monotonic(), _OVERDRAFT)
+
+    def store(self, now, overdraft=0.0):
+        with self.lock:
+            if self.latest is not self.done:
+                self.store_latest(now, overdraft)
+
+    def store_latest(self, now, overdraft):
+        if not self.armed:
+            self.arm()
+        latest = self.latest
+        self.next = now + 1.0 / _PER_SECOND
+        temporary = self.path + ".tmp"
+        try:
+            record = self.record(*latest)
+            # Made by one process at a time: who finds it there tries again later.
+            descriptor = self.create(temporary)
+            try:
+                try:
+                    tokens = self.tokens(now)
+                    if tokens + overdraft < 1.0:
+                        self.next = now + max((1.0 - tokens) / _PER_SECOND, 0.01)
+                        return os.unlink(temporary)
+                    record["tokens"], record["at"] = tokens - 1.0, now
+                    text = self.dumps(record).encode("ascii")
+                    if os.write(descriptor, text) != len(text):
+                        raise OSError("the disk is full")
+                finally:
+                    os.close(descriptor)
+                os.rename(temporary, self.path)
+            except BaseException:
+                os.unlink(temporary)
+                raise
+            self.done = latest
+            if tokens >= 2.0:
+                self.next = now
+        except FileExistsError:
+            self.next = now + 0.01
+        except Exception:
+            # Nothing that can be stored, or nowhere to store it.
+            self.done = latest
+
+    def arm(self):
+        # Processes of multiprocessing end without `atexit` before Python 3.13, but not without this.
+        import sys
+
+        self.armed = True
+        util = sys.modules.get("multiprocessing.util")
+        if util is not None:
+            util.Finalize(None, self.finish, exitpriority=100)
+
+    def create(self, temporary):
+        how = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            return os.open(temporary, how, 0o600)
+        except FileExistsError:
+            # Of a process that was killed.
+            import time
+
+            if abs(time.time() - os.lstat(temporary).st_mtime) < 2.0:
+                raise
+            os.unlink(temporary)
+            return os.open(temporary, how, 0o600)
+
+    def tokens(self, now):
+        try:
+            from json import loads
+
+            with open(self.path, "rb") as file:
+                known = loads(file.read(65536).decode("ascii"))
+            since = now - known["at"]
+            if since < 0.0:
+                return _MOST
+            return min(_MOST, known["tokens"] + since * _PER_SECOND)
+        except Exception:
+            return _MOST
+
+    def dumps(self, record):
+        from json import dumps
+
+        return dumps(record, allow_nan=False)
+
+    def record(self, current, total, message, at):
+        current = float(current)
+        total = None if total is None else float(total)
+        if message is not None:
+            message = str(message)[:_MESSAGE]
+        if self.last is not None:
+            before, when, whole = self.last
+            if current < before or total != whole:
+                self.first = self.rate = None
+            elif at > when:
+                # The average of the first seconds, and from then on one that forgets.
+                speed, weight = (current - before) / (at - when), (at - when) / min(at - self.first, _MEMORY)
+                self.rate = speed if self.rate is None else self.rate + (speed - self.rate) * min(1.0, weight)
+        if self.first is None:
+            self.first = at
+        self.last = (current, at, total)
+        return {"version": 1, "current": current, "total": total, "message": message, "rate": self.rate}
+
+    def after_fork(self):
+        # What waits to be stored is the parent's to store, and so is a lock that one of its threads holds.
+        self.lock = RLock()
+        self.done = self.latest
+        self.next = 0.0
+        self.armed = False
+
+
+def _reporter():
+    path = os.environ.get("PYEXEC_PROGRESS")
+    if not path:
+        return None
+    try:
+        import atexit
+
+        reporter = _Reporter(path)
+        atexit.register(reporter.finish)
+        os.register_at_fork(after_in_child=reporter.after_fork)
+        _reach_children()
+        return reporter
+    except Exception:
+        return None
+
+
+def _reach_children():
+    # Python programs that this one starts can import it too: behind everything else they know.
+    import sys
+
+    here = os.path.dirname(os.path.abspath(__file__))
+    if os.path.basename(here) != "pyexec-modules":
+        return
+    if here not in sys.path:
+        sys.path.append(here)
+    known = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
+    if here not in known:
+        os.environ["PYTHONPATH"] = os.pathsep.join(known + [here])
+
+
+_current = _reporter()
+
+
+def progress(current, total=None, message=None):
+    """Report that ``current`` of ``total`` is done; ``total`` and ``message`` may be left out."""
+    reporter = _current
+    if reporter is not None:
+        now = monotonic()
+        reporter.latest = (current, total, message, now)
+        if now >= reporter.next:
+            reporter.store(now)

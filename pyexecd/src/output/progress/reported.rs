@@ -1,0 +1,100 @@
+//! What a job says itself, with the module `pyexec_progress`: a file in its run directory.
+//!
+//! The job can write whatever it likes there, so nothing in it is trusted: not what kind of file it is, not its size,
+//! not its numbers.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use pyexec_proto::progress::{MAX_MESSAGE, Progress, Seen};
+use rustix::fs::{Mode, OFlags};
+use serde::Deserialize;
+
+/// Its name in the run directory; the module knows it from `PYEXEC_PROGRESS`.
+pub const FILE: &str = "progress";
+/// Far more than the module writes.
+const LONGEST: u64 = 16 << 10;
+
+#[derive(Deserialize)]
+struct Reported {
+    current: f64,
+    #[serde(default)]
+    total: Option<f64>,
+    #[serde(default)]
+    message: Option<String>,
+    #[serde(default)]
+    rate: Option<f64>,
+}
+
+pub(super) fn read(directory: &Path) -> Option<Progress> {
+    // A link is not followed, and a pipe not waited for.
+    let how = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(directory.join(FILE), how, Mode::empty()).ok()?);
+    if !file.metadata().ok()?.is_file() {
+        return None;
+    }
+    let mut text = Vec::new();
+    file.take(LONGEST).read_to_end(&mut text).ok()?;
+    let said: Reported = serde_json::from_slice(&text).ok()?;
+    let finite = |value: Option<f64>| value.filter(|value| value.is_finite());
+    let total = finite(said.total).filter(|total| *total >= 0.0);
+    let rate = finite(said.rate).filter(|rate| *rate > 0.0);
+    let current = finite(Some(said.current))?;
+    let eta = total.zip(rate).map(|(total, rate)| ((total - current) / rate).max(0.0));
+    let message = said.message.filter(|message| !message.is_empty());
+    Some(Progress {
+        current: Some(current),
+        total,
+        message: message.map(|message| message.chars().take(MAX_MESSAGE).collect()),
+        rate,
+        eta_seconds: finite(eta),
+        seen: Seen::Reported,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_text(text: &[u8]) -> Option<Progress> {
+        let directory = tempfile::tempdir().expect("a directory");
+        std::fs::write(directory.path().join(FILE), text).expect("can be written");
+        read(directory.path())
+    }
+
+    #[test]
+    fn what_is_said_is_read_and_what_is_nonsense_is_nothing() {
+        let progress = read_text(br#"{"version":1,"current":3,"total":9,"message":"m","rate":2,"more":[]}"#);
+        let progress = progress.expect("is read");
+        assert_eq!((progress.current, progress.total, progress.eta_seconds), (Some(3.0), Some(9.0), Some(3.0)));
+        for nonsense in
+            [&b""[..], b"{", b"[]", b"{\"current\":null}", b"{\"current\":1e999}", b"\xff\xfe", b"{\"total\":3}"]
+        {
+            assert_eq!(read_text(nonsense), None, "{:?}", String::from_utf8_lossy(nonsense));
+        }
+        let half = read_text(br#"{"current":3,"total":-1,"rate":-5}"#).expect("is read");
+        assert_eq!((half.total, half.rate, half.eta_seconds), (None, None, None));
+        let long = format!(r#"{{"current":3,"message":"{}"}}"#, "x".repeat(5_000));
+        let message = read_text(long.as_bytes()).and_then(|progress| progress.message).expect("is read");
+        assert_eq!(message.len(), MAX_MESSAGE);
+    }
+
+    #[test]
+    fn only_a_file_is_read() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join(FILE);
+        assert_eq!(read(directory.path()), None, "there is none");
+        let elsewhere = directory.path().join("elsewhere");
+        std::fs::write(&elsewhere, r#"{"current":3}"#).expect("can be written");
+        std::os::unix::fs::symlink(&elsewhere, &path).expect("can be linked");
+        assert_eq!(read(directory.path()), None, "a link is not followed");
+        std::fs::remove_file(&path).expect("is there");
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
+            .expect("can be made");
+        assert_eq!(read(directory.path()), None, "a pipe is not waited for");
+        std::fs::remove_file(&path).expect("is there");
+        std::fs::create_dir(&path).expect("can be made");
+        assert_eq!(read(directory.path()), None, "a directory is none");
+    }
+}

@@ -1,0 +1,272 @@
+use proptest::prelude::*;
+
+use super::*;
+
+/// What is known of a job that has printed `text` on stderr and goes on.
+fn seen(text: &str) -> Option<Progress> {
+    in_output(&[(text, false)], false)
+}
+
+/// Current, total and message of it.
+fn told(text: &str) -> Option<(Option<f64>, Option<f64>, String)> {
+    seen(text).map(|progress| (progress.current, progress.total, progress.message.unwrap_or_default()))
+}
+
+macro_rules! recording {
+    ($name:literal) => {
+        ($name, include_str!(concat!("recordings/", $name)))
+    };
+}
+
+/// What the real programs have drawn, with what they had done when they were cut off: name.columns.
+type Recording = ((&'static str, &'static str), Option<f64>, Option<f64>, &'static str);
+const RECORDINGS: [Recording; 27] = [
+    (recording!("tqdm-known.30"), Some(29.0), Some(40.0), ""),
+    (recording!("tqdm-known.0"), Some(29.0), Some(40.0), ""),
+    (recording!("tqdm-known.80"), Some(29.0), Some(40.0), ""),
+    (recording!("tqdm-desc-postfix.60"), Some(21.0), Some(50.0), "Epoch 3"),
+    (recording!("tqdm-desc-postfix.200"), Some(21.0), Some(50.0), "Epoch 3"),
+    (recording!("tqdm-unknown.80"), Some(24.0), None, "reading"),
+    (recording!("tqdm-bytes.80"), Some(3e6), Some(5e6), "model.bin"),
+    (recording!("tqdm-slow.80"), Some(2.0), Some(10.0), ""),
+    (recording!("tqdm-closed.80"), Some(30.0), Some(30.0), "done"),
+    (recording!("tqdm-nested.30"), Some(3.0), Some(5.0), "outer"),
+    (recording!("tqdm-nested.80"), Some(3.0), Some(5.0), "outer"),
+    (recording!("tqdm-nested-left.60"), Some(2.0), Some(4.0), "outer"),
+    (recording!("tqdm-nested-left.80"), Some(2.0), Some(4.0), "outer"),
+    (recording!("tqdm-nested-3.80"), Some(1.0), Some(3.0), "a"),
+    (recording!("rich-track.30"), Some(65.0), Some(100.0), "Training"),
+    (recording!("rich-track.80"), Some(65.0), Some(100.0), "Training"),
+    (recording!("rich-track-unknown.60"), None, None, "Polling"),
+    (recording!("rich-tasks.30"), Some(50.0), Some(100.0), "Overall"),
+    (recording!("rich-tasks.80"), Some(50.0), Some(100.0), "Overall"),
+    (recording!("rich-tasks-colour.80"), Some(50.0), Some(100.0), "Overall"),
+    (recording!("rich-custom.80"), Some(21.0), Some(30.0), "Copying"),
+    (recording!("rich-download.80"), Some(3e6), Some(5e6), "big.iso"),
+    (recording!("rich-download.200"), Some(3e6), Some(5e6), "big.iso"),
+    (recording!("rich-done.80"), Some(100.0), Some(100.0), "Done"),
+    (recording!("pip-pipe"), Some(15.7e6), Some(15.7e6), ""),
+    (recording!("pip-raw"), Some(15_713_899.0), Some(15_713_899.0), ""),
+    (recording!("uv-preparing"), Some(0.0), Some(1.0), "Preparing packages..."),
+];
+
+#[test]
+fn what_tqdm_rich_pip_and_uv_have_drawn_is_read() {
+    for ((name, text), current, total, message) in RECORDINGS {
+        assert_eq!(told(text), Some((current, total, message.to_owned())), "{name}");
+    }
+}
+
+/// A line that is cut where there is no room for its numbers.
+#[test]
+fn what_is_cut_off_is_not_guessed() {
+    for (name, text) in [recording!("rich-custom.30"), recording!("tqdm-unknown.30")] {
+        let found = told(text);
+        assert!(found.is_none() || found.as_ref().is_some_and(|found| found.2 == "reading"), "{name}: {found:?}");
+    }
+}
+
+#[test]
+fn rates_and_times_are_those_that_are_drawn() {
+    let of = |text: &str| seen(text).map(|progress| (progress.rate, progress.eta_seconds));
+    for (text, rate, eta) in [
+        ("\r 45%|████▌     | 45/100 [00:04<00:05,  9.90it/s]", Some(9.9), Some(5.0)),
+        ("\r 10%|█         | 1/10 [00:01<00:11,  1.25s/it]", Some(0.8), Some(11.0)),
+        ("\r  0%|          | 0/10 [00:00<?, ?it/s]", None, None),
+        ("\r 10%|█         | 10.0M/100M [01:00<1:09:00, 1.50MB/s, x=1]", Some(1.5e6), Some(4140.0)),
+        ("\r 45%|████▌     | 45/100 [00:04<00:05,  9.9", None, Some(5.0)),
+        ("17it [00:01, 15.20it/s]", Some(15.2), None),
+        ("     ━━━━━━━━━━ 1.2/5.0 MB 3.4 MB/s eta 0:00:02", Some(3.4e6), Some(2.0)),
+        // What has passed and what remains look alike.
+        ("Working... ━━━━━━━━━━  45% 0:00:05", None, None),
+        ("\rWorking... ━━━━━━━━━━  45% 0:00:05\rWorking... ━━━━━━━━━━  50% 0:00:06", None, None),
+        ("\rWorking... ━━━━━━━━━━  45% 0:00:05\rWorking... ━━━━━━━━━━  50% 0:00:04", None, Some(4.0)),
+    ] {
+        assert_eq!(of(text), Some((rate, eta)), "{text:?}");
+    }
+}
+
+#[test]
+fn bars_and_counters_that_can_be_nothing_else_are_read() {
+    for (text, current, total, message) in [
+        ("[####------] 40/100", 40.0, 100.0, ""),
+        ("[#########-----------] 45/100", 45.0, 100.0, ""),
+        ("Loading [=====>    ] 55%", 55.0, 100.0, "Loading"),
+        ("45% |████▌     |", 45.0, 100.0, ""),
+        ("Progress: |█████-----| 50.0% Complete", 50.0, 100.0, "Progress"),
+        ("████████░░░░░░░░ 50%", 50.0, 100.0, ""),
+        ("██████████ [1/1] numpy==2.5.5", 1.0, 1.0, ""),
+        ("[          ] 0%", 0.0, 100.0, ""),
+        ("[##########] 100%", 100.0, 100.0, ""),
+        ("    45% |██████████████▍                 | 1.2MB 3.4MB/s eta 0:00:01", 45.0, 100.0, ""),
+        ("45/100 [============>.................] - ETA: 3s - loss: 0.3", 45.0, 100.0, ""),
+        ("Copying part 1/4 ━━━━━━━━━━━━━━━ 65% 0:00:01", 65.0, 100.0, "Copying part 1/4"),
+        ("numpy   ------------------------------ 512.00 KiB/1.00 MiB", 524_288.0, 1_048_576.0, "numpy"),
+        ("Epoch 3/10", 3.0, 10.0, "Epoch 3/10"),
+        ("Epoch [3/10], loss 0.25", 3.0, 10.0, "Epoch [3/10], loss 0.25"),
+        ("Step 3/10 : RUN pip install x", 3.0, 10.0, "Step 3/10 : RUN pip install x"),
+        ("iteration 5 of 20", 5.0, 20.0, "iteration 5 of 20"),
+        ("Progress: 45%", 45.0, 100.0, ""),
+        ("Train Epoch: 3 [640/60000 (1%)]\tLoss: 0.25", 640.0, 60_000.0, "Train Epoch: 3"),
+        ("Receiving objects:  45% (450/1000), 1.2 MiB | 3.4 MiB/s", 450.0, 1000.0, "Receiving objects"),
+        ("tests/test_half.py ....F.s                    [ 45%]", 45.0, 100.0, ""),
+        ("tests/test_3.py::test_1_of_4 PASSED           [  5%]", 5.0, 100.0, ""),
+        ("[ 45%] Building CXX object a.o", 45.0, 100.0, "Building CXX object a.o"),
+        ("Epoch 3/10\n45/100 [============>.................] - 1s", 3.0, 10.0, "Epoch 3/10"),
+        // Seen to go forward.
+        ("[1/3] Compiling a\n[2/3] Compiling b\n", 2.0, 3.0, "Compiling b"),
+        ("\r1/100 files\r2/100 files\r3/100 files", 3.0, 100.0, ""),
+        ("Downloading 10%\rDownloading 11%\rDownloading 12.5%", 12.5, 100.0, "Downloading"),
+        // The latest, not the first.
+        ("[####------] 40/100\n[#####-----] 50/100\n[######----] 60/100\n", 60.0, 100.0, ""),
+    ] {
+        assert_eq!(told(text), Some((Some(current), Some(total), message.to_owned())), "{text:?}");
+    }
+}
+
+#[test]
+fn what_is_not_progress_is_none() {
+    for text in [
+        "add 3/4 cup of sugar\n1/2 teaspoon salt\n",
+        "3/4 cup\n",
+        "mix 1 of 2 eggs",
+        "2024-03-10 12:00:00 INFO started\n10/12/2024 11/12/2024\n3/10\n4/10\n",
+        "[12/24] standup\n",
+        "[2024-01-01 00:00:00] 45/100 users\n[2024-01-01 00:00:01] 46/100 users\n",
+        "accuracy: 0.91 (91/100)\nAccuracy: 9850/10000 (98%)\nTests passed: 75% (3/4)\nCoverage: 45%\n",
+        "ratio 16/9, 50% off, 45% of people\n",
+        "127.0.0.1 - - [10/Oct/2024:13:55:36] \"GET /a/1/2 HTTP/1.1\" 200 2326\n",
+        "10.0.0.0/8 192.168.1.0/24\n",
+        " src/a.rs | 10 ++++------\n 1 file changed, 5 insertions(+), 5 deletions(-)\n",
+        "diff --git a/3/4 b/3/4\n@@ -1,3 +1,4 @@\n",
+        "/usr/lib/3/4/x\nv1.2/3\n",
+        "{\"current\": 3, \"total\": 10, \"progress\": \"3/10\"}\n",
+        "===== 45 passed, 1 failed in 3.21s =====\n----- 50% -----\n",
+        "test_3/4 PASSED\ntests/test_a.py::test_45_percent PASSED\nsome text [ 45%]\nvotes [45%]\n",
+        "| a | b |\n|---|---|\n|      | 45% |\n| 3/4 | [x] |\n",
+        "┏━━━━━━┳━━━━┓\n┃ 45%  ┃ x  ┃\n┡━━━━━━╇━━━━┩\n",
+        "━━━━━━━━ 50% ━━━━━━━━\n",
+        "[#####-----] 90%\n[          ] 45/100\n",
+        "[1, 2, 3] 1/2\n[....] 50%\n",
+        "Epoch3/10 x\nepochs 3/10\nsteps: 3/10\nStep 3/10/2024\n",
+        "disk usage: 45%\ndisk usage: 46%\ncpu 10%\ncpu 11%\n",
+        "error[E0308]: 1/2\n   --> src/main.rs:3:4\n",
+        "10/100\n20/100\n30/100\n",
+        "took [00:01, 2 tries]\n3 apples [00:01, 5 pears/s]\n",
+        "50%|yes| 5/9 [00:01<00:02, 1it/s]\n",
+        "\x1b]9;4;1;45\x07\x1b]9;4;0;0\x07",
+        "--------------- 45%\n",
+        "Results ━━━━━━━━━━━\n",
+        "100%\n",
+    ] {
+        assert_eq!(seen(text), None, "{text:?}");
+    }
+}
+
+#[test]
+fn the_terminal_sequence_counts_before_what_is_drawn_until_it_is_taken_back() {
+    let bar = "[####------] 40/100";
+    let current = |text: &str| seen(text).and_then(|progress| progress.current);
+    assert_eq!(current(&format!("\x1b]9;4;1;7\x07{bar}")), Some(7.0));
+    assert_eq!(current(&format!("\x1b]9;4;1;7\x07{bar}\x1b]9;4;0\x07")), Some(40.0));
+    assert_eq!(in_output(&[("\x1b]9;4;1;100\x07\x1b]9;4;0\x07", false)], true).and_then(|p| p.current), Some(100.0));
+    let paused = seen("\x1b]9;4;1;7\x1b\\\x1b]9;4;4\x1b\\").expect("is said");
+    assert_eq!((paused.current, paused.message.as_deref()), (Some(7.0), Some("paused")));
+    let unknown = seen("\x1b]9;4;3;0\x07").expect("is said");
+    assert_eq!((unknown.current, unknown.total), (None, None));
+}
+
+#[test]
+fn a_tail_that_begins_in_the_middle_of_a_line_tells_nothing_of_that_line() {
+    assert_eq!(in_output(&[("Step 3/10", true)], false), None);
+    assert_eq!(in_output(&[("Step 1/10\rStep 3/10", true)], false).and_then(|seen| seen.current), Some(3.0));
+}
+
+#[test]
+fn every_beginning_of_a_recording_tells_nothing_wrong() {
+    for ((name, text), _, total, _) in RECORDINGS.into_iter().filter(|((name, _), ..)| name.starts_with("tqdm-")) {
+        // Every third, which meets every kind of place often enough.
+        for (end, _) in text.char_indices().step_by(3) {
+            let Some(progress) = seen(&text[..end]) else { continue };
+            // Before the count is there, no more than the percentage is known, and that is right.
+            let is_percentage = progress.total == Some(100.0);
+            // Until the cursor has gone back up, nobody can tell an inner bar from the next.
+            let is_below =
+                name.contains("nested") && !text[text[..end].rfind('\n').unwrap_or(0)..end].contains("\x1b[A");
+            // An inner bar that stays is drawn in the place of the outer, which then is drawn again one row lower.
+            let is_left = name.contains("left") && progress.current == progress.total;
+            let fits = is_percentage || is_below || is_left || progress.total == total;
+            assert!(fits, "{name}: {progress:?} of {:?}", &text[..end]);
+        }
+    }
+}
+
+/// What bars are made of, in any order.
+fn fragments() -> impl Strategy<Value = String> {
+    let piece = prop::sample::select(vec![
+        "\r",
+        "\n",
+        "\x1b[A",
+        "\x1b[2K",
+        "\x1b[999999C",
+        "\x1b]9;4;1;",
+        "\x07",
+        "%|",
+        "|",
+        "[",
+        "]",
+        "45",
+        "100",
+        "/",
+        "%",
+        "█",
+        "━",
+        "░",
+        "#",
+        "-",
+        " ",
+        "00:01",
+        "<",
+        ", ",
+        "it/s",
+        "s/it",
+        "k",
+        "M",
+        "Epoch ",
+        ".",
+        ":",
+        "ü",
+        "⠙",
+        "\t",
+        "\u{8}",
+    ]);
+    prop::collection::vec(piece, 0..200).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_are_too_strange(bytes in prop::collection::vec(any::<u8>(), 0..4096)) {
+        let _ = seen(&String::from_utf8_lossy(&bytes));
+    }
+
+    #[test]
+    fn no_text_is_too_strange_and_what_is_said_makes_sense(text in fragments()) {
+        if let Some(progress) = seen(&text) {
+            let numbers = [progress.current, progress.total, progress.rate, progress.eta_seconds];
+            prop_assert!(numbers.into_iter().flatten().all(|number| number.is_finite() && number >= 0.0));
+            if let (Some(current), Some(total)) = (progress.current, progress.total) {
+                prop_assert!(current <= total);
+            }
+        }
+    }
+}
+
+/// The worst there can be takes a bounded number of steps: it ends, and quickly enough for a test.
+#[test]
+fn a_tail_that_is_made_to_be_slow_is_read() {
+    for piece in ["a\r", "\x1b[9999Cx\n", "1/2 ", "\x1b[A", "[", "━ ", "\x1b]", "[00:00<", "1/2\r[", " [1:00<1 "] {
+        let long = format!("{}\r", "x1/2 ".repeat(80));
+        let text = long + &piece.repeat(TAIL as usize / piece.len());
+        let _ = seen(&text);
+    }
+}
