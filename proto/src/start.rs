@@ -36,6 +36,9 @@ pub const SOCKET_VARIABLE: &str = "PYEXEC_SOCKET";
 /// In the environment of every job, and of all it starts.
 pub const JOB_ID_VARIABLE: &str = "PYEXEC_JOB_ID";
 
+/// Likewise: the directory whose files are kept, and can be had, as the job's artifacts.
+pub const ARTIFACTS_VARIABLE: &str = "PYEXEC_ARTIFACTS";
+
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error("could not find `pyexecd`")]
@@ -186,7 +189,7 @@ fn environment() -> impl Iterator<Item = (std::ffi::OsString, std::ffi::OsString
         ["HOME", "USER", "LOGNAME", "PATH", "LANG", "TZ", "TMPDIR", "RUST_BACKTRACE", "DBUS_SESSION_BUS_ADDRESS"];
     const PREFIXES: [&str; 3] = ["XDG_", "LC_", "PYEXEC_"];
     // These say which job the starter belongs to.
-    const OF_A_JOB: [&str; 2] = [JOB_ID_VARIABLE, "PYEXEC_ARTIFACTS"];
+    const OF_A_JOB: [&str; 2] = [JOB_ID_VARIABLE, ARTIFACTS_VARIABLE];
     std::env::vars_os().filter(|(name, _)| {
         name.to_str().is_some_and(|name| {
             (NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix)))

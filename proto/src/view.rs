@@ -2,6 +2,7 @@
 //!
 //! These types are rendered as JSON and never read back; what is exchanged between programs is in [`crate::job`].
 
+mod artifacts;
 mod benchmark;
 
 use serde::Serialize;
@@ -13,6 +14,7 @@ use crate::service::DaemonStatus;
 use crate::state::{JobState, Outcome, Reason, Status};
 use crate::time::Timestamp;
 
+pub use artifacts::{ArtifactView, ArtifactsView};
 use benchmark::Taken;
 pub use benchmark::{BenchmarkView, LARGEST_PROCESS, MeasuredRun, TREE_SAMPLED};
 
@@ -47,6 +49,8 @@ pub struct JobView {
     /// Of a job that was to be measured, once it has finished.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub benchmark: Option<BenchmarkView>,
+    #[serde(flatten)]
+    pub artifacts: ArtifactsView,
 }
 
 /// What a finished job used, exact, from `wait4(2)`. Of a benchmark, over all runs, warm-ups included, but for the peak.
@@ -113,6 +117,9 @@ pub struct ExecutionView {
     /// Of a job that was to be measured, once it has finished.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub benchmark: Option<BenchmarkView>,
+    /// When there are any.
+    #[serde(flatten)]
+    pub artifacts: Option<ArtifactsView>,
 }
 
 /// One row of `pyexec env list --json`.
@@ -209,7 +216,7 @@ pub struct DaemonView {
 pub const TIMEOUT_MARK: &str = "[TIMEOUT]";
 
 impl JobView {
-    /// As of `now`, which a job that still runs is measured against.
+    /// As of `now`, which a job that still runs is measured against. Its artifacts are asked for separately.
     pub fn of(detail: &JobDetail, now: Timestamp) -> Self {
         let outcome = detail.state.outcome();
         let verdict = outcome.map(Outcome::verdict);
@@ -254,6 +261,7 @@ impl JobView {
                 written_bytes: record.usage.written_bytes(),
             }),
             benchmark: BenchmarkView::of(detail),
+            artifacts: ArtifactsView::default(),
         }
     }
 }
@@ -310,6 +318,7 @@ impl ExecutionView {
             resolved_dependencies: packages(detail),
             error: outcome.and_then(Outcome::explanation),
             benchmark: BenchmarkView::of(detail),
+            artifacts: None,
         }
     }
 }

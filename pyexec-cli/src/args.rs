@@ -29,6 +29,8 @@ pub(crate) enum Verb {
     Show(Show),
     /// The output of a job
     Logs(Logs),
+    /// The files that a job has left in $PYEXEC_ARTIFACTS
+    Artifacts(Artifacts),
     /// Wait for jobs to end; exit as `run` would have for the last
     Wait(Wait),
     /// Write to a job's stdin
@@ -224,6 +226,26 @@ pub(crate) struct Logs {
     /// Start at byte N of each stream
     #[arg(long, value_name = "N")]
     pub(crate) since_byte: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+#[command(override_usage = "pyexec artifacts [OPTIONS] <ID>\n       pyexec artifacts <ID> <PATH>\n       \
+    pyexec artifacts <ID> -o <DIR> [--force] [PATH]...")]
+pub(crate) struct Artifacts {
+    /// The job's id, or the beginning of it
+    pub(crate) id: String,
+    /// A file, or with -o also a directory; one without -o is written to stdout, byte for byte
+    #[arg(value_name = "PATH")]
+    pub(crate) paths: Vec<OsString>,
+    /// Copy them, or all there are, into this directory
+    #[arg(short = 'o', long, value_name = "DIR")]
+    pub(crate) output: Option<OsString>,
+    /// With -o: replace files that are there
+    #[arg(long, requires = "output")]
+    pub(crate) force: bool,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -13,14 +13,14 @@ use pyexec_proto::output::{PerStream, Stream};
 use pyexec_proto::service::{FollowRequest, MAX_WAIT_MS, StopRequest};
 use pyexec_proto::state::NotStarted;
 use pyexec_proto::statistics::Summary;
-use pyexec_proto::view::{BenchmarkView, ExecutionView, TREE_SAMPLED};
+use pyexec_proto::view::{ArtifactsView, BenchmarkView, ExecutionView, TREE_SAMPLED};
 use pyexec_proto::{Client, JobDetail, JobId, Outcome, Reason, Status};
 use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::answer::{Answer, Failure};
 use crate::tools::Call;
-use crate::{progress, render};
+use crate::{artifacts, progress, render};
 
 /// The least that clients who follow up are asked to wait in one call.
 const SUGGESTED_WAIT_SECONDS: u64 = MAX_WAIT_MS / 1000;
@@ -31,11 +31,14 @@ pub(crate) async fn submit(call: &Call<'_>, submission: Submission) -> Result<Jo
 }
 
 /// Answers with a job's result, or with where it has got to when the budget is used up.
-pub(crate) async fn attend(call: &Call<'_>, id: JobId, max_bytes: u32) -> Result<Answer, Failure> {
+pub(crate) async fn attend(call: &Call<'_>, id: JobId, max_bytes: u32, images: bool) -> Result<Answer, Failure> {
     let client = call.server.client().await?;
     let until = Instant::now() + call.server.budget();
     match wait(call, &client, id, until).await? {
-        Waited::Finished(job) => finished(&client, &job, max_bytes).await,
+        Waited::Finished(job) => {
+            let answer = finished(&client, &job, max_bytes).await?;
+            if images { with_images(&client, id, answer).await } else { Ok(answer) }
+        }
         Waited::StillGoing(job) => promoted(&client, &job, call.server.budget(), max_bytes).await,
     }
 }
@@ -89,7 +92,8 @@ pub(crate) struct Executed {
 
 impl Executed {
     pub(crate) async fn of(client: &Client, job: &JobDetail, max_bytes: u32) -> Result<Self, Failure> {
-        let output = excerpt(client, job, max_bytes).await?;
+        let listed = async { artifacts::list(client, job.id).await.map_err(Failure::from) };
+        let (output, listed) = futures::try_join!(excerpt(client, job, max_bytes), listed)?;
         let next_step = next_step(job, &output);
         let cut = Stream::BOTH.into_iter().find(|stream| *job.output.get(*stream) > u64::from(max_bytes));
         let next_step = next_step.or_else(|| {
@@ -98,12 +102,9 @@ impl Executed {
                 format!("py_get_job_output(job_id=\"{id}\", {stream}_cursor=…) reads what is left out of {stream}")
             })
         });
-        Ok(Self {
-            stdout_bytes: job.output.stdout,
-            stderr_bytes: job.output.stderr,
-            view: ExecutionView::of(job, output.stdout, output.stderr),
-            next_step,
-        })
+        let mut view = ExecutionView::of(job, output.stdout, output.stderr);
+        view.artifacts = ArtifactsView::if_any(&listed);
+        Ok(Self { stdout_bytes: job.output.stdout, stderr_bytes: job.output.stderr, view, next_step })
     }
 
     pub(crate) fn markdown(&self) -> String {
@@ -138,6 +139,9 @@ impl Executed {
         }
         if !view.resolved_dependencies.is_empty() {
             head.push_str(&format!("\n\nInstalled: {}", packages(&view.resolved_dependencies)));
+        }
+        if let Some(artifacts) = &view.artifacts {
+            head.push_str(&artifacts::line(&view.job_id, artifacts));
         }
         if let Some(next) = &self.next_step {
             head.push_str(&format!("\n\n**Next:** {next}"));
@@ -201,6 +205,14 @@ pub(crate) async fn finished(client: &Client, job: &JobDetail, max_bytes: u32) -
         answer.markdown = format!("**Error:** the job could not be started: {what}{rest}\n\n**Next:** {next}");
         answer.is_error = true;
     }
+    Ok(answer)
+}
+
+/// The same, with the images that the job has left so far.
+pub(crate) async fn with_images(client: &Client, id: JobId, mut answer: Answer) -> Result<Answer, Failure> {
+    let (images, left_out) = artifacts::images(client, id).await?;
+    answer.images = images;
+    answer.markdown.push_str(&left_out);
     Ok(answer)
 }
 

@@ -104,7 +104,7 @@ const MAY_NAME: [(&str, &[&str]); 9] = [
         ],
     ),
     // Speaks to the link of a running job itself: input and news of output need no decision.
-    ("service", &["blocking", "jobs", "engine", "output", "scripts"]),
+    ("service", &["artifacts", "blocking", "jobs", "engine", "output", "scripts"]),
     // Recovery is tested against what supervisors write.
     ("jobs", &["blocking", "config", "engine", "environment", "output", "store", "supervisor::record"]),
     // An order carries the command that an environment came to.

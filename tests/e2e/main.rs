@@ -2,6 +2,7 @@
 //!
 //! One module per subject. Nothing here waits for a duration: every wait is for a fact, see [`sandbox`].
 
+mod artifacts;
 mod bad_input;
 mod benchmarks;
 mod clients;

@@ -81,12 +81,15 @@ fn dumps(sandbox: &Sandbox, interpreter: &Path, pythonpath: Option<&str>) -> (Va
     let mut command = sandbox.cli(["run", "--no-uv", "dump.py", "x"]);
     prepare(&mut command);
     let mut ours = sandbox.attend(command).end().expect_code(0).json();
-    // The one thing a job is told.
-    let id = ours["environment"].as_object_mut().expect("is an object").remove("PYEXEC_JOB_ID");
-    assert!(id.as_ref().is_some_and(Value::is_string), "{id:?}");
+    // What a job is told.
+    let told = ["PYEXEC_JOB_ID", "PYEXEC_ARTIFACTS"];
+    for name in told {
+        let value = ours["environment"].as_object_mut().expect("is an object").remove(name);
+        assert!(value.as_ref().is_some_and(Value::is_string), "{name} is {value:?}");
+    }
     let children = ours["environment_of_children"].as_str().expect("is text");
-    let kept: String =
-        children.lines().filter(|line| !line.starts_with("PYEXEC_JOB_ID=")).map(|line| format!("{line}\n")).collect();
+    let is_told = |line: &str| line.split_once('=').is_some_and(|(name, _)| told.contains(&name));
+    let kept: String = children.lines().filter(|line| !is_told(line)).map(|line| format!("{line}\n")).collect();
     ours["environment_of_children"] = kept.into();
     (sorted(ours), sorted(plain))
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use pyexec_proto::excerpt::{self, Gap};
 use pyexec_proto::output::PerStream;
 use pyexec_proto::service::{MAX_WAIT_MS, StopRequest};
-use pyexec_proto::view::{BenchmarkView, ExecutionView};
+use pyexec_proto::view::{ArtifactsView, BenchmarkView, ExecutionView};
 use pyexec_proto::{Client, JobDetail, JobId};
 use serde::Serialize;
 
@@ -120,7 +120,9 @@ async fn in_silence(client: &Client, id: JobId) -> Result<JobDetail, Failure> {
         format!("[… {bytes} bytes left out: `pyexec logs {id} --{stream} --since-byte {from}` shows them …]")
     };
     let output = excerpt::of(client, &job, excerpt::DEFAULT_BYTES, logs).await?;
-    terminal::print_json(&ExecutionView::of(&job, output.stdout, output.stderr))?;
+    let mut view = ExecutionView::of(&job, output.stdout, output.stderr);
+    view.artifacts = ArtifactsView::if_any(&client.list_artifacts(id, ArtifactsView::MOST_SHOWN).await?);
+    terminal::print_json(&view)?;
     Ok(job)
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pyexec_proto::view::JobView;
+use pyexec_proto::view::{ArtifactView, ArtifactsView, JobView};
 use pyexec_proto::{Reason, Timestamp};
 
 use crate::args::Show;
@@ -12,7 +12,8 @@ use crate::{benchmark, render, terminal};
 pub(crate) async fn perform(show: &Show) -> Result<Code, Failure> {
     let client = super::connect().await?;
     let id = client.resolve(&show.id).await?;
-    let job = JobView::of(&client.show(id).await?, Timestamp::now());
+    let mut job = JobView::of(&client.show(id).await?, Timestamp::now());
+    job.artifacts = ArtifactsView::of(&client.list_artifacts(id, ArtifactsView::MOST_SHOWN).await?);
     if show.json {
         terminal::print_json(&serde_json::json!({ "job": job }))?;
     } else {
@@ -63,12 +64,26 @@ fn text(job: &JobView) -> String {
         ("written", job.usage.map(|usage| format!("{} to storage", render::size(usage.written_bytes)))),
         ("stdout", Some(render::size(job.stdout_bytes))),
         ("stderr", Some(render::size(job.stderr_bytes))),
+        ("artifacts", artifacts(&job.artifacts)),
     ];
     let known: Vec<(&str, String)> = pairs
         .into_iter()
         .filter_map(|(key, value)| value.map(|value| (key, render::one_line(&value).into_owned())))
         .collect();
     render::aligned(&known)
+}
+
+/// As many as fit a line or two.
+fn artifacts(view: &ArtifactsView) -> Option<String> {
+    const SHOWN: usize = 8;
+    let named = |artifact: &ArtifactView| format!("{} ({})", artifact.path, render::size(artifact.bytes));
+    let shown: Vec<String> = view.artifacts.iter().take(SHOWN).map(named).collect();
+    let more = view.artifacts.len() as u64 + view.artifacts_left_out - shown.len() as u64;
+    match (shown.is_empty(), more) {
+        (true, _) => None,
+        (false, 0) => Some(shown.join(", ")),
+        (false, more) => Some(format!("{} and {more} more", shown.join(", "))),
+    }
 }
 
 #[cfg(test)]
@@ -105,6 +120,7 @@ mod tests {
             stderr_bytes: 2_048,
             usage: None,
             benchmark: None,
+            artifacts: ArtifactsView::default(),
         };
         assert_eq!(
             text(&job),

@@ -167,6 +167,11 @@ fn markdown_output() -> Parameter {
     Parameter::new("markdown_output", Kind::Flag, "")
 }
 
+/// Those that the job leaves as artifacts.
+fn images() -> Parameter {
+    Parameter::new("images", Kind::Flag, "")
+}
+
 /// Of each stream.
 fn max_output_bytes() -> Parameter {
     const MOST: u64 = pyexec_proto::output::MAX_CHUNK_BYTES as u64;

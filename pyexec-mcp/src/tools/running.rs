@@ -13,7 +13,7 @@ use pyexec_proto::{JobDetail, JobId, JobSource, JobSpec, OsText, Status};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Call, Field, Hints, Tool, markdown_output, max_output_bytes, milliseconds};
+use super::{Call, Field, Hints, Tool, images, markdown_output, max_output_bytes, milliseconds};
 use crate::answer::{Answer, Failure};
 use crate::arguments::{Kind, Parameter};
 use crate::{execution, render};
@@ -31,6 +31,7 @@ const EXECUTED: &[(&str, Field)] = &[
     ("elapsed_seconds", Field::MaybeNumber),
     ("python_version_used", Field::MaybeText),
     ("resolved_dependencies", Field::Texts),
+    ("artifacts", Field::Objects),
     ("message", Field::Text),
     ("error", Field::MaybeText),
     ("next_step", Field::MaybeText),
@@ -51,6 +52,7 @@ const MEASURED: &[(&str, Field)] = &[
     ("peak_rss_mb", Field::MaybeNumber),
     ("peak_rss_scope", Field::MaybeText),
     ("benchmark", Field::MaybeObject),
+    ("artifacts", Field::Objects),
     ("message", Field::Text),
     ("error", Field::MaybeText),
     ("next_step", Field::MaybeText),
@@ -92,7 +94,9 @@ pub(super) fn tools() -> Vec<Tool> {
             about: "As py_run_script_with_dependencies, measured: wall and CPU time, peak memory of all processes; \
                 with runs > 1 also their mean, stddev, min and max.",
             hints: Hints::RunsCode,
-            parameters: [with_dependencies(), measured(), execution(300), synchronous(), answers()].concat(),
+            parameters: told_before(
+                [with_dependencies(), measured(), execution(300), synchronous(), answers()].concat(),
+            ),
             returns: MEASURED,
             perform: |call| run(call, Kept::UntilDone).boxed(),
         },
@@ -101,7 +105,7 @@ pub(super) fn tools() -> Vec<Tool> {
             title: "Start Python in a directory",
             about: "As py_run_script_in_dir, but returns a job_id at once.",
             hints: Hints::RunsCode,
-            parameters: [in_directory(), execution(0), asynchronous(), answers()].concat(),
+            parameters: told_before([in_directory(), execution(0), asynchronous(), answers()].concat()),
             returns: STARTED,
             perform: |call| run(call, Kept::Started).boxed(),
         },
@@ -110,7 +114,7 @@ pub(super) fn tools() -> Vec<Tool> {
             title: "Start Python with packages",
             about: "As py_run_script_with_dependencies, but returns a job_id at once.",
             hints: Hints::RunsCode,
-            parameters: [with_dependencies(), execution(0), asynchronous(), answers()].concat(),
+            parameters: told_before([with_dependencies(), execution(0), asynchronous(), answers()].concat()),
             returns: STARTED,
             perform: |call| run(call, Kept::Started).boxed(),
         },
@@ -119,17 +123,25 @@ pub(super) fn tools() -> Vec<Tool> {
             title: "Run a saved script",
             about: "Run a script that py_save_script has kept.",
             hints: Hints::RunsCode,
-            parameters: [
-                vec![Parameter::new("script_name", Kind::Text, "").required(), directory()],
-                execution(300),
-                synchronous(),
-                answers(),
-            ]
-            .concat(),
+            parameters: told_before(
+                [
+                    vec![Parameter::new("script_name", Kind::Text, "").required(), directory()],
+                    execution(300),
+                    synchronous(),
+                    answers(),
+                ]
+                .concat(),
+            ),
             returns: EXECUTED,
             perform: |call| run(call, Kept::UntilDone).boxed(),
         },
     ]
+}
+
+/// What the parameters are for is said of the first tools that have them, and once is enough: every session pays for it.
+fn told_before(parameters: Vec<Parameter>) -> Vec<Parameter> {
+    let untold = |parameter: Parameter| if parameter.required { parameter } else { parameter.about("") };
+    parameters.into_iter().map(untold).collect()
 }
 
 /// For how long the call goes on.
@@ -202,7 +214,10 @@ fn measured() -> Vec<Parameter> {
 }
 
 fn synchronous() -> Vec<Parameter> {
-    vec![Parameter::new("async_mode", Kind::Flag, "return a job_id at once")]
+    vec![
+        Parameter::new("async_mode", Kind::Flag, "return a job_id at once"),
+        images().about("also return image artifacts"),
+    ]
 }
 
 fn asynchronous() -> Vec<Parameter> {
@@ -245,6 +260,8 @@ struct Given {
     runs: Option<u32>,
     warmup_runs: Option<u32>,
     sample_interval: Option<f64>,
+    #[serde(default)]
+    images: bool,
     stream: Option<bool>,
     max_output_bytes: Option<u32>,
 }
@@ -259,6 +276,7 @@ async fn run(call: &Call<'_>, kept: Kept) -> Result<Answer, Failure> {
     let given: Given = call.read()?;
     let source = source(call, &given).await?;
     let max_bytes = given.max_output_bytes.unwrap_or(DEFAULT_BYTES);
+    let images = given.images;
     let waits = kept == Kept::UntilDone && !given.async_mode;
     let autosave = given.script_content.as_ref().map(|code| code.clone().into_bytes());
     let submission = submission(call, given, source, waits)?;
@@ -266,7 +284,7 @@ async fn run(call: &Call<'_>, kept: Kept) -> Result<Answer, Failure> {
     // While Python starts.
     let autosaved = autosave_as(call, &job, autosave);
     if waits {
-        let (answer, ()) = tokio::join!(execution::attend(call, job.id, max_bytes), autosaved);
+        let (answer, ()) = tokio::join!(execution::attend(call, job.id, max_bytes, images), autosaved);
         return answer;
     }
     autosaved.await;

@@ -32,8 +32,8 @@ use std::time::Duration;
 use pyexec_proto::environment::{Interpreter, ResolvedEnvironment};
 use pyexec_proto::error::Named;
 use pyexec_proto::job::{Buffering, JobSource, JobSpec, Variables};
-use pyexec_proto::paths::Paths;
-use pyexec_proto::start::JOB_ID_VARIABLE;
+use pyexec_proto::paths::{Paths, create_private};
+use pyexec_proto::start::{ARTIFACTS_VARIABLE, JOB_ID_VARIABLE};
 use pyexec_proto::{Error, JobId, OsText};
 
 use crate::config::Config;
@@ -97,6 +97,8 @@ pub enum EnvironmentError {
     Cache { path: PathBuf, source: std::io::Error },
     #[error("could not arrange line buffering: {0}")]
     LineBuffering(std::io::Error),
+    #[error("could not make its directory of artifacts: {0}")]
+    Artifacts(std::io::Error),
     #[error("could not read its environment: {0}")]
     Variables(std::io::Error),
     #[error("its environment is not there any more")]
@@ -142,6 +144,7 @@ impl EnvironmentError {
             EnvironmentError::Cache { .. } | EnvironmentError::LineBuffering(_) => {
                 "check that the cache directory can be written to".to_owned()
             }
+            EnvironmentError::Artifacts(_) => "check that the state directory can be written to".to_owned(),
             EnvironmentError::BuildAborted | EnvironmentError::Variables(_) | EnvironmentError::VariablesGone => {
                 "submit it again".to_owned()
             }
@@ -285,6 +288,9 @@ impl Environments {
             Buffering::Full => {}
         }
         variables.set(OsStr::new(JOB_ID_VARIABLE), OsStr::new(&id.to_string()));
+        let artifacts = Paths::artifacts(&run_directory);
+        create_private(&artifacts).map_err(EnvironmentError::Artifacts)?;
+        variables.set(OsStr::new(ARTIFACTS_VARIABLE), artifacts.as_os_str());
         let leader_forwards = runner.is_uv;
         let command = Command { program: runner.program, argv, environment: variables, leader_forwards };
         Ok(Prepared { command, used: runner.used, lease: runner.lease })

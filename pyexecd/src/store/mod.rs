@@ -5,6 +5,7 @@
 
 pub mod run_directory;
 
+mod removal;
 mod rows;
 mod schema;
 

@@ -13,6 +13,7 @@ use pyexec_proto::{JobId, Timestamp};
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
+use super::removal;
 use crate::boot;
 use crate::supervisor::record::{
     self, ENDING, ENVIRONMENT, Ending, ReadError, STDIN, WhatEnded, private_file, write_durably,
@@ -199,17 +200,12 @@ pub fn rename_away(jobs: &Path, id: JobId) -> io::Result<()> {
 /// Returns how many bytes its files held.
 pub fn remove_renamed(jobs: &Path, id: JobId) -> io::Result<u64> {
     let directory = jobs.join(format!("{REMOVED}{id}"));
-    let bytes = size(&directory);
-    match std::fs::remove_dir_all(&directory) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(bytes),
-    }
+    removal::remove(&directory)
 }
 
-/// The bytes in a run directory's files.
+/// The bytes in a run directory's files, artifacts included.
 pub fn size(directory: &Path) -> u64 {
-    let Ok(entries) = std::fs::read_dir(directory) else { return 0 };
-    entries.filter_map(|entry| entry.ok()?.metadata().ok()).filter(|data| data.is_file()).map(|data| data.len()).sum()
+    removal::size(directory)
 }
 
 #[cfg(test)]
