@@ -14,6 +14,7 @@ mod environment_cache;
 mod environment_sandbox;
 mod environment_variables;
 mod environments;
+mod figures;
 mod house;
 mod input;
 mod interruption;

@@ -82,7 +82,7 @@ fn dumps(sandbox: &Sandbox, interpreter: &Path, pythonpath: Option<&str>) -> (Va
     prepare(&mut command);
     let mut ours = sandbox.attend(command).end().expect_code(0).json();
     // What a job is told.
-    let told = ["PYEXEC_JOB_ID", "PYEXEC_ARTIFACTS"];
+    let told = ["PYEXEC_JOB_ID", "PYEXEC_ARTIFACTS", "MPLBACKEND"];
     for name in told {
         let value = ours["environment"].as_object_mut().expect("is an object").remove(name);
         assert!(value.as_ref().is_some_and(Value::is_string), "{name} is {value:?}");

@@ -13,7 +13,6 @@ mod build;
 mod cache;
 mod contents;
 mod interpreter;
-mod line_buffering;
 mod log;
 mod named;
 #[cfg(test)]
@@ -21,6 +20,7 @@ pub(crate) mod oracle;
 mod project;
 mod request;
 mod shelf;
+mod startup;
 mod uv;
 
 use std::ffi::{OsStr, OsString};
@@ -95,8 +95,8 @@ pub enum EnvironmentError {
     Imports(String),
     #[error("the environment cache {} can not be used: {source}", path.display())]
     Cache { path: PathBuf, source: std::io::Error },
-    #[error("could not arrange line buffering: {0}")]
-    LineBuffering(std::io::Error),
+    #[error("could not prepare how Python starts: {0}")]
+    Startup(std::io::Error),
     #[error("could not make its directory of artifacts: {0}")]
     Artifacts(std::io::Error),
     #[error("could not read its environment: {0}")]
@@ -141,7 +141,7 @@ impl EnvironmentError {
             EnvironmentError::Late { .. } => "set `environment_timeout` higher for builds that take so long".to_owned(),
             EnvironmentError::Metadata(_) => "see PEP 723 for what a `# /// script` block may hold".to_owned(),
             EnvironmentError::Script { .. } | EnvironmentError::Imports(_) => "check the script".to_owned(),
-            EnvironmentError::Cache { .. } | EnvironmentError::LineBuffering(_) => {
+            EnvironmentError::Cache { .. } | EnvironmentError::Startup(_) => {
                 "check that the cache directory can be written to".to_owned()
             }
             EnvironmentError::Artifacts(_) => "check that the state directory can be written to".to_owned(),
@@ -282,11 +282,16 @@ impl Environments {
         if let Some(prefix) = &runner.prefix {
             activate(prefix, &mut variables);
         }
-        match spec.buffering.unwrap_or(self.settings.output_buffering) {
-            Buffering::Line => line_buffering::arrange(&self.cache_directory, &mut variables)
-                .map_err(EnvironmentError::LineBuffering)?,
-            Buffering::Full => {}
-        }
+        let is_nested = variables.get(JOB_ID_VARIABLE).is_some();
+        let backend_is_ours = startup::choose_backend(is_nested, &spec.variables, &mut variables);
+        let wanted = startup::Wanted {
+            lines: match spec.buffering.unwrap_or(self.settings.output_buffering) {
+                Buffering::Line => true,
+                Buffering::Full => false,
+            },
+            figures: backend_is_ours && self.settings.capture_figures,
+        };
+        startup::arrange(&self.cache_directory, wanted, &mut variables).map_err(EnvironmentError::Startup)?;
         variables.set(OsStr::new(JOB_ID_VARIABLE), OsStr::new(&id.to_string()));
         let artifacts = Paths::artifacts(&run_directory);
         create_private(&artifacts).map_err(EnvironmentError::Artifacts)?;

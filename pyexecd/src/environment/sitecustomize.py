@@ -1,11 +1,12 @@
-# Makes a job's lines appear as they are printed, and leaves no trace of having done so.
+# Makes a job's lines appear as they are printed, and leaves no trace of having done so. Where more is wanted of the
+# job's Python, it is seen to here, too: the name of this file's directory says what.
 #
 # Python runs this before the job's own code. `python -u` would do the same at five times the price, and with torn lines.
 import os
 import sys
 
 
-def line_buffer_and_vanish():
+def prepare_and_vanish():
     here = os.path.dirname(__file__)
     if here in sys.path:
         sys.path.remove(here)
@@ -14,14 +15,58 @@ def line_buffer_and_vanish():
     rest = os.environ.pop("PYTHONPATH", "").partition(os.pathsep)[2]
     if rest:
         os.environ["PYTHONPATH"] = rest
-    if sys.stdout is not None:
-        sys.stdout.reconfigure(line_buffering=True)
-    if sys.version_info < (3, 9) and sys.stderr is not None:
-        sys.stderr.reconfigure(line_buffering=True)
+    shelf, wanted = os.path.split(here)
+    wanted = wanted.split("-")
+    if "lines" in wanted:
+        if sys.stdout is not None:
+            sys.stdout.reconfigure(line_buffering=True)
+        if sys.version_info < (3, 9) and sys.stderr is not None:
+            sys.stderr.reconfigure(line_buffering=True)
+    artifacts = os.environ.get("PYEXEC_ARTIFACTS")
+    if "figures" in wanted and artifacts:
+        watch_for_figures(shelf, artifacts)
     del sys.modules["sitecustomize"]
 
 
-line_buffer_and_vanish()
+def run_beside(shelf, name, artifacts):
+    path = os.path.join(shelf, name)
+    with open(path, encoding="utf-8") as file:
+        code = compile(file.read(), path, "exec")
+    exec(code, {"__name__": name, "__file__": path, "artifacts": artifacts})
+
+
+# Figures are matplotlib's from this module on: nothing is done, but for one more call at each import, until it is
+# imported. Not by a finder of our own, which a script would see in sys.meta_path.
+def watch_for_figures(shelf, artifacts):
+    from _frozen_importlib_external import PathFinder
+
+    plain = PathFinder.__dict__["find_spec"]
+
+    def find_spec(cls, fullname, path=None, target=None):
+        spec = plain.__func__(cls, fullname, path, target)
+        if fullname == "matplotlib._pylab_helpers" and spec is not None and spec.loader is not None:
+            PathFinder.find_spec = plain
+            run_after(spec.loader, shelf, artifacts)
+        return spec
+
+    PathFinder.find_spec = classmethod(find_spec)
+
+
+def run_after(loader, shelf, artifacts):
+    execute = loader.exec_module
+
+    def exec_module(module):
+        del loader.exec_module
+        execute(module)
+        try:
+            run_beside(shelf, "figures.py", artifacts)
+        except Exception:
+            pass
+
+    loader.exec_module = exec_module
+
+
+prepare_and_vanish()
 
 # The user's own, or the distribution's; or the ImportError of a start without one, which Python expects.
 import sitecustomize
