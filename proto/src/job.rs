@@ -12,6 +12,7 @@ use crate::benchmark::BenchmarkSpec;
 use crate::environment::{EnvironmentSpec, ResolvedEnvironment};
 use crate::os_text::OsText;
 use crate::output::OutputLengths;
+use crate::profile::ProfileSpec;
 use crate::state::{JobState, Reason, Status};
 use crate::time::Timestamp;
 
@@ -96,6 +97,9 @@ pub struct JobSpec {
     /// Run it several times, and measure each. Stdin must not be open then, and nothing be left behind.
     #[serde(default)]
     pub benchmark: Option<BenchmarkSpec>,
+    /// Not together with a benchmark, which the profiler would slow down.
+    #[serde(default)]
+    pub profile: Option<ProfileSpec>,
 }
 
 /// What a specification of before the field was there meant.

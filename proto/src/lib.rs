@@ -2,7 +2,7 @@
 //!
 //! Everything that crosses a process boundary is declared here: what a job is ([`job`]), which states it passes
 //! through ([`state`]), how its output is addressed ([`output`]), which files it leaves ([`artifact`]), which scripts are kept
-//! ([`script`]), what is measured of it ([`benchmark`]), the calls a client may make ([`service`]), and what people and agents are shown of it ([`view`]).
+//! ([`script`]), what is measured of it ([`benchmark`], [`profile`]), the calls a client may make ([`service`]), and what people and agents are shown of it ([`view`]).
 //! [`Client`] connects to the daemon, or starts it.
 //!
 //! This crate imports nothing else of ours.
@@ -19,6 +19,7 @@ pub mod os_text;
 pub mod output;
 pub mod paths;
 pub mod preamble;
+pub mod profile;
 pub mod script;
 pub mod service;
 pub mod start;

@@ -4,9 +4,11 @@
 
 mod artifacts;
 mod benchmark;
+mod profile;
 
 use serde::Serialize;
 
+use crate::client::{Client, ClientError};
 use crate::environment::EnvironmentInfo;
 use crate::job::{JobDetail, JobSummary};
 use crate::script::{Script, ScriptInfo};
@@ -17,6 +19,7 @@ use crate::time::Timestamp;
 pub use artifacts::{ArtifactView, ArtifactsView};
 use benchmark::Taken;
 pub use benchmark::{BenchmarkView, LARGEST_PROCESS, MeasuredRun, TREE_SAMPLED};
+pub use profile::{ProfileRow, ProfileView};
 
 /// One job, in full.
 #[derive(Clone, Debug, Serialize)]
@@ -120,6 +123,9 @@ pub struct ExecutionView {
     /// When there are any.
     #[serde(flatten)]
     pub artifacts: Option<ArtifactsView>,
+    /// Of a job that was to be profiled, once it has finished.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<ProfileView>,
 }
 
 /// One row of `pyexec env list --json`.
@@ -289,7 +295,8 @@ impl JobRow {
 }
 
 impl ExecutionView {
-    /// `stdout` and `stderr` as they are to be shown; the timeout mark is added here.
+    /// `stdout` and `stderr` as they are to be shown; the timeout mark is added here. Artifacts and the profile are asked for
+    /// separately: [`ExecutionView::complete`].
     pub fn of(detail: &JobDetail, stdout: String, mut stderr: String) -> Self {
         let outcome = detail.state.outcome();
         let verdict = outcome.map(Outcome::verdict);
@@ -319,7 +326,19 @@ impl ExecutionView {
             error: outcome.and_then(Outcome::explanation),
             benchmark: BenchmarkView::of(detail),
             artifacts: None,
+            profile: None,
         }
+    }
+}
+
+impl ExecutionView {
+    /// Adds what only the job's files tell.
+    pub async fn complete(&mut self, client: &Client, job: &JobDetail) -> Result<(), ClientError> {
+        let listed = client.list_artifacts(job.id, ArtifactsView::MOST_SHOWN);
+        let (listed, found) = futures::try_join!(listed, crate::profile::read(client, job))?;
+        self.artifacts = ArtifactsView::if_any(&listed);
+        self.profile = found.zip(job.spec.profile).map(|(found, spec)| ProfileView::of(&found, spec));
+        Ok(())
     }
 }
 

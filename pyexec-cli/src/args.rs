@@ -10,6 +10,7 @@ use pyexec_proto::Status;
 use pyexec_proto::benchmark::BenchmarkSpec;
 use pyexec_proto::environment::PythonVersion;
 use pyexec_proto::job::Buffering;
+use pyexec_proto::profile::ProfileSpec;
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -138,6 +139,13 @@ pub(crate) struct RunOptions {
     pub(crate) bench: bool,
     #[command(flatten)]
     pub(crate) bench_options: BenchOptions,
+    /// Profile it: where Python's time goes, as a table and as the artifact profile.prof
+    #[arg(long, conflicts_with = "bench")]
+    pub(crate) profile: bool,
+    /// With --profile: the N functions that took most
+    #[arg(long, value_name = "N", requires = "profile", default_value_t = ProfileSpec::DEFAULT_TOP,
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(ProfileSpec::MAX_TOP)))]
+    pub(crate) top: u32,
     /// Print one JSON document at the end instead of the output
     #[arg(long)]
     pub(crate) json: bool,
@@ -827,6 +835,10 @@ mod tests {
             &["run", "x.py", "--bench", "--sample-interval", "0"],
             &["run", "x.py", "--bench", "--sample-interval", "61"],
             &["run", "x.py", "--bench", "-i"],
+            &["run", "x.py", "--bench", "--profile"],
+            &["run", "x.py", "--top", "3"],
+            &["run", "x.py", "--profile", "--top", "0"],
+            &["run", "x.py", "--profile", "--top", "101"],
             &["run", "x.py", "--bench", "--keep-leftovers"],
         ] {
             refusal(line);

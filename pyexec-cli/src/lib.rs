@@ -6,6 +6,7 @@ mod args;
 mod benchmark;
 mod exit_code;
 mod output;
+mod profile;
 mod render;
 mod terminal;
 mod verbs;

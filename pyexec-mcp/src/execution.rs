@@ -13,7 +13,7 @@ use pyexec_proto::output::{PerStream, Stream};
 use pyexec_proto::service::{FollowRequest, MAX_WAIT_MS, StopRequest};
 use pyexec_proto::state::NotStarted;
 use pyexec_proto::statistics::Summary;
-use pyexec_proto::view::{ArtifactsView, BenchmarkView, ExecutionView, TREE_SAMPLED};
+use pyexec_proto::view::{BenchmarkView, ExecutionView, ProfileRow, ProfileView, TREE_SAMPLED};
 use pyexec_proto::{Client, JobDetail, JobId, Outcome, Reason, Status};
 use serde::Serialize;
 use tokio::time::Instant;
@@ -92,8 +92,7 @@ pub(crate) struct Executed {
 
 impl Executed {
     pub(crate) async fn of(client: &Client, job: &JobDetail, max_bytes: u32) -> Result<Self, Failure> {
-        let listed = async { artifacts::list(client, job.id).await.map_err(Failure::from) };
-        let (output, listed) = futures::try_join!(excerpt(client, job, max_bytes), listed)?;
+        let output = excerpt(client, job, max_bytes).await?;
         let next_step = next_step(job, &output);
         let cut = Stream::BOTH.into_iter().find(|stream| *job.output.get(*stream) > u64::from(max_bytes));
         let next_step = next_step.or_else(|| {
@@ -103,7 +102,7 @@ impl Executed {
             })
         });
         let mut view = ExecutionView::of(job, output.stdout, output.stderr);
-        view.artifacts = ArtifactsView::if_any(&listed);
+        view.complete(client, job).await?;
         Ok(Self { stdout_bytes: job.output.stdout, stderr_bytes: job.output.stderr, view, next_step })
     }
 
@@ -136,6 +135,9 @@ impl Executed {
         }
         if let Some(benchmark) = &view.benchmark {
             head.push_str(&measured(benchmark));
+        }
+        if let Some(profile) = &view.profile {
+            head.push_str(&profiled(profile));
         }
         if !view.resolved_dependencies.is_empty() {
             head.push_str(&format!("\n\nInstalled: {}", packages(&view.resolved_dependencies)));
@@ -177,6 +179,20 @@ fn measured(benchmark: &BenchmarkView) -> String {
     let table = render::table(&["measured", "mean", "stddev", "min", "max"], rows.into_iter().flatten());
     let warning = benchmark.outlier_warning.as_ref().map(|warning| format!("\n{warning}")).unwrap_or_default();
     format!("\n\n{runs}{warmup}:\n\n{}{warning}", table.trim_end())
+}
+
+/// Where the time went, as two tables.
+fn profiled(profile: &ProfileView) -> String {
+    if let Some(problem) = &profile.problem {
+        return format!("\n\nProfile: {}", render::inline(problem));
+    }
+    let table = |rows: &[ProfileRow]| {
+        let cells = |row: &ProfileRow| row.cells().iter().map(|cell| render::inline(cell)).collect();
+        render::table(&ProfileRow::HEADER, rows.iter().map(cells)).trim_end().to_owned()
+    };
+    let seconds = render::seconds(profile.seconds.unwrap_or(0.0));
+    let (cumulative, own) = (table(&profile.by_cumulative), table(&profile.by_own));
+    format!("\n\nProfile over {seconds}, by cumulative time:\n\n{cumulative}\n\nBy own time:\n\n{own}")
 }
 
 /// As many as fit a line or two.

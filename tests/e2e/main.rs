@@ -28,6 +28,7 @@ mod mcp_session;
 mod memory;
 mod output;
 mod processes;
+mod profile;
 mod projects;
 mod python_start;
 mod queue;

@@ -325,6 +325,7 @@ impl Sandbox {
             notify_output: true,
             parent: None,
             benchmark: None,
+            profile: None,
         };
         let environment: Variables = self.variables.clone().into_iter().collect();
         Submission { id: JobId::mint(), spec, environment, overrides: Default::default(), stdin: vec![] }

@@ -13,14 +13,14 @@ use std::sync::Arc;
 use pyexec_proto::excerpt::{self, Gap};
 use pyexec_proto::output::PerStream;
 use pyexec_proto::service::{MAX_WAIT_MS, StopRequest};
-use pyexec_proto::view::{ArtifactsView, BenchmarkView, ExecutionView};
+use pyexec_proto::view::{BenchmarkView, ExecutionView, ProfileView};
 use pyexec_proto::{Client, JobDetail, JobId};
 use serde::Serialize;
 
 use crate::args::Run;
 use crate::exit_code::{self, Code, Ending, Failure, Interruption, SUCCESS};
 use crate::output::{BrokenStderr, Passage};
-use crate::{benchmark, terminal};
+use crate::{benchmark, profile, terminal};
 use interruption::Interruptions;
 use submission::Prepared;
 
@@ -60,6 +60,12 @@ pub(crate) async fn perform(run: Run) -> Result<Code, Failure> {
         Ok(job) => {
             if !json && let Some(benchmark) = BenchmarkView::of(&job) {
                 terminal::report(&benchmark::text(&benchmark));
+            }
+            if !json
+                && let Some(spec) = job.spec.profile
+                && let Some(found) = pyexec_proto::profile::read(&client, &job).await?
+            {
+                terminal::report(&profile::text(&ProfileView::of(&found, spec), id));
             }
             conclude(&job, interruptions.first(), !json)
         }
@@ -121,7 +127,7 @@ async fn in_silence(client: &Client, id: JobId) -> Result<JobDetail, Failure> {
     };
     let output = excerpt::of(client, &job, excerpt::DEFAULT_BYTES, logs).await?;
     let mut view = ExecutionView::of(&job, output.stdout, output.stderr);
-    view.artifacts = ArtifactsView::if_any(&client.list_artifacts(id, ArtifactsView::MOST_SHOWN).await?);
+    view.complete(client, &job).await?;
     terminal::print_json(&view)?;
     Ok(job)
 }

@@ -8,6 +8,7 @@ use pyexec_proto::benchmark::BenchmarkSpec;
 use pyexec_proto::environment::{EnvironmentSpec, Interpreter, PythonVersion};
 use pyexec_proto::excerpt::DEFAULT_BYTES;
 use pyexec_proto::job::{DEFAULT_GRACE_MS, Leftovers, MAX_STDIN_BYTES, StdinSource, Submission, Variables};
+use pyexec_proto::profile::ProfileSpec;
 use pyexec_proto::script::Autosave;
 use pyexec_proto::{JobDetail, JobId, JobSource, JobSpec, OsText, Status};
 use serde::{Deserialize, Serialize};
@@ -58,6 +59,23 @@ const MEASURED: &[(&str, Field)] = &[
     ("next_step", Field::MaybeText),
 ];
 
+const PROFILED: &[(&str, Field)] = &[
+    ("job_id", Field::Text),
+    ("status", Field::Text),
+    ("stdout", Field::Text),
+    ("stderr", Field::Text),
+    ("exit_code", Field::MaybeWhole),
+    ("execution_strategy", Field::Text),
+    ("elapsed_seconds", Field::MaybeNumber),
+    ("python_version_used", Field::MaybeText),
+    ("resolved_dependencies", Field::Texts),
+    ("artifacts", Field::Objects),
+    ("profile", Field::MaybeObject),
+    ("message", Field::Text),
+    ("error", Field::MaybeText),
+    ("next_step", Field::MaybeText),
+];
+
 const STARTED: &[(&str, Field)] = &[
     ("job_id", Field::Text),
     ("status", Field::Text),
@@ -101,6 +119,17 @@ pub(super) fn tools() -> Vec<Tool> {
             perform: |call| run(call, Kept::UntilDone).boxed(),
         },
         Tool {
+            name: "py_profile_script",
+            title: "Profile Python",
+            about: "As py_run_script_with_dependencies, profiled: what took most time.",
+            hints: Hints::RunsCode,
+            parameters: told_before(
+                [with_dependencies(), profiled(), execution(300), synchronous(), answers()].concat(),
+            ),
+            returns: PROFILED,
+            perform: |call| run(call, Kept::UntilDone).boxed(),
+        },
+        Tool {
             name: "py_run_script_in_dir_async",
             title: "Start Python in a directory",
             about: "As py_run_script_in_dir, but returns a job_id at once.",
@@ -140,8 +169,7 @@ pub(super) fn tools() -> Vec<Tool> {
 
 /// What the parameters are for is said of the first tools that have them, and once is enough: every session pays for it.
 fn told_before(parameters: Vec<Parameter>) -> Vec<Parameter> {
-    let untold = |parameter: Parameter| if parameter.required { parameter } else { parameter.about("") };
-    parameters.into_iter().map(untold).collect()
+    parameters.into_iter().map(Parameter::brief).collect()
 }
 
 /// For how long the call goes on.
@@ -213,6 +241,11 @@ fn measured() -> Vec<Parameter> {
     ]
 }
 
+fn profiled() -> Vec<Parameter> {
+    const MOST: u64 = ProfileSpec::MAX_TOP as u64;
+    vec![Parameter::new("top", Kind::Whole { least: 1, most: MOST }, "").default(ProfileSpec::DEFAULT_TOP)]
+}
+
 fn synchronous() -> Vec<Parameter> {
     vec![
         Parameter::new("async_mode", Kind::Flag, "return a job_id at once"),
@@ -260,6 +293,7 @@ struct Given {
     runs: Option<u32>,
     warmup_runs: Option<u32>,
     sample_interval: Option<f64>,
+    top: Option<u32>,
     #[serde(default)]
     images: bool,
     stream: Option<bool>,
@@ -384,6 +418,7 @@ fn submission(call: &Call<'_>, given: Given, source: JobSource, waited_for: bool
         notify_output: given.stream.unwrap_or(true),
         parent: caller.parent,
         benchmark,
+        profile: given.top.map(|top| ProfileSpec { top }),
     };
     let stdin = given.stdin.unwrap_or_default().into_bytes();
     Ok(Submission { id: JobId::mint(), spec, environment: caller.environment.clone(), overrides, stdin })

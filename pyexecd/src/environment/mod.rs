@@ -290,6 +290,7 @@ impl Environments {
                 Buffering::Full => false,
             },
             figures: backend_is_ours && self.settings.capture_figures,
+            profile: spec.profile.is_some(),
         };
         startup::arrange(&self.cache_directory, wanted, &mut variables).map_err(EnvironmentError::Startup)?;
         variables.set(OsStr::new(JOB_ID_VARIABLE), OsStr::new(&id.to_string()));

@@ -26,6 +26,9 @@ def prepare_and_vanish():
     if "figures" in wanted and artifacts:
         watch_for_figures(shelf, artifacts)
     del sys.modules["sitecustomize"]
+    if "profile" in wanted and artifacts:
+        return lambda: run_beside(shelf, "profile.py", artifacts)
+    return lambda: None
 
 
 def run_beside(shelf, name, artifacts):
@@ -66,7 +69,10 @@ def run_after(loader, shelf, artifacts):
     loader.exec_module = exec_module
 
 
-prepare_and_vanish()
+begin = prepare_and_vanish()
 
 # The user's own, or the distribution's; or the ImportError of a start without one, which Python expects.
-import sitecustomize
+try:
+    import sitecustomize
+finally:
+    begin()

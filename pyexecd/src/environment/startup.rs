@@ -8,6 +8,10 @@
 //!   there is of it is `PathFinder.find_spec`, which is then put back; from there on a filter for one warning of
 //!   `plt.show()`, and a function that runs at the exit, before matplotlib's own.
 //!
+//! - `profile`: a profile of the process is written as artifacts when it ends. That much a script can see: the profiler
+//!   itself, the modules `_lsprof` and `atexit`, and a handler for SIGTERM where there was none, which writes the profile
+//!   and then ends the process by that signal.
+//!
 //! Where Python is told to ignore its environment (`-I`, `-E`, `-S`) this does nothing. It is for the job's own process:
 //! those it starts have the user's `PYTHONPATH`.
 
@@ -20,7 +24,8 @@ use pyexec_proto::paths::create_private;
 
 const MODULE: (&str, &str) = ("sitecustomize.py", include_str!("sitecustomize.py"));
 /// What it runs, when there is need of it.
-const BESIDE: [(&str, &str); 1] = [("figures.py", include_str!("figures.py"))];
+const BESIDE: [(&str, &str); 2] =
+    [("figures.py", include_str!("figures.py")), ("profile.py", include_str!("profile.py"))];
 const PYTHONPATH: &str = "PYTHONPATH";
 const MPLBACKEND: &str = "MPLBACKEND";
 
@@ -29,12 +34,13 @@ const MPLBACKEND: &str = "MPLBACKEND";
 pub(super) struct Wanted {
     pub(super) lines: bool,
     pub(super) figures: bool,
+    pub(super) profile: bool,
 }
 
 impl Wanted {
     /// As the directory is called; `None` when nothing is wanted.
     fn name(self) -> Option<String> {
-        let words = [(self.lines, "lines"), (self.figures, "figures")];
+        let words = [(self.lines, "lines"), (self.figures, "figures"), (self.profile, "profile")];
         let words: Vec<&str> = words.into_iter().filter(|(wanted, _)| *wanted).map(|(_, word)| word).collect();
         (!words.is_empty()).then(|| words.join("-"))
     }
@@ -94,7 +100,7 @@ fn ensure(directory: &Path, name: &str, content: &str) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    const LINES: Wanted = Wanted { lines: true, figures: false };
+    const LINES: Wanted = Wanted { lines: true, figures: false, profile: false };
 
     #[test]
     fn the_users_own_path_stays_behind_ours() {

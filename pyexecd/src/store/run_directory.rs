@@ -238,6 +238,7 @@ mod tests {
                 notify_output: true,
                 parent: None,
                 benchmark: None,
+                profile: None,
             },
             environment: [("TOKEN".into(), "hunter2".into())].into_iter().collect(),
             overrides: Default::default(),

@@ -10,6 +10,7 @@ use pyexec_proto::benchmark::BenchmarkSpec;
 use pyexec_proto::caller::Caller;
 use pyexec_proto::environment::{EnvironmentSpec, Interpreter};
 use pyexec_proto::job::{Leftovers, MAX_STDIN_BYTES, StdinSource, Submission, Variables};
+use pyexec_proto::profile::ProfileSpec;
 use pyexec_proto::{JobId, JobSource, JobSpec, OsText};
 use rustix::fs::{FileType, fstat, stat};
 
@@ -95,6 +96,7 @@ pub(super) fn prepare(run: Run) -> Result<Prepared, Failure> {
         notify_output: true,
         parent: caller.parent,
         benchmark: options.bench.then(|| benchmark(&options.bench_options)),
+        profile: options.profile.then_some(ProfileSpec { top: options.top }),
     };
     let environment = caller.environment;
     Ok(Prepared { submission: Submission { id: JobId::mint(), spec, environment, overrides, stdin: text }, input })
