@@ -61,11 +61,13 @@ pub(crate) async fn perform(run: Run) -> Result<Code, Failure> {
             if !json && let Some(benchmark) = BenchmarkView::of(&job) {
                 terminal::report(&benchmark::text(&benchmark));
             }
-            if !json
-                && let Some(spec) = job.spec.profile
-                && let Some(found) = pyexec_proto::profile::read(&client, &job).await?
-            {
-                terminal::report(&profile::text(&ProfileView::of(&found, spec), id));
+            if !json && let Some(spec) = job.spec.profile {
+                // The job has run, and its exit code counts, whether the profile can be had or not.
+                match pyexec_proto::profile::read(&client, &job).await {
+                    Ok(Some(found)) => terminal::report(&profile::text(&ProfileView::of(&found, spec), id)),
+                    Ok(None) => {}
+                    Err(error) => terminal::note(&format!("the profile could not be fetched: {error}")),
+                }
             }
             conclude(&job, interruptions.first(), !json)
         }
