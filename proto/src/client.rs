@@ -12,9 +12,11 @@ use tokio::net::UnixStream;
 use tokio::sync::Mutex;
 use tokio_util::codec::{LengthDelimitedCodec, LengthDelimitedCodecError};
 
+use crate::artifact::{ArtifactChunk, ArtifactList};
 use crate::environment::EnvironmentInfo;
 use crate::error::Error;
 use crate::job::{JobDetail, JobId, Submission};
+use crate::os_text::OsText;
 use crate::output::Stream;
 use crate::paths::{Paths, socket_address};
 use crate::preamble::{Preamble, PreambleError};
@@ -246,6 +248,24 @@ impl Client {
         self.call(WRITE, |daemon, context| {
             let autosave = autosave.clone();
             async move { daemon.autosave_script(context, autosave).await }
+        })
+        .await
+    }
+
+    pub async fn list_artifacts(&self, id: JobId, limit: u32) -> Result<ArtifactList, ClientError> {
+        self.call(WRITE, |daemon, context| async move { daemon.list_artifacts(context, id, limit).await }).await
+    }
+
+    pub async fn read_artifact(
+        &self,
+        id: JobId,
+        path: &OsText,
+        offset: u64,
+        max_bytes: u32,
+    ) -> Result<ArtifactChunk, ClientError> {
+        self.call(WRITE, |daemon, context| {
+            let path = path.clone();
+            async move { daemon.read_artifact(context, id, path, offset, max_bytes).await }
         })
         .await
     }

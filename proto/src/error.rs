@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::artifact::NoArtifact;
 use crate::job::JobId;
 use crate::os_text::OsText;
 
@@ -27,6 +28,8 @@ pub enum Error {
     ShuttingDown,
     #[error("could not {doing}: {problem}")]
     Storage { doing: String, problem: String },
+    #[error("job {id} has no artifact `{path}`: {why}")]
+    NoArtifact { id: JobId, path: OsText, why: NoArtifact },
 }
 
 /// Something that was named and is not there.
@@ -100,6 +103,10 @@ impl Error {
             }
             Error::NoInput { why: NoInput::NotStarted, .. } => "try again when `pyexec show` says running".into(),
             Error::NoInput { .. } => return None,
+            Error::NoArtifact { id, why: NoArtifact::Directory, .. } => {
+                format!("`pyexec artifacts {id} -o DIR` copies what is in it")
+            }
+            Error::NoArtifact { id, .. } => format!("`pyexec artifacts {id}` lists those there are"),
             Error::ShuttingDown => "try again: the next call starts a new one".into(),
             Error::Storage { .. } => "`pyexec daemon logs` has the details; jobs that run are not affected".into(),
         })

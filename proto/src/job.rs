@@ -9,11 +9,12 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::benchmark::BenchmarkSpec;
-use crate::environment::{EnvironmentSpec, ResolvedEnvironment};
+use crate::environment::{EnvironmentSpec, Interpreter, ResolvedEnvironment};
 use crate::os_text::OsText;
 use crate::output::OutputLengths;
+use crate::profile::ProfileSpec;
 use crate::progress::Progress;
-use crate::state::{JobState, Reason, Status};
+use crate::state::{JobState, Outcome, Reason, Status};
 use crate::time::Timestamp;
 
 /// A UUIDv4, minted by the client, so that a submission can be repeated safely.
@@ -97,6 +98,37 @@ pub struct JobSpec {
     /// Run it several times, and measure each. Stdin must not be open then, and nothing be left behind.
     #[serde(default)]
     pub benchmark: Option<BenchmarkSpec>,
+    /// Not together with a benchmark, which the profiler would slow down.
+    #[serde(default)]
+    pub profile: Option<ProfileSpec>,
+}
+
+impl JobSpec {
+    /// A job of which nothing more is said: no input, no limits of its own, waited for by nobody.
+    pub fn new(source: JobSource, directory: impl Into<OsText>, interpreter: Interpreter) -> Self {
+        Self {
+            source,
+            args: vec![],
+            directory: directory.into(),
+            environment: EnvironmentSpec::bare(interpreter),
+            env_file: None,
+            stdin: StdinSource::Null,
+            timeout_ms: None,
+            grace_ms: DEFAULT_GRACE_MS,
+            label: None,
+            variables: vec![],
+            umask: 0o022,
+            limits: vec![],
+            nice: 0,
+            buffering: None,
+            leftovers: Leftovers::End,
+            waited_for: false,
+            notify_output: true,
+            parent: None,
+            benchmark: None,
+            profile: None,
+        }
+    }
 }
 
 /// What a specification of before the field was there meant.
@@ -309,6 +341,22 @@ pub struct JobDetail {
     pub progress: Option<Progress>,
 }
 
+impl JobDetail {
+    /// One that has just been submitted.
+    pub fn submitted(id: JobId, created_at: Timestamp, spec: JobSpec) -> Self {
+        Self {
+            id,
+            created_at,
+            spec,
+            state: JobState::Queued,
+            environment: None,
+            output: OutputLengths::default(),
+            message: None,
+            progress: None,
+        }
+    }
+}
+
 /// One row of a listing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JobSummary {
@@ -327,6 +375,34 @@ pub struct JobSummary {
     pub command: String,
     pub directory: OsText,
     pub strategy: String,
+}
+
+impl JobSummary {
+    pub fn of(job: &JobDetail) -> Self {
+        let verdict = job.state.outcome().map(Outcome::verdict);
+        let run = job.state.run();
+        let record = match job.state.outcome() {
+            Some(Outcome::Ended(record)) => Some(record),
+            Some(Outcome::NotStarted(_) | Outcome::Lost { .. }) | None => None,
+        };
+        Self {
+            id: job.id,
+            created_at: job.created_at,
+            label: job.spec.label.clone(),
+            status: job.state.status(),
+            reason: verdict.map(|verdict| verdict.reason),
+            exit_code: verdict.and_then(|verdict| verdict.exit_code),
+            pid: run.map(|run| run.pid),
+            started_at: run.map(|run| run.started_at),
+            ended_at: record.map(|record| record.ended_at),
+            elapsed_us: record.map(|record| record.elapsed_us),
+            output: record.map_or(job.output, |record| record.output),
+            progress: job.progress.clone(),
+            command: job.spec.command(),
+            directory: job.spec.directory.clone(),
+            strategy: job.spec.environment.interpreter.strategy().to_owned(),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,13 +1,14 @@
 //! The vocabulary of pyexec, and the client that speaks it.
 //!
 //! Everything that crosses a process boundary is declared here: what a job is ([`job`]), which states it passes
-//! through ([`state`]), how its output is addressed ([`output`]), which scripts are kept ([`script`]), what is measured of
-//! it ([`benchmark`], [`course`]), how far it has got ([`progress`]), the calls a client may make ([`service`]), and what
-//! people and agents are shown of it ([`view`]).
+//! through ([`state`]), how its output is addressed ([`output`]), which files it leaves ([`artifact`]), which scripts are
+//! kept ([`script`]), what is measured of it ([`benchmark`], [`course`], [`profile`]), how far it has got ([`progress`]), the
+//! calls a client may make ([`service`]), and what people and agents are shown of it ([`view`]).
 //! [`Client`] connects to the daemon, or starts it.
 //!
 //! This crate imports nothing else of ours.
 
+pub mod artifact;
 pub mod benchmark;
 pub mod caller;
 pub mod client;
@@ -20,6 +21,7 @@ pub mod os_text;
 pub mod output;
 pub mod paths;
 pub mod preamble;
+pub mod profile;
 pub mod progress;
 pub mod script;
 pub mod service;

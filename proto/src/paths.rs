@@ -68,6 +68,11 @@ impl Paths {
         self.jobs().join(id.to_string())
     }
 
+    /// What a job leaves for others.
+    pub fn artifacts(run_directory: &Path) -> PathBuf {
+        run_directory.join("artifacts")
+    }
+
     pub fn logs(&self) -> PathBuf {
         self.state.join("log")
     }

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::OsText;
+use crate::artifact::{ArtifactChunk, ArtifactList};
 use crate::environment::{EnvironmentInfo, EnvironmentSpec};
 use crate::error::Error;
 use crate::job::{JobDetail, JobId, JobSummary, Submission, Variables};
@@ -51,6 +52,10 @@ pub trait Pyexec {
     async fn remove_script(name: String) -> Result<(), Error>;
     /// The name it is kept under. Repeating it is harmless.
     async fn autosave_script(autosave: Autosave) -> Result<String, Error>;
+    /// The first `limit` by path, at most [`crate::artifact::MAX_ARTIFACTS`].
+    async fn list_artifacts(id: JobId, limit: u32) -> Result<ArtifactList, Error>;
+    /// At most [`crate::artifact::MAX_ARTIFACT_CHUNK_BYTES`] of a file; none at its end.
+    async fn read_artifact(id: JobId, path: OsText, offset: u64, max_bytes: u32) -> Result<ArtifactChunk, Error>;
     async fn status() -> Result<DaemonStatus, Error>;
     /// The daemon leaves; its jobs go on, and the next daemon adopts them.
     async fn shutdown() -> Result<(), Error>;

@@ -38,6 +38,8 @@ pub const JOB_ID_VARIABLE: &str = "PYEXEC_JOB_ID";
 
 /// In the same places: the file to which a job reports how far it has got.
 pub const PROGRESS_VARIABLE: &str = "PYEXEC_PROGRESS";
+/// Likewise: the directory whose files are kept, and can be had, as the job's artifacts.
+pub const ARTIFACTS_VARIABLE: &str = "PYEXEC_ARTIFACTS";
 
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -189,7 +191,7 @@ fn environment() -> impl Iterator<Item = (std::ffi::OsString, std::ffi::OsString
         ["HOME", "USER", "LOGNAME", "PATH", "LANG", "TZ", "TMPDIR", "RUST_BACKTRACE", "DBUS_SESSION_BUS_ADDRESS"];
     const PREFIXES: [&str; 3] = ["XDG_", "LC_", "PYEXEC_"];
     // These say which job the starter belongs to.
-    const OF_A_JOB: [&str; 3] = [JOB_ID_VARIABLE, PROGRESS_VARIABLE, "PYEXEC_ARTIFACTS"];
+    const OF_A_JOB: [&str; 3] = [JOB_ID_VARIABLE, PROGRESS_VARIABLE, ARTIFACTS_VARIABLE];
     std::env::vars_os().filter(|(name, _)| {
         name.to_str().is_some_and(|name| {
             (NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix)))

@@ -2,11 +2,14 @@
 //!
 //! These types are rendered as JSON and never read back; what is exchanged between programs is in [`crate::job`].
 
+mod artifacts;
 mod benchmark;
+mod profile;
 mod progress;
 
 use serde::Serialize;
 
+use crate::client::{Client, ClientError};
 use crate::environment::EnvironmentInfo;
 use crate::job::{JobDetail, JobSummary};
 use crate::script::{Script, ScriptInfo};
@@ -14,8 +17,10 @@ use crate::service::DaemonStatus;
 use crate::state::{JobState, Outcome, Reason, Status};
 use crate::time::Timestamp;
 
+pub use artifacts::{ArtifactView, ArtifactsView};
 use benchmark::Taken;
 pub use benchmark::{BenchmarkView, LARGEST_PROCESS, MeasuredRun, TREE_SAMPLED};
+pub use profile::{ProfileRow, ProfileView};
 pub use progress::ProgressView;
 
 /// One job, in full.
@@ -51,6 +56,8 @@ pub struct JobView {
     /// Of a job that was to be measured, once it has finished.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub benchmark: Option<BenchmarkView>,
+    #[serde(flatten)]
+    pub artifacts: ArtifactsView,
 }
 
 /// What a finished job used, exact, from `wait4(2)`. Of a benchmark, over all runs, warm-ups included, but for the peak.
@@ -118,6 +125,12 @@ pub struct ExecutionView {
     /// Of a job that was to be measured, once it has finished.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub benchmark: Option<BenchmarkView>,
+    /// When there are any.
+    #[serde(flatten)]
+    pub artifacts: Option<ArtifactsView>,
+    /// Of a job that was to be profiled, once it has finished.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<ProfileView>,
 }
 
 /// One row of `pyexec env list --json`.
@@ -214,7 +227,7 @@ pub struct DaemonView {
 pub const TIMEOUT_MARK: &str = "[TIMEOUT]";
 
 impl JobView {
-    /// As of `now`, which a job that still runs is measured against.
+    /// As of `now`, which a job that still runs is measured against. Its artifacts are asked for separately.
     pub fn of(detail: &JobDetail, now: Timestamp) -> Self {
         let outcome = detail.state.outcome();
         let verdict = outcome.map(Outcome::verdict);
@@ -260,6 +273,7 @@ impl JobView {
                 written_bytes: record.usage.written_bytes(),
             }),
             benchmark: BenchmarkView::of(detail),
+            artifacts: ArtifactsView::default(),
         }
     }
 }
@@ -288,7 +302,8 @@ impl JobRow {
 }
 
 impl ExecutionView {
-    /// `stdout` and `stderr` as they are to be shown; the timeout mark is added here.
+    /// `stdout` and `stderr` as they are to be shown; the timeout mark is added here. Artifacts and the profile are asked for
+    /// separately: [`ExecutionView::complete`].
     pub fn of(detail: &JobDetail, stdout: String, mut stderr: String) -> Self {
         let outcome = detail.state.outcome();
         let verdict = outcome.map(Outcome::verdict);
@@ -317,7 +332,20 @@ impl ExecutionView {
             resolved_dependencies: packages(detail),
             error: outcome.and_then(Outcome::explanation),
             benchmark: BenchmarkView::of(detail),
+            artifacts: None,
+            profile: None,
         }
+    }
+}
+
+impl ExecutionView {
+    /// Adds what only the job's files tell.
+    pub async fn complete(&mut self, client: &Client, job: &JobDetail) -> Result<(), ClientError> {
+        let listed = client.list_artifacts(job.id, ArtifactsView::MOST_SHOWN);
+        let (listed, found) = futures::try_join!(listed, crate::profile::read(client, job))?;
+        self.artifacts = ArtifactsView::if_any(&listed);
+        self.profile = found.zip(job.spec.profile).map(|(found, spec)| ProfileView::of(&found, spec));
+        Ok(())
     }
 }
 

@@ -9,7 +9,7 @@
 //! | 124 | the job was timed out |
 //! | 125 | pyexec itself failed, or nobody knows how the job ended |
 //! | 126 | the script could not be started |
-//! | 127 | no such job, script or directory |
+//! | 127 | no such job, script, directory or artifact |
 //! | 129, 130, 143 | we were told to leave by SIGHUP, SIGINT, SIGTERM |
 //! | 141 | nobody reads our output any more |
 
@@ -24,6 +24,7 @@ use pyexec_proto::state::{ExitStatus, NotStarted, Outcome, StopReason};
 use pyexec_proto::{JobDetail, JobId};
 
 use crate::render;
+use crate::verbs::artifacts::CopyError;
 use crate::verbs::mcp::McpError;
 
 /// An exit code as the kernel keeps it.
@@ -79,6 +80,8 @@ pub(crate) enum Failure {
     NothingToDraw { what: String },
     #[error("there is no log of the daemon in {}", directory.display())]
     NoDaemonLog { directory: PathBuf },
+    #[error(transparent)]
+    Copy(#[from] CopyError),
 }
 
 impl Failure {
@@ -87,6 +90,7 @@ impl Failure {
         match self {
             Failure::Client(error) => error.hint(),
             Failure::Mcp(error) => error.hint(),
+            Failure::Copy(error) => error.hint(),
             Failure::Usage { hint, .. } => Some(hint.clone()),
             Failure::NoHome(_) => Some("set HOME, or the XDG_* directories".into()),
             Failure::StdinTooLarge { .. } => Some("put it into a file, and let the script open that".into()),
@@ -115,6 +119,7 @@ impl Failure {
             Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => BROKEN_PIPE,
             Failure::NoHome(_)
             | Failure::Mcp(_)
+            | Failure::Copy(_)
             | Failure::Runtime(_)
             | Failure::Output(_)
             | Failure::Stdin(_)
@@ -154,7 +159,7 @@ fn of_client_error(error: &ClientError) -> Code {
 fn of_refusal(error: &Error) -> Code {
     match error {
         Error::AmbiguousJob { .. } | Error::InvalidArgument { .. } => USAGE,
-        Error::NoSuchJob { .. } | Error::NotFound { .. } => NOT_FOUND,
+        Error::NoSuchJob { .. } | Error::NotFound { .. } | Error::NoArtifact { .. } => NOT_FOUND,
         Error::Environment { .. } => NOT_STARTED,
         Error::IdTaken { .. } | Error::NoInput { .. } | Error::ShuttingDown | Error::Storage { .. } => PYEXEC_FAILED,
     }
@@ -258,6 +263,7 @@ mod tests {
     use super::*;
     use pyexec_proto::OsText;
     use pyexec_proto::Timestamp;
+    use pyexec_proto::artifact::NoArtifact;
     use pyexec_proto::benchmark::BenchmarkRecord;
     use pyexec_proto::error::{Named, NoInput};
     use pyexec_proto::output::OutputLengths;
@@ -333,6 +339,7 @@ mod tests {
             (Error::NotFound { what: Named::SavedScript, path: OsText::default() }, 127),
             (Error::Environment { problem: text(), hint: text() }, 126),
             (Error::NoInput { id, why: NoInput::Closed }, 125),
+            (Error::NoArtifact { id, path: OsText::default(), why: NoArtifact::Link }, 127),
             (Error::ShuttingDown, 125),
             (Error::Storage { doing: text(), problem: text() }, 125),
         ];

@@ -7,6 +7,7 @@ mod benchmark;
 mod chart;
 mod exit_code;
 mod output;
+mod profile;
 mod render;
 mod status_line;
 mod terminal;

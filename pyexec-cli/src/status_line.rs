@@ -94,44 +94,14 @@ fn text(job: &JobDetail, now: Timestamp, frame: usize, columns: u16, unicode: bo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pyexec_proto::environment::{EnvironmentSpec, Interpreter};
-    use pyexec_proto::job::{DEFAULT_GRACE_MS, Leftovers, StdinSource};
-    use pyexec_proto::output::OutputLengths;
+    use pyexec_proto::environment::Interpreter;
     use pyexec_proto::state::Run;
     use pyexec_proto::{JobSource, JobSpec, JobState};
 
     fn job(state: JobState, message: Option<&str>) -> JobDetail {
-        let spec = JobSpec {
-            source: JobSource::Code { code: "pass".into() },
-            args: vec![],
-            directory: "/".into(),
-            environment: EnvironmentSpec::bare(Interpreter::System),
-            env_file: None,
-            stdin: StdinSource::Null,
-            timeout_ms: None,
-            grace_ms: DEFAULT_GRACE_MS,
-            label: None,
-            variables: vec![],
-            umask: 0o022,
-            limits: vec![],
-            nice: 0,
-            buffering: None,
-            leftovers: Leftovers::End,
-            waited_for: true,
-            notify_output: true,
-            parent: None,
-            benchmark: None,
-        };
-        JobDetail {
-            id: JobId::mint(),
-            created_at: Timestamp(0),
-            spec,
-            state,
-            environment: None,
-            output: OutputLengths::default(),
-            message: message.map(str::to_owned),
-            progress: None,
-        }
+        let spec = JobSpec::new(JobSource::Code { code: "pass".into() }, "/", Interpreter::System);
+        let submitted = JobDetail::submitted(JobId::mint(), Timestamp(0), spec);
+        JobDetail { state, message: message.map(str::to_owned), ..submitted }
     }
 
     const NOW: Timestamp = Timestamp(65_000_000);

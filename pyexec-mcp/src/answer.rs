@@ -21,6 +21,8 @@ pub(crate) struct Answer {
     pub(crate) structured: Value,
     /// The job could not even be started: there is a result, and it is a failure of the call.
     pub(crate) is_error: bool,
+    /// Shown after the text.
+    pub(crate) images: Vec<ContentBlock>,
     /// Shown after the text, to those who get no structured content: many hosts show either.
     pub(crate) picture: Option<Picture>,
 }
@@ -42,7 +44,7 @@ impl Picture {
 impl Answer {
     pub(crate) fn new(markdown: String, structured: &impl Serialize) -> Self {
         let structured = serde_json::to_value(structured).expect("what we answer with has text for keys");
-        Self { markdown, structured, is_error: false, picture: None }
+        Self { markdown, structured, is_error: false, images: vec![], picture: None }
     }
 }
 
@@ -89,6 +91,7 @@ pub(crate) fn result(answer: Result<Answer, Failure>, form: Form) -> CallToolRes
         }
     };
     result.is_error = Some(answer.is_error);
+    result.content.extend(answer.images);
     result
 }
 
@@ -178,6 +181,7 @@ fn next_after(error: &ClientError) -> Option<String> {
         Error::NoInput { why: NoInput::Finished | NoInput::Closed | NoInput::ClosedByJob, .. } => {
             "py_job_status shows how far it got"
         }
+        Error::NoArtifact { .. } => "py_job_status lists the artifacts of a job",
         Error::NotFound { what: Named::RequirementsFile, .. }
         | Error::IdTaken { .. }
         | Error::InvalidArgument { .. }

@@ -16,6 +16,8 @@ pub(crate) struct Parameter {
     pub(crate) about: &'static str,
     pub(crate) required: bool,
     pub(crate) default: Option<Value>,
+    /// Another tool of the same list says more about it.
+    brief: bool,
 }
 
 /// What values a parameter takes.
@@ -41,7 +43,7 @@ pub(crate) enum Kind {
 
 impl Parameter {
     pub(crate) const fn new(name: &'static str, kind: Kind, about: &'static str) -> Self {
-        Self { name, kind, about, required: false, default: None }
+        Self { name, kind, about, required: false, default: None, brief: false }
     }
 
     pub(crate) fn required(mut self) -> Self {
@@ -59,10 +61,25 @@ impl Parameter {
         self
     }
 
+    pub(crate) fn brief(mut self) -> Self {
+        self.brief = true;
+        self
+    }
+
     fn schema(&self) -> Value {
-        let mut schema = self.kind.schema();
+        let mut schema = match self.kind {
+            Kind::Map | Kind::Object(_) if self.brief => json!({"type": "object"}),
+            Kind::Map
+            | Kind::Object(_)
+            | Kind::Text
+            | Kind::Flag
+            | Kind::Whole { .. }
+            | Kind::Number { .. }
+            | Kind::Choice(_)
+            | Kind::Texts => self.kind.schema(),
+        };
         let members = schema.as_object_mut().expect("a schema is an object");
-        if !self.about.is_empty() {
+        if !self.about.is_empty() && !self.brief {
             members.insert("description".to_owned(), self.about.into());
         }
         // What is off, or nothing, need not be said to be.

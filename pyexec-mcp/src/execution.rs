@@ -14,14 +14,14 @@ use pyexec_proto::output::{PerStream, Stream};
 use pyexec_proto::service::{FollowRequest, MAX_WAIT_MS, StopRequest};
 use pyexec_proto::state::NotStarted;
 use pyexec_proto::statistics::Summary;
-use pyexec_proto::view::{BenchmarkView, ExecutionView, TREE_SAMPLED};
+use pyexec_proto::view::{BenchmarkView, ExecutionView, ProfileRow, ProfileView, TREE_SAMPLED};
 use pyexec_proto::{Client, JobDetail, JobId, Outcome, Reason, Status};
 use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::answer::{Answer, Failure, Picture};
 use crate::tools::Call;
-use crate::{progress, render};
+use crate::{artifacts, progress, render};
 
 /// The least that clients who follow up are asked to wait in one call.
 const SUGGESTED_WAIT_SECONDS: u64 = MAX_WAIT_MS / 1000;
@@ -31,19 +31,28 @@ pub(crate) async fn submit(call: &Call<'_>, submission: Submission) -> Result<Jo
     Ok(call.server.client().await?.submit(submission).await?)
 }
 
+/// What is asked for beside the text.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shown {
+    /// A picture of the last run.
+    pub(crate) plot: bool,
+    /// The images that the job has left.
+    pub(crate) images: bool,
+}
+
 /// Answers with a job's result, or with where it has got to when the budget is used up.
-pub(crate) async fn attend(call: &Call<'_>, id: JobId, max_bytes: u32, plot: bool) -> Result<Answer, Failure> {
+pub(crate) async fn attend(call: &Call<'_>, id: JobId, max_bytes: u32, shown: Shown) -> Result<Answer, Failure> {
     let client = call.server.client().await?;
     let until = Instant::now() + call.server.budget();
     match wait(call, &client, id, until).await? {
         Waited::Finished(job) => {
             let mut answer = finished(&client, &job, max_bytes).await?;
-            if plot {
+            if shown.plot {
                 draw(&mut answer, &job);
             }
-            Ok(answer)
+            if shown.images { with_images(&client, id, answer).await } else { Ok(answer) }
         }
-        Waited::StillGoing(job) => promoted(&client, &job, call.server.budget(), max_bytes, plot).await,
+        Waited::StillGoing(job) => promoted(&client, &job, call.server.budget(), max_bytes, shown.plot).await,
     }
 }
 
@@ -114,12 +123,9 @@ impl Executed {
                 format!("py_get_job_output(job_id=\"{id}\", {stream}_cursor=…) reads what is left out of {stream}")
             })
         });
-        Ok(Self {
-            stdout_bytes: job.output.stdout,
-            stderr_bytes: job.output.stderr,
-            view: ExecutionView::of(job, output.stdout, output.stderr),
-            next_step,
-        })
+        let mut view = ExecutionView::of(job, output.stdout, output.stderr);
+        view.complete(client, job).await?;
+        Ok(Self { stdout_bytes: job.output.stdout, stderr_bytes: job.output.stderr, view, next_step })
     }
 
     pub(crate) fn markdown(&self) -> String {
@@ -152,8 +158,14 @@ impl Executed {
         if let Some(benchmark) = &view.benchmark {
             head.push_str(&measured(benchmark));
         }
+        if let Some(profile) = &view.profile {
+            head.push_str(&profiled(profile));
+        }
         if !view.resolved_dependencies.is_empty() {
             head.push_str(&format!("\n\nInstalled: {}", packages(&view.resolved_dependencies)));
+        }
+        if let Some(artifacts) = &view.artifacts {
+            head.push_str(&artifacts::line(&view.job_id, artifacts));
         }
         if let Some(next) = &self.next_step {
             head.push_str(&format!("\n\n**Next:** {next}"));
@@ -209,6 +221,20 @@ fn measured_runs(runs: usize, failed: usize, requested: usize, warmup: usize) ->
     }
 }
 
+/// Where the time went, as two tables.
+fn profiled(profile: &ProfileView) -> String {
+    if let Some(problem) = &profile.problem {
+        return format!("\n\nProfile: {}", render::inline(problem));
+    }
+    let table = |rows: &[ProfileRow]| {
+        let cells = |row: &ProfileRow| row.cells().iter().map(|cell| render::inline(cell)).collect();
+        render::table(&ProfileRow::HEADER, rows.iter().map(cells)).trim_end().to_owned()
+    };
+    let seconds = render::seconds(profile.seconds.unwrap_or(0.0));
+    let (cumulative, own) = (table(&profile.by_cumulative), table(&profile.by_own));
+    format!("\n\nProfile over {seconds}, by cumulative time:\n\n{cumulative}\n\nBy own time:\n\n{own}")
+}
+
 /// As many as fit a line or two.
 pub(crate) fn packages(resolved: &[String]) -> String {
     const SHOWN: usize = 25;
@@ -235,6 +261,14 @@ pub(crate) async fn finished(client: &Client, job: &JobDetail, max_bytes: u32) -
         answer.markdown = format!("**Error:** the job could not be started: {what}{rest}\n\n**Next:** {next}");
         answer.is_error = true;
     }
+    Ok(answer)
+}
+
+/// The same, with the images that the job has left so far.
+pub(crate) async fn with_images(client: &Client, id: JobId, mut answer: Answer) -> Result<Answer, Failure> {
+    let (images, left_out) = artifacts::images(client, id).await?;
+    answer.images = images;
+    answer.markdown.push_str(&left_out);
     Ok(answer)
 }
 

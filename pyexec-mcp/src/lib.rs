@@ -8,6 +8,7 @@
 
 mod answer;
 mod arguments;
+mod artifacts;
 mod caller;
 mod execution;
 mod progress;

@@ -1,4 +1,4 @@
-//! `job-stream://{job_id}`: what a job has printed so far. Reading it changes nothing.
+//! `job-stream://{job_id}`: what a job has printed so far. Reading it changes nothing. Beside it: [`crate::artifacts`].
 
 use pyexec_proto::client::ClientError;
 use pyexec_proto::excerpt::continuation;
@@ -12,8 +12,8 @@ use rmcp::model::{
 };
 
 use crate::answer::Failure;
-use crate::render;
 use crate::server::Server;
+use crate::{artifacts, render};
 
 const SCHEME: &str = "job-stream://";
 
@@ -34,7 +34,7 @@ pub(crate) fn templates() -> ListResourceTemplatesResult {
         .with_title("Output of a job")
         .with_description("What a job has printed so far, the last 1 MiB of each stream")
         .with_mime_type("text/plain");
-    ListResourceTemplatesResult::with_all_items(vec![template])
+    ListResourceTemplatesResult::with_all_items(vec![template, artifacts::template()])
 }
 
 pub(crate) async fn list(server: &Server) -> Result<ListResourcesResult, ErrorData> {
@@ -51,7 +51,7 @@ pub(crate) async fn list(server: &Server) -> Result<ListResourcesResult, ErrorDa
 }
 
 pub(crate) async fn read(server: &Server, uri: &str) -> Result<ReadResourceResult, ErrorData> {
-    let Some(given) = job_in(uri) else { return Err(unknown(uri)) };
+    let Some(given) = job_in(uri) else { return artifacts::read(server, uri).await };
     let client = server.client().await.map_err(|failure| internal(&failure))?;
     let job = find(&client, given).await.map_err(|error| explained(error, uri))?;
     let text = stream_text(&client, &job).await.map_err(|error| explained(error, uri))?;

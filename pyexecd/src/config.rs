@@ -18,6 +18,8 @@ pub struct Config {
     pub max_running: usize,
     /// Whether a line that was printed can be read at once.
     pub output_buffering: Buffering,
+    /// Whether matplotlib's figures that are open when a job ends are saved as artifacts.
+    pub capture_figures: bool,
     /// The uv to use, instead of looking for one.
     pub uv: Option<PathBuf>,
     /// What goes into the log: a `tracing` filter such as `info` or `pyexecd=debug`.
@@ -64,6 +66,7 @@ impl Default for Config {
         Self {
             max_running: 64,
             output_buffering: Buffering::Line,
+            capture_figures: true,
             uv: None,
             log: "info".to_owned(),
             default_python: None,
@@ -90,6 +93,7 @@ impl fmt::Display for Config {
         };
         writeln!(f, "max_running = {}", self.max_running)?;
         writeln!(f, "output_buffering = {buffering}")?;
+        writeln!(f, "capture_figures = {}", self.capture_figures)?;
         if let Some(uv) = &self.uv {
             writeln!(f, "uv = {}", uv.display())?;
         }
@@ -119,6 +123,7 @@ pub enum ConfigError {
 struct File {
     max_running: Option<i64>,
     output_buffering: Option<Buffering>,
+    capture_figures: Option<bool>,
     uv: Option<PathBuf>,
     log: Option<String>,
     default_python: Option<String>,
@@ -179,6 +184,12 @@ impl Config {
             }
             None => file.output_buffering.unwrap_or(defaults.output_buffering),
         };
+        let capture_figures = match from_variable("PYEXEC_CAPTURE_FIGURES") {
+            Some((name, value)) => {
+                value.parse().map_err(|_| refused(&name, &value, "`true` or `false` is expected"))?
+            }
+            None => file.capture_figures.unwrap_or(defaults.capture_figures),
+        };
         // The rest are texts that are read alike, wherever they come from.
         let text = |name: &'static str, from_file: Option<String>| {
             let variable_name = format!("PYEXEC_{}", name.to_ascii_uppercase());
@@ -227,6 +238,7 @@ impl Config {
         Ok(Self {
             max_running,
             output_buffering,
+            capture_figures,
             uv: variable("PYEXEC_UV").map(PathBuf::from).or(file.uv),
             log: variable("PYEXEC_LOG").or(file.log).unwrap_or(defaults.log),
             default_python,
@@ -276,6 +288,14 @@ mod tests {
     }
 
     #[test]
+    fn figures_are_captured_unless_it_is_switched_off() {
+        assert!(Config::default().capture_figures);
+        assert!(!read("capture_figures = false\n", &[]).expect("is fine").capture_figures);
+        let variables = [("PYEXEC_CAPTURE_FIGURES", "true")];
+        assert!(read("capture_figures = false\n", &variables).expect("is fine").capture_figures);
+    }
+
+    #[test]
     fn what_is_printed_of_the_settings_is_what_holds() {
         let config = read("uv = \"/opt/uv\"\n", &[("PYEXEC_MAX_RUNNING", "5")]).expect("is fine").to_string();
         for line in ["max_running = 5", "uv = /opt/uv", "environment_timeout = 10m", "inherit_env = all"] {
@@ -304,6 +324,8 @@ mod tests {
             ("max_running = \"many\"\n", &[][..], "max_running"),
             ("", &[("PYEXEC_MAX_RUNNING", "lots")][..], "PYEXEC_MAX_RUNNING"),
             ("", &[("PYEXEC_OUTPUT_BUFFERING", "none")][..], "PYEXEC_OUTPUT_BUFFERING"),
+            ("capture_figures = \"often\"\n", &[][..], "capture_figures"),
+            ("", &[("PYEXEC_CAPTURE_FIGURES", "often")][..], "PYEXEC_CAPTURE_FIGURES"),
             ("= 3", &[][..], "config.toml"),
             ("default_python = \"2.7\"\n", &[][..], "default_python"),
             ("", &[("PYEXEC_DEFAULT_PYTHON", "x")][..], "PYEXEC_DEFAULT_PYTHON"),

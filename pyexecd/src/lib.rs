@@ -1,5 +1,6 @@
 //! The daemon of pyexec. `ARCHITECTURE.md` tells how its parts hang together, and who may import whom.
 
+pub mod artifacts;
 pub mod config;
 pub mod engine;
 pub mod environment;

@@ -82,8 +82,11 @@ async def the_resource_is_what_was_printed_so_far(clients):
         await session.fields("py_get_job_output", job_id=job_id, wait_seconds=45)
         uri = f"job-stream://{job_id}"
 
-        template = (await session.templates())
-        same([(kind["uriTemplate"], kind["mimeType"]) for kind in template], [("job-stream://{job_id}", "text/plain")])
+        templates = await session.templates()
+        same(
+            [(kind["uriTemplate"], kind.get("mimeType")) for kind in templates],
+            [("job-stream://{job_id}", "text/plain"), ("job-artifact://{job_id}/{path}", None)],
+        )
         listed = await session.resources()
         same([(resource["uri"], resource["name"]) for resource in listed], [(uri, "streams")])
 

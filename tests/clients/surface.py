@@ -19,6 +19,7 @@ RUN = [
     "py_run_script_in_dir",
     "py_run_script_with_dependencies",
     "py_benchmark_script",
+    "py_profile_script",
     "py_run_script_in_dir_async",
     "py_run_script_with_dependencies_async",
     "py_run_saved_script",

@@ -104,9 +104,8 @@ const MAY_NAME: [(&str, &[&str]); 9] = [
             "supervisor::process::forget_starter",
         ],
     ),
-    // Speaks to the link of a running job itself: input and news of output need no decision. A listing is the index's, and
-    // how far its jobs are is added.
-    ("service", &["blocking", "jobs", "engine", "output", "scripts", "store::Listed"]),
+    // Speaks to the link of a running job itself: input and news of output need no decision.
+    ("service", &["artifacts", "blocking", "jobs", "engine", "output", "scripts"]),
     // Recovery is tested against what supervisors write.
     ("jobs", &["blocking", "config", "engine", "environment", "output", "store", "supervisor::record"]),
     // An order carries the command that an environment came to.

@@ -2,6 +2,7 @@
 //!
 //! One module per subject. Nothing here waits for a duration: every wait is for a fact, see [`sandbox`].
 
+mod artifacts;
 mod bad_input;
 mod bench_verb;
 mod benchmarks;
@@ -14,6 +15,7 @@ mod environment_cache;
 mod environment_sandbox;
 mod environment_variables;
 mod environments;
+mod figures;
 mod house;
 mod input;
 mod interruption;
@@ -27,6 +29,7 @@ mod mcp_session;
 mod memory;
 mod output;
 mod processes;
+mod profile;
 mod progress;
 mod projects;
 mod python_start;

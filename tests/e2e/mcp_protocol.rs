@@ -32,7 +32,7 @@ fn lists_need_no_daemon() {
     let sandbox = Sandbox::new();
     for era in ERAS {
         let mut session = McpSession::open(&sandbox, era);
-        assert_eq!(session.ask("tools/list", json!({}))["tools"].as_array().map(Vec::len), Some(19));
+        assert_eq!(session.ask("tools/list", json!({}))["tools"].as_array().map(Vec::len), Some(20));
         assert_eq!(session.ask("prompts/list", json!({}))["prompts"].as_array().map(Vec::len), Some(2));
         let templates = session.ask("resources/templates/list", json!({}));
         assert_eq!(templates["resourceTemplates"][0]["uriTemplate"], "job-stream://{job_id}");

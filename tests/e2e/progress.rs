@@ -33,7 +33,7 @@ while not os.path.exists('end'): time.sleep(0.005)
 ";
 
 fn module() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../pyexecd/src/environment/pyexec_progress.py")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../pyexecd/src/environment/startup/pyexec_progress.py")
 }
 
 /// Current, total and message.

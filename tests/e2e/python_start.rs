@@ -45,7 +45,7 @@ json.dump({
 ";
 
 /// Variables of a job.
-const TOLD: [&str; 2] = ["PYEXEC_JOB_ID", "PYEXEC_PROGRESS"];
+const TOLD: [&str; 4] = ["PYEXEC_JOB_ID", "PYEXEC_PROGRESS", "PYEXEC_ARTIFACTS", "MPLBACKEND"];
 
 /// `PYEXEC_TEST_PYTHONS`, a list like `PATH`, of interpreters; else those that pyenv has; and always `python3`.
 pub(crate) fn interpreters() -> Vec<PathBuf> {
@@ -85,7 +85,7 @@ fn dumps(sandbox: &Sandbox, interpreter: &Path, pythonpath: Option<&str>) -> (Va
     let mut command = sandbox.cli(["run", "--no-uv", "dump.py", "x"]);
     prepare(&mut command);
     let mut ours = sandbox.attend(command).end().expect_code(0).json();
-    // The two things a job is told.
+    // What a job is told.
     for told in TOLD {
         let value = ours["environment"].as_object_mut().expect("is an object").remove(told);
         assert!(value.as_ref().is_some_and(Value::is_string), "{told}: {value:?}");

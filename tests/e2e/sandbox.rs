@@ -17,8 +17,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use pyexec_proto::client::Daemon;
-use pyexec_proto::environment::{EnvironmentSpec, Interpreter};
-use pyexec_proto::job::{DEFAULT_GRACE_MS, Leftovers, StdinSource, Submission, Variables};
+use pyexec_proto::environment::Interpreter;
+use pyexec_proto::job::{Submission, Variables};
 use pyexec_proto::paths::Paths;
 use pyexec_proto::start::{READY, SERVICE_MARK};
 use pyexec_proto::{Client, JobId, JobSource, JobSpec};
@@ -306,25 +306,8 @@ impl Sandbox {
     /// What `pyexec run --no-uv -d -c CODE` submits, for a client.
     pub(crate) fn submission(&self, code: &str) -> Submission {
         let spec = JobSpec {
-            source: JobSource::Code { code: code.into() },
-            args: vec![],
-            directory: self.work().into(),
-            environment: EnvironmentSpec::bare(Interpreter::System),
-            env_file: None,
-            stdin: StdinSource::Null,
-            timeout_ms: None,
-            grace_ms: DEFAULT_GRACE_MS,
-            label: None,
-            variables: vec![],
-            umask: 0o022,
             limits: pyexec_proto::job::ResourceLimit::of_this_process(),
-            nice: 0,
-            buffering: None,
-            leftovers: Leftovers::End,
-            waited_for: false,
-            notify_output: true,
-            parent: None,
-            benchmark: None,
+            ..JobSpec::new(JobSource::Code { code: code.into() }, self.work(), Interpreter::System)
         };
         let environment: Variables = self.variables.clone().into_iter().collect();
         Submission { id: JobId::mint(), spec, environment, overrides: Default::default(), stdin: vec![] }

@@ -95,31 +95,23 @@ fn table_line(id: String, job: &JobSummary, now: Timestamp) -> JobLine {
     }
 }
 
+/// A job of a listing, for tests.
+#[cfg(test)]
+fn summary(command: &str, status: Status) -> JobSummary {
+    use pyexec_proto::environment::Interpreter;
+    use pyexec_proto::{JobDetail, JobId, JobSource, JobSpec};
+    let spec = JobSpec::new(JobSource::Code { code: String::new().into() }, "/", Interpreter::System);
+    let submitted = JobDetail::submitted(JobId::mint(), Timestamp(0), spec);
+    JobSummary { status, command: command.to_owned(), ..JobSummary::of(&submitted) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pyexec_proto::JobId;
-    use pyexec_proto::output::OutputLengths;
     use pyexec_proto::state::Reason;
 
     fn summary(status: Status) -> JobSummary {
-        JobSummary {
-            id: JobId::mint(),
-            created_at: Timestamp(0),
-            label: None,
-            status,
-            reason: None,
-            exit_code: None,
-            pid: None,
-            started_at: None,
-            ended_at: None,
-            elapsed_us: None,
-            output: OutputLengths::default(),
-            progress: None,
-            command: "x.py\n--evil \x1b[2J".into(),
-            directory: "/".into(),
-            strategy: "uv-run".into(),
-        }
+        super::summary("x.py\n--evil \x1b[2J", status)
     }
 
     const NOW: Timestamp = Timestamp(200_000_000);

@@ -1,5 +1,6 @@
 //! One file per verb.
 
+pub(crate) mod artifacts;
 mod bench;
 mod completions;
 mod daemon;
@@ -31,6 +32,7 @@ pub(crate) async fn perform(verb: Verb) -> Result<Code, Failure> {
         Verb::Jobs(jobs) => jobs::perform(jobs).await,
         Verb::Show(show) => show::perform(&show).await,
         Verb::Logs(logs) => logs::perform(&logs).await,
+        Verb::Artifacts(artifacts) => artifacts::perform(&artifacts).await,
         Verb::Wait(wait) => wait::perform(&wait).await,
         Verb::Send(send) => send::perform(send).await,
         Verb::Kill(kill) => kill::perform(&kill).await,

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use pyexec_proto::excerpt::{self, Gap};
 use pyexec_proto::output::PerStream;
 use pyexec_proto::service::StopRequest;
-use pyexec_proto::view::{BenchmarkView, ExecutionView};
+use pyexec_proto::view::{BenchmarkView, ExecutionView, ProfileView};
 use pyexec_proto::{Client, JobDetail, JobId};
 use serde::Serialize;
 
@@ -21,7 +21,7 @@ use crate::args::Run;
 use crate::exit_code::{self, Code, Ending, Failure, Interruption, SUCCESS};
 use crate::output::{BrokenStderr, Passage};
 use crate::status_line::{self, While};
-use crate::{benchmark, terminal};
+use crate::{benchmark, profile, terminal};
 use interruption::Interruptions;
 use submission::Prepared;
 
@@ -61,6 +61,14 @@ pub(crate) async fn perform(run: Run) -> Result<Code, Failure> {
         Ok(job) => {
             if !json && let Some(benchmark) = BenchmarkView::of(&job) {
                 terminal::report(&benchmark::text(&benchmark));
+            }
+            if !json && let Some(spec) = job.spec.profile {
+                // The job has run, and its exit code counts, whether the profile can be had or not.
+                match pyexec_proto::profile::read(&client, &job).await {
+                    Ok(Some(found)) => terminal::report(&profile::text(&ProfileView::of(&found, spec), id)),
+                    Ok(None) => {}
+                    Err(error) => terminal::note(&format!("the profile could not be fetched: {error}")),
+                }
             }
             conclude(&job, interruptions.first(), !json)
         }
@@ -118,7 +126,9 @@ async fn in_silence(client: &Client, id: JobId) -> Result<JobDetail, Failure> {
         format!("[… {bytes} bytes left out: `pyexec logs {id} --{stream} --since-byte {from}` shows them …]")
     };
     let output = excerpt::of(client, &job, excerpt::DEFAULT_BYTES, logs).await?;
-    terminal::print_json(&ExecutionView::of(&job, output.stdout, output.stderr))?;
+    let mut view = ExecutionView::of(&job, output.stdout, output.stderr);
+    view.complete(client, &job).await?;
+    terminal::print_json(&view)?;
     Ok(job)
 }
 

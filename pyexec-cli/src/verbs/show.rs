@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pyexec_picture::Curve;
 use pyexec_proto::course::Course;
-use pyexec_proto::view::{JobView, ProgressView};
+use pyexec_proto::view::{ArtifactView, ArtifactsView, JobView, ProgressView};
 use pyexec_proto::{JobDetail, Reason, Timestamp};
 
 use crate::args::Show;
@@ -19,7 +19,8 @@ pub(crate) async fn perform(show: &Show) -> Result<Code, Failure> {
     if let Some(path) = &show.plot {
         plot(&detail, path)?;
     }
-    let job = JobView::of(&detail, Timestamp::now());
+    let mut job = JobView::of(&detail, Timestamp::now());
+    job.artifacts = ArtifactsView::of(&client.list_artifacts(id, ArtifactsView::MOST_SHOWN).await?);
     if show.json {
         terminal::print_json(&serde_json::json!({ "job": job }))?;
     } else {
@@ -77,6 +78,7 @@ fn text(job: &JobView) -> String {
         ("written", job.usage.map(|usage| format!("{} to storage", render::size(usage.written_bytes)))),
         ("stdout", Some(render::size(job.stdout_bytes))),
         ("stderr", Some(render::size(job.stderr_bytes))),
+        ("artifacts", artifacts(&job.artifacts)),
     ];
     let known: Vec<(&str, String)> = pairs
         .into_iter()
@@ -89,6 +91,19 @@ fn progress(progress: &ProgressView) -> String {
     let left = progress.eta_seconds.and_then(|left| Duration::try_from_secs_f64(left).ok());
     let left = left.map(|left| format!(", {} left", render::duration(left))).unwrap_or_default();
     format!("{}{left}", progress.sentence)
+}
+
+/// As many as fit a line or two.
+fn artifacts(view: &ArtifactsView) -> Option<String> {
+    const SHOWN: usize = 8;
+    let named = |artifact: &ArtifactView| format!("{} ({})", artifact.path, render::size(artifact.bytes));
+    let shown: Vec<String> = view.artifacts.iter().take(SHOWN).map(named).collect();
+    let more = view.artifacts.len() as u64 + view.artifacts_left_out - shown.len() as u64;
+    match (shown.is_empty(), more) {
+        (true, _) => None,
+        (false, 0) => Some(shown.join(", ")),
+        (false, more) => Some(format!("{} and {more} more", shown.join(", "))),
+    }
 }
 
 #[cfg(test)]
@@ -126,6 +141,7 @@ mod tests {
             progress: None,
             usage: None,
             benchmark: None,
+            artifacts: ArtifactsView::default(),
         };
         assert_eq!(
             text(&job),

@@ -32,7 +32,7 @@ pub(super) fn tools() -> Vec<Tool> {
                 Parameter::new("grace_seconds", Kind::Number { least: 0.0, most: 3600.0 }, "").default(5),
                 markdown_output(),
             ],
-            returns: STOPPED,
+            returns: &[STOPPED],
             perform: |call| cancel(call).boxed(),
         },
         Tool {
@@ -41,7 +41,7 @@ pub(super) fn tools() -> Vec<Tool> {
             about: "End a job and all its processes at once, with KILL.",
             hints: Hints::Removes,
             parameters: vec![job_id(), markdown_output()],
-            returns: STOPPED,
+            returns: &[STOPPED],
             perform: |call| kill(call).boxed(),
         },
         Tool {
@@ -56,7 +56,7 @@ pub(super) fn tools() -> Vec<Tool> {
                 keep("dry_run"),
                 markdown_output(),
             ],
-            returns: &[("removed", Field::Whole), ("remaining", Field::Whole), ("bytes_freed", Field::Whole)],
+            returns: &[&[("removed", Field::Whole), ("remaining", Field::Whole), ("bytes_freed", Field::Whole)]],
             perform: |call| prune(call).boxed(),
         },
     ]

@@ -19,7 +19,7 @@ pub(super) fn tools() -> Vec<Tool> {
             about: "Environments that are kept, their packages, and the jobs that use them.",
             hints: Hints::Reads,
             parameters: vec![markdown_output()],
-            returns: &[("environments", Field::Objects)],
+            returns: &[&[("environments", Field::Objects)]],
             perform: |call| list(call).boxed(),
         },
         Tool {
@@ -33,7 +33,7 @@ pub(super) fn tools() -> Vec<Tool> {
                 Parameter::new("python_version", Kind::Text, ""),
                 markdown_output(),
             ],
-            returns: &[
+            returns: &[&[
                 ("name", Field::MaybeText),
                 ("id", Field::MaybeText),
                 ("python", Field::Text),
@@ -41,7 +41,7 @@ pub(super) fn tools() -> Vec<Tool> {
                 ("bytes", Field::Whole),
                 ("last_used", Field::MaybeText),
                 ("used_by", Field::Texts),
-            ],
+            ]],
             perform: |call| create(call).boxed(),
         },
     ]

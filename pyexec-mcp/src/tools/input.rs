@@ -24,7 +24,7 @@ pub(super) fn tools() -> Vec<Tool> {
             Parameter::new("close", Kind::Flag, "").default(false),
             markdown_output(),
         ],
-        returns: &[("job_id", Field::Text), ("bytes_written", Field::Whole)],
+        returns: &[&[("job_id", Field::Text), ("bytes_written", Field::Whole)]],
         perform: |call| perform(call).boxed(),
     }]
 }

@@ -32,7 +32,7 @@ pub(super) fn tools() -> Vec<Tool> {
                 Parameter::new("page", Kind::Text, "next_page of the call before"),
                 markdown_output(),
             ],
-            returns: &[("jobs", Field::Objects), ("total", Field::Whole), ("next_page", Field::MaybeText)],
+            returns: &[&[("jobs", Field::Objects), ("total", Field::Whole), ("next_page", Field::MaybeText)]],
             perform: |call| list(call).boxed(),
         },
         Tool {
@@ -41,7 +41,7 @@ pub(super) fn tools() -> Vec<Tool> {
             about: "Jobs that run or wait to, with process ids and output sizes.",
             hints: Hints::Reads,
             parameters: vec![markdown_output()],
-            returns: &[("jobs", Field::Objects)],
+            returns: &[&[("jobs", Field::Objects)]],
             perform: |call| running(call).boxed(),
         },
     ]

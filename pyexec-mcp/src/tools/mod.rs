@@ -30,7 +30,7 @@ pub(crate) struct Tool {
     hints: Hints,
     pub(crate) parameters: Vec<Parameter>,
     /// Fields of the structured result, for those who want a schema of it.
-    returns: &'static [(&'static str, Field)],
+    returns: &'static [&'static [(&'static str, Field)]],
     pub(crate) perform: for<'a> fn(&'a Call<'a>) -> BoxFuture<'a, Result<Answer, Failure>>,
 }
 
@@ -118,7 +118,7 @@ impl Tool {
 
     fn output_schema(&self) -> JsonObject {
         let properties: Map<String, Value> =
-            self.returns.iter().map(|(name, field)| ((*name).to_owned(), field.schema())).collect();
+            self.returns.iter().copied().flatten().map(|(name, field)| ((*name).to_owned(), field.schema())).collect();
         let mut schema = Map::new();
         schema.insert("type".to_owned(), "object".into());
         schema.insert("properties".to_owned(), properties.into());
@@ -165,6 +165,11 @@ impl Field {
 
 fn markdown_output() -> Parameter {
     Parameter::new("markdown_output", Kind::Flag, "")
+}
+
+/// Those that the job leaves as artifacts.
+fn images() -> Parameter {
+    Parameter::new("images", Kind::Flag, "")
 }
 
 /// Of each stream.

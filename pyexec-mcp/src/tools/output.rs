@@ -36,7 +36,7 @@ pub(super) fn tools() -> Vec<Tool> {
             max_output_bytes(),
             markdown_output(),
         ],
-        returns: &[
+        returns: &[&[
             ("status", Field::Text),
             ("stdout", Field::Text),
             ("stderr", Field::Text),
@@ -48,7 +48,7 @@ pub(super) fn tools() -> Vec<Tool> {
             ("stderr_bytes", Field::Whole),
             ("more", Field::Flag),
             ("missing_bytes", Field::Whole),
-        ],
+        ]],
         perform: |call| perform(call).boxed(),
     }]
 }

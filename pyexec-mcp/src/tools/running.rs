@@ -8,15 +8,17 @@ use pyexec_proto::benchmark::BenchmarkSpec;
 use pyexec_proto::environment::{EnvironmentSpec, Interpreter, PythonVersion};
 use pyexec_proto::excerpt::DEFAULT_BYTES;
 use pyexec_proto::job::{DEFAULT_GRACE_MS, Leftovers, MAX_STDIN_BYTES, StdinSource, Submission, Variables};
+use pyexec_proto::profile::ProfileSpec;
 use pyexec_proto::script::Autosave;
 use pyexec_proto::{JobDetail, JobId, JobSource, JobSpec, OsText, Status};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Call, Field, Hints, Tool, markdown_output, max_output_bytes, milliseconds};
+use super::{Call, Field, Hints, Tool, images, markdown_output, max_output_bytes, milliseconds};
 use crate::answer::{Answer, Failure};
 use crate::arguments::{Kind, Parameter};
-use crate::{execution, render};
+use crate::execution::{self, Shown};
+use crate::render;
 
 /// The kernel's bound on one argument, with its NUL: longer code reaches Python on its stdin.
 const MAX_ARGUMENT_BYTES: usize = 128 << 10;
@@ -32,31 +34,23 @@ const EXECUTED: &[(&str, Field)] = &[
     ("elapsed_seconds", Field::MaybeNumber),
     ("python_version_used", Field::MaybeText),
     ("resolved_dependencies", Field::Texts),
+    ("artifacts", Field::Objects),
     ("message", Field::Text),
     ("error", Field::MaybeText),
     ("next_step", Field::MaybeText),
 ];
 
+/// What a benchmark says besides.
 const MEASURED: &[(&str, Field)] = &[
-    ("job_id", Field::Text),
-    ("status", Field::Text),
-    ("reason", Field::MaybeText),
-    ("stdout", Field::Text),
-    ("stderr", Field::Text),
-    ("exit_code", Field::MaybeWhole),
-    ("execution_strategy", Field::Text),
-    ("elapsed_seconds", Field::MaybeNumber),
-    ("python_version_used", Field::MaybeText),
-    ("resolved_dependencies", Field::Texts),
     ("wall_time_seconds", Field::MaybeNumber),
     ("cpu_time_seconds", Field::MaybeNumber),
     ("peak_rss_mb", Field::MaybeNumber),
     ("peak_rss_scope", Field::MaybeText),
     ("benchmark", Field::MaybeObject),
-    ("message", Field::Text),
-    ("error", Field::MaybeText),
-    ("next_step", Field::MaybeText),
 ];
+
+/// And a profile.
+const PROFILED: &[(&str, Field)] = &[("profile", Field::MaybeObject)];
 
 const STARTED: &[(&str, Field)] = &[
     ("job_id", Field::Text),
@@ -75,7 +69,7 @@ pub(super) fn tools() -> Vec<Tool> {
                 back inline; after about 20 s a job_id does, and the job goes on.",
             hints: Hints::RunsCode,
             parameters: [in_directory(), execution(300), synchronous(), answers()].concat(),
-            returns: EXECUTED,
+            returns: &[EXECUTED],
             perform: |call| run(call, Kept::UntilDone).boxed(),
         },
         Tool {
@@ -85,7 +79,7 @@ pub(super) fn tools() -> Vec<Tool> {
                 Long runs go on as jobs.",
             hints: Hints::RunsCode,
             parameters: [with_dependencies(), execution(300), synchronous(), answers()].concat(),
-            returns: EXECUTED,
+            returns: &[EXECUTED],
             perform: |call| run(call, Kept::UntilDone).boxed(),
         },
         Tool {
@@ -94,8 +88,21 @@ pub(super) fn tools() -> Vec<Tool> {
             about: "As py_run_script_with_dependencies, measured: wall and CPU time, peak memory of all processes, with \
                 statistics over the runs.",
             hints: Hints::RunsCode,
-            parameters: [with_dependencies(), measured(), execution(300), synchronous(), answers()].concat(),
-            returns: MEASURED,
+            parameters: told_before(
+                [with_dependencies(), measured(), execution(300), synchronous(), answers()].concat(),
+            ),
+            returns: &[EXECUTED, MEASURED],
+            perform: |call| run(call, Kept::UntilDone).boxed(),
+        },
+        Tool {
+            name: "py_profile_script",
+            title: "Profile Python",
+            about: "As py_run_script_with_dependencies, profiled: what took most time.",
+            hints: Hints::RunsCode,
+            parameters: told_before(
+                [with_dependencies(), profiled(), execution(300), synchronous(), answers()].concat(),
+            ),
+            returns: &[EXECUTED, PROFILED],
             perform: |call| run(call, Kept::UntilDone).boxed(),
         },
         Tool {
@@ -103,8 +110,8 @@ pub(super) fn tools() -> Vec<Tool> {
             title: "Start Python in a directory",
             about: "As py_run_script_in_dir, but returns a job_id at once.",
             hints: Hints::RunsCode,
-            parameters: [in_directory(), execution(0), asynchronous(), answers()].concat(),
-            returns: STARTED,
+            parameters: told_before([in_directory(), execution(0), asynchronous(), answers()].concat()),
+            returns: &[STARTED],
             perform: |call| run(call, Kept::Started).boxed(),
         },
         Tool {
@@ -112,8 +119,8 @@ pub(super) fn tools() -> Vec<Tool> {
             title: "Start Python with packages",
             about: "As py_run_script_with_dependencies, but returns a job_id at once.",
             hints: Hints::RunsCode,
-            parameters: [with_dependencies(), execution(0), asynchronous(), answers()].concat(),
-            returns: STARTED,
+            parameters: told_before([with_dependencies(), execution(0), asynchronous(), answers()].concat()),
+            returns: &[STARTED],
             perform: |call| run(call, Kept::Started).boxed(),
         },
         Tool {
@@ -121,17 +128,24 @@ pub(super) fn tools() -> Vec<Tool> {
             title: "Run a saved script",
             about: "Run a script that py_save_script has kept.",
             hints: Hints::RunsCode,
-            parameters: [
-                vec![Parameter::new("script_name", Kind::Text, "").required(), directory()],
-                execution(300),
-                synchronous(),
-                answers(),
-            ]
-            .concat(),
-            returns: EXECUTED,
+            parameters: told_before(
+                [
+                    vec![Parameter::new("script_name", Kind::Text, "").required(), directory()],
+                    execution(300),
+                    synchronous(),
+                    answers(),
+                ]
+                .concat(),
+            ),
+            returns: &[EXECUTED],
             perform: |call| run(call, Kept::UntilDone).boxed(),
         },
     ]
+}
+
+/// What the parameters are for is said of the first tools that have them, and once is enough: every session pays for it.
+fn told_before(parameters: Vec<Parameter>) -> Vec<Parameter> {
+    parameters.into_iter().map(Parameter::brief).collect()
 }
 
 /// For how long the call goes on.
@@ -204,8 +218,16 @@ fn measured() -> Vec<Parameter> {
     ]
 }
 
+fn profiled() -> Vec<Parameter> {
+    const MOST: u64 = ProfileSpec::MAX_TOP as u64;
+    vec![Parameter::new("top", Kind::Whole { least: 1, most: MOST }, "").default(ProfileSpec::DEFAULT_TOP)]
+}
+
 fn synchronous() -> Vec<Parameter> {
-    vec![Parameter::new("async_mode", Kind::Flag, "return a job_id at once")]
+    vec![
+        Parameter::new("async_mode", Kind::Flag, "return a job_id at once"),
+        images().about("also return image artifacts"),
+    ]
 }
 
 fn asynchronous() -> Vec<Parameter> {
@@ -248,7 +270,11 @@ struct Given {
     runs: Option<u32>,
     warmup_runs: Option<u32>,
     sample_interval: Option<f64>,
-    plot: Option<bool>,
+    #[serde(default)]
+    plot: bool,
+    top: Option<u32>,
+    #[serde(default)]
+    images: bool,
     stream: Option<bool>,
     max_output_bytes: Option<u32>,
 }
@@ -263,15 +289,15 @@ async fn run(call: &Call<'_>, kept: Kept) -> Result<Answer, Failure> {
     let given: Given = call.read()?;
     let source = source(call, &given).await?;
     let max_bytes = given.max_output_bytes.unwrap_or(DEFAULT_BYTES);
+    let shown = Shown { plot: given.plot, images: given.images };
     let waits = kept == Kept::UntilDone && !given.async_mode;
-    let plot = given.plot.unwrap_or(false);
     let autosave = given.script_content.as_ref().map(|code| code.clone().into_bytes());
     let submission = submission(call, given, source, waits)?;
     let job = execution::submit(call, submission).await?;
     // While Python starts.
     let autosaved = autosave_as(call, &job, autosave);
     if waits {
-        let (answer, ()) = tokio::join!(execution::attend(call, job.id, max_bytes, plot), autosaved);
+        let (answer, ()) = tokio::join!(execution::attend(call, job.id, max_bytes, shown), autosaved);
         return answer;
     }
     autosaved.await;
@@ -373,6 +399,7 @@ fn submission(call: &Call<'_>, given: Given, source: JobSource, waited_for: bool
         notify_output: given.stream.unwrap_or(true),
         parent: caller.parent,
         benchmark,
+        profile: given.top.map(|top| ProfileSpec { top }),
     };
     let stdin = given.stdin.unwrap_or_default().into_bytes();
     Ok(Submission { id: JobId::mint(), spec, environment: caller.environment.clone(), overrides, stdin })

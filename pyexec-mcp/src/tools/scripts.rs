@@ -29,7 +29,7 @@ pub(super) fn tools() -> Vec<Tool> {
                 Parameter::new("overwrite", Kind::Flag, "").default(false),
                 markdown_output(),
             ],
-            returns: &[("written", Field::Flag), ("path", Field::Text), ("message", Field::Text)],
+            returns: &[&[("written", Field::Flag), ("path", Field::Text), ("message", Field::Text)]],
             perform: |call| save(call).boxed(),
         },
         Tool {
@@ -38,7 +38,7 @@ pub(super) fn tools() -> Vec<Tool> {
             about: "Saved scripts; with include_autosaved also inline code that was run.",
             hints: Hints::Reads,
             parameters: vec![Parameter::new("include_autosaved", Kind::Flag, "").default(false), markdown_output()],
-            returns: &[("scripts", Field::Objects)],
+            returns: &[&[("scripts", Field::Objects)]],
             perform: |call| list(call).boxed(),
         },
         Tool {
@@ -47,12 +47,12 @@ pub(super) fn tools() -> Vec<Tool> {
             about: "The source of a saved or autosaved script.",
             hints: Hints::Reads,
             parameters: vec![name(), Parameter::new("autosaved", Kind::Flag, "").default(false), markdown_output()],
-            returns: &[
+            returns: &[&[
                 ("name", Field::Text),
                 ("path", Field::Text),
                 ("source", Field::Text),
                 ("metadata", Field::MaybeObject),
-            ],
+            ]],
             perform: |call| view(call).boxed(),
         },
     ]

@@ -6,17 +6,17 @@ use futures::FutureExt;
 use pyexec_proto::excerpt::{DEFAULT_BYTES, continuation};
 use pyexec_proto::output::{OutputLengths, PerStream, Stream};
 use pyexec_proto::service::{FollowRequest, MAX_WAIT_MS};
-use pyexec_proto::view::JobView;
+use pyexec_proto::view::{ArtifactsView, JobView};
 use pyexec_proto::{Client, JobDetail, JobId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::output::{Read, beyond};
-use super::{Call, Field, Hints, Tool, job_id, markdown_output, max_output_bytes, milliseconds, wait_seconds};
+use super::{Call, Field, Hints, Tool, images, job_id, markdown_output, max_output_bytes, milliseconds, wait_seconds};
 use crate::answer::{Answer, Failure};
 use crate::arguments::{Kind, Parameter};
-use crate::execution::Executed;
+use crate::execution::{self, Executed};
 use crate::progress::told_while;
-use crate::render;
+use crate::{artifacts, render};
 
 pub(super) fn tools() -> Vec<Tool> {
     vec![Tool {
@@ -31,15 +31,16 @@ pub(super) fn tools() -> Vec<Tool> {
             Parameter::new("until", Kind::Choice(&["exit", "output"]), "").default("exit"),
             Parameter::new("incremental", Kind::Flag, "").default(true),
             Parameter::new("cursor", Kind::Text, "next_cursor of the call before"),
+            images().about("also return image artifacts"),
             max_output_bytes(),
             markdown_output(),
         ],
-        returns: &[
+        returns: &[&[
             ("job", Field::Object),
             ("new_stdout", Field::Text),
             ("new_stderr", Field::Text),
             ("next_cursor", Field::Text),
-        ],
+        ]],
         perform: |call| perform(call).boxed(),
     }]
 }
@@ -52,6 +53,8 @@ struct Given {
     until: Until,
     incremental: bool,
     cursor: Option<String>,
+    #[serde(default)]
+    images: bool,
     max_output_bytes: Option<u32>,
 }
 
@@ -109,10 +112,15 @@ async fn perform(call: &Call<'_>) -> Result<Answer, Failure> {
         true => Some(Executed::of(&client, &job, max_bytes).await?),
         false => None,
     };
+    let artifacts = match &result {
+        Some(result) => result.view.artifacts.clone().unwrap_or_default(),
+        None => ArtifactsView::of(&artifacts::list(&client, id).await?),
+    };
     // What was measured is part of the result, and long.
-    let view = JobView { benchmark: None, ..JobView::of(&job, Timestamp::now()) };
+    let view = JobView { benchmark: None, artifacts, ..JobView::of(&job, Timestamp::now()) };
     let answered = Answered { job: Job { view, result }, news };
-    Ok(Answer::new(markdown(&answered), &answered))
+    let answer = Answer::new(markdown(&answered), &answered);
+    if given.images { execution::with_images(&client, id, answer).await } else { Ok(answer) }
 }
 
 /// The job once what is waited for has come, or the time is over.
@@ -224,6 +232,7 @@ fn markdown(answered: &Answered) -> String {
         if news.new_stdout.is_empty() && news.new_stderr.is_empty() {
             text.push_str("\n\nNo new output.");
         }
+        text.push_str(&artifacts::line(&view.id, &view.artifacts));
         text.push_str(&format!(
             "\n\n**Next:** py_job_status(job_id=\"{}\", cursor=\"{}\", wait_seconds=45)",
             view.id, news.next_cursor

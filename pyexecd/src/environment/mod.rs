@@ -31,9 +31,9 @@ use std::time::Duration;
 
 use pyexec_proto::environment::{Interpreter, ResolvedEnvironment};
 use pyexec_proto::error::Named;
-use pyexec_proto::job::{JobSource, JobSpec, Variables};
-use pyexec_proto::paths::Paths;
-use pyexec_proto::start::{JOB_ID_VARIABLE, PROGRESS_VARIABLE};
+use pyexec_proto::job::{Buffering, JobSource, JobSpec, Variables};
+use pyexec_proto::paths::{Paths, create_private};
+use pyexec_proto::start::{ARTIFACTS_VARIABLE, JOB_ID_VARIABLE, PROGRESS_VARIABLE};
 use pyexec_proto::{Error, JobId, OsText};
 
 use crate::config::Config;
@@ -98,6 +98,8 @@ pub enum EnvironmentError {
     Cache { path: PathBuf, source: std::io::Error },
     #[error("could not prepare how Python starts: {0}")]
     Startup(std::io::Error),
+    #[error("could not make its directory of artifacts: {0}")]
+    Artifacts(std::io::Error),
     #[error("could not read its environment: {0}")]
     Variables(std::io::Error),
     #[error("its environment is not there any more")]
@@ -145,6 +147,7 @@ impl EnvironmentError {
             EnvironmentError::Cache { .. } | EnvironmentError::Startup(_) => {
                 "check that the cache directory can be written to".to_owned()
             }
+            EnvironmentError::Artifacts(_) => "check that the state directory can be written to".to_owned(),
             EnvironmentError::BuildAborted | EnvironmentError::Variables(_) | EnvironmentError::VariablesGone => {
                 "submit it again".to_owned()
             }
@@ -282,10 +285,22 @@ impl Environments {
         if let Some(prefix) = &runner.prefix {
             activate(prefix, &mut variables);
         }
-        let buffering = spec.buffering.unwrap_or(self.settings.output_buffering);
-        startup::arrange(&self.cache_directory, buffering, &mut variables).map_err(EnvironmentError::Startup)?;
+        let is_nested = variables.get(JOB_ID_VARIABLE).is_some();
+        let backend_is_ours = startup::choose_backend(is_nested, &spec.variables, &mut variables);
+        let wanted = startup::Wanted {
+            lines: match spec.buffering.unwrap_or(self.settings.output_buffering) {
+                Buffering::Line => true,
+                Buffering::Full => false,
+            },
+            figures: backend_is_ours && self.settings.capture_figures,
+            profile: spec.profile.is_some(),
+        };
+        startup::arrange(&self.cache_directory, wanted, &mut variables).map_err(EnvironmentError::Startup)?;
+        let artifacts = Paths::artifacts(&run_directory);
+        create_private(&artifacts).map_err(EnvironmentError::Artifacts)?;
         variables.set(OsStr::new(JOB_ID_VARIABLE), OsStr::new(&id.to_string()));
         variables.set(OsStr::new(PROGRESS_VARIABLE), run_directory.join(progress::REPORTED).as_os_str());
+        variables.set(OsStr::new(ARTIFACTS_VARIABLE), artifacts.as_os_str());
         let leader_forwards = runner.is_uv;
         let command = Command { program: runner.program, argv, environment: variables, leader_forwards };
         Ok(Prepared { command, used: runner.used, lease: runner.lease })

@@ -7,6 +7,7 @@ use pyexec_proto::OsText;
 use pyexec_proto::benchmark::BenchmarkSpec;
 use pyexec_proto::error::Named;
 use pyexec_proto::job::{JobSource, JobSpec, Leftovers, MAX_STDIN_BYTES, StdinSource, Submission};
+use pyexec_proto::profile::ProfileSpec;
 
 /// The kernel's `MAX_ARG_STRLEN`, with its NUL: a longer argument or variable makes exec fail with E2BIG.
 const MAX_STRING_BYTES: usize = 128 << 10;
@@ -47,6 +48,9 @@ pub fn validate(submission: &Submission) -> Result<(), Error> {
     }
     if let Some(wanted) = &spec.benchmark {
         benchmark(wanted, spec)?;
+    }
+    if let Some(wanted) = &spec.profile {
+        profile(*wanted, spec)?;
     }
     if submission.stdin.len() > MAX_STDIN_BYTES {
         return Err(too_long("stdin", submission.stdin.len(), MAX_STDIN_BYTES));
@@ -95,6 +99,19 @@ fn benchmark(wanted: &BenchmarkSpec, spec: &JobSpec) -> Result<(), Error> {
     if spec.leftovers == Leftovers::Keep {
         let problem = "what one run leaves behind would run during the next, and be measured with it";
         return Err(invalid("leftovers", &"keep".into(), problem, "let them be ended"));
+    }
+    Ok(())
+}
+
+fn profile(wanted: ProfileSpec, spec: &JobSpec) -> Result<(), Error> {
+    let most = ProfileSpec::MAX_TOP;
+    if !(1..=most).contains(&wanted.top) {
+        let given = OsText::from(wanted.top.to_string());
+        return Err(invalid("functions in a table", &given, "it is out of range", &format!("use 1 to {most}")));
+    }
+    if spec.benchmark.is_some() {
+        let problem = "the profiler would be what is measured";
+        return Err(invalid("profile", &"with a benchmark".into(), problem, "run it twice, once for each"));
     }
     Ok(())
 }

@@ -18,7 +18,7 @@ use pyexec_proto::job::{JobDetail, JobSummary, Submission, Variables};
 use pyexec_proto::output::OutputLengths;
 use pyexec_proto::paths::Paths;
 use pyexec_proto::service::{JobPage, JobQuery, PruneRequest, Pruned, StopAnswer, StopRequest};
-use pyexec_proto::{Error, JobId, JobState, Status, Timestamp};
+use pyexec_proto::{Error, JobId, Status, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::blocking::blocking;
@@ -114,16 +114,7 @@ impl Jobs {
             let created_at = Timestamp::now();
             let fresh = run_directory::create(&jobs, &submission, created_at)?;
             let job = if fresh {
-                JobDetail {
-                    id: submission.id,
-                    created_at,
-                    spec: submission.spec.clone(),
-                    state: JobState::Queued,
-                    environment: None,
-                    output: Default::default(),
-                    message: None,
-                    progress: None,
-                }
+                JobDetail::submitted(submission.id, created_at, submission.spec.clone())
             } else {
                 // Another submission of this id is under way, or was when an earlier daemon died.
                 let found =

@@ -1,6 +1,7 @@
 //! The calls, one delegating line each.
 
 mod admin;
+mod artifacts;
 mod environments;
 mod input;
 mod jobs;
@@ -9,6 +10,7 @@ mod output;
 use std::sync::Arc;
 use std::time::Instant;
 
+use pyexec_proto::artifact::{ArtifactChunk, ArtifactList};
 use pyexec_proto::environment::EnvironmentInfo;
 use pyexec_proto::job::{JobDetail, Submission};
 use pyexec_proto::output::Stream;
@@ -18,7 +20,7 @@ use pyexec_proto::service::{
     CreateEnvironment, DaemonStatus, EnvironmentsRemoved, FollowRequest, Followed, Input, InputTaken, JobPage,
     JobQuery, PruneRequest, Pruned, Pyexec, StopAnswer, StopRequest,
 };
-use pyexec_proto::{Error, JobId};
+use pyexec_proto::{Error, JobId, OsText};
 use tarpc::context::Context;
 use tokio::sync::watch;
 
@@ -107,6 +109,21 @@ impl Pyexec for Service {
 
     async fn autosave_script(self, _: Context, autosave: Autosave) -> Result<String, Error> {
         self.scripts.autosave(autosave).await
+    }
+
+    async fn list_artifacts(self, _: Context, id: JobId, limit: u32) -> Result<ArtifactList, Error> {
+        artifacts::list(&self.jobs, id, limit).await
+    }
+
+    async fn read_artifact(
+        self,
+        _: Context,
+        id: JobId,
+        path: OsText,
+        offset: u64,
+        max_bytes: u32,
+    ) -> Result<ArtifactChunk, Error> {
+        artifacts::read(&self.jobs, id, path, offset, max_bytes).await
     }
 
     async fn status(self, _: Context) -> Result<DaemonStatus, Error> {

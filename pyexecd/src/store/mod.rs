@@ -5,13 +5,14 @@
 
 pub mod run_directory;
 
+mod removal;
 mod rows;
 mod schema;
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
-use pyexec_proto::job::{JobDetail, JobSummary};
+use pyexec_proto::job::JobDetail;
 use pyexec_proto::service::{JobPage, JobQuery};
 use pyexec_proto::{Error, JobId, Progress, Timestamp};
 use rusqlite::Connection;
@@ -175,32 +176,5 @@ impl Store {
 
     pub async fn delete(&self, ids: Vec<JobId>) -> Result<(), StoreError> {
         self.run(move |connection| rows::delete(connection, &ids)).await
-    }
-}
-
-/// What a row says of a job, without its specification.
-pub fn summary_of(job: &JobDetail) -> JobSummary {
-    let verdict = job.state.outcome().map(pyexec_proto::Outcome::verdict);
-    let run = job.state.run();
-    let record = match job.state.outcome() {
-        Some(pyexec_proto::Outcome::Ended(record)) => Some(record),
-        Some(pyexec_proto::Outcome::NotStarted(_) | pyexec_proto::Outcome::Lost { .. }) | None => None,
-    };
-    JobSummary {
-        id: job.id,
-        created_at: job.created_at,
-        label: job.spec.label.clone(),
-        status: job.state.status(),
-        reason: verdict.map(|verdict| verdict.reason),
-        exit_code: verdict.and_then(|verdict| verdict.exit_code),
-        pid: run.map(|run| run.pid),
-        started_at: run.map(|run| run.started_at),
-        ended_at: record.map(|record| record.ended_at),
-        elapsed_us: record.map(|record| record.elapsed_us),
-        output: record.map_or(job.output, |record| record.output),
-        progress: job.progress.clone(),
-        command: job.spec.command(),
-        directory: job.spec.directory.clone(),
-        strategy: job.spec.environment.interpreter.strategy().to_owned(),
     }
 }

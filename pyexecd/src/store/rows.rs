@@ -10,7 +10,7 @@ use pyexec_proto::{JobId, OsText, Progress, Timestamp};
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, named_params, params, params_from_iter};
 
-use super::{Listed, StoreError, summary_of};
+use super::{Listed, StoreError};
 use crate::jobs::retention::FinishedJob;
 
 const INSERT: &str = "
@@ -23,7 +23,7 @@ const INSERT: &str = "
     ON CONFLICT (id) DO NOTHING";
 
 fn insert(connection: &Connection, job: &JobDetail, may_have_started: bool) -> Result<bool, StoreError> {
-    let row = summary_of(job);
+    let row = JobSummary::of(job);
     let inserted = connection.prepare_cached(INSERT)?.execute(named_params! {
         ":id": row.id.to_string(),
         ":created_at": row.created_at.0,
@@ -108,7 +108,7 @@ pub(super) fn import(connection: &mut Connection, jobs: &[JobDetail]) -> Result<
 
 /// Everything but the specification, which never changes.
 pub(super) fn update(connection: &Connection, job: &JobDetail) -> Result<(), StoreError> {
-    let row = summary_of(job);
+    let row = JobSummary::of(job);
     connection
         .prepare_cached(
             "UPDATE jobs SET status = :status, reason = :reason, exit_code = :exit_code, pid = :pid,

@@ -13,6 +13,7 @@ use pyexec_proto::{JobId, Timestamp};
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
+use super::removal;
 use crate::boot;
 use crate::supervisor::record::{
     self, ENDING, ENVIRONMENT, Ending, ReadError, STDIN, WhatEnded, private_file, write_durably,
@@ -135,14 +136,9 @@ pub fn read(directory: &Path) -> Result<Option<JobDetail>, ReadError> {
     let Some(file) = record::read::<SpecFile>(&directory.join(SPEC))? else { return Ok(None) };
     let state = outcome(directory)?.map_or(JobState::Queued, JobState::Finished);
     Ok(Some(JobDetail {
-        id: file.id,
-        created_at: file.created_at,
-        spec: file.spec,
         state,
         environment: record::read::<ResolvedFile>(&directory.join(RESOLVED))?.map(|file| file.environment),
-        output: Default::default(),
-        message: None,
-        progress: None,
+        ..JobDetail::submitted(file.id, file.created_at, file.spec)
     }))
 }
 
@@ -200,49 +196,30 @@ pub fn rename_away(jobs: &Path, id: JobId) -> io::Result<()> {
 /// Returns how many bytes its files held.
 pub fn remove_renamed(jobs: &Path, id: JobId) -> io::Result<u64> {
     let directory = jobs.join(format!("{REMOVED}{id}"));
-    let bytes = size(&directory);
-    match std::fs::remove_dir_all(&directory) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(bytes),
-    }
+    removal::remove(&directory)
 }
 
-/// The bytes in a run directory's files.
+/// The bytes in a run directory's files, artifacts included.
 pub fn size(directory: &Path) -> u64 {
-    let Ok(entries) = std::fs::read_dir(directory) else { return 0 };
-    entries.filter_map(|entry| entry.ok()?.metadata().ok()).filter(|data| data.is_file()).map(|data| data.len()).sum()
+    removal::size(directory)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pyexec_proto::environment::{EnvironmentSpec, Interpreter};
-    use pyexec_proto::job::{Leftovers, StdinSource};
+    use pyexec_proto::environment::Interpreter;
+    use pyexec_proto::job::StdinSource;
     use pyexec_proto::state::{NotStarted, StopReason};
 
     fn submission() -> Submission {
         Submission {
             id: JobId::mint(),
             spec: JobSpec {
-                source: JobSource::Code { code: "print(1)".into() },
-                args: vec![],
-                directory: "/".into(),
-                environment: EnvironmentSpec::bare(Interpreter::System),
-                env_file: None,
                 stdin: StdinSource::Given,
-                timeout_ms: None,
                 grace_ms: 0,
-                label: None,
-                variables: vec!["TOKEN".into()],
-                umask: 0o022,
-                limits: vec![],
-                nice: 0,
-                buffering: None,
-                leftovers: Leftovers::End,
                 waited_for: true,
-                notify_output: true,
-                parent: None,
-                benchmark: None,
+                variables: vec!["TOKEN".into()],
+                ..JobSpec::new(JobSource::Code { code: "print(1)".into() }, "/", Interpreter::System)
             },
             environment: [("TOKEN".into(), "hunter2".into())].into_iter().collect(),
             overrides: Default::default(),

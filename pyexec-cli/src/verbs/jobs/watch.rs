@@ -274,26 +274,9 @@ fn is_under_way(job: &JobSummary) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pyexec_proto::output::OutputLengths;
 
     fn job(status: Status, command: &str) -> JobSummary {
-        JobSummary {
-            id: JobId::mint(),
-            created_at: Timestamp(0),
-            label: None,
-            status,
-            reason: None,
-            exit_code: None,
-            pid: None,
-            started_at: None,
-            ended_at: None,
-            elapsed_us: None,
-            output: OutputLengths::default(),
-            progress: None,
-            command: command.to_owned(),
-            directory: "/".into(),
-            strategy: "uv-run".into(),
-        }
+        super::super::summary(command, status)
     }
 
     fn watch() -> Watch {

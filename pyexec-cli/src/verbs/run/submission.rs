@@ -10,6 +10,7 @@ use pyexec_proto::benchmark::BenchmarkSpec;
 use pyexec_proto::caller::Caller;
 use pyexec_proto::environment::{EnvironmentSpec, Interpreter};
 use pyexec_proto::job::{Leftovers, MAX_STDIN_BYTES, StdinSource, Submission, Variables};
+use pyexec_proto::profile::ProfileSpec;
 use pyexec_proto::{JobId, JobSource, JobSpec, OsText};
 use rustix::fs::{FileType, fstat, stat};
 
@@ -31,7 +32,7 @@ pub(in crate::verbs) fn prepare(run: Run) -> Result<Prepared, Failure> {
     let Run { file, args, code, options } = run;
     let from_stdin = code.is_none() && file.as_deref() == Some(OsStr::new("-"));
     let cwd = std::env::current_dir();
-    let directory = match (&options.dir, &cwd) {
+    let directory = match (&options.script.dir, &cwd) {
         (Some(given), Ok(cwd)) => absolute(&cwd.join(given))?,
         (Some(given), Err(_)) if Path::new(given).is_absolute() => PathBuf::from(given),
         (None, Ok(cwd)) => cwd.clone(),
@@ -57,9 +58,10 @@ pub(in crate::verbs) fn prepare(run: Run) -> Result<Prepared, Failure> {
         stdin_plan(asked, our_stdin())
     };
     let text = if options.stdin { read_stdin()? } else { vec![] };
-    let interpreter = if options.no_uv { Interpreter::System } else { Interpreter::Uv { version: options.python } };
+    let interpreter =
+        if options.script.no_uv { Interpreter::System } else { Interpreter::Uv { version: options.script.python } };
     let caller = Caller::this_process();
-    let overrides = options.env.iter().fold(Variables::default(), |mut all, Assignment { name, value }| {
+    let overrides = options.script.env.iter().fold(Variables::default(), |mut all, Assignment { name, value }| {
         all.set(name, value);
         all
     });
@@ -74,27 +76,28 @@ pub(in crate::verbs) fn prepare(run: Run) -> Result<Prepared, Failure> {
         directory: directory.into(),
         environment: EnvironmentSpec {
             interpreter,
-            requirements: options.with,
-            requirements_file: options.with_requirements.map(|file| OsText::from(beside(&file))),
-            named: options.environment,
-            auto_install: options.auto_install,
-            refresh: options.refresh,
+            requirements: options.script.with,
+            requirements_file: options.script.with_requirements.map(|file| OsText::from(beside(&file))),
+            named: options.script.environment,
+            auto_install: options.script.auto_install,
+            refresh: options.script.refresh,
         },
-        env_file: options.env_file.map(|file| OsText::from(beside(&file))),
+        env_file: options.script.env_file.map(|file| OsText::from(beside(&file))),
         stdin,
-        timeout_ms: options.timeout.0.map(milliseconds),
+        timeout_ms: options.script.timeout.0.map(milliseconds),
         grace_ms: milliseconds(options.grace),
-        label: options.label,
-        variables: names(&options.env),
+        label: options.script.label,
+        variables: names(&options.script.env),
         umask: caller.umask,
         limits: caller.limits,
         nice: caller.nice,
-        buffering: options.buffering.map(Into::into),
+        buffering: options.script.buffering.map(Into::into),
         leftovers: if options.keep_leftovers { Leftovers::Keep } else { Leftovers::End },
         waited_for: !options.detach,
         notify_output: true,
         parent: caller.parent,
         benchmark: options.bench.then(|| benchmark(&options.bench_options)),
+        profile: options.profile.then_some(ProfileSpec { top: options.top }),
     };
     let environment = caller.environment;
     Ok(Prepared { submission: Submission { id: JobId::mint(), spec, environment, overrides, stdin: text }, input })
@@ -114,13 +117,17 @@ fn usage(problem: &str, hint: &str) -> Failure {
 
 fn refuse_contradictions(run: &Run) -> Result<(), Failure> {
     let Run { file, code, options, .. } = run;
-    if options.no_uv && !options.with.is_empty() {
+    if options.script.no_uv && !options.script.with.is_empty() {
         return Err(usage("--no-uv and --with can not be combined", "packages are installed by uv; leave out --no-uv"));
     }
-    if options.no_uv && (options.with_requirements.is_some() || options.auto_install || options.environment.is_some()) {
+    if options.script.no_uv
+        && (options.script.with_requirements.is_some()
+            || options.script.auto_install
+            || options.script.environment.is_some())
+    {
         return Err(usage("--no-uv does without environments", "packages are installed by uv; leave out --no-uv"));
     }
-    if options.no_uv && options.python.is_some() {
+    if options.script.no_uv && options.script.python.is_some() {
         return Err(usage("--no-uv and --python can not be combined", "versions are chosen by uv; leave out --no-uv"));
     }
     if code.is_none() && file.as_deref() == Some(OsStr::new("-")) && (options.stdin || options.interactive) {

@@ -1,0 +1,147 @@
+//! `pyexec run`: what is run, where, in which environment, and how it is watched. Other verbs that run something share it.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use clap::Args;
+use pyexec_proto::benchmark::BenchmarkSpec;
+use pyexec_proto::environment::PythonVersion;
+use pyexec_proto::profile::ProfileSpec;
+
+use super::values::{Assignment, BufferingArg, Limit, assignment_parser, parse_duration};
+
+/// `pyexec run`. Its own options come before the first argument of the script; what begins with a hyphen reaches the
+/// script after `--`.
+#[derive(Debug, Args)]
+#[command(override_usage = "pyexec run [OPTIONS] (FILE | -c CODE | -) [ARGS]... [-- ARGS...]")]
+#[command(group = clap::ArgGroup::new(NOT_FED).multiple(true))]
+pub(crate) struct Run {
+    /// The script, or `-` to read code from stdin
+    #[arg(value_name = "FILE", required_unless_present = "code")]
+    pub(crate) file: Option<OsString>,
+    /// What the script finds in sys.argv; write `--` before what begins with a hyphen
+    #[arg(value_name = "ARGS", trailing_var_arg = true)]
+    pub(crate) args: Vec<OsString>,
+    /// Run this code, as `python -c` does
+    #[arg(short = 'c', value_name = "CODE", allow_hyphen_values = true)]
+    pub(crate) code: Option<OsString>,
+    #[command(flatten)]
+    pub(crate) options: RunOptions,
+}
+
+/// What can be said of a script, however it is run: its environment, its place, its limits.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ScriptOptions {
+    /// A package the job needs (PEP 508); may be repeated
+    #[arg(long, value_name = "DEP")]
+    pub(crate) with: Vec<String>,
+    /// A file of requirements, as pip reads them
+    #[arg(long, value_name = "FILE")]
+    pub(crate) with_requirements: Option<OsString>,
+    /// Also install what the script imports, where it is known which package that is
+    #[arg(long)]
+    pub(crate) auto_install: bool,
+    /// An environment that `pyexec env create` has made
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["with", "with_requirements", "auto_install", "python", "refresh"])]
+    pub(crate) environment: Option<String>,
+    /// Resolve the requirements again, whatever was resolved before
+    #[arg(long)]
+    pub(crate) refresh: bool,
+    /// The Python version, such as 3.12
+    #[arg(long, value_name = "X.Y")]
+    pub(crate) python: Option<PythonVersion>,
+    /// Run with the first python3 on PATH; uv is not asked
+    #[arg(long)]
+    pub(crate) no_uv: bool,
+    /// The job's working directory [default: this one]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<OsString>,
+    /// Set an environment variable for the job; may be repeated, later wins
+    #[arg(short = 'e', long = "env", value_name = "K=V", value_parser = assignment_parser())]
+    pub(crate) env: Vec<Assignment>,
+    /// Read variables from a .env file, as python-dotenv does; -e wins over it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) env_file: Option<OsString>,
+    /// End the job after this long, all its runs together where it is measured: 90s, 5m, 1h30m, seconds as a bare number, 0 for no limit
+    #[arg(long, value_name = "TIME", default_value = "0", hide_default_value = true)]
+    pub(crate) timeout: Limit,
+    /// A name to find it by
+    #[arg(long, value_name = "L")]
+    pub(crate) label: Option<String>,
+    /// When what Python prints becomes visible [default: as the daemon is configured]
+    #[arg(long, value_name = "HOW")]
+    pub(crate) buffering: Option<BufferingArg>,
+}
+
+/// What can be said of a run, whatever it runs.
+#[derive(Debug, Args)]
+pub(crate) struct RunOptions {
+    #[command(flatten)]
+    pub(crate) script: ScriptOptions,
+    /// How long it has to end by itself once it is stopped
+    #[arg(long, value_name = "TIME", default_value = DEFAULT_GRACE, value_parser = parse_duration)]
+    pub(crate) grace: Duration,
+    /// Keep its stdin open for `pyexec send`
+    #[arg(short = 'i', long)]
+    pub(crate) interactive: bool,
+    /// Print its id and leave it running
+    #[arg(short = 'd', long, group = NOT_FED)]
+    pub(crate) detach: bool,
+    /// With --detach or --bench: read stdin to its end first, and give it to the job
+    #[arg(long, requires = NOT_FED, conflicts_with = "interactive")]
+    pub(crate) stdin: bool,
+    /// Leave processes alone that the job leaves behind
+    #[arg(long)]
+    pub(crate) keep_leftovers: bool,
+    /// Measure it: time, memory of all its processes, faults, context switches, storage
+    #[arg(long, group = NOT_FED, conflicts_with_all = ["interactive", "keep_leftovers"])]
+    pub(crate) bench: bool,
+    #[command(flatten)]
+    pub(crate) bench_options: BenchOptions,
+    /// Profile it: where Python's time goes, as a table and as the artifact profile.prof
+    #[arg(long, conflicts_with = "bench")]
+    pub(crate) profile: bool,
+    /// With --profile: the N functions that took most
+    #[arg(long, value_name = "N", requires = "profile", default_value_t = ProfileSpec::DEFAULT_TOP,
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(ProfileSpec::MAX_TOP)))]
+    pub(crate) top: u32,
+    /// Print one JSON document at the end instead of the output
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// The options whose job gets no stdin that is passed on as it comes.
+const NOT_FED: &str = "not_fed";
+
+/// How a benchmark is run.
+#[derive(Debug, Args)]
+pub(crate) struct BenchOptions {
+    /// With --bench: run it N times, one after the other
+    #[arg(long, value_name = "N", requires = "bench", default_value_t = 1, value_parser = run_count(1))]
+    pub(crate) runs: u32,
+    /// With --bench: and N times before that, unmeasured
+    #[arg(long, value_name = "N", requires = "bench", default_value_t = 0, value_parser = run_count(0))]
+    pub(crate) warmup: u32,
+    /// With --bench: look at its memory this often: 10ms, seconds as a bare number
+    #[arg(long, value_name = "S", requires = "bench", default_value = DEFAULT_INTERVAL, value_parser = parse_interval)]
+    pub(crate) sample_interval: Duration,
+}
+
+/// Has to say what [`BenchmarkSpec::DEFAULT_SAMPLE_INTERVAL_MS`] says; a test compares them.
+pub(super) const DEFAULT_INTERVAL: &str = "50ms";
+
+pub(super) fn run_count(least: i64) -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(least..=i64::from(BenchmarkSpec::MAX_RUNS))
+}
+
+pub(super) fn parse_interval(given: &str) -> Result<Duration, String> {
+    const LONGEST: Duration = Duration::from_millis(BenchmarkSpec::MAX_SAMPLE_INTERVAL_MS);
+    match parse_duration(given)? {
+        interval if interval < Duration::from_millis(1) => Err("shorter than a millisecond".to_owned()),
+        interval if interval > LONGEST => Err(format!("longer than {} seconds", LONGEST.as_secs())),
+        interval => Ok(interval),
+    }
+}
+
+/// Has to say what [`pyexec_proto::job::DEFAULT_GRACE_MS`] says; a test compares them.
+pub(super) const DEFAULT_GRACE: &str = "5s";

@@ -1,0 +1,79 @@
+//! What options are given: lengths of time, variables, words.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use pyexec_proto::job::Buffering;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BufferingArg {
+    /// Line by line
+    Line,
+    /// In blocks, as Python does when it does not print to a terminal
+    Full,
+}
+
+impl From<BufferingArg> for Buffering {
+    fn from(given: BufferingArg) -> Self {
+        match given {
+            BufferingArg::Line => Buffering::Line,
+            BufferingArg::Full => Buffering::Full,
+        }
+    }
+}
+
+/// `NAME=value`, of any bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Assignment {
+    pub(crate) name: OsString,
+    pub(crate) value: OsString,
+}
+
+/// How long something may take at most; `None` is without end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limit(pub(crate) Option<Duration>);
+
+impl std::str::FromStr for Limit {
+    type Err = String;
+
+    fn from_str(given: &str) -> Result<Self, String> {
+        parse_duration(given).map(|limit| Self((!limit.is_zero()).then_some(limit)))
+    }
+}
+
+/// Reads `90s`, `1h30m`, and a bare number of seconds.
+pub(crate) fn parse_duration(given: &str) -> Result<Duration, String> {
+    // What is kept is milliseconds in a u64; far below that there is already no difference to forever.
+    const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
+    let bare = !given.is_empty() && given.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let read = if bare {
+        given.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+    } else {
+        humantime::parse_duration(given).ok()
+    };
+    match read {
+        None => Err("not a length of time; write 90s, 5m, 1h30m, or seconds as a bare number".to_owned()),
+        Some(long) if long > LONGEST => Err("longer than a hundred years".to_owned()),
+        Some(duration) => Ok(duration),
+    }
+}
+
+pub(super) fn assignment_parser() -> impl clap::builder::TypedValueParser<Value = Assignment> {
+    use clap::builder::TypedValueParser as _;
+    clap::builder::OsStringValueParser::new().try_map(parse_assignment)
+}
+
+fn parse_assignment(given: OsString) -> Result<Assignment, String> {
+    use std::os::unix::ffi::OsStringExt as _;
+    let mut name = given.into_vec();
+    match name.iter().position(|byte| *byte == b'=') {
+        None => Err("no `=` in it; write NAME=value".to_owned()),
+        Some(0) => Err("no name before the `=`".to_owned()),
+        Some(at) => {
+            let value = name.split_off(at + 1);
+            name.truncate(at);
+            Ok(Assignment { name: OsString::from_vec(name), value: OsString::from_vec(value) })
+        }
+    }
+}

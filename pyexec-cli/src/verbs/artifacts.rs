@@ -1,0 +1,214 @@
+//! `pyexec artifacts ID`: the files a job has left, listed, printed, or copied.
+
+mod copy;
+
+use std::io::Write;
+use std::path::Path;
+
+use pyexec_proto::artifact::{Artifact, ArtifactChunk, ArtifactList, MAX_ARTIFACT_CHUNK_BYTES, MAX_ARTIFACTS};
+use pyexec_proto::view::{ArtifactView, ArtifactsView};
+use pyexec_proto::{Client, JobId, OsText, Timestamp};
+use serde::Serialize;
+
+use crate::args::Artifacts;
+use crate::exit_code::{Code, Failure, SUCCESS};
+use crate::{render, terminal};
+use copy::Target;
+
+/// Why files could not be copied.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CopyError {
+    #[error("{} is there already", path.display())]
+    Exists { path: std::path::PathBuf },
+    #[error("could not write {}", path.display())]
+    Write { path: std::path::PathBuf, source: std::io::Error },
+    #[error("the artifact {path} would not lie in the directory")]
+    OutOfPlace { path: OsText },
+    #[error("the artifact {path} was replaced while it was read")]
+    Replaced { path: OsText },
+}
+
+impl CopyError {
+    pub(crate) fn hint(&self) -> Option<String> {
+        match self {
+            CopyError::Exists { .. } => Some("--force replaces it; nothing has been replaced so far".into()),
+            CopyError::Replaced { .. } => Some("the job is still writing it: try again".into()),
+            CopyError::Write { .. } | CopyError::OutOfPlace { .. } => None,
+        }
+    }
+}
+
+/// `pyexec artifacts ID --json`.
+#[derive(Serialize)]
+struct Listed {
+    job_id: String,
+    #[serde(flatten)]
+    artifacts: ArtifactsView,
+}
+
+/// `pyexec artifacts ID -o DIR --json`.
+#[derive(Serialize)]
+struct Written {
+    job_id: String,
+    directory: String,
+    written: Vec<ArtifactView>,
+}
+
+pub(crate) async fn perform(asked: &Artifacts) -> Result<Code, Failure> {
+    let client = super::connect().await?;
+    let id = client.resolve(&asked.id).await?;
+    let paths: Vec<OsText> = asked.paths.iter().map(|path| OsText::from(path.as_os_str())).collect();
+    match (&asked.output, paths.as_slice()) {
+        (Some(directory), _) => copied(&client, id, &paths, Path::new(directory), asked).await?,
+        (None, []) => listed(&client, id, asked.json).await?,
+        (None, [path]) if !asked.json => printed(&client, id, path).await?,
+        (None, [_]) => return Err(usage("--json is about all of them", "leave out the path, or copy it with -o DIR")),
+        (None, [_, _, ..]) => return Err(usage("several files do not go to one stdout", "copy them with -o DIR")),
+    }
+    Ok(SUCCESS)
+}
+
+fn usage(problem: &str, hint: &str) -> Failure {
+    Failure::Usage { problem: problem.to_owned(), hint: hint.to_owned() }
+}
+
+async fn listed(client: &Client, id: JobId, json: bool) -> Result<(), Failure> {
+    let list = client.list_artifacts(id, MAX_ARTIFACTS).await?;
+    if json {
+        return terminal::print_json(&Listed { job_id: id.to_string(), artifacts: ArtifactsView::of(&list) });
+    }
+    if !list.artifacts.is_empty() {
+        let now = Timestamp::now();
+        let row = |artifact: &Artifact| {
+            vec![
+                render::size(artifact.bytes),
+                render::age(artifact.modified_at.age_at(now)),
+                render::one_line(&artifact.path.to_text()).into_owned(),
+            ]
+        };
+        let rows: Vec<Vec<String>> = list.artifacts.iter().map(row).collect();
+        terminal::print(&render::plain_table(&["SIZE", "MODIFIED", "PATH"], &rows, &[1], terminal::screen()))?;
+    }
+    tell_what_is_missing(&list);
+    Ok(())
+}
+
+fn tell_what_is_missing(list: &ArtifactList) {
+    if list.is_cut {
+        terminal::note(&format!("there may be more: what is very deep, or beyond {MAX_ARTIFACTS} files, is left out"));
+    }
+    if list.no_files > 0 {
+        terminal::note(&format!("links, pipes and the like are left out: {}", list.no_files));
+    }
+}
+
+/// Byte for byte.
+async fn printed(client: &Client, id: JobId, path: &OsText) -> Result<(), Failure> {
+    let mut stdout = std::io::stdout();
+    read(client, id, path, |bytes| stdout.write_all(bytes).map_err(Failure::Output)).await?;
+    stdout.flush().map_err(Failure::Output)
+}
+
+async fn copied(
+    client: &Client,
+    id: JobId,
+    paths: &[OsText],
+    directory: &Path,
+    asked: &Artifacts,
+) -> Result<(), Failure> {
+    let list = client.list_artifacts(id, MAX_ARTIFACTS).await?;
+    let all: Vec<&OsText> = list.artifacts.iter().map(|artifact| &artifact.path).collect();
+    let wanted = if paths.is_empty() { all } else { named(paths, &all) };
+    let target = Target::open(directory)?;
+    if !asked.force {
+        for path in &wanted {
+            target.refuse_to_replace(path)?;
+        }
+    }
+    let mut written = Vec::with_capacity(wanted.len());
+    for path in wanted {
+        let mut file = target.begin(path)?;
+        let bytes = read(client, id, path, |bytes| Ok(file.write(bytes)?)).await?;
+        file.finish(asked.force)?;
+        if !asked.json {
+            let shown = directory.join(path.as_path());
+            terminal::print(&format!("{}\n", render::one_line(&shown.to_string_lossy())))?;
+        }
+        written.push(ArtifactView { path: path.to_text(), bytes });
+    }
+    if asked.json {
+        let directory = directory.to_string_lossy().into_owned();
+        terminal::print_json(&Written { job_id: id.to_string(), directory, written })?;
+    }
+    if paths.is_empty() {
+        tell_what_is_missing(&list);
+    }
+    Ok(())
+}
+
+/// What is listed at or below each path; and a path of which nothing is listed, for the daemon to say why.
+fn named<'a>(paths: &'a [OsText], all: &[&'a OsText]) -> Vec<&'a OsText> {
+    let mut wanted: Vec<&OsText> = Vec::new();
+    for path in paths {
+        let name = path.as_bytes().strip_suffix(b"/").unwrap_or(path.as_bytes());
+        let is_below = |listed: &OsText| {
+            listed.as_bytes().strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+        };
+        let found: Vec<&OsText> = all.iter().copied().filter(|listed| is_below(listed)).collect();
+        if found.is_empty() {
+            wanted.push(path);
+        }
+        wanted.extend(found);
+    }
+    wanted.sort_unstable();
+    wanted.dedup();
+    wanted
+}
+
+/// All of a file as it was when the reading began; how many bytes that were.
+async fn read(
+    client: &Client,
+    id: JobId,
+    path: &OsText,
+    mut take: impl FnMut(&[u8]) -> Result<(), Failure>,
+) -> Result<u64, Failure> {
+    let mut offset = 0;
+    let mut first: Option<(u64, u64)> = None;
+    loop {
+        let ArtifactChunk { mut bytes, total, inode } =
+            client.read_artifact(id, path, offset, MAX_ARTIFACT_CHUNK_BYTES).await?;
+        let (total, known) = *first.get_or_insert((total, inode));
+        if inode != known {
+            return Err(CopyError::Replaced { path: path.clone() }.into());
+        }
+        // A file that grows as fast as it is read would never end.
+        bytes.truncate(usize::try_from(total - offset).unwrap_or(usize::MAX));
+        if bytes.is_empty() {
+            return Ok(offset);
+        }
+        take(&bytes)?;
+        offset += bytes.len() as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_stands_for_what_is_in_it_and_nothing_is_named_twice() {
+        let all: Vec<OsText> = ["a/x", "a/y/z", "ab", "c"].map(OsText::from).into();
+        let all: Vec<&OsText> = all.iter().collect();
+        for (paths, expected) in [
+            (&["a"][..], &["a/x", "a/y/z"][..]),
+            (&["a/"], &["a/x", "a/y/z"]),
+            (&["c", "a/y", "c"], &["a/y/z", "c"]),
+            (&["missing"], &["missing"]),
+            (&["../c"], &["../c"]),
+        ] {
+            let paths: Vec<OsText> = paths.iter().map(|path| OsText::from(*path)).collect();
+            let expected: Vec<OsText> = expected.iter().map(|path| OsText::from(*path)).collect();
+            assert_eq!(named(&paths, &all), expected.iter().collect::<Vec<_>>(), "{paths:?}");
+        }
+    }
+}

@@ -1,0 +1,131 @@
+# Profiles a job from here to its end, as cProfile would, without being in its way: the script is run by Python itself,
+# with its own arguments, paths, tracebacks and exit code.
+#
+# Nothing is imported that a script beside it could shadow, such as cProfile, json or profile: the modules here are
+# part of the interpreter.
+import _lsprof
+import _signal
+import atexit
+import marshal
+import os
+import sys
+
+KEPT = 100
+LONGEST = 300
+
+profiler = _lsprof.Profiler()
+pid = os.getpid()
+
+
+def label(code):
+    if isinstance(code, str):
+        return ("~", 0, code)
+    return (code.co_filename, code.co_firstlineno, code.co_name)
+
+
+def is_ours(entry):
+    if isinstance(entry.code, str):
+        return "_lsprof.Profiler" in entry.code
+    return entry.code.co_filename == __file__
+
+
+# In the form of pstats, as cProfile.Profile.snapshot_stats makes it.
+def snapshot():
+    entries = [entry for entry in profiler.getstats() if not is_ours(entry)]
+    stats = {}
+    callers_of = {}
+    for entry in entries:
+        callers = callers_of[id(entry.code)] = {}
+        primitive = entry.callcount - entry.reccallcount
+        stats[label(entry.code)] = (primitive, entry.callcount, entry.inlinetime, entry.totaltime, callers)
+    for entry in entries:
+        caller = label(entry.code)
+        for call in entry.calls or ():
+            callers = callers_of.get(id(call.code))
+            if callers is not None:
+                primitive = call.callcount - call.reccallcount
+                before = callers.get(caller, (0, 0, 0, 0))
+                one = (call.callcount, primitive, call.inlinetime, call.totaltime)
+                callers[caller] = tuple(map(sum, zip(before, one)))
+    return stats
+
+
+def quoted(text):
+    text = text[:LONGEST].encode("utf-16-be", "replace")
+    units = [text[at] << 8 | text[at + 1] for at in range(0, len(text), 2)]
+    return '"%s"' % "".join(chr(u) if 32 <= u < 127 and u not in (34, 92) else "\\u%04x" % u for u in units)
+
+
+def row(item):
+    (file, line, name), (primitive, calls, own, cumulative, _) = item
+    return '{"ncalls":%d,"primitive_calls":%d,"tottime":%.9f,"cumtime":%.9f,"file":%s,"line":%d,"name":%s}' % (
+        calls, primitive, max(own, 0), max(cumulative, 0), quoted(file), line, quoted(name)
+    )
+
+
+def rows(stats, column):
+    items = sorted(stats.items(), key=lambda item: item[1][column], reverse=True)
+    return ",".join(map(row, items[:KEPT]))
+
+
+def write(name, content):
+    path = os.path.join(artifacts, name)
+    with open(path + ".tmp", "wb") as file:
+        file.write(content)
+    os.replace(path + ".tmp", path)
+
+
+# Once, by the process that was to be profiled. The summary comes last: where it is, all is.
+def end():
+    global pid
+    if os.getpid() != pid:
+        return
+    pid = None
+    try:
+        profiler.disable()
+        stats = snapshot()
+        write("profile.prof", marshal.dumps(stats))
+        summary = '{"version":1,"functions":%d,"calls":%d,"seconds":%.9f,"by_cumulative":[%s],"by_own":[%s]}' % (
+            len(stats),
+            sum(entry[1] for entry in stats.values()),
+            max(sum(entry[2] for entry in stats.values()), 0),
+            rows(stats, 3),
+            rows(stats, 2),
+        )
+        write("profile.json", summary.encode("ascii"))
+    except BaseException:
+        pass
+
+
+# Then as if there had been no handler. A script that has one of its own has replaced this.
+def terminated(number, frame):
+    end()
+    _signal.signal(number, _signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
+# A signal that comes to a new child before Python has made itself at home there is forgotten, if it has a handler: it
+# waits until there is none.
+masks = []
+
+
+def before_fork():
+    masks.append(_signal.pthread_sigmask(_signal.SIG_BLOCK, [_signal.SIGTERM]))
+
+
+def in_parent():
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, masks.pop())
+
+
+def in_child():
+    profiler.disable()
+    if _signal.getsignal(_signal.SIGTERM) is terminated:
+        _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
+    in_parent()
+
+
+if _signal.getsignal(_signal.SIGTERM) == _signal.SIG_DFL:
+    _signal.signal(_signal.SIGTERM, terminated)
+os.register_at_fork(before=before_fork, after_in_parent=in_parent, after_in_child=in_child)
+atexit.register(end)
+profiler.enable()

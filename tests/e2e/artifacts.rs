@@ -1,0 +1,318 @@
+//! What a job leaves in its directory of artifacts, as people and agents get at it.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::mcp_session::{ERAS, Era, McpSession, text_of};
+use crate::sandbox::Sandbox;
+
+/// Begins every script here.
+const HERE: &str = "import os, sys\nos.chdir(os.environ['PYEXEC_ARTIFACTS'])\n";
+
+/// The smallest PNG there is: one pixel.
+const PIXEL: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
+
+#[track_caller]
+fn leaves(sandbox: &Sandbox, code: &str) -> String {
+    let id = sandbox.detach(&["-c", &format!("{HERE}{code}")]);
+    let job = sandbox.finished(&id);
+    assert_eq!(job["exit_code"], 0, "{job}\n{}", sandbox.pyexec(["logs", &id, "--stderr"]));
+    id
+}
+
+fn artifacts_of(sandbox: &Sandbox, id: &str) -> PathBuf {
+    sandbox.run_directory(id).join("artifacts")
+}
+
+#[test]
+fn what_a_job_leaves_is_listed_printed_and_copied_whatever_became_of_the_daemon() {
+    let sandbox = Sandbox::new();
+    let id = leaves(
+        &sandbox,
+        "os.mkdir('sub')\nopen('sub/b.bin', 'wb').write(bytes(range(256)) * 8192)\nopen('a.txt', 'w').write('text')",
+    );
+    let mode = std::fs::metadata(artifacts_of(&sandbox, &id)).expect("is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+    sandbox.kill_daemon();
+    let expected = json!([{"path": "a.txt", "bytes": 4}, {"path": "sub/b.bin", "bytes": 2 << 20}]);
+    assert_eq!(sandbox.show(&id)["artifacts"], expected);
+    let listed = sandbox.pyexec(["artifacts", &id[..8], "--json"]).expect_code(0).json();
+    assert_eq!((&listed["artifacts"], &listed["job_id"]), (&expected, &id.as_str().into()));
+    let table = sandbox.pyexec(["artifacts", &id]).expect_code(0).text();
+    assert!(table.starts_with("SIZE") && table.contains("2.0 MiB") && table.contains("sub/b.bin\n"), "{table}");
+    let bytes: Vec<u8> = (0..=255).cycle().take(2 << 20).collect();
+    assert!(sandbox.pyexec(["artifacts", &id, "sub/b.bin"]).expect_code(0).stdout == bytes, "bytes differ");
+
+    let copied = sandbox.pyexec(["artifacts", &id, "-o", "out"]).expect_code(0);
+    assert_eq!(copied.text(), "out/a.txt\nout/sub/b.bin\n");
+    assert!(std::fs::read(sandbox.file("out/sub/b.bin")).expect("is there") == bytes, "bytes differ");
+    let again = sandbox.pyexec(["artifacts", &id, "-o", "out"]).expect_code(125);
+    assert!(again.stderr.contains("out/a.txt is there already") && again.stderr.contains("--force"), "{again}");
+    let forced = sandbox.pyexec(["artifacts", &id, "a.txt", "-o", "out", "--force", "--json"]).expect_code(0).json();
+    assert_eq!((&forced["written"], &forced["directory"]), (&json!([{"path": "a.txt", "bytes": 4}]), &"out".into()));
+
+    let before = sandbox.pyexec(["prune", "--older-than", "0", "--dry-run", "--json"]).expect_code(0).json();
+    let pruned = sandbox.pyexec(["prune", "--older-than", "0", "--json"]).expect_code(0).json();
+    for pruned in [before, pruned] {
+        assert!(pruned["bytes_freed"].as_u64() > Some(2 << 20), "{pruned}");
+    }
+    assert!(!sandbox.run_directory(&id).exists());
+    sandbox.pyexec(["artifacts", &id]).expect_code(127);
+}
+
+#[test]
+fn a_job_that_leaves_nothing_has_no_artifacts() {
+    let sandbox = Sandbox::new();
+    let ran = sandbox.run(&["--json", "-c", "pass"]).expect_code(0).json();
+    assert!(ran.get("artifacts").is_none(), "{ran}");
+    let id = ran["job_id"].as_str().expect("is text");
+    assert_eq!(sandbox.show(id)["artifacts"], json!([]));
+    assert_eq!(sandbox.pyexec(["artifacts", id]).expect_code(0).text(), "");
+    sandbox.pyexec(["artifacts", id, "-o", "out"]).expect_code(0);
+    let ran = sandbox.run(&["--json", "-c", &format!("{HERE}open('x', 'w')")]).expect_code(0).json();
+    assert_eq!(ran["artifacts"], json!([{"path": "x", "bytes": 0}]));
+}
+
+#[test]
+fn a_running_job_has_artifacts_and_a_nested_one_has_its_own() {
+    let sandbox = Sandbox::new();
+    sandbox.set_script(
+        "outer.py",
+        "open('outer', 'w').write('1')\nimport subprocess\n\
+         subprocess.run([os.environ['PYEXEC'], 'run', '--no-uv', '-c', 'import os; \
+         open(os.environ[\"PYEXEC_ARTIFACTS\"] + \"/inner\", \"w\")'], check=True)\n\
+         open(os.environ['WORK'] + '/nested', 'w').write('done\\n')\nimport time\ntime.sleep(600)\n",
+    );
+    let mut command = sandbox.cli(["run", "--no-uv", "-d", "outer.py"]);
+    command.env("PYEXEC", crate::sandbox::PYEXEC).env("WORK", sandbox.work());
+    let id = sandbox.attend(command).end().expect_code(0).text().trim().to_owned();
+    sandbox.wait_for_file("nested");
+    assert_eq!(sandbox.show(&id)["artifacts"], json!([{"path": "outer", "bytes": 1}]));
+    assert_eq!(sandbox.pyexec(["artifacts", &id, "outer"]).expect_code(0).text(), "1");
+    let jobs = sandbox.pyexec(["jobs", "--json"]).expect_code(0).json();
+    let inner = jobs["jobs"][0]["id"].as_str().expect("is text");
+    assert_eq!(sandbox.show(inner)["artifacts"], json!([{"path": "inner", "bytes": 0}]));
+    sandbox.pyexec(["kill", "--now", &id]).expect_code(0);
+}
+
+impl Sandbox {
+    fn set_script(&self, name: &str, code: &str) {
+        self.write(name, format!("{HERE}{code}"));
+    }
+}
+
+/// All a script can make that is not a file of its own.
+const TRAPS: &str = "
+os.makedirs('sub')
+open('good', 'w').write('good')
+os.symlink('/etc/passwd', 'passwd')
+os.symlink('good', 'inside')
+os.symlink('/etc', 'etc')
+os.symlink('/dev/zero', 'zero')
+os.symlink('..', 'sub/up')
+os.mkfifo('pipe')
+import socket
+socket.socket(socket.AF_UNIX).bind('socket')
+";
+
+#[test]
+fn no_path_leads_elsewhere_or_waits() {
+    let sandbox = Sandbox::new();
+    let id = leaves(&sandbox, TRAPS);
+    let root = sandbox.work();
+    let absolute = format!("{}/good", artifacts_of(&sandbox, &id).display());
+    for (path, why) in [
+        ("../spec.json", "not a path inside"),
+        ("..", "not a path inside"),
+        (".", "not a path inside"),
+        ("sub/../good", "not a path inside"),
+        ("/etc/passwd", "not a path inside"),
+        (&absolute, "not a path inside"),
+        ("", "not a path inside"),
+        ("passwd", "it is a link"),
+        ("inside", "it is a link"),
+        ("etc/passwd", "it is a link"),
+        ("sub/up/spec.json", "it is a link"),
+        ("zero", "it is a link"),
+        ("pipe", "a pipe, a socket or a device"),
+        ("socket", "a pipe, a socket or a device"),
+        ("sub", "it is a directory"),
+        ("missing", "there is no such file"),
+        ("good/more", "there is no such file"),
+        (&"x".repeat(5_000), "there is no such file"),
+    ] {
+        for into in [&[][..], &["-o", "out"][..]] {
+            let arguments = [&["artifacts", &id, path], into].concat();
+            let ran = sandbox.pyexec(&arguments);
+            assert!(matches!(ran.code, 125 | 127) && ran.stdout.is_empty(), "{path:?}: {ran}");
+            if into.is_empty() {
+                assert!(ran.stderr.contains(why) && ran.stderr.contains("\nhint: "), "{path:?}: {ran}");
+            }
+        }
+    }
+    let copied = sandbox.pyexec(["artifacts", &id, "-o", "all"]).expect_code(0);
+    assert_eq!(copied.text(), "all/good\n");
+    assert!(copied.stderr.contains("left out: 7"), "{copied}");
+    let there: Vec<_> = std::fs::read_dir(&root).expect("can be listed").flatten().map(|e| e.file_name()).collect();
+    assert_eq!(there.iter().filter(|name| *name != "all" && *name != "out").count(), 0, "{there:?}");
+    // A place for copies that leads elsewhere is not followed, either.
+    std::fs::create_dir(sandbox.file("elsewhere")).expect("can be made");
+    std::fs::create_dir(sandbox.file("trap")).expect("can be made");
+    symlink(sandbox.file("elsewhere"), sandbox.file("trap/sub")).expect("can be made");
+    let id = leaves(&sandbox, "os.mkdir('sub')\nopen('sub/file', 'w')");
+    sandbox.pyexec(["artifacts", &id, "-o", "trap", "--force"]).expect_code(125);
+    assert_eq!(std::fs::read_dir(sandbox.file("elsewhere")).expect("can be listed").count(), 0);
+    sandbox.pyexec(["prune", "--older-than", "0"]).expect_code(0);
+    assert!(Path::new("/etc/passwd").exists());
+}
+
+#[test]
+fn a_directory_that_a_job_replaced_by_a_link_has_nothing_in_it() {
+    let sandbox = Sandbox::new();
+    let code = "os.chdir('..')\nos.rmdir('artifacts')\nos.symlink('/etc', 'artifacts')";
+    let id = leaves(&sandbox, code);
+    assert_eq!(sandbox.show(&id)["artifacts"], json!([]));
+    sandbox.pyexec(["artifacts", &id, "passwd"]).expect_code(127);
+    sandbox.pyexec(["prune", "--older-than", "0"]).expect_code(0);
+    assert!(Path::new("/etc/passwd").exists());
+}
+
+#[test]
+fn names_of_any_bytes_are_kept_and_shown_harmless() {
+    let sandbox = Sandbox::new();
+    let code = r"
+for name in (b'new\nline', b'\x1b[31mred', b'\xff\xfe', b'-rf', b'a b', 'größe'.encode()):
+    open(name, 'wb').write(name)
+";
+    let id = leaves(&sandbox, code);
+    let table = sandbox.pyexec(["artifacts", &id]).expect_code(0);
+    assert!(table.text().contains("new\\nline") && table.text().contains("\\x1b[31mred"), "{table}");
+    let shown = sandbox.pyexec(["show", &id]).expect_code(0).text();
+    assert!(!shown.contains('\x1b') && shown.contains("artifacts:"), "{shown}");
+    sandbox.pyexec(["artifacts", &id, "-o", "out"]).expect_code(0);
+    for name in [&b"new\nline"[..], b"\x1b[31mred", b"\xff\xfe", b"-rf", b"a b", "größe".as_bytes()] {
+        let copied = std::fs::read(sandbox.file("out").join(OsStr::from_bytes(name))).expect("is there");
+        assert_eq!(copied, name);
+    }
+    let arguments = [OsStr::new("artifacts"), id.as_ref(), OsStr::from_bytes(b"\xff\xfe")];
+    assert_eq!(sandbox.pyexec(arguments).expect_code(0).stdout, b"\xff\xfe");
+}
+
+#[test]
+fn thousands_of_files_and_deep_trees_are_bounded_where_they_are_shown_and_go_when_they_are_pruned() {
+    let sandbox = Sandbox::new();
+    let code = "
+for number in range(5000):
+    open(f'{number:04}', 'w').write('x')
+for _ in range(1500):
+    os.mkdir('deep')
+    os.chdir('deep')
+open('bottom', 'w')
+os.chmod('.', 0)
+";
+    let id = leaves(&sandbox, code);
+    let shown = sandbox.show(&id);
+    assert_eq!(shown["artifacts"].as_array().map(Vec::len), Some(100));
+    assert_eq!(shown["artifacts_left_out"], 4900);
+    let copied = sandbox.pyexec(["artifacts", &id, "-o", "out"]).expect_code(0);
+    assert_eq!(copied.text().lines().count(), 5000);
+    assert!(copied.stderr.contains("there may be more"), "{copied}");
+    sandbox.pyexec(["prune", "--older-than", "0"]).expect_code(0);
+    assert!(!sandbox.run_directory(&id).exists());
+    let left = std::fs::read_dir(sandbox.paths().jobs()).expect("can be listed").count();
+    assert_eq!(left, 0, "something is left of it");
+}
+
+fn image_code() -> String {
+    format!(
+        "{HERE}import base64\npixel = base64.b64decode('{PIXEL}')\n\
+         for number in range(5):\n    open(f'{{number}}.png', 'wb').write(pixel)\n\
+         open('fake.png', 'w').write('no image')\nopen('0.svg', 'w').write('<svg/>')\n\
+         open('huge.png', 'wb').write(pixel + bytes(1 << 20))\nos.symlink('/etc/passwd', 'link.png')\n\
+         os.mkfifo('pipe.png')\nprint('made')"
+    )
+}
+
+#[test]
+fn images_come_after_the_text_when_they_are_asked_for() {
+    let sandbox = Sandbox::new();
+    for era in ERAS {
+        let mut session = McpSession::open(&sandbox, era);
+        let mut arguments = session.script(&image_code());
+        let plain = session.call("py_run_script_in_dir", arguments.clone());
+        assert_eq!(plain["content"].as_array().map(Vec::len), Some(1), "{plain}");
+        let text = text_of(&plain);
+        assert!(text.contains("Artifacts (job-artifact://") && text.contains("0.png (70 bytes)"), "{text}");
+        let id = text.split("job-artifact://").nth(1).and_then(|rest| rest.split('/').next()).expect("is named");
+        arguments["images"] = true.into();
+        let run = session.call("py_run_script_in_dir", arguments);
+        let status = session.call("py_job_status", json!({"job_id": id, "images": true}));
+        for result in [run, status] {
+            assert!(result.get("structuredContent").is_none(), "{result}");
+            let blocks = result["content"].as_array().expect("is an array");
+            assert_eq!(blocks.len(), 5, "{result}");
+            assert!(text_of(&result).contains("beyond the first 4 are left out: 2"), "{result}");
+            assert!(text_of(&result).contains("larger than 1 MiB are left out: 1"), "{result}");
+            for block in &blocks[1..] {
+                assert_eq!((&block["type"], &block["mimeType"]), (&"image".into(), &"image/png".into()));
+                assert_eq!(block["data"], PIXEL);
+            }
+        }
+        let fields = session.structured("py_job_status", json!({"job_id": id}));
+        assert_eq!(fields["job"]["artifacts"][0], json!({"path": "0.png", "bytes": 70}));
+        assert_eq!(fields["job"]["result"]["artifacts"], fields["job"]["artifacts"]);
+    }
+}
+
+#[test]
+fn artifacts_are_resources() {
+    let sandbox = Sandbox::new();
+    let code = format!(
+        "{TRAPS}{}",
+        "open('a b.csv', 'w').write('1,2')\nopen('sub/data.bin', 'wb').write(b'\\xff\\x00')\n\
+         open('big', 'wb').write(bytes((1 << 20) + 1))\n"
+    );
+    let id = leaves(&sandbox, &code);
+    for era in [Era::Stateless, Era::Handshake("2025-06-18")] {
+        let mut session = McpSession::open(&sandbox, era);
+        let templates = session.ask("resources/templates/list", json!({}));
+        assert_eq!(templates["resourceTemplates"][1]["uriTemplate"], "job-artifact://{job_id}/{path}");
+        let uri = |path: &str| format!("job-artifact://{id}/{path}");
+        for (path, field, content, mime_type) in [
+            ("a%20b.csv", "text", "1,2", "text/csv"),
+            ("sub/data.bin", "blob", "/wA=", "application/octet-stream"),
+            ("sub%2Fdata.bin", "blob", "/wA=", "application/octet-stream"),
+            ("good", "text", "good", "text/plain"),
+        ] {
+            let read = session.ask("resources/read", json!({"uri": uri(path)}));
+            let found = &read["contents"][0];
+            assert_eq!((&found[field], &found["mimeType"]), (&content.into(), &mime_type.into()), "{read}");
+            assert_eq!(found["uri"], uri(path).as_str());
+        }
+        let refused = |session: &mut McpSession<'_>, uri: String| -> Value {
+            let request = session.request("resources/read", json!({ "uri": uri }));
+            session.answer(request)["error"].clone()
+        };
+        for path in ["..%2Fspec.json", "../spec.json", "%2Fetc%2Fpasswd", "/etc/passwd", "passwd", "etc/passwd", "pipe"]
+        {
+            let error = refused(&mut session, uri(path));
+            let said = error["message"].as_str().unwrap_or_default();
+            assert!(said.contains("has no artifact") && said.contains("py_job_status"), "{path}: {error}");
+        }
+        for unknown in [uri(""), uri("%zz"), "job-artifact://ffffffff/x".to_owned()] {
+            assert!(refused(&mut session, unknown)["code"].is_i64());
+        }
+        let large = refused(&mut session, uri("big"));
+        assert!(large["message"].as_str().is_some_and(|said| said.contains("`pyexec artifacts")), "{large}");
+        let completed = session.ask(
+            "completion/complete",
+            json!({"ref": {"type": "ref/resource", "uri": "job-artifact://{job_id}/{path}"},
+                "argument": {"name": "job_id", "value": &id[..6]}}),
+        );
+        assert_eq!(completed["completion"]["values"], json!([id]));
+    }
+}
