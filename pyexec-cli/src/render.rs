@@ -43,6 +43,12 @@ pub(crate) fn duration(length: Duration) -> String {
 }
 
 /// How long ago: `now`, `12s ago`, `3m ago`, `5h ago`, `12d ago`.
+pub(crate) fn progress(sentence: &str, eta_seconds: Option<f64>) -> String {
+    let left = eta_seconds.and_then(|left| Duration::try_from_secs_f64(left).ok());
+    let left = left.map(|left| format!(", {} left", duration(left))).unwrap_or_default();
+    format!("{sentence}{left}")
+}
+
 pub(crate) fn age(age: Duration) -> String {
     match age.as_secs() {
         0 => "now".to_owned(),

@@ -7,7 +7,7 @@
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-use pyexec_proto::{Client, JobDetail, JobId, Progress, Status, Timestamp};
+use pyexec_proto::{Client, JobDetail, JobId, Status, Timestamp};
 
 use crate::exit_code::Failure;
 use crate::output::{Passage, Step};
@@ -25,10 +25,12 @@ pub(crate) enum While {
 const TICK: Duration = Duration::from_millis(250);
 /// What is over sooner needs no line.
 const PATIENCE: Duration = Duration::from_millis(600);
+/// A narrower terminal has the figures alone.
+const ROOM_FOR_BAR: u16 = 60;
 /// The longest wait of one call where nobody looks.
 const WITHOUT_MS: u64 = pyexec_proto::service::MAX_WAIT_MS;
 
-const SPINNER: [&str; 8] = ["⠋", "⠙", "⠸", "⠴", "⠦", "⠇", "⠏", "⠋"];
+const SPINNER: [&str; 10] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];
 const PLAIN_SPINNER: [&str; 4] = ["-", "\\", "|", "/"];
 
 /// Passes on what the job prints until it has ended, with the line where there is a terminal for it.
@@ -83,18 +85,35 @@ fn text(job: &JobDetail, now: Timestamp, frame: usize, columns: u16, unicode: bo
     let since = job.state.run().map_or(job.created_at, |run| run.started_at);
     let elapsed = render::duration(Duration::from_secs(since.age_at(now).as_secs()));
     let mut line = format!("{spinner} {} {elapsed}", job.state.status());
-    for told in [job.message.clone(), job.progress.as_ref().map(Progress::sentence)].into_iter().flatten() {
-        line.push_str(if unicode { " · " } else { ", " });
-        line.push_str(&render::one_line(&told));
+    let separator = if unicode { " · " } else { ", " };
+    if let Some(message) = &job.message {
+        line.push_str(separator);
+        line.push_str(&render::one_line(message));
+    }
+    if let Some(progress) = &job.progress {
+        line.push_str(separator);
+        if let Some(fraction) = progress.fraction().filter(|_| columns >= ROOM_FOR_BAR) {
+            line.push_str(&bar(fraction, unicode));
+        }
+        line.push_str(&render::one_line(&render::progress(&progress.sentence(), progress.eta_seconds)));
     }
     // One column less: a cursor behind the last one wraps on some terminals.
     render::truncated(&line, usize::from(columns.saturating_sub(1))).into_owned()
+}
+
+/// Full where the job has been, with a space behind it.
+fn bar(fraction: f64, unicode: bool) -> String {
+    const CELLS: usize = 16;
+    let full = ((fraction * CELLS as f64).floor() as usize).min(CELLS);
+    let (done, left) = if unicode { ("━", "─") } else { ("#", "-") };
+    format!("{}{} ", done.repeat(full), left.repeat(CELLS - full))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use pyexec_proto::environment::Interpreter;
+    use pyexec_proto::progress::{Progress, Seen};
     use pyexec_proto::state::Run;
     use pyexec_proto::{JobSource, JobSpec, JobState};
 
@@ -117,6 +136,25 @@ mod tests {
     fn a_job_that_runs_says_how_long_it_has_run() {
         let running = job(JobState::Running { run: Run { pid: 5, started_at: Timestamp(60_000_000) } }, None);
         assert_eq!(text(&running, NOW, 0, 80, true), "⠋ running 5s");
+    }
+
+    #[test]
+    fn how_far_a_job_is_is_drawn_where_there_is_room_for_it() {
+        let mut running = job(JobState::Running { run: Run { pid: 5, started_at: Timestamp(60_000_000) } }, None);
+        running.progress = Some(Progress {
+            rate: Some(2.0),
+            eta_seconds: Some(5.0),
+            message: Some("a\x1b[2Jb".into()),
+            ..Progress::of(Seen::Drawn, 10.0, Some(20.0))
+        });
+        let wide = "⠋ running 5s · ━━━━━━━━──────── 50% (10/20), 2/s, a\\x1b[2Jb, 5s left";
+        assert_eq!(text(&running, NOW, 0, 90, true), wide);
+        let plain = "- running 5s, ########-------- 50% (10/20), 2/s, a\\x1b[2Jb, 5s left";
+        assert_eq!(text(&running, NOW, 0, 90, false), plain);
+        assert_eq!(text(&running, NOW, 0, 40, true), "⠋ running 5s · 50% (10/20), 2/s, a\\x1b…");
+        running.progress = Some(Progress::of(Seen::Drawn, 7.0, None));
+        assert_eq!(text(&running, NOW, 0, 90, true), "⠋ running 5s · 7");
+        assert_eq!([0.0, 0.99, 1.0].map(|fraction| bar(fraction, false).matches('#').count()), [0, 15, 16]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::mcp_session::{ERAS, McpSession, text_of};
-use crate::sandbox::{PYEXEC, Ran, Sandbox, python};
+use crate::sandbox::{Ran, Sandbox, Shown};
 use crate::uv::sandbox_with_uv;
 
 /// Keeps a core busy until it has used so many seconds of it.
@@ -144,25 +144,10 @@ before = wakes()
 while wakes() < before + 6: time.sleep(0.005)
 ";
 
-/// Runs the command line with a terminal of 40 columns for its stdout and stderr; prints what came there.
-const IN_A_TERMINAL: &str = "
-import fcntl, os, pty, struct, sys, termios
-child, terminal = pty.fork()
-if child == 0:
-    fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack('HHHH', 30, 40, 0, 0))
-    os.execv(sys.argv[1], sys.argv[1:])
-while True:
-    try: read = os.read(terminal, 65536)
-    except OSError: break
-    if not read: break
-    sys.stdout.buffer.write(read)
-sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-";
-
-fn at_a_terminal(sandbox: &Sandbox, arguments: &[&str]) -> Ran {
-    let mut command = sandbox.command(python());
-    command.args(["-c", IN_A_TERMINAL, PYEXEC, "bench", "--no-uv", "--sample-interval", "5ms"]).args(arguments);
-    sandbox.attend(command).end()
+/// Measures at a terminal of 40 columns.
+fn at_a_terminal(sandbox: &Sandbox, arguments: &[&str]) -> Shown {
+    let options = ["bench", "--no-uv", "--sample-interval", "5ms"];
+    sandbox.at_terminal(&sandbox.cli(options.iter().chain(arguments)), 30, 40).end()
 }
 
 #[test]

@@ -24,17 +24,23 @@ fn rust_files(directory: &Path) -> Vec<PathBuf> {
     files
 }
 
+fn declared_module(line: &str) -> Option<String> {
+    Some(line.strip_prefix("mod ")?.strip_suffix(';')?.to_owned())
+}
+
 #[test]
 fn every_file_of_the_end_to_end_tests_is_a_module() {
     let directory = workspace().join("tests/e2e");
-    let main = read(&directory.join("main.rs"));
-    let declared: BTreeSet<String> =
-        main.lines().filter_map(|line| Some(line.strip_prefix("mod ")?.strip_suffix(';')?.to_owned())).collect();
-    let files: BTreeSet<String> = rust_files(&directory)
+    let files = rust_files(&directory);
+    let declared: BTreeSet<PathBuf> = files
         .iter()
-        .map(|path| path.file_stem().expect("has a name").to_string_lossy().into_owned())
-        .filter(|name| name != "main")
+        .flat_map(|file| {
+            let below = if file.ends_with("main.rs") { directory.clone() } else { file.with_extension("") };
+            let names: Vec<String> = read(file).lines().filter_map(declared_module).collect();
+            names.into_iter().map(move |name| below.join(name).with_extension("rs"))
+        })
         .collect();
+    let files: BTreeSet<PathBuf> = files.into_iter().filter(|file| !file.ends_with("main.rs")).collect();
     assert_eq!(declared, files, "a test in a file that is no module is never run");
 }
 

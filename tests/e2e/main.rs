@@ -16,6 +16,7 @@ mod environment_sandbox;
 mod environment_variables;
 mod environments;
 mod figures;
+mod following;
 mod house;
 mod input;
 mod interruption;

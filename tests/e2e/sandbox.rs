@@ -4,27 +4,35 @@
 //! supervisor, nor a job, nor anything a job has started. A [`TestDaemon`] is a daemon that the test itself started, and
 //! can therefore kill and reap; otherwise the command line starts one, as it does for its users.
 
+mod attended;
+mod daemon;
+mod process;
+mod terminal;
+
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::{Arc, LazyLock, Mutex};
-use std::thread::JoinHandle;
+use std::process::{Command, Stdio};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use pyexec_proto::client::Daemon;
 use pyexec_proto::environment::Interpreter;
 use pyexec_proto::job::{Submission, Variables};
 use pyexec_proto::paths::Paths;
-use pyexec_proto::start::{READY, SERVICE_MARK};
 use pyexec_proto::{Client, JobId, JobSource, JobSpec};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
+
+pub(crate) use attended::{Attended, Ran};
+pub(crate) use daemon::TestDaemon;
+use process::every_pid;
+pub(crate) use process::{Process, is_alive, process_state, send};
+pub(crate) use terminal::Shown;
 
 /// The command line under test.
 pub(crate) const PYEXEC: &str = env!("CARGO_BIN_EXE_e2e-pyexec");
@@ -181,10 +189,7 @@ impl Sandbox {
     #[track_caller]
     pub(crate) fn attend(&self, mut command: Command) -> Attended<'_> {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("can be started");
-        let stdout = Capture::of(child.stdout.take().expect("is a pipe"));
-        let stderr = Capture::of(child.stderr.take().expect("is a pipe"));
-        Attended { sandbox: self, child, stdout, stderr, ended: false }
+        Attended::of(self, command.spawn().expect("can be started"))
     }
 
     /// `pyexec show ID --json`, the job itself.
@@ -292,10 +297,7 @@ impl Sandbox {
 
     #[track_caller]
     pub(crate) fn daemon_with(&self, variables: &[(&str, &str)]) -> TestDaemon<'_> {
-        let variables: Vec<_> = variables.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
-        let child = start_daemon(self, &variables);
-        assert!(child.is_some(), "another daemon runs in this sandbox\n{}", self.daemon_log());
-        TestDaemon { sandbox: self, variables, child }
+        TestDaemon::of(self, variables.iter().map(|(name, value)| (name.into(), value.into())).collect())
     }
 
     /// A client that starts no daemon.
@@ -373,293 +375,6 @@ impl Drop for Sandbox {
         let log = self.daemon_log();
         assert!(failed, "these processes have survived the test:\n{}\n{log}", list.join("\n"));
     }
-}
-
-/// A daemon that is this process's own child.
-#[derive(Debug)]
-pub(crate) struct TestDaemon<'a> {
-    sandbox: &'a Sandbox,
-    variables: Vec<(OsString, OsString)>,
-    child: Option<Child>,
-}
-
-/// Returns when a daemon listens; `None` when that is another one, which a client was quicker to start.
-fn start_daemon(sandbox: &Sandbox, variables: &[(OsString, OsString)]) -> Option<Child> {
-    let mut command = sandbox.command(PYEXECD);
-    command.arg("--detach").envs(variables.iter().cloned()).env(SERVICE_MARK, "daemon").current_dir("/");
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("can be started");
-    let mut said = String::new();
-    let mut stdout = BufReader::new(child.stdout.take().expect("is a pipe"));
-    stdout.read_line(&mut said).expect("can be read");
-    if said.trim_end() != READY {
-        let _ = child.kill();
-        let _ = child.wait();
-        if said.contains("another daemon is running") {
-            return None;
-        }
-        panic!("the daemon said {said:?} instead of listening\n{}", sandbox.daemon_log());
-    }
-    Some(child)
-}
-
-impl TestDaemon<'_> {
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.as_ref().expect("it runs").id()
-    }
-
-    /// `kill -9`, and reaped: when this returns, there is no daemon.
-    #[track_caller]
-    pub(crate) fn kill(&mut self) {
-        let mut child = self.child.take().expect("it runs");
-        child.kill().expect("can be killed");
-        child.wait().expect("can be reaped");
-    }
-
-    /// Returns when a daemon listens: this one, or one that a client was quicker to start.
-    #[track_caller]
-    pub(crate) fn start(&mut self) {
-        assert!(self.child.is_none(), "it runs already");
-        self.child = start_daemon(self.sandbox, &self.variables);
-    }
-
-    /// `kill -9`, and the next one.
-    #[track_caller]
-    pub(crate) fn restart(&mut self) {
-        self.kill();
-        self.start();
-    }
-
-    /// Returns when it has left by itself.
-    #[track_caller]
-    pub(crate) fn wait_until_it_leaves(&mut self) {
-        let child = self.child.as_mut().expect("it runs");
-        let status = self.sandbox.wait_until("the daemon has left", || match child.try_wait() {
-            Ok(Some(status)) => Ok(status),
-            other => Err(format!("{other:?}")),
-        });
-        self.child = None;
-        assert!(status.success(), "the daemon left with {status}\n{}", self.sandbox.daemon_log());
-    }
-}
-
-impl Drop for TestDaemon<'_> {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            send(child.id(), Signal::TERM);
-            let deadline = Instant::now() + PATIENCE / 2;
-            while matches!(child.try_wait(), Ok(None)) {
-                if Instant::now() > deadline {
-                    let _ = child.kill();
-                    let _ = child.wait();
-                    assert!(std::thread::panicking(), "the daemon did not leave\n{}", self.sandbox.daemon_log());
-                    return;
-                }
-                std::thread::sleep(Duration::from_millis(5));
-            }
-        }
-    }
-}
-
-/// A command that runs.
-#[derive(Debug)]
-pub(crate) struct Attended<'a> {
-    sandbox: &'a Sandbox,
-    child: Child,
-    stdout: Capture,
-    stderr: Capture,
-    ended: bool,
-}
-
-impl Attended<'_> {
-    /// When it was started with a pipe for stdin.
-    pub(crate) fn stdin(&mut self) -> ChildStdin {
-        self.child.stdin.take().expect("its stdin is a pipe")
-    }
-
-    /// Returns once this text has been printed, while the command goes on.
-    #[track_caller]
-    pub(crate) fn wait_for_stdout(&mut self, text: &str) {
-        self.wait_for(text, |this| this.stdout.so_far());
-    }
-
-    #[track_caller]
-    pub(crate) fn wait_for_stderr(&mut self, text: &str) {
-        self.wait_for(text, |this| this.stderr.so_far());
-    }
-
-    #[track_caller]
-    fn wait_for(&mut self, text: &str, seen: impl Fn(&Self) -> Vec<u8>) {
-        let sandbox = self.sandbox;
-        sandbox.wait_until(&format!("{text:?} is printed"), || {
-            let ended = self.child.try_wait().expect("can be waited for");
-            if contains(&seen(self), text) {
-                return Ok(());
-            }
-            let stderr = String::from_utf8_lossy(&self.stderr.so_far()).into_owned();
-            if ended.is_some() && self.stdout.is_closed() && self.stderr.is_closed() && !contains(&seen(self), text) {
-                panic!("it ended with {ended:?} before it printed {text:?}; stderr: {stderr}");
-            }
-            Err(format!("{:?}, stderr {stderr:?}", String::from_utf8_lossy(&seen(self))))
-        });
-    }
-
-    pub(crate) fn signal(&self, signal: Signal) {
-        send(self.child.id(), signal);
-    }
-
-    /// Waits for its end.
-    #[track_caller]
-    pub(crate) fn end(mut self) -> Ran {
-        let status = self.sandbox.wait_until("the command has ended", || match self.child.try_wait() {
-            Ok(Some(status)) => Ok(status),
-            other => Err(format!("{other:?}, stderr {:?}", String::from_utf8_lossy(&self.stderr.so_far()))),
-        });
-        self.ended = true;
-        // The ends of its streams, too: nothing it has started may hold them open.
-        let (stdout, stderr) = (&self.stdout, &self.stderr);
-        self.sandbox.wait_until("the streams of a command that has ended are closed", || {
-            if stdout.is_closed() && stderr.is_closed() { Ok(()) } else { Err("still open") }
-        });
-        let code = status.code().unwrap_or_else(|| -status.signal().expect("one or the other"));
-        Ran { code, stdout: self.stdout.so_far(), stderr: String::from_utf8_lossy(&self.stderr.so_far()).into_owned() }
-    }
-}
-
-impl Drop for Attended<'_> {
-    fn drop(&mut self) {
-        if !self.ended {
-            let _ = self.child.kill();
-            let _ = self.child.wait();
-        }
-    }
-}
-
-/// What has come through a pipe so far.
-#[derive(Debug)]
-struct Capture {
-    bytes: Arc<Mutex<Vec<u8>>>,
-    reader: JoinHandle<()>,
-}
-
-impl Capture {
-    fn of(mut pipe: impl Read + Send + 'static) -> Self {
-        let bytes = Arc::new(Mutex::new(Vec::new()));
-        let captured = bytes.clone();
-        let reader = std::thread::spawn(move || {
-            let mut buffer = vec![0; 1 << 16];
-            while let Ok(read @ 1..) = pipe.read(&mut buffer) {
-                captured.lock().expect("nobody panics with it").extend_from_slice(&buffer[..read]);
-            }
-        });
-        Self { bytes, reader }
-    }
-
-    fn so_far(&self) -> Vec<u8> {
-        self.bytes.lock().expect("nobody panics with it").clone()
-    }
-
-    fn is_closed(&self) -> bool {
-        self.reader.is_finished()
-    }
-}
-
-/// A command that has ended.
-#[derive(Clone, Debug)]
-pub(crate) struct Ran {
-    /// Negative for a signal.
-    pub(crate) code: i32,
-    pub(crate) stdout: Vec<u8>,
-    pub(crate) stderr: String,
-}
-
-impl Ran {
-    #[track_caller]
-    pub(crate) fn expect_code(self, code: i32) -> Self {
-        assert_eq!(self.code, code, "{self}");
-        self
-    }
-
-    pub(crate) fn text(&self) -> String {
-        String::from_utf8_lossy(&self.stdout).into_owned()
-    }
-
-    #[track_caller]
-    pub(crate) fn json(&self) -> Value {
-        serde_json::from_slice(&self.stdout).unwrap_or_else(|error| panic!("not one JSON document: {error}\n{self}"))
-    }
-}
-
-impl Display for Ran {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let stdout = self.text();
-        let shown: String = stdout.chars().take(4_000).collect();
-        write!(f, "exit code {}\n--- stdout\n{shown}\n--- stderr\n{}\n---", self.code, self.stderr)
-    }
-}
-
-/// A process as `/proc` shows it.
-#[derive(Clone, Debug)]
-pub(crate) struct Process {
-    pub(crate) pid: u32,
-    arguments: Vec<u8>,
-    environment: Vec<u8>,
-}
-
-impl Process {
-    fn read(pid: u32) -> Option<Self> {
-        if matches!(process_state(pid)?, 'Z' | 'X') {
-            return None;
-        }
-        let read = |name: &str| std::fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
-        Some(Self { pid, arguments: read("cmdline"), environment: read("environ") })
-    }
-
-    pub(crate) fn is_daemon(&self) -> bool {
-        self.environment.split(|byte| *byte == 0).any(|variable| variable == b"PYEXEC_SERVICE=daemon")
-            // uv and systemctl, when the daemon asks them something, are no daemons.
-            && contains(self.arguments.split(|byte| *byte == 0).next().unwrap_or_default(), "pyexecd")
-    }
-
-    fn name(&self) -> String {
-        std::fs::read_to_string(format!("/proc/{}/comm", self.pid)).unwrap_or_default().trim_end().to_owned()
-    }
-
-    /// A supervisor that waits for the next job.
-    pub(crate) fn is_spare(&self) -> bool {
-        self.is_supervisor() && !self.name().starts_with("pyexec-") || self.name() == "pyexec-spare"
-    }
-
-    pub(crate) fn is_supervisor(&self) -> bool {
-        self.environment.split(|byte| *byte == 0).any(|variable| variable == b"PYEXEC_SERVICE=supervisor")
-    }
-}
-
-impl Display for Process {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let words = self.arguments.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect::<Vec<_>>().join(" ");
-        write!(f, "{}: {words}", self.pid)
-    }
-}
-
-fn every_pid() -> impl Iterator<Item = u32> {
-    let entries = std::fs::read_dir("/proc").expect("there is a /proc");
-    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-}
-
-/// The letter of `/proc/PID/stat`; `None` when there is no such process.
-pub(crate) fn process_state(pid: u32) -> Option<char> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(") ")?.1.chars().next()
-}
-
-pub(crate) fn is_alive(pid: u32) -> bool {
-    !matches!(process_state(pid), None | Some('Z' | 'X'))
-}
-
-/// To a process of this test's own.
-pub(crate) fn send(pid: u32, signal: Signal) {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("is the pid of a process");
-    let _ = kill_process(pid, signal);
 }
 
 #[track_caller]

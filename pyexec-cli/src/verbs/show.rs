@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pyexec_picture::Curve;
 use pyexec_proto::course::Course;
-use pyexec_proto::view::{ArtifactView, ArtifactsView, JobView, ProgressView};
+use pyexec_proto::view::{ArtifactView, ArtifactsView, JobView};
 use pyexec_proto::{JobDetail, Reason, Timestamp};
 
 use crate::args::Show;
@@ -67,7 +67,7 @@ fn text(job: &JobView) -> String {
         ("started", job.started_at.clone()),
         ("completed", job.completed_at.clone()),
         ("took", job.elapsed_seconds.map(seconds)),
-        ("progress", job.progress.as_ref().map(progress)),
+        ("progress", job.progress.as_ref().map(|progress| render::progress(&progress.sentence, progress.eta_seconds))),
         (
             "cpu",
             job.usage
@@ -85,12 +85,6 @@ fn text(job: &JobView) -> String {
         .filter_map(|(key, value)| value.map(|value| (key, render::one_line(&value).into_owned())))
         .collect();
     render::aligned(&known)
-}
-
-fn progress(progress: &ProgressView) -> String {
-    let left = progress.eta_seconds.and_then(|left| Duration::try_from_secs_f64(left).ok());
-    let left = left.map(|left| format!(", {} left", render::duration(left))).unwrap_or_default();
-    format!("{}{left}", progress.sentence)
 }
 
 /// As many as fit a line or two.

@@ -229,7 +229,10 @@ impl Watch {
     fn frame(&self, columns: u16, now: Timestamp, colour: bool) -> String {
         let width = usize::from(columns);
         let mut frame = String::new();
-        let counts = format!("{} running, {} pending, {} in all", self.running, self.pending, self.total);
+        let mut counts = format!("{} running, {} pending, {} in all", self.running, self.pending, self.total);
+        if self.total > self.jobs.len() as u64 {
+            counts.push_str(&format!(", {} shown", self.jobs.len()));
+        }
         frame.push_str(&render::truncated(&counts, width));
         frame.push_str("\n\n");
         let jobs: Vec<JobSummary> = self.jobs.iter().take(usize::from(self.rows)).cloned().collect();
