@@ -86,7 +86,7 @@ fn a_bar_that_the_job_draws_is_not_drawn_over() {
     terminal.wait_for("its own bar", |screen| screen.contains("mine 1/4 25%"));
     // By the time somebody who came later is shown a line, it would have been shown here.
     let later = sandbox.at_terminal(&sandbox.cli(["wait", &id]), 8, 80);
-    later.wait_for("how far it is", |screen| screen.contains("25%"));
+    later.wait_for("a line", |screen| screen.contains("running"));
     sandbox.write("end", "");
     let shown = terminal.end().expect_code(0);
     later.end().expect_code(0);
