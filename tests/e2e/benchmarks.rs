@@ -3,14 +3,16 @@
 //! Measurements are compared with what a script knows of itself, and with `/usr/bin/time`, as ratios. How long something
 //! takes is asserted nowhere.
 
+use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
-use pyexec_proto::Error;
 use pyexec_proto::benchmark::BenchmarkSpec;
 use pyexec_proto::client::ClientError;
 use pyexec_proto::job::{Leftovers, StdinSource};
+use pyexec_proto::{Error, Timestamp};
 use serde_json::Value;
 
+use crate::environment_sandbox::EnvironmentSandbox;
 use crate::sandbox::{Attended, Sandbox, is_alive, python};
 
 /// Counts the runs in the file `count`: `number` is that of this one, from 1 on.
@@ -159,41 +161,101 @@ fn the_peak_of_one_process_is_the_one_that_time_tells() {
     let row = &rows(&view)[0];
     let (exact, sampled) = (number(&row["largest_process_rss_mb"]), number(&row["tree_sampled_rss_mb"]));
     assert!((0.97..1.03).contains(&(sampled / exact)), "{sampled} MiB sampled of {exact}");
-    if !std::path::Path::new("/usr/bin/time").exists() {
-        return;
-    }
-    let mut command = sandbox.command("/usr/bin/time");
-    command.args(["-f", "%M"]).arg(python()).arg("large.py");
-    let timed = sandbox.attend(command).end().expect_code(0);
-    let told = numbers(&timed.stderr)[0] / 1024.0;
+    let told = told_by_time(&sandbox, &["large.py"]);
     let peak = number(&view["peak_rss_mb"]);
-    assert!((0.97..1.03).contains(&(peak / told)), "{peak} MiB, where /usr/bin/time says {told}");
+    assert!((0.97..1.03).contains(&(peak / told)), "{peak} MiB, where time says {told}");
 }
 
-/// Has as many children with 100 MB each as it is told, all at the same time.
+/// The peak in MiB that `time -v` tells of a script: what `wait4` says of its process, and of those it has waited for.
+fn told_by_time(sandbox: &Sandbox, arguments: &[&str]) -> f64 {
+    let mut command = sandbox.command(python());
+    if std::path::Path::new("/usr/bin/time").exists() {
+        command = sandbox.command("/usr/bin/time");
+        command.args(["-f", "%M"]).arg(python());
+    } else {
+        command.args(["-c", TIME, &python().display().to_string()]);
+    }
+    let timed = sandbox.attend({
+        command.args(arguments);
+        command
+    });
+    let last = timed.end().expect_code(0).stderr;
+    numbers(last.lines().last().expect("says something"))[0] / 1024.0
+}
+
+/// As `time -f %M` where there is none.
+const TIME: &str = "
+import os, sys
+pid = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ)
+_, status, usage = os.wait4(pid, 0)
+print(usage.ru_maxrss, file=sys.stderr)
+sys.exit(os.waitstatus_to_exitcode(status))
+";
+
+/// Has four children with 200 MB each, all at the same time.
 const CHILDREN: &str = "
 import subprocess, sys
-child = 'import sys; x = bytearray(100 << 20); print(1, flush=True); sys.stdin.read()'
+child = 'import sys; x = bytearray(200 * 10**6); print(1, flush=True); sys.stdin.read()'
 pipe = subprocess.PIPE
-children = [subprocess.Popen([sys.executable, '-c', child], stdin=pipe, stdout=pipe) for _ in range(int(sys.argv[1]))]
+children = [subprocess.Popen([sys.executable, '-c', child], stdin=pipe, stdout=pipe) for _ in range(4)]
 for child in children: child.stdout.readline()
-looked_at()
+if os.environ.get('PYEXEC_JOB_ID'): looked_at()
 for child in children: child.communicate()
 ";
 
 #[test]
-fn processes_that_run_together_are_counted_together() {
+fn processes_that_run_together_are_counted_together_where_time_tells_the_largest() {
     let sandbox = Sandbox::new();
     sandbox.write("children.py", LOOKED_AT.to_owned() + CHILDREN);
-    let peak = |children: &str| {
-        let view = measure(&sandbox, &["--sample-interval", "10ms", "children.py", children]);
-        assert_eq!(view["peak_rss_scope"], "tree_sampled", "{view}");
-        assert!(number(&rows(&view)[0]["largest_process_rss_mb"]) < 150.0, "{view}");
-        number(&view["peak_rss_mb"])
+    let view = measure(&sandbox, &["--sample-interval", "10ms", "children.py"]);
+    assert_eq!(view["peak_rss_scope"], "tree_sampled", "{view}");
+    let (peak, largest) = (number(&view["peak_rss_mb"]), number(&rows(&view)[0]["largest_process_rss_mb"]));
+    let all = 800e6 / f64::from(1 << 20);
+    assert!((0.9..1.1).contains(&(peak / all)), "{peak} MiB, where four children have {all}");
+    let told = told_by_time(&sandbox, &["children.py"]);
+    assert!((0.97..1.03).contains(&(largest / told)), "{largest} MiB, where time says {told}");
+    assert!(told < all * 0.3, "{told} MiB of {all}");
+}
+
+/// The interpreter behind a shell that tells what it and the interpreter have used: both measure one run, so that it does
+/// not matter how busy the machine is.
+#[test]
+fn cpu_time_is_what_a_shell_counts_of_the_same_run() {
+    let mut sandbox = Sandbox::new();
+    std::fs::create_dir(sandbox.file("bin")).expect("can be made");
+    let script = format!("#!/bin/sh\n'{}' \"$@\"\ntimes > '{}'\n", python().display(), sandbox.file("told").display());
+    let wrapper = sandbox.write("bin/python3", script);
+    std::fs::set_permissions(wrapper, PermissionsExt::from_mode(0o755)).expect("can be made executable");
+    sandbox.set("PATH", crate::sandbox::path_variable(&sandbox.file("bin")));
+    let code = "import os\nwhile sum(os.times()[:2]) < 1.5: sum(range(10000))\n\
+                while sum(os.times()[:2]) < 2.0: os.stat('/')";
+    let view = measure(&sandbox, &["-c", code]);
+    let cpu = number(&view["cpu_time_seconds"]);
+    // Two lines of user and system time, `0m1.510s 0m0.020s`: the shell's own, and its children's.
+    let told = std::fs::read_to_string(sandbox.file("told")).expect("the shell has told");
+    let seconds = |word: &str| {
+        let (minutes, seconds) = word.trim_end_matches('s').split_once('m').expect("minutes and seconds");
+        numbers(minutes)[0] * 60.0 + numbers(seconds)[0]
     };
-    let (one, four) = (peak("1"), peak("4"));
-    assert!(four > 3.6 * one && four > 400.0, "{four} MiB with four children, {one} with one");
-    assert!(four < 520.0, "{four} MiB with four children of 100");
+    let told: f64 = told.split_whitespace().map(seconds).sum();
+    assert!((0.97..1.03).contains(&(cpu / told)), "{cpu} s, where the shell says {told}");
+}
+
+#[test]
+fn the_building_of_an_environment_is_in_no_measurement() {
+    let sandbox = EnvironmentSandbox::new();
+    sandbox.hold_installations();
+    let line = ["run", "--bench", "--json", "--with", "six", "-c", "import six"];
+    let measured = sandbox.attend(sandbox.cli(line));
+    sandbox.wait_until_held();
+    let held_until = Timestamp::now().to_string();
+    sandbox.let_installations_go_on();
+    let view = measured.end().expect_code(0).json();
+    let job = sandbox.show(view["job_id"].as_str().expect("is text"));
+    // Written so that they are in order as text.
+    assert!(job["started_at"].as_str().is_some_and(|started| started > held_until.as_str()), "{held_until}: {job}");
+    let (wall, all) = (number(&view["wall_time_seconds"]), number(&job["elapsed_seconds"]));
+    assert!(wall <= all + 0.001, "{wall} s, where all of it took {all}");
 }
 
 #[test]

@@ -71,15 +71,20 @@ pub fn all() -> Vec<Process> {
 
 /// All that descends from `root`, zombies left out. Services of ours are passed over, with all that descends from them.
 pub fn descendants_of(root: u32) -> Vec<Process> {
+    let mut found = descendants_and_zombies_of(root);
+    found.retain(|process| !process.zombie);
+    found
+}
+
+/// The same with those that have ended and not been waited for: what they used is to be had nowhere else.
+pub fn descendants_and_zombies_of(root: u32) -> Vec<Process> {
     let all = all();
     let mut found: Vec<Process> = Vec::new();
     let mut parents = vec![root];
     while let Some(parent) = parents.pop() {
         for child in all.iter().filter(|process| process.parent == parent && !process.is_service()) {
             parents.push(child.pid);
-            if !child.zombie {
-                found.push(*child);
-            }
+            found.push(*child);
         }
     }
     found

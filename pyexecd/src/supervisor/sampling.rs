@@ -16,7 +16,7 @@ const SHARE: u32 = 40;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Looked {
     pub(super) memory_kib: u64,
-    /// Of those that still run, and of children they have waited for.
+    /// Of those that still run, of those that nobody has waited for yet, and of children they have waited for.
     pub(super) cpu: Duration,
 }
 
@@ -38,20 +38,20 @@ impl Tree {
     pub(super) fn look(&mut self) -> (Looked, Duration) {
         let before = own_cpu_time();
         self.refresh(last_pid(&fs::read_to_string("/proc/loadavg").unwrap_or_default()));
-        let memory: fn(&Process) -> u64 = if self.known.len() > 1 { proportional_kib } else { resident_kib };
-        let looked = Looked {
-            memory_kib: self.known.iter().map(memory).sum(),
-            cpu: self.known.iter().map(|process| cpu_time(process.pid)).sum(),
-        };
+        // First, so that it belongs to the time of the look: asking for memory can take long.
+        let cpu = self.known.iter().map(|process| cpu_time(process.pid)).sum();
+        let living: Vec<&Process> = self.known.iter().filter(|process| !process.zombie).collect();
+        let memory: fn(&Process) -> u64 = if living.len() > 1 { proportional_kib } else { resident_kib };
+        let looked = Looked { memory_kib: living.into_iter().map(memory).sum(), cpu };
         (looked, own_cpu_time().saturating_sub(before))
     }
 
     fn refresh(&mut self, last_pid: Option<u64>) {
         if last_pid.is_some() && last_pid == self.last_pid {
-            let still_there = |now: Process, known: &Process| now.started == known.started && !now.zombie;
-            self.known.retain(|known| Process::find(known.pid).is_some_and(|now| still_there(now, known)));
+            let still_there = |known: &Process| Process::find(known.pid).filter(|now| now.started == known.started);
+            self.known = self.known.iter().filter_map(still_there).collect();
         } else {
-            self.known = processes::descendants_of(std::process::id());
+            self.known = processes::descendants_and_zombies_of(std::process::id());
             self.last_pid = last_pid;
         }
     }
@@ -214,6 +214,13 @@ mod tests {
         assert_eq!(parse_ticks("42 (a) S 7"), None);
     }
 
+    /// Returns when it has ended; it is ours, and stays until it is waited for.
+    fn wait_for_zombie(pid: u32) {
+        use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("is a pid");
+        waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).expect("is a child of ours");
+    }
+
     #[test]
     fn a_child_is_found_and_missed_whether_or_not_all_of_proc_was_read() {
         let has = |tree: &Tree, pid| tree.known.iter().any(|process| process.pid == pid);
@@ -224,6 +231,9 @@ mod tests {
         tree.refresh(Some(1));
         assert!(has(&tree, child.id()), "it is still there");
         child.kill().expect("can be killed");
+        wait_for_zombie(child.id());
+        tree.refresh(Some(1));
+        assert!(tree.known.iter().any(|process| process.pid == child.id() && process.zombie), "what it used counts");
         child.wait().expect("can be reaped");
         tree.refresh(Some(1));
         assert!(!has(&tree, child.id()), "it has gone");
