@@ -453,6 +453,25 @@ fn a_run_that_goes_on_is_told_of_by_its_own_pid() {
 }
 
 #[test]
+fn how_many_runs_are_over_is_the_progress_of_a_benchmark() {
+    let sandbox = Sandbox::new();
+    // Runs that follow each other within 100 ms are not worth a report.
+    let lasting = "\nbegan = time.monotonic()\nwhile number == 1 and time.monotonic() < began + 0.2: pass\n";
+    sandbox.write("script.py", format!("{NUMBER}{lasting}{SECOND_WAITS}"));
+    let id = sandbox.detach(&["--bench", "--runs", "3", "--warmup", "1", "script.py"]);
+    sandbox.wait_for_file("second");
+    let progress = &sandbox.show(&id)["progress"];
+    assert_eq!(
+        (&progress["current"], &progress["total"], &progress["message"]),
+        (&1.into(), &4.into(), &"run 2 of 4".into())
+    );
+    assert!(progress["eta_seconds"].as_f64().is_some_and(|left| left > 0.0), "{progress}");
+    sandbox.write("go", "");
+    // Of a script that says nothing itself there is nothing left to be said.
+    assert_eq!(sandbox.finished(&id)["progress"], Value::Null);
+}
+
+#[test]
 fn ten_megabytes_of_stderr_are_kept_of_each_run() {
     let sandbox = Sandbox::new();
     let code = "import sys; sys.stderr.write(('x' * 1023 + '\\n') * 10240)";

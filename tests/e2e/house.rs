@@ -135,8 +135,8 @@ const MAY_NAME: [(&str, &[&str]); 9] = [
             "environment::script_metadata",
         ],
     ),
-    // Where a byte lies is arithmetic that writer and reader share.
-    ("supervisor", &["boot", "output::segment"]),
+    // Where a byte lies, and what a report looks like, is what writer and reader share.
+    ("supervisor", &["boot", "output::progress", "output::segment"]),
 ];
 
 #[test]

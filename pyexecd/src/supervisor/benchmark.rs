@@ -8,10 +8,13 @@ use pyexec_proto::state::{ExitStatus, ResourceUsage};
 use super::Starter;
 use super::clock::Clocks;
 use super::sampling::{self, Series, Tree};
+use crate::output::progress::Report;
 
 /// A run that has gone on for so long is worth telling the daemon of: nobody can do anything with the pid of one that is
 /// over in a moment, and telling takes time while others are being measured.
 const WORTH_TELLING: Duration = Duration::from_secs(1);
+/// Runs may follow each other quicker than anybody wants to hear of it.
+const BETWEEN_REPORTS: Duration = Duration::from_millis(100);
 
 /// A job that is measured: the run that goes on, and what has come of those before it.
 pub(super) struct Benchmark {
@@ -24,6 +27,8 @@ pub(super) struct Benchmark {
     /// The time that the looks at measured runs stand for, all together.
     looked_over: Duration,
     ended: u32,
+    first_started: Duration,
+    last_report: Duration,
     record: BenchmarkRecord,
 }
 
@@ -71,6 +76,8 @@ impl Benchmark {
             interval,
             looked_over: Duration::ZERO,
             ended: 0,
+            first_started: started.monotonic,
+            last_report: started.monotonic,
             record: BenchmarkRecord::default(),
         }
     }
@@ -85,7 +92,28 @@ impl Benchmark {
 
     /// Whether there are runs to come after this one, if it goes well.
     pub(super) fn has_more(&self) -> bool {
-        self.ended + 1 < self.spec.warmup_runs.saturating_add(self.spec.runs)
+        self.ended + 1 < self.runs()
+    }
+
+    /// How far all the runs are, when it is time to say so again: between two of them, where it is in no measurement.
+    pub(super) fn report(&mut self) -> Option<Report> {
+        let now = Clocks::now().monotonic;
+        if now.saturating_sub(self.last_report) < BETWEEN_REPORTS {
+            return None;
+        }
+        self.last_report = now;
+        let all = self.runs();
+        Some(Report {
+            current: f64::from(self.ended),
+            total: Some(f64::from(all)),
+            message: Some(format!("run {} of {all}", self.ended + 1)),
+            rate: Some(f64::from(self.ended) / now.saturating_sub(self.first_started).as_secs_f64()),
+        })
+    }
+
+    /// Those to warm up and those that are measured.
+    fn runs(&self) -> u32 {
+        self.spec.warmup_runs.saturating_add(self.spec.runs)
     }
 
     /// The next run has been started.
@@ -150,7 +178,7 @@ impl Benchmark {
 
     /// The next run could not be started.
     pub(super) fn cut_short(&mut self, why: &str) {
-        let all = self.spec.warmup_runs.saturating_add(self.spec.runs);
+        let all = self.runs();
         self.record.problem = Some(format!("run {} of {all} could not be started: {why}", self.ended + 1));
     }
 

@@ -1,9 +1,9 @@
 //! The line at a terminal that says what is being measured, and for how long. It is gone when that has ended.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pyexec_proto::service::FollowRequest;
-use pyexec_proto::{Client, JobDetail, JobId, Status};
+use pyexec_proto::{Client, JobDetail, JobId, Progress, Status};
 
 use crate::exit_code::Failure;
 use crate::{render, terminal};
@@ -22,10 +22,18 @@ pub(super) async fn until_the_end(client: &Client, id: JobId, name: &str) -> Res
         let job = client.show(id).await?;
         let what = match (job.state.status(), &job.message) {
             (Status::Pending, Some(message)) => render::one_line(message).into_owned(),
-            _ => render::duration(std::time::Duration::from_secs(began.elapsed().as_secs())),
+            _ => elapsed(began, job.progress.as_ref()),
         };
         line.write(name, &what);
     }
+}
+
+/// How long it has taken so far, and how far it is.
+fn elapsed(began: Instant, progress: Option<&Progress>) -> String {
+    let elapsed = render::duration(Duration::from_secs(began.elapsed().as_secs()));
+    let Some(progress) = progress else { return elapsed };
+    let told = progress.message.clone().unwrap_or_else(|| progress.short().into_owned());
+    format!("{elapsed}, {}", render::one_line(&render::progress(&told, progress.eta_seconds)))
 }
 
 /// Wiped when it is dropped.

@@ -1,7 +1,7 @@
 //! How far a job has got: read when somebody looks, from what the job has said and drawn.
 //!
 //! What a job says with `pyexec_progress` counts before what it says with the terminal sequence OSC 9;4, and that before
-//! what it draws. Nothing here is kept, and a job that nobody looks at costs nothing.
+//! what it draws; of a job that is run several times, how many runs are over. Nothing here is kept, and a job that nobody looks at costs nothing.
 
 mod bars;
 mod numbers;
@@ -19,7 +19,7 @@ use pyexec_proto::output::Stream;
 use pyexec_proto::progress::{Progress, Seen};
 
 use bars::{Drawn, Kind};
-pub use reported::FILE as REPORTED;
+pub use reported::{FILE as REPORTED, RUNS_FILE, Report};
 use screen::{Drawing, Osc, Screen};
 
 /// How much of the end of each stream is looked at.
@@ -29,7 +29,9 @@ const DRAWINGS: usize = 2048;
 
 /// What is known of a job that runs in `directory`, or has. What can not be read tells nothing.
 pub fn of_job(directory: &Path, is_finished: bool) -> Option<Progress> {
-    let progress = reported::read(directory).or_else(|| {
+    // Of several runs the one that goes on says how far it is, but not how far all of them are.
+    let runs = if is_finished { None } else { reported::read(directory, RUNS_FILE) };
+    let progress = runs.or_else(|| reported::read(directory, REPORTED)).or_else(|| {
         let ends = Stream::BOTH.map(|stream| tail(directory, stream));
         let ends: Vec<(&str, bool)> = ends.iter().flatten().map(|end| (end.text.as_str(), end.is_cut)).collect();
         in_output(&ends, is_finished)

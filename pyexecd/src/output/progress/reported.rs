@@ -1,4 +1,5 @@
-//! What a job says itself, with the module `pyexec_progress`: a file in its run directory.
+//! What is reported of a job: by itself, with the module `pyexec_progress`, and by the supervisor that runs it several
+//! times. Files in its run directory.
 //!
 //! The job can write whatever it likes there, so nothing in it is trusted: not what kind of file it is, not its size,
 //! not its numbers.
@@ -9,34 +10,38 @@ use std::path::Path;
 
 use pyexec_proto::progress::{MAX_MESSAGE, Progress, Seen};
 use rustix::fs::{Mode, OFlags};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Its name in the run directory; the module knows it from `PYEXEC_PROGRESS`.
 pub const FILE: &str = "progress";
-/// Far more than the module writes.
+/// That of the supervisor: how many runs of a benchmark are over.
+pub const RUNS_FILE: &str = "runs";
+/// Far more than either writes.
 const LONGEST: u64 = 16 << 10;
 
-#[derive(Deserialize)]
-struct Reported {
-    current: f64,
+/// What such a file says.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Report {
+    pub current: f64,
     #[serde(default)]
-    total: Option<f64>,
+    pub total: Option<f64>,
     #[serde(default)]
-    message: Option<String>,
+    pub message: Option<String>,
+    /// Per second.
     #[serde(default)]
-    rate: Option<f64>,
+    pub rate: Option<f64>,
 }
 
-pub(super) fn read(directory: &Path) -> Option<Progress> {
+pub(super) fn read(directory: &Path, file: &str) -> Option<Progress> {
     // A link is not followed, and a pipe not waited for.
     let how = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = File::from(rustix::fs::open(directory.join(FILE), how, Mode::empty()).ok()?);
+    let file = File::from(rustix::fs::open(directory.join(file), how, Mode::empty()).ok()?);
     if !file.metadata().ok()?.is_file() {
         return None;
     }
     let mut text = Vec::new();
     file.take(LONGEST).read_to_end(&mut text).ok()?;
-    let said: Reported = serde_json::from_slice(&text).ok()?;
+    let said: Report = serde_json::from_slice(&text).ok()?;
     let finite = |value: Option<f64>| value.filter(|value| value.is_finite());
     let total = finite(said.total).filter(|total| *total >= 0.0);
     let rate = finite(said.rate).filter(|rate| *rate > 0.0);
@@ -60,7 +65,7 @@ mod tests {
     fn read_text(text: &[u8]) -> Option<Progress> {
         let directory = tempfile::tempdir().expect("a directory");
         std::fs::write(directory.path().join(FILE), text).expect("can be written");
-        read(directory.path())
+        read(directory.path(), FILE)
     }
 
     #[test]
@@ -84,17 +89,17 @@ mod tests {
     fn only_a_file_is_read() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join(FILE);
-        assert_eq!(read(directory.path()), None, "there is none");
+        assert_eq!(read(directory.path(), FILE), None, "there is none");
         let elsewhere = directory.path().join("elsewhere");
         std::fs::write(&elsewhere, r#"{"current":3}"#).expect("can be written");
         std::os::unix::fs::symlink(&elsewhere, &path).expect("can be linked");
-        assert_eq!(read(directory.path()), None, "a link is not followed");
+        assert_eq!(read(directory.path(), FILE), None, "a link is not followed");
         std::fs::remove_file(&path).expect("is there");
         rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
             .expect("can be made");
-        assert_eq!(read(directory.path()), None, "a pipe is not waited for");
+        assert_eq!(read(directory.path(), FILE), None, "a pipe is not waited for");
         std::fs::remove_file(&path).expect("is there");
         std::fs::create_dir(&path).expect("can be made");
-        assert_eq!(read(directory.path()), None, "a directory is none");
+        assert_eq!(read(directory.path(), FILE), None, "a directory is none");
     }
 }

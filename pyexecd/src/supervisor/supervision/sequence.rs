@@ -4,12 +4,14 @@
 //! stop ends the one that goes on. What they share is the log, the timeout, and the record in the end.
 
 use std::io;
+use std::path::Path;
 
 use pyexec_proto::state::ExitStatus;
 use rustix::time::Timespec;
 
 use super::{Ended, Supervision};
-use crate::supervisor::Started;
+use crate::output::progress::RUNS_FILE;
+use crate::supervisor::{Started, record};
 
 impl Supervision {
     /// The run is over: takes down what was measured of it.
@@ -34,6 +36,10 @@ impl Supervision {
             return Ok(false);
         }
         let Some(benchmark) = &mut self.benchmark else { return Ok(false) };
+        if let Some(report) = benchmark.report() {
+            // Nothing but a report: without it the runs go on just the same.
+            let _ = record::write_atomically(Path::new("."), RUNS_FILE, &report);
+        }
         match benchmark.starter.start() {
             Ok(started) => {
                 benchmark.begin(started.at);
