@@ -77,14 +77,9 @@ pub(crate) fn result(answer: Result<Answer, Failure>, form: Form) -> CallToolRes
             let picture = answer.picture.as_ref().map(Picture::block);
             CallToolResult::success([ContentBlock::text(answer.markdown)].into_iter().chain(picture).collect())
         }
-        // Of a failure the first block has to be readable by itself.
-        Form::Structured if answer.is_error => {
-            let mut result = CallToolResult::success(vec![ContentBlock::text(answer.markdown)]);
-            result.structured_content = Some(answer.structured);
-            result
-        }
-        Form::Structured => CallToolResult::structured(answer.structured),
-        Form::Both => {
+        Form::Structured if !answer.is_error => CallToolResult::structured(answer.structured),
+        // Of a failure, too, the first block has to be readable by itself.
+        Form::Structured | Form::Both => {
             let mut result = CallToolResult::success(vec![ContentBlock::text(answer.markdown)]);
             result.structured_content = Some(answer.structured);
             result

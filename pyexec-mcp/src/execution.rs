@@ -26,6 +26,9 @@ use crate::{artifacts, progress, render};
 /// The least that clients who follow up are asked to wait in one call.
 const SUGGESTED_WAIT_SECONDS: u64 = MAX_WAIT_MS / 1000;
 
+/// How many runs of a benchmark are told one by one: an answer stays small, and the statistics are of all.
+const MOST_RUNS: usize = 20;
+
 /// Starts a job.
 pub(crate) async fn submit(call: &Call<'_>, submission: Submission) -> Result<JobDetail, Failure> {
     Ok(call.server.client().await?.submit(submission).await?)
@@ -56,8 +59,11 @@ pub(crate) async fn attend(call: &Call<'_>, id: JobId, max_bytes: u32, shown: Sh
     }
 }
 
-/// Puts a picture of the last run beside the text, or says why there is none.
-fn draw(answer: &mut Answer, job: &JobDetail) {
+/// Of a job that was measured: puts a picture of its last run beside the text, or says why there is none.
+pub(crate) fn draw(answer: &mut Answer, job: &JobDetail) {
+    if job.spec.benchmark.is_none() {
+        return;
+    }
     let title = || job.spec.label.clone().unwrap_or_else(|| job.spec.command());
     answer.picture = Course::of(job).map(|course| Picture { title: title(), course });
     if answer.picture.is_none() {
@@ -125,6 +131,9 @@ impl Executed {
         });
         let mut view = ExecutionView::of(job, output.stdout, output.stderr);
         view.complete(client, job).await?;
+        if let Some(benchmark) = &mut view.benchmark {
+            benchmark.measured.truncate(MOST_RUNS);
+        }
         Ok(Self { stdout_bytes: job.output.stdout, stderr_bytes: job.output.stderr, view, next_step })
     }
 
@@ -272,6 +281,12 @@ pub(crate) async fn with_images(client: &Client, id: JobId, mut answer: Answer) 
     Ok(answer)
 }
 
+/// The call that waits for a job, and draws it where that was asked for.
+pub(crate) fn wait_for_result(id: JobId, plot: bool) -> String {
+    let (images, draws) = if plot { (", images=true", " and draws it") } else { ("", "") };
+    format!("py_job_status(job_id=\"{id}\", wait_seconds={SUGGESTED_WAIT_SECONDS}{images}) waits for the result{draws}")
+}
+
 /// Of a job that goes on.
 #[derive(Clone, Debug, Serialize)]
 struct Promoted {
@@ -296,8 +311,7 @@ async fn promoted(
     let output = excerpt(client, job, max_bytes).await?;
     let status = job.state.status();
     let waits_for = job.message.as_deref().map(|message| format!(" ({message})")).unwrap_or_default();
-    let next = format!("py_job_status(job_id=\"{id}\", wait_seconds={SUGGESTED_WAIT_SECONDS}) waits for the result");
-    let next = if plot { format!("{next}, and `pyexec show {id} --plot FILE.png` draws it") } else { next };
+    let next = wait_for_result(id, plot);
     let message = format!(
         "still {status}{waits_for} after {}; it goes on in the background, and {next}",
         render::seconds(budget.as_secs_f64())

@@ -238,9 +238,26 @@ fn an_agent_is_shown_the_picture_only_where_it_asked_and_has_no_structured_conte
         }
         let too_short = call(json!({"plot": true, "script_content": "pass", "sample_interval": 60}));
         assert!(text_of(&too_short).ends_with("A smaller sample_interval looks sooner."), "{too_short}");
-        let promoted = call(json!({"plot": true, "async_mode": true, "script_content": "pass"}));
-        assert_eq!(promoted["content"].as_array().map(Vec::len), Some(1), "{promoted}");
+        let started = call(json!({"plot": true, "async_mode": true}));
+        assert_eq!(started["content"].as_array().map(Vec::len), Some(1), "{started}");
+        let text = text_of(&started);
+        let id = text.split('`').nth(1).expect("names the job");
+        assert!(text.contains(", images=true) waits for the result and draws it"), "{text}");
+        let drawn = session.call("py_job_status", json!({"job_id": id, "wait_seconds": 45, "images": true}));
+        assert_eq!(drawn["content"][1]["type"], "image", "{drawn}");
     }
+}
+
+#[test]
+fn of_many_runs_an_agent_is_told_some_and_a_person_all() {
+    let sandbox = sandbox_with_uv();
+    let mut session = McpSession::open(&sandbox, ERAS[0]);
+    let arguments = json!({"script_content": "pass", "runs": 25, "markdown_output": false});
+    let told = &session.call("py_benchmark_script", arguments)["structuredContent"];
+    let runs = |document: &Value| document["benchmark"]["measured"].as_array().map(Vec::len);
+    assert_eq!((&told["benchmark"]["runs"], runs(told)), (&25.into(), Some(20)), "{told}");
+    let id = told["job_id"].as_str().expect("is text");
+    assert_eq!(runs(&sandbox.show(id)), Some(25));
 }
 
 /// Base64, of what has no line breaks in it.

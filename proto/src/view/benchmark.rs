@@ -72,7 +72,7 @@ pub struct BenchmarkView {
     pub samples: u64,
     /// Why the wall times should not be trusted as they are.
     pub outlier_warning: Option<String>,
-    /// The measured runs in their order, the first [`BenchmarkView::MOST_SHOWN`] of them.
+    /// The measured runs in their order.
     pub measured: Vec<MeasuredRun>,
 }
 
@@ -98,9 +98,6 @@ pub struct MeasuredRun {
 }
 
 impl BenchmarkView {
-    /// How many runs are shown one by one: an answer stays small.
-    pub const MOST_SHOWN: usize = 100;
-
     /// `None` for a job that was not to be measured, or of which no record was left.
     pub fn of(detail: &JobDetail) -> Option<Self> {
         let record = super::ended(&detail.state)?.benchmark.as_deref()?;
@@ -130,7 +127,7 @@ impl BenchmarkView {
             sample_interval_seconds: record.sample_interval_us as f64 / 1e6,
             samples: record.samples_taken,
             outlier_warning: outlier_warning(&values(&runs, wall_seconds), record.warmup_runs > 0),
-            measured: record.measured.iter().take(Self::MOST_SHOWN).map(MeasuredRun::of).collect(),
+            measured: record.measured.iter().map(MeasuredRun::of).collect(),
         }
     }
 }
@@ -261,13 +258,5 @@ mod tests {
         ] {
             assert_eq!(Taken::by(&ended(benchmark)), expected);
         }
-    }
-
-    #[test]
-    fn an_answer_stays_small_however_many_runs_there_were() {
-        let runs = vec![run(1_000, 10, ExitStatus::Success); 1_000];
-        let view = BenchmarkView::over(&record(runs), BenchmarkSpec { runs: 1_000, ..Default::default() });
-        assert_eq!((view.runs, view.measured.len()), (1_000, BenchmarkView::MOST_SHOWN));
-        assert!(serde_json::to_vec(&view).expect("is JSON").len() < 64 << 10);
     }
 }

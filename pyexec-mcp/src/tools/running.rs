@@ -303,7 +303,7 @@ async fn run(call: &Call<'_>, kept: Kept) -> Result<Answer, Failure> {
     autosaved.await;
     Ok(match kept {
         Kept::Started => started(&job),
-        Kept::UntilDone => submitted(&job),
+        Kept::UntilDone => submitted(&job, shown.plot),
     })
 }
 
@@ -490,7 +490,7 @@ fn started(job: &JobDetail) -> Answer {
         python_version_used: view.python_version_used,
         resolved_dependencies: view.resolved_dependencies,
     };
-    Answer::new(follow_up("Started", job.id), &started)
+    Answer::new(follow_up("Started", job.id, false), &started)
 }
 
 /// `async_mode=true`
@@ -502,21 +502,19 @@ struct Submitted {
     message: String,
 }
 
-fn submitted(job: &JobDetail) -> Answer {
+fn submitted(job: &JobDetail, plot: bool) -> Answer {
     // It may have ended already: how is for those who ask.
     let status = if job.state.status() == Status::Pending { Status::Pending } else { Status::Running };
     let submitted = Submitted {
         job_id: job.id.to_string(),
         status,
         execution_strategy: job.spec.environment.interpreter.strategy().to_owned(),
-        message: format!("py_job_status(job_id=\"{}\", wait_seconds=45) waits for the result", job.id),
+        message: execution::wait_for_result(job.id, plot),
     };
-    Answer::new(follow_up(render::status(status), job.id), &submitted)
+    Answer::new(follow_up(render::status(status), job.id, plot), &submitted)
 }
 
-fn follow_up(status: &str, id: JobId) -> String {
-    format!(
-        "**{status}** · job `{id}`\n\n**Next:** py_job_status(job_id=\"{id}\", wait_seconds=45) waits for the result; \
-         py_get_job_output reads its output as it comes."
-    )
+fn follow_up(status: &str, id: JobId, plot: bool) -> String {
+    let wait = execution::wait_for_result(id, plot);
+    format!("**{status}** · job `{id}`\n\n**Next:** {wait}; py_get_job_output reads its output as it comes.")
 }

@@ -119,7 +119,10 @@ async fn perform(call: &Call<'_>) -> Result<Answer, Failure> {
     // What was measured is part of the result, and long.
     let view = JobView { benchmark: None, artifacts, ..JobView::of(&job, Timestamp::now()) };
     let answered = Answered { job: Job { view, result }, news };
-    let answer = Answer::new(markdown(&answered), &answered);
+    let mut answer = Answer::new(markdown(&answered), &answered);
+    if given.images && job.state.is_finished() {
+        execution::draw(&mut answer, &job);
+    }
     if given.images { execution::with_images(&client, id, answer).await } else { Ok(answer) }
 }
 
