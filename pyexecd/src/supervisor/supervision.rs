@@ -4,6 +4,8 @@
 //! the same way: TERM, grace, KILL, until no child is left to reap. Then the pipes hold all there will ever be; they are
 //! emptied, and the record is written; or, of a benchmark, the next run begins.
 
+mod conversation;
+mod ending;
 mod sequence;
 
 use std::collections::BTreeMap;
@@ -14,17 +16,16 @@ use pyexec_proto::job::Leftovers;
 use pyexec_proto::output::{OutputLengths, Stream};
 use pyexec_proto::state::{ExitRecord, ExitStatus, ResourceUsage, Run, StopReason};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Pid, Signal, kill_process_group};
 use rustix::time::Timespec;
 
 use super::Started;
 use super::benchmark::{Benchmark, micros};
 use super::clock::{Clocks, Timer};
-use super::connection::{Connection, Door, WaitingInput};
-use super::control::{InputAnswer, Launch, Notice, Request};
+use super::connection::{Connection, Door};
+use super::control::{Launch, Notice};
 use super::input::Input;
-use super::process::{self, Reaped, Received, SignalDescriptor};
-use super::processes::{self, Process};
+use super::process::SignalDescriptor;
+use super::processes;
 use super::pump::{Pump, Pumped};
 use super::record::{Ending, ReservedRecord, WhatEnded};
 
@@ -281,127 +282,6 @@ impl Supervision {
         }
     }
 
-    // Processes.
-
-    fn read_signals(&mut self) {
-        while let Some(received) = self.signals.next() {
-            match received {
-                Received::ChildEnded => self.reap(),
-                Received::Terminate => self.stop(StopReason::Cancelled, self.grace),
-                Received::Rebind => self.door.open(),
-            }
-        }
-    }
-
-    fn reap(&mut self) {
-        loop {
-            match process::reap() {
-                Reaped::Process { pid, exit, usage } => {
-                    self.usage.add(&usage);
-                    if let Some(benchmark) = &mut self.benchmark {
-                        benchmark.reaped(&usage);
-                    }
-                    // Once: what the job left behind may get its leader's pid.
-                    if pid == self.run.pid && self.leader.is_none() {
-                        self.leader = Some(LeaderExit { exit, at: Clocks::now(), stopped: self.stop });
-                        self.goes_on = self.another_follows(exit);
-                        if let Some(benchmark) = &mut self.benchmark {
-                            benchmark.leader_ended();
-                        }
-                        self.input.finish();
-                        self.answer_waiting_input();
-                    }
-                }
-                Reaped::NoneEnded => break,
-                Reaped::NoChildren => {
-                    self.childless = true;
-                    if self.leader.is_none() {
-                        // Nobody else can take it. Should it happen all the same, no record is better than an invented
-                        // one: the daemon finds this supervisor gone, and the job lost.
-                        panic!("the job's process has gone, and its status with it");
-                    }
-                    return;
-                }
-            }
-        }
-        // Whatever has ended may have left children of its own, and those are ours now.
-        match (self.ended, self.leader, self.leftovers) {
-            (Ended::Killing, _, _) => self.kill(),
-            (Ended::NotAsked, Some(_), Leftovers::End) => self.terminate(self.grace),
-            (Ended::NotAsked | Ended::Terminating { .. }, _, _) => {}
-        }
-    }
-
-    /// Ends the job: asks it to, and makes it after the grace period. A second stop can only be quicker.
-    fn stop(&mut self, reason: StopReason, grace: Duration) {
-        if self.leader.is_none() && (self.stop.is_none() || reason == StopReason::Killed) {
-            self.stop = Some(reason);
-        }
-        if let Some(leader) = self.leader.as_mut().filter(|_| self.goes_on) {
-            // Between two runs: it is what keeps the next from being started.
-            self.stop = Some(reason);
-            leader.stopped = Some(reason);
-            self.goes_on = false;
-        }
-        if grace.is_zero() {
-            // It may be what fills the disk, and then nobody else makes room.
-            self.forgoes_output = true;
-            self.kill();
-            return;
-        }
-        match self.ended {
-            Ended::NotAsked => self.terminate(grace),
-            Ended::Terminating { kill_at } => {
-                let kill_at = kill_at.min(Clocks::now().boot + grace);
-                self.ended = Ended::Terminating { kill_at };
-            }
-            Ended::Killing => {}
-        }
-    }
-
-    fn terminate(&mut self, grace: Duration) {
-        self.ended = Ended::Terminating { kill_at: Clocks::now().boot + grace };
-        let group = self.leader_group();
-        let descendants = processes::descendants_of(std::process::id());
-        let already_told = |process: &&Process| match group {
-            None => false,
-            // It tells its child.
-            Some(_) if self.leader_forwards => process.parent == self.run.pid,
-            Some(_) => process.group == self.run.pid,
-        };
-        if let Some(group) = group.filter(|_| !self.leader_forwards) {
-            // At once, so that a shell and what it runs hear of it together; then those outside the group.
-            let _ = kill_process_group(group, Signal::TERM);
-            let _ = kill_process_group(group, Signal::CONT);
-        }
-        for process in descendants.iter().filter(|process| !already_told(process)) {
-            let _ = process.signal(Signal::TERM);
-            // A stopped process acts on a TERM only once it goes on.
-            let _ = process.signal(Signal::CONT);
-        }
-        if self.leader.is_some() && descendants.is_empty() {
-            self.kill();
-        }
-    }
-
-    fn kill(&mut self) {
-        self.ended = Ended::Killing;
-        if let Some(group) = self.leader_group() {
-            let _ = kill_process_group(group, Signal::KILL);
-        }
-        let left = processes::descendants_of(std::process::id());
-        let refused = left.iter().filter(|process| process.signal(Signal::KILL).is_err()).count();
-        self.beyond_reach = refused > 0 && refused == left.len();
-    }
-
-    /// The leader's group, for as long as the leader has not been reaped: until then its number can mean no other.
-    fn leader_group(&self) -> Option<Pid> {
-        if self.leader.is_some() {
-            return None;
-        }
-        i32::try_from(self.run.pid).ok().and_then(Pid::from_raw)
-    }
-
     // Output.
 
     fn pump(&mut self, index: usize) {
@@ -441,97 +321,6 @@ impl Supervision {
 
     fn lengths(&self) -> OutputLengths {
         OutputLengths { stdout: self.pumps[0].length(), stderr: self.pumps[1].length() }
-    }
-
-    fn tell_watchers(&mut self) {
-        let lengths = self.lengths();
-        self.connections.retain(|_, connection| {
-            let news =
-                |seen: &OutputLengths| Stream::BOTH.iter().any(|stream| lengths.get(*stream) > seen.get(*stream));
-            if !connection.watch.as_ref().is_some_and(news) {
-                return true;
-            }
-            connection.watch = None;
-            connection.send(&Notice::Output { lengths }).is_ok()
-        });
-    }
-
-    // The daemon.
-
-    fn welcome(&mut self, mut connection: Connection) {
-        let greeted = connection.send(&Notice::Started { run: self.run.clone() }).is_ok()
-            && connection.send(&Notice::Output { lengths: self.lengths() }).is_ok();
-        if greeted {
-            let number = self.next_connection;
-            self.next_connection += 1;
-            self.connections.insert(number, connection);
-            // It may have brought requests along with the launch.
-            if self.converse(number).is_err() {
-                self.connections.remove(&number);
-            }
-        }
-    }
-
-    fn converse(&mut self, number: u64) -> io::Result<()> {
-        let Some(connection) = self.connections.get_mut(&number) else { return Ok(()) };
-        connection.flush()?;
-        let received = connection.receive();
-        // What came before the end still counts.
-        while let Some(connection) = self.connections.get_mut(&number)
-            && let Some((request, payload)) = connection.next()?
-        {
-            self.obey(number, &request, payload)?;
-        }
-        received
-    }
-
-    fn obey(&mut self, number: u64, request: &Request, payload: Vec<u8>) -> io::Result<()> {
-        match *request {
-            Request::Stop { reason, grace_ms } => self.stop(reason, Duration::from_millis(grace_ms)),
-            Request::Watch { lengths } => {
-                if let Some(connection) = self.connections.get_mut(&number) {
-                    connection.watch = Some(lengths);
-                }
-                self.tell_watchers();
-            }
-            Request::Input { sequence, sender, offset, close, wait_ms } => {
-                let until = Clocks::now().boot + Duration::from_millis(wait_ms);
-                let waiting = WaitingInput { sequence, sender, offset, bytes: payload, close, until };
-                if let Some(connection) = self.connections.get_mut(&number) {
-                    connection.waiting.push(waiting);
-                }
-                self.answer_waiting_input();
-            }
-            // A job is launched once.
-            Request::Launch(_) => return Err(io::ErrorKind::InvalidData.into()),
-        }
-        Ok(())
-    }
-
-    /// Takes what there is room for; answers each sender that got something in, can never, or has waited long enough.
-    fn answer_waiting_input(&mut self) {
-        let now = Clocks::now().boot;
-        let input = &mut self.input;
-        self.connections.retain(|_, connection| {
-            for waiting in std::mem::take(&mut connection.waiting) {
-                let answer = match input.offer(waiting.sender, waiting.offset, &waiting.bytes, waiting.close) {
-                    Ok(taken) if taken.bytes_written == 0 && !waiting.bytes.is_empty() && waiting.until > now => {
-                        connection.waiting.push(waiting);
-                        continue;
-                    }
-                    Ok(taken) => InputAnswer::Taken(taken),
-                    Err(refusal) => InputAnswer::Refused(refusal),
-                };
-                if connection.send(&Notice::Input { sequence: waiting.sequence, answer }).is_err() {
-                    return false;
-                }
-            }
-            true
-        });
-    }
-
-    fn tell_all(&mut self, notice: &Notice) {
-        self.connections.retain(|_, connection| connection.send(notice).is_ok());
     }
 
     // The end.
@@ -585,19 +374,6 @@ impl Supervision {
             }
         }
         Ok(())
-    }
-
-    /// The last notice may be waiting behind earlier ones. A daemon that does not read finds the record.
-    fn flush_all(&mut self) {
-        const PATIENCE: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
-        for connection in self.connections.values_mut() {
-            while connection.has_unsent() {
-                let mut room = [PollFd::new(connection.stream(), PollFlags::OUT)];
-                if !matches!(poll(&mut room, Some(&PATIENCE)), Ok(1..)) || connection.flush().is_err() {
-                    break;
-                }
-            }
-        }
     }
 }
 

@@ -1,0 +1,133 @@
+//! How processes of the job end: by themselves, or because they are asked to, and then made to.
+
+use std::time::Duration;
+
+use pyexec_proto::job::Leftovers;
+use pyexec_proto::state::StopReason;
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use super::{Ended, LeaderExit, Supervision};
+use crate::supervisor::clock::Clocks;
+use crate::supervisor::process::{self, Reaped, Received};
+use crate::supervisor::processes::{self, Process};
+
+impl Supervision {
+    pub(super) fn read_signals(&mut self) {
+        while let Some(received) = self.signals.next() {
+            match received {
+                Received::ChildEnded => self.reap(),
+                Received::Terminate => self.stop(StopReason::Cancelled, self.grace),
+                Received::Rebind => self.door.open(),
+            }
+        }
+    }
+
+    fn reap(&mut self) {
+        loop {
+            match process::reap() {
+                Reaped::Process { pid, exit, usage } => {
+                    self.usage.add(&usage);
+                    if let Some(benchmark) = &mut self.benchmark {
+                        benchmark.reaped(&usage);
+                    }
+                    // Once: what the job left behind may get its leader's pid.
+                    if pid == self.run.pid && self.leader.is_none() {
+                        self.leader = Some(LeaderExit { exit, at: Clocks::now(), stopped: self.stop });
+                        self.goes_on = self.another_follows(exit);
+                        if let Some(benchmark) = &mut self.benchmark {
+                            benchmark.leader_ended();
+                        }
+                        self.input.finish();
+                        self.answer_waiting_input();
+                    }
+                }
+                Reaped::NoneEnded => break,
+                Reaped::NoChildren => {
+                    self.childless = true;
+                    if self.leader.is_none() {
+                        // Nobody else can take it. Should it happen all the same, no record is better than an invented
+                        // one: the daemon finds this supervisor gone, and the job lost.
+                        panic!("the job's process has gone, and its status with it");
+                    }
+                    return;
+                }
+            }
+        }
+        // Whatever has ended may have left children of its own, and those are ours now.
+        match (self.ended, self.leader, self.leftovers) {
+            (Ended::Killing, _, _) => self.kill(),
+            (Ended::NotAsked, Some(_), Leftovers::End) => self.terminate(self.grace),
+            (Ended::NotAsked | Ended::Terminating { .. }, _, _) => {}
+        }
+    }
+
+    /// Ends the job: asks it to, and makes it after the grace period. A second stop can only be quicker.
+    pub(super) fn stop(&mut self, reason: StopReason, grace: Duration) {
+        if self.leader.is_none() && (self.stop.is_none() || reason == StopReason::Killed) {
+            self.stop = Some(reason);
+        }
+        if let Some(leader) = self.leader.as_mut().filter(|_| self.goes_on) {
+            // Between two runs: it is what keeps the next from being started.
+            self.stop = Some(reason);
+            leader.stopped = Some(reason);
+            self.goes_on = false;
+        }
+        if grace.is_zero() {
+            // It may be what fills the disk, and then nobody else makes room.
+            self.forgoes_output = true;
+            self.kill();
+            return;
+        }
+        match self.ended {
+            Ended::NotAsked => self.terminate(grace),
+            Ended::Terminating { kill_at } => {
+                let kill_at = kill_at.min(Clocks::now().boot + grace);
+                self.ended = Ended::Terminating { kill_at };
+            }
+            Ended::Killing => {}
+        }
+    }
+
+    fn terminate(&mut self, grace: Duration) {
+        self.ended = Ended::Terminating { kill_at: Clocks::now().boot + grace };
+        let group = self.leader_group();
+        let descendants = processes::descendants_of(std::process::id());
+        let already_told = |process: &&Process| match group {
+            None => false,
+            // It tells its child.
+            Some(_) if self.leader_forwards => process.parent == self.run.pid,
+            Some(_) => process.group == self.run.pid,
+        };
+        if let Some(group) = group.filter(|_| !self.leader_forwards) {
+            // At once, so that a shell and what it runs hear of it together; then those outside the group.
+            let _ = kill_process_group(group, Signal::TERM);
+            let _ = kill_process_group(group, Signal::CONT);
+        }
+        for process in descendants.iter().filter(|process| !already_told(process)) {
+            let _ = process.signal(Signal::TERM);
+            // A stopped process acts on a TERM only once it goes on.
+            let _ = process.signal(Signal::CONT);
+        }
+        if self.leader.is_some() && descendants.is_empty() {
+            self.kill();
+        }
+    }
+
+    pub(super) fn kill(&mut self) {
+        self.ended = Ended::Killing;
+        if let Some(group) = self.leader_group() {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+        let left = processes::descendants_of(std::process::id());
+        let refused = left.iter().filter(|process| process.signal(Signal::KILL).is_err()).count();
+        self.beyond_reach = refused > 0 && refused == left.len();
+    }
+
+    /// The leader's group, for as long as the leader has not been reaped: until then its number can mean no other.
+    fn leader_group(&self) -> Option<Pid> {
+        if self.leader.is_some() {
+            return None;
+        }
+        i32::try_from(self.run.pid).ok().and_then(Pid::from_raw)
+    }
+}
