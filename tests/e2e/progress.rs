@@ -366,6 +366,11 @@ kind = sys.argv[1]
 def wait():
     open('at-' + kind, 'w').write('x\\n')
     while not os.path.exists('end'): time.sleep(0.005)
+if 'TTY_COMPATIBLE' in os.environ:
+    # What is drawn is to be read here, not what is reported of it.
+    import rich.live
+    assert rich.live._RefreshThread.__name__ == 'Refreshing'
+    rich.live._RefreshThread = rich.live._RefreshThread.__base__
 if kind.startswith('tqdm'):
     from tqdm.auto import tqdm, trange
     if kind == 'tqdm-known':
@@ -397,6 +402,12 @@ elif kind == 'rich-tasks':
                 if (i, j) == (2, 5): wait()
                 progress.advance(inner)
             progress.advance(outer)
+elif kind == 'rich-fails':
+    from rich.progress import Progress
+    with Progress() as progress:
+        progress.add_task('[bold]Fetching[/bold] it', total=3, completed=1)
+        print('inside', flush=True)
+        progress.advance(99)
 ";
 
 #[test]
@@ -432,6 +443,60 @@ fn bars_that_the_real_tqdm_and_rich_draw_are_read_at_every_width() {
             } else {
                 assert_eq!(job["progress"]["total"], Value::Null, "{kind}: {job}");
             }
+        }
+    }
+}
+
+/// Away from a terminal rich draws no bars.
+#[test]
+fn how_far_the_bars_of_rich_are_is_known_though_they_are_not_drawn() {
+    let sandbox = EnvironmentSandbox::new();
+    sandbox.write("bars.py", REAL_BARS);
+    let kinds = [
+        ("rich-track", Some(9.0), Some(20.0), "Working"),
+        ("rich-unknown", Some(0.0), None, "Polling"),
+        ("rich-tasks", Some(2.0), Some(4.0), "Outer"),
+    ];
+    let started = kinds.map(|(kind, current, total, message)| {
+        let id = sandbox.detach_with_uv(&["--with", "rich", "--with", "tqdm", "bars.py", kind]);
+        (id, kind, (current, total, Some(message)))
+    });
+    for (id, kind, wanted) in &started {
+        sandbox.wait_for_file(&format!("at-{kind}"));
+        wait_until_told(&sandbox, id, *wanted);
+    }
+    sandbox.write("end", "");
+    for (id, kind, (_, total, _)) in &started {
+        let job = sandbox.finished(id);
+        assert_eq!(job["exit_code"], 0, "{job}");
+        // The last one is kept.
+        assert!(total.is_none() || job["progress"]["current"] == job["progress"]["total"], "{kind}: {job}");
+    }
+}
+
+/// Also not of an error, whose traceback names every function on the way.
+#[test]
+fn not_a_byte_of_what_a_script_with_rich_prints_is_another() {
+    let sandbox = EnvironmentSandbox::new();
+    let script = sandbox.write("bars.py", REAL_BARS);
+    sandbox.write("end", "");
+    let which = ["run", "--with", "rich", "--with", "tqdm", "-c", "import sys; print(sys.executable)"];
+    let python = sandbox.pyexec(which).expect_code(0).text();
+    for kind in ["rich-track", "rich-tasks", "rich-fails"] {
+        let id = sandbox.detach_with_uv(&["--with", "rich", "--with", "tqdm", &script.display().to_string(), kind]);
+        let job = sandbox.finished(&id);
+        let mut plain = sandbox.command(python.trim_end());
+        plain.arg(&script).arg(kind);
+        let plain = sandbox.attend(plain).end();
+        assert_eq!(job["exit_code"], plain.code, "{job}");
+        assert_eq!(String::from_utf8_lossy(&sandbox.logs(&id)), plain.text(), "{kind}");
+        let stderr = sandbox.pyexec(["logs", &id, "--stderr"]).expect_code(0).stderr;
+        let said_by_uv = stderr.find("Traceback").unwrap_or(stderr.len());
+        let in_plain = plain.stderr.find("Traceback").unwrap_or(plain.stderr.len());
+        assert_eq!(stderr[said_by_uv..], plain.stderr[in_plain..], "{kind}");
+        if kind == "rich-fails" {
+            assert!(plain.code == 1 && stderr.contains("KeyError: 99"), "{stderr}");
+            assert_eq!(told(&job["progress"]), (Some(1.0), Some(3.0), Some("Fetching it")), "{job}");
         }
     }
 }

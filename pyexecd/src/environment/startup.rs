@@ -2,15 +2,17 @@
 //!
 //! A directory in front of `PYTHONPATH` holds a `sitecustomize.py` that sees to it, takes itself out of everything it can
 //! be seen in, and lets the user's own run. Always there is one finder, the last that Python asks, by which
-//! `pyexec_progress` can be imported. The directory's name says what else is wanted:
+//! `pyexec_progress` can be imported; and how far the bars of rich are is reported once it is imported, which away from a
+//! terminal draws none. The directory's name says what else is wanted:
 //!
 //! - `lines`: output appears line by line without the script flushing, and without `python -u`.
-//! - `figures`: matplotlib's figures that are open at the exit are saved as artifacts. Until matplotlib is imported, all
-//!   there is of it is `PathFinder.find_spec`, which is then put back; from there on a filter for one warning of
+//! - `figures`: matplotlib's figures that are open at the exit are saved as artifacts: a filter for one warning of
 //!   `plt.show()`, and a function that runs at the exit, before matplotlib's own.
 //! - `profile`: a profile of the process is written as artifacts when it ends. That much a script can see: the profiler
 //!   itself, the modules `_lsprof` and `atexit`, and a handler for SIGTERM where there was none, which writes the profile
 //!   and then ends the process by that signal.
+//!
+//! Until what is waited for is imported, all there is of it is `PathFinder.find_spec`, which is then put back.
 //!
 //! Where Python is told to ignore its environment (`-I`, `-E`, `-S`) this does nothing: output comes in Python's own
 //! blocks, and `pyexec_progress` is not found. It is for the job's own process: those it starts have the user's
@@ -25,8 +27,11 @@ use pyexec_proto::paths::create_private;
 
 const STARTUP: (&str, &str) = ("sitecustomize.py", include_str!("startup/sitecustomize.py"));
 /// What it runs, when there is need of it.
-const BESIDE: [(&str, &str); 2] =
-    [("figures.py", include_str!("startup/figures.py")), ("profile.py", include_str!("startup/profile.py"))];
+const BESIDE: [(&str, &str); 3] = [
+    ("figures.py", include_str!("startup/figures.py")),
+    ("profile.py", include_str!("startup/profile.py")),
+    ("rich_bars.py", include_str!("startup/rich_bars.py")),
+];
 /// What scripts may import: in a directory that holds nothing else.
 const MODULES: &str = "pyexec-modules";
 const PROGRESS: (&str, &str) = ("pyexec_progress.py", include_str!("startup/pyexec_progress.py"));

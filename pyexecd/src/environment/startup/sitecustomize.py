@@ -37,47 +37,53 @@ def prepare_and_vanish():
         if sys.version_info < (3, 9) and sys.stderr is not None:
             sys.stderr.reconfigure(line_buffering=True)
     sys.meta_path.append(PyexecModules)
-    artifacts = os.environ.get("PYEXEC_ARTIFACTS")
-    if "figures" in wanted and artifacts:
-        watch_for_figures(shelf, artifacts)
+    places = {"shelf": shelf, "artifacts": os.environ.get("PYEXEC_ARTIFACTS")}
+    after = {}
+    if "figures" in wanted and places["artifacts"]:
+        after["matplotlib._pylab_helpers"] = "figures.py"
+    if os.environ.get("PYEXEC_PROGRESS"):
+        after["rich.live"] = "rich_bars.py"
+    watch_for(after, places)
     del sys.modules["sitecustomize"]
-    if "profile" in wanted and artifacts:
-        return lambda: run_beside(shelf, "profile.py", artifacts)
+    if "profile" in wanted and places["artifacts"]:
+        return lambda: run_beside("profile.py", places)
     return lambda: None
 
 
-def run_beside(shelf, name, artifacts):
-    path = os.path.join(shelf, name)
+def run_beside(name, places):
+    path = os.path.join(places["shelf"], name)
     with open(path, encoding="utf-8") as file:
         code = compile(file.read(), path, "exec")
-    exec(code, {"__name__": name, "__file__": path, "artifacts": artifacts})
+    exec(code, dict(places, __name__=name, __file__=path))
 
 
-# Figures are matplotlib's from this module on: nothing is done, but for one more call at each import, until it is
-# imported. Not by a finder of our own, which a script would see in sys.meta_path.
-def watch_for_figures(shelf, artifacts):
+# Of matplotlib and rich these are the modules to run something after: nothing is done, but for one more call at each
+# import, until they are imported. Not by a finder of our own, which a script would see in sys.meta_path.
+def watch_for(after, places):
     from _frozen_importlib_external import PathFinder
 
     plain = PathFinder.__dict__["find_spec"]
 
     def find_spec(cls, fullname, path=None, target=None):
         spec = plain.__func__(cls, fullname, path, target)
-        if fullname == "matplotlib._pylab_helpers" and spec is not None and spec.loader is not None:
-            PathFinder.find_spec = plain
-            run_after(spec.loader, shelf, artifacts)
+        if fullname in after and spec is not None and spec.loader is not None:
+            run_after(spec.loader, after.pop(fullname), places)
+            if not after:
+                PathFinder.find_spec = plain
         return spec
 
-    PathFinder.find_spec = classmethod(find_spec)
+    if after:
+        PathFinder.find_spec = classmethod(find_spec)
 
 
-def run_after(loader, shelf, artifacts):
+def run_after(loader, name, places):
     execute = loader.exec_module
 
     def exec_module(module):
         del loader.exec_module
         execute(module)
         try:
-            run_beside(shelf, "figures.py", artifacts)
+            run_beside(name, places)
         except Exception:
             pass
 
