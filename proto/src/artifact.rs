@@ -22,7 +22,8 @@ pub struct ArtifactList {
     pub total: u64,
     /// Links, pipes, sockets and devices.
     pub no_files: u64,
-    /// There may be more: beyond [`MAX_ARTIFACTS`], or deeper than [`MAX_ARTIFACT_DEPTH`].
+    /// There may be more: beyond [`MAX_ARTIFACTS`], deeper than [`MAX_ARTIFACT_DEPTH`], or in a directory whose
+    /// permissions do not let it be read.
     pub is_cut: bool,
 }
 
@@ -59,4 +60,6 @@ pub enum NoArtifact {
     Directory,
     #[error("it is a pipe, a socket or a device")]
     Special,
+    #[error("its permissions, or those of a directory on the way, do not let it be read")]
+    Unreadable,
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::artifact::MAX_ARTIFACT_CHUNK_BYTES;
+use crate::artifact::{MAX_ARTIFACT_CHUNK_BYTES, NoArtifact};
 use crate::client::{Client, ClientError};
 use crate::error::Error;
 use crate::job::JobDetail;
@@ -59,7 +59,12 @@ pub async fn read(client: &Client, job: &JobDetail) -> Result<Option<Result<Prof
     let read = client.read_artifact(job.id, &OsText::from(SUMMARY), 0, MAX_ARTIFACT_CHUNK_BYTES).await;
     let chunk = match read {
         Ok(chunk) => chunk,
-        Err(ClientError::Refused(Error::NoArtifact { .. })) => return Ok(Some(Err(why_there_is_none(job)))),
+        Err(ClientError::Refused(Error::NoArtifact { why: NoArtifact::NotThere, .. })) => {
+            return Ok(Some(Err(why_there_is_none(job))));
+        }
+        Err(ClientError::Refused(refusal @ (Error::NoArtifact { .. } | Error::Storage { .. }))) => {
+            return Ok(Some(Err(format!("the profile can not be read: {refusal}"))));
+        }
         Err(error) => return Err(error),
     };
     let summary: Result<ProfileSummary, String> = serde_json::from_slice(&chunk.bytes)

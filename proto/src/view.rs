@@ -341,9 +341,9 @@ impl ExecutionView {
 impl ExecutionView {
     /// Adds what only the job's files tell.
     pub async fn complete(&mut self, client: &Client, job: &JobDetail) -> Result<(), ClientError> {
-        let listed = client.list_artifacts(job.id, ArtifactsView::MOST_SHOWN);
+        let listed = ArtifactsView::beside(client, job.id);
         let (listed, found) = futures::try_join!(listed, crate::profile::read(client, job))?;
-        self.artifacts = ArtifactsView::if_any(&listed);
+        self.artifacts = listed.if_any();
         self.profile = found.zip(job.spec.profile).map(|(found, spec)| ProfileView::of(&found, spec));
         Ok(())
     }

@@ -2,9 +2,9 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use pyexec_proto::artifact::{ArtifactList, MAX_ARTIFACT_CHUNK_BYTES, MAX_ARTIFACTS};
+use pyexec_proto::artifact::{MAX_ARTIFACT_CHUNK_BYTES, MAX_ARTIFACTS};
 use pyexec_proto::client::ClientError;
-use pyexec_proto::view::ArtifactsView;
+use pyexec_proto::view::{ArtifactView, ArtifactsView};
 use pyexec_proto::{Client, Error, JobId, OsText};
 use rmcp::ErrorData;
 use rmcp::model::{ContentBlock, ReadResourceResult, ResourceContents, ResourceTemplate};
@@ -82,25 +82,33 @@ fn blob(bytes: &[u8], uri: &str, mime_type: &str) -> ResourceContents {
     ResourceContents::blob(BASE64.encode(bytes), uri).with_mime_type(mime_type)
 }
 
-/// Of what is shown beside everything else that is said of a job.
-pub(crate) async fn list(client: &Client, id: JobId) -> Result<ArtifactList, ClientError> {
-    client.list_artifacts(id, ArtifactsView::MOST_SHOWN).await
-}
-
 /// A line that names them, and how to read them; nothing where there are none.
 pub(crate) fn line(id: &str, view: &ArtifactsView) -> String {
     const SHOWN: usize = 20;
+    if let Some(problem) = &view.artifacts_problem {
+        return format!("\n\nArtifacts: {}", render::inline(problem));
+    }
     if view.artifacts.is_empty() {
         return String::new();
     }
     let shown = view.artifacts.iter().take(SHOWN);
     let mut names: Vec<String> =
-        shown.map(|artifact| format!("{} ({} bytes)", render::inline(&artifact.path), artifact.bytes)).collect();
+        shown.map(|artifact| format!("{} ({} bytes)", render::inline(name(artifact)), artifact.bytes)).collect();
     let more = view.artifacts.len() as u64 + view.artifacts_left_out - names.len() as u64;
     if more > 0 {
         names.push(format!("and {more} more"));
     }
     format!("\n\nArtifacts (job-artifact://{id}/…): {}", names.join(", "))
+}
+
+/// As it is written in a URI, where it is not what it looks like.
+fn name(artifact: &ArtifactView) -> &str {
+    let encoded = artifact.uri.as_deref().and_then(named_in_text);
+    encoded.unwrap_or(&artifact.path)
+}
+
+fn named_in_text(uri: &str) -> Option<&str> {
+    Some(uri.strip_prefix(SCHEME)?.split_once('/')?.1)
 }
 
 /// The first images among the artifacts, and what is to be said of those that are left out.

@@ -24,7 +24,12 @@ const MOST_PATH_BYTES: usize = 4 << 20;
 
 /// The first `limit` files by path. None where there is no such directory.
 pub fn list(run_directory: &Path, limit: u32) -> io::Result<ArtifactList> {
-    let Some(directory) = open(run_directory)? else { return Ok(ArtifactList::default()) };
+    let directory = match open(run_directory) {
+        Ok(Some(directory)) => directory,
+        Ok(None) => return Ok(ArtifactList::default()),
+        Err(error) if is_forbidden(&error) => return Ok(ArtifactList { is_cut: true, ..Default::default() }),
+        Err(error) => return Err(error),
+    };
     let mut walk = Walk::default();
     let device = fstat(&directory)?.st_dev;
     walk.directory(directory, &mut Vec::new(), 0, device)?;
@@ -43,7 +48,12 @@ pub fn read(
     max_bytes: u32,
 ) -> io::Result<Result<ArtifactChunk, NoArtifact>> {
     let Some(parts) = parts(path.as_bytes()) else { return Ok(Err(NoArtifact::OutOfPlace)) };
-    let Some(directory) = open(run_directory)? else { return Ok(Err(NoArtifact::NotThere)) };
+    let directory = match open(run_directory) {
+        Ok(Some(directory)) => directory,
+        Ok(None) => return Ok(Err(NoArtifact::NotThere)),
+        Err(error) if is_forbidden(&error) => return Ok(Err(NoArtifact::Unreadable)),
+        Err(error) => return Err(error),
+    };
     let found = match beneath(&directory, path, &parts, true)? {
         Ok(found) => found,
         Err(why) => return Ok(Err(why)),
@@ -60,7 +70,11 @@ pub fn read(
     // What was found was not opened: it is now, and is what was found, whatever has become of its name.
     let through = format!("/proc/self/fd/{}", found.as_raw_fd());
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = std::fs::File::from(rustix::fs::open(through, flags, Mode::empty())?);
+    let file = match rustix::fs::open(through, flags, Mode::empty()) {
+        Ok(file) => std::fs::File::from(file),
+        Err(Errno::ACCESS | Errno::PERM) => return Ok(Err(NoArtifact::Unreadable)),
+        Err(error) => return Err(error.into()),
+    };
     let total = length(&seen);
     let room = total.saturating_sub(offset).min(max_bytes.min(MAX_ARTIFACT_CHUNK_BYTES).into());
     let mut bytes = vec![0; usize::try_from(room).unwrap_or(0)];
@@ -90,6 +104,11 @@ fn open(run_directory: &Path) -> io::Result<Option<OwnedFd>> {
     }
 }
 
+/// A job may have taken even its own user's permission away.
+fn is_forbidden(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied
+}
+
 /// The names a path is made of; `None` when it is none that stays inside.
 fn parts(path: &[u8]) -> Option<Vec<&[u8]>> {
     if path.is_empty() || path.contains(&0) {
@@ -112,6 +131,7 @@ fn beneath(
         Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG => Ok(Err(NoArtifact::NotThere)),
         Errno::LOOP => Ok(Err(NoArtifact::Link)),
         Errno::XDEV => Ok(Err(NoArtifact::OutOfPlace)),
+        Errno::ACCESS => Ok(Err(NoArtifact::Unreadable)),
         error => Err(error.into()),
     };
     if at_once {

@@ -181,6 +181,51 @@ fn a_directory_that_a_job_replaced_by_a_link_has_nothing_in_it() {
     assert!(Path::new("/etc/passwd").exists());
 }
 
+/// A mistake with `chmod` or `umask` is no reason not to be told how the job ended.
+#[test]
+fn a_job_that_took_its_own_permissions_away_loses_nothing_else() {
+    let mut sandbox = Sandbox::new();
+    sandbox.set_unprivileged();
+    let gone = "import os; print('hello'); os.chmod(os.environ['PYEXEC_ARTIFACTS'], 0)";
+    let ran = sandbox.run(&["--json", "-c", gone]).expect_code(0).json();
+    assert_eq!((&ran["stdout"], &ran["exit_code"]), (&"hello\n".into(), &0.into()), "{ran}");
+    let id = ran["job_id"].as_str().expect("is text");
+    assert_eq!(sandbox.show(id)["status"], "completed");
+    let listed = sandbox.pyexec(["artifacts", id]).expect_code(0);
+    assert!(listed.stderr.contains("there may be more"), "{listed}");
+    sandbox.pyexec(["artifacts", id, "x"]).expect_code(127);
+    let mut session = McpSession::open(&sandbox, Era::Stateless);
+    let ran = session.structured("py_run_script_in_dir", session.script(gone));
+    assert_eq!(ran["stdout"], "hello\n", "{ran}");
+    assert_eq!(session.structured("py_job_status", json!({"job_id": ran["job_id"]}))["job"]["status"], "completed");
+    drop(session);
+    // And it can be pruned.
+    sandbox.pyexec(["prune", "--older-than", "0"]).expect_code(0);
+    assert_eq!(sandbox.pyexec(["jobs", "--json"]).json()["total"], 0);
+}
+
+#[test]
+fn what_can_not_be_copied_is_named_and_everything_else_is_copied() {
+    let mut sandbox = Sandbox::new();
+    sandbox.set_unprivileged();
+    let code = "for name in 'abc': open(name, 'w').write(name)\nos.chmod('b', 0)\nos.makedirs('shut/in')\n\
+                open('shut/in/x', 'w')\nos.chmod('shut', 0)";
+    let id = leaves(&sandbox, code);
+    let copied = sandbox.pyexec(["artifacts", &id, "-o", "out"]).expect_code(125);
+    assert_eq!(copied.text(), "out/a\nout/c\n", "{copied}");
+    assert!(copied.stderr.contains("not copied") && copied.stderr.contains("its permissions"), "{copied}");
+    assert!(copied.stderr.contains("1 of 3 files were not copied"), "{copied}");
+    let one = sandbox.pyexec(["artifacts", &id, "b"]).expect_code(127);
+    assert!(one.stderr.contains("its permissions"), "{one}");
+    let below = sandbox.pyexec(["artifacts", &id, "shut/in/x"]).expect_code(127);
+    assert!(below.stderr.contains("its permissions"), "{below}");
+    // Nor does it keep the job from being forgotten.
+    sandbox.pyexec(["prune", "--older-than", "0"]).expect_code(0);
+    assert!(!sandbox.run_directory(&id).exists());
+    let left: Vec<PathBuf> = sandbox.files().into_iter().filter(|file| file.ends_with("shut/in/x")).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
 #[test]
 fn names_of_any_bytes_are_kept_and_shown_harmless() {
     let sandbox = Sandbox::new();
@@ -191,6 +236,9 @@ for name in (b'new\nline', b'\x1b[31mred', b'\xff\xfe', b'-rf', b'a b', 'größe
     let id = leaves(&sandbox, code);
     let table = sandbox.pyexec(["artifacts", &id]).expect_code(0);
     assert!(table.text().contains("new\\nline") && table.text().contains("\\x1b[31mred"), "{table}");
+    let uris: Vec<Value> =
+        sandbox.show(&id)["artifacts"].as_array().expect("are there").iter().map(|file| file["uri"].clone()).collect();
+    assert!(uris.contains(&format!("job-artifact://{id}/%FF%FE").into()) && uris.contains(&Value::Null), "{uris:?}");
     let shown = sandbox.pyexec(["show", &id]).expect_code(0).text();
     assert!(!shown.contains('\x1b') && shown.contains("artifacts:"), "{shown}");
     sandbox.pyexec(["artifacts", &id, "-o", "out"]).expect_code(0);

@@ -66,6 +66,8 @@ pub(crate) struct Sandbox {
     root: TempDir,
     variables: BTreeMap<OsString, OsString>,
     pyexec: PathBuf,
+    /// What the command line is started through.
+    through: &'static [&'static str],
 }
 
 impl Sandbox {
@@ -91,7 +93,7 @@ impl Sandbox {
         variables.insert("PATH".into(), path_variable(&PYTHON_DIRECTORY));
         variables.insert("PYEXEC_DAEMON".into(), PYEXECD.into());
         variables.insert("LANG".into(), "C.UTF-8".into());
-        Self { root, variables, pyexec: PYEXEC.into() }
+        Self { root, variables, pyexec: PYEXEC.into(), through: &[] }
     }
 
     /// Set for everything that is started in this sandbox from now on.
@@ -110,6 +112,14 @@ impl Sandbox {
         std::fs::create_dir(&apart).expect("can be made");
         self.pyexec = apart.join("pyexec");
         std::fs::copy(PYEXEC, &self.pyexec).expect("can be copied");
+    }
+
+    /// From now on the command line, and the daemon it starts, have no power over files beyond what their modes say:
+    /// root's own passes every one of them.
+    pub(crate) fn set_unprivileged(&mut self) {
+        if rustix::process::geteuid().is_root() {
+            self.through = &["setpriv", "--inh-caps=-all", "--bounding-set=-all"];
+        }
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -152,7 +162,14 @@ impl Sandbox {
     }
 
     pub(crate) fn cli<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
-        let mut command = self.command(&self.pyexec);
+        let mut command = match self.through {
+            [] => self.command(&self.pyexec),
+            [program, options @ ..] => {
+                let mut command = self.command(program);
+                command.args(options).arg(&self.pyexec);
+                command
+            }
+        };
         command.args(arguments);
         command
     }

@@ -2,13 +2,20 @@
 
 use serde::Serialize;
 
-use crate::artifact::ArtifactList;
+use crate::artifact::{Artifact, ArtifactList};
+use crate::client::{Client, ClientError};
+use crate::error::Error;
+use crate::job::JobId;
+use crate::os_text::OsText;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ArtifactView {
     /// Bytes that are not UTF-8 are U+FFFD.
     pub path: String,
     pub bytes: u64,
+    /// Where the path alone does not say how to name the file: how it is read as a resource.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uri: Option<String>,
 }
 
 /// The first of them by path: an answer stays small.
@@ -18,28 +25,83 @@ pub struct ArtifactsView {
     /// How many more there are.
     #[serde(skip_serializing_if = "is_zero")]
     pub artifacts_left_out: u64,
+    /// Why it is not known which there are. It takes nothing away from what else is known of the job.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub artifacts_problem: Option<String>,
+}
+
+impl ArtifactView {
+    pub fn of(id: JobId, artifact: &Artifact) -> Self {
+        Self { path: artifact.path.to_text(), bytes: artifact.bytes, uri: uri_if_needed(id, &artifact.path) }
+    }
 }
 
 impl ArtifactsView {
     /// How many are shown beside everything else that is said of a job.
     pub const MOST_SHOWN: u32 = 100;
 
-    pub fn of(list: &ArtifactList) -> Self {
-        let artifacts: Vec<ArtifactView> = list
-            .artifacts
-            .iter()
-            .map(|artifact| ArtifactView { path: artifact.path.to_text(), bytes: artifact.bytes })
-            .collect();
-        Self { artifacts_left_out: list.total.saturating_sub(artifacts.len() as u64), artifacts }
+    pub fn of(id: JobId, list: &ArtifactList) -> Self {
+        let artifacts: Vec<ArtifactView> =
+            list.artifacts.iter().map(|artifact| ArtifactView::of(id, artifact)).collect();
+        Self {
+            artifacts_left_out: list.total.saturating_sub(artifacts.len() as u64),
+            artifacts,
+            artifacts_problem: None,
+        }
+    }
+
+    /// Of what is shown beside everything else that is said of a job: that they can not be listed is no reason not to
+    /// say it.
+    pub async fn beside(client: &Client, id: JobId) -> Result<Self, ClientError> {
+        match client.list_artifacts(id, Self::MOST_SHOWN).await {
+            Ok(list) => Ok(Self::of(id, &list)),
+            Err(ClientError::Refused(Error::Storage { doing, problem })) => {
+                Ok(Self { artifacts_problem: Some(format!("could not {doing}: {problem}")), ..Self::default() })
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// For results, which say nothing of artifacts where there are none.
-    pub fn if_any(list: &ArtifactList) -> Option<Self> {
-        (list.total > 0).then(|| Self::of(list))
+    pub fn if_any(self) -> Option<Self> {
+        (!self.artifacts.is_empty() || self.artifacts_problem.is_some()).then_some(self)
     }
+}
+
+/// `None` for a path of letters that mean themselves in a URI, and look like themselves in an answer.
+fn uri_if_needed(id: JobId, path: &OsText) -> Option<String> {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'/');
+    if path.as_bytes().iter().all(is_plain) {
+        return None;
+    }
+    let encoded = path.as_bytes().iter().map(|byte| match is_plain(byte) {
+        true => char::from(*byte).to_string(),
+        false => format!("%{byte:02X}"),
+    });
+    Some(format!("job-artifact://{id}/{}", encoded.collect::<String>()))
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_zero(number: &u64) -> bool {
     *number == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uri_is_given_where_the_path_does_not_say_how_to_read_the_file() {
+        let id = JobId::mint();
+        for (path, expected) in [
+            (&b"plots/loss-1.png"[..], None),
+            (b"a b.txt", Some("a%20b.txt")),
+            (b"50%", Some("50%25")),
+            (b"\xff\x1b\n.bin", Some("%FF%1B%0A.bin")),
+            ("caf\u{e9}".as_bytes(), Some("caf%C3%A9")),
+        ] {
+            let uri = uri_if_needed(id, &OsText::from(path.to_vec()));
+            assert_eq!(uri, expected.map(|encoded| format!("job-artifact://{id}/{encoded}")), "{path:?}");
+        }
+    }
 }

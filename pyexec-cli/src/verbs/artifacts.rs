@@ -5,9 +5,12 @@ mod copy;
 use std::io::Write;
 use std::path::Path;
 
-use pyexec_proto::artifact::{Artifact, ArtifactChunk, ArtifactList, MAX_ARTIFACT_CHUNK_BYTES, MAX_ARTIFACTS};
+use pyexec_proto::artifact::{
+    Artifact, ArtifactChunk, ArtifactList, MAX_ARTIFACT_CHUNK_BYTES, MAX_ARTIFACTS, NoArtifact,
+};
+use pyexec_proto::client::ClientError;
 use pyexec_proto::view::{ArtifactView, ArtifactsView};
-use pyexec_proto::{Client, JobId, OsText, Timestamp};
+use pyexec_proto::{Client, Error, JobId, OsText, Timestamp};
 use serde::Serialize;
 
 use crate::args::Artifacts;
@@ -26,13 +29,20 @@ pub(crate) enum CopyError {
     OutOfPlace { path: OsText },
     #[error("the artifact {path} was replaced while it was read")]
     Replaced { path: OsText },
+    #[error("the artifact {path} became shorter while it was read: {read} of {total} bytes")]
+    Shortened { path: OsText, read: u64, total: u64 },
+    #[error("{left} of {all} files were not copied; the others are whole")]
+    Incomplete { left: usize, all: usize },
 }
 
 impl CopyError {
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
             CopyError::Exists { .. } => Some("--force replaces it; nothing has been replaced so far".into()),
-            CopyError::Replaced { .. } => Some("the job is still writing it: try again".into()),
+            CopyError::Replaced { .. } | CopyError::Shortened { .. } => {
+                Some("the job is still writing it: try again".into())
+            }
+            CopyError::Incomplete { .. } => Some("the notes say which, and why".into()),
             CopyError::Write { .. } | CopyError::OutOfPlace { .. } => None,
         }
     }
@@ -75,7 +85,7 @@ fn usage(problem: &str, hint: &str) -> Failure {
 async fn listed(client: &Client, id: JobId, json: bool) -> Result<(), Failure> {
     let list = client.list_artifacts(id, MAX_ARTIFACTS).await?;
     if json {
-        return terminal::print_json(&Listed { job_id: id.to_string(), artifacts: ArtifactsView::of(&list) });
+        return terminal::print_json(&Listed { job_id: id.to_string(), artifacts: ArtifactsView::of(id, &list) });
     }
     if !list.artifacts.is_empty() {
         let now = Timestamp::now();
@@ -126,15 +136,31 @@ async fn copied(
         }
     }
     let mut written = Vec::with_capacity(wanted.len());
+    let (number, mut left) = (wanted.len(), 0);
     for path in wanted {
         let mut file = target.begin(path)?;
-        let bytes = read(client, id, path, |bytes| Ok(file.write(bytes)?)).await?;
+        let bytes = match read(client, id, path, |bytes| Ok(file.write(bytes)?)).await {
+            Ok(bytes) => bytes,
+            // One that was not named by itself does not keep the others from being copied.
+            Err(failure) if !paths.contains(path) && is_about_the_file(&failure) => {
+                let has_gone = matches!(
+                    failure,
+                    Failure::Client(ClientError::Refused(Error::NoArtifact { why: NoArtifact::NotThere, .. }))
+                );
+                terminal::note(&format!("not copied: {failure}"));
+                left += usize::from(!has_gone);
+                continue;
+            }
+            Err(failure) => return Err(failure),
+        };
         file.finish(asked.force)?;
         if !asked.json {
             let shown = directory.join(path.as_path());
             terminal::print(&format!("{}\n", render::one_line(&shown.to_string_lossy())))?;
         }
-        written.push(ArtifactView { path: path.to_text(), bytes });
+        let view = list.artifacts.iter().find(|artifact| artifact.path == *path);
+        let uri = view.and_then(|artifact| ArtifactView::of(id, artifact).uri);
+        written.push(ArtifactView { path: path.to_text(), bytes, uri });
     }
     if asked.json {
         let directory = directory.to_string_lossy().into_owned();
@@ -143,7 +169,16 @@ async fn copied(
     if paths.is_empty() {
         tell_what_is_missing(&list);
     }
-    Ok(())
+    if left > 0 { Err(CopyError::Incomplete { left, all: number }.into()) } else { Ok(()) }
+}
+
+/// Not about the daemon, nor about where it is copied to.
+fn is_about_the_file(failure: &Failure) -> bool {
+    matches!(
+        failure,
+        Failure::Copy(CopyError::Replaced { .. } | CopyError::Shortened { .. })
+            | Failure::Client(ClientError::Refused(Error::NoArtifact { .. }))
+    )
 }
 
 /// What is listed at or below each path; and a path of which nothing is listed, for the daemon to say why.
@@ -183,8 +218,11 @@ async fn read(
         }
         // A file that grows as fast as it is read would never end.
         bytes.truncate(usize::try_from(total - offset).unwrap_or(usize::MAX));
-        if bytes.is_empty() {
+        if offset == total {
             return Ok(offset);
+        }
+        if bytes.is_empty() {
+            return Err(CopyError::Shortened { path: path.clone(), read: offset, total }.into());
         }
         take(&bytes)?;
         offset += bytes.len() as u64;

@@ -20,7 +20,7 @@ pub(crate) async fn perform(show: &Show) -> Result<Code, Failure> {
         plot(&detail, path)?;
     }
     let mut job = JobView::of(&detail, Timestamp::now());
-    job.artifacts = ArtifactsView::of(&client.list_artifacts(id, ArtifactsView::MOST_SHOWN).await?);
+    job.artifacts = ArtifactsView::beside(&client, id).await?;
     if show.json {
         terminal::print_json(&serde_json::json!({ "job": job }))?;
     } else {
@@ -93,6 +93,9 @@ fn artifacts(view: &ArtifactsView) -> Option<String> {
     let named = |artifact: &ArtifactView| format!("{} ({})", artifact.path, render::size(artifact.bytes));
     let shown: Vec<String> = view.artifacts.iter().take(SHOWN).map(named).collect();
     let more = view.artifacts.len() as u64 + view.artifacts_left_out - shown.len() as u64;
+    if let Some(problem) = &view.artifacts_problem {
+        return Some(problem.clone());
+    }
     match (shown.is_empty(), more) {
         (true, _) => None,
         (false, 0) => Some(shown.join(", ")),

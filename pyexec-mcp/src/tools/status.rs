@@ -114,7 +114,7 @@ async fn perform(call: &Call<'_>) -> Result<Answer, Failure> {
     };
     let artifacts = match &result {
         Some(result) => result.view.artifacts.clone().unwrap_or_default(),
-        None => ArtifactsView::of(&artifacts::list(&client, id).await?),
+        None => ArtifactsView::beside(&client, id).await?,
     };
     // What was measured is part of the result, and long.
     let view = JobView { benchmark: None, artifacts, ..JobView::of(&job, Timestamp::now()) };
