@@ -70,6 +70,29 @@ fn the_time_is_told_by_function_and_kept_for_pstats() {
     assert!(ran.stderr.contains("by cumulative time:") && ran.stderr.contains("by own time:"), "{ran}");
 }
 
+/// What Python does to print a traceback is not what was to be profiled, and a directory that is gone is no reason to
+/// have none.
+#[test]
+fn a_script_that_fails_is_profiled_and_so_is_one_whose_directory_is_gone() {
+    let sandbox = Sandbox::new();
+    sandbox.write("fails.py", "def broken():\n    1 / 0\nbroken()\n");
+    let gone = "import os, tempfile\nplace = tempfile.mkdtemp()\nos.chdir(place)\nos.rmdir(place)\n\
+                def \u{1d44e}bc(): pass\n\u{1d44e}bc()";
+    for python in interpreters() {
+        let profile = |arguments: &[&str]| {
+            let mut command =
+                sandbox.cli(["run", "--no-uv", "--profile", "--top", "9", "--json"].iter().chain(arguments));
+            command.env("PATH", path_variable(&directory_of(&python)));
+            sandbox.attend(command).end().json()["profile"].clone()
+        };
+        let failed = profile(&["fails.py"]);
+        function(&failed["by_cumulative"], "fails.py:1(broken)");
+        assert!(!failed.to_string().contains("traceback") && !failed.to_string().contains("linecache"), "{failed}");
+        let gone = profile(&["-c", gone]);
+        assert_eq!(gone["problem"], Value::Null, "{gone}");
+    }
+}
+
 /// How it ends, what it says, and what it finds of itself.
 #[test]
 fn a_profiled_script_does_what_it_does_without() {

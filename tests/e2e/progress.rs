@@ -287,6 +287,33 @@ fn a_job_that_puts_something_else_in_the_place_of_its_report_is_not_believed() {
 }
 
 /// Each store is a rename, made at the time that the record says.
+/// The last of many reports in a moment is not left for the next one, which may be an hour away.
+#[test]
+fn what_a_burst_of_reports_came_to_is_known_without_another() {
+    let code = "
+import os, time, warnings
+warnings.simplefilter('error')
+from pyexec_progress import progress
+for i in range(1000): progress(i, 1000, 'many')
+if os.fork() == 0: os._exit(0)
+os.wait()
+for step in 'abcd': progress(ord(step) - 96, 9, 'caf\\udce9 ' + step)
+while not os.path.exists('end'): time.sleep(0.005)
+import threading
+assert threading.active_count() == 1
+";
+    for interpreter in interpreters() {
+        let sandbox = Sandbox::new();
+        let mut command = sandbox.cli(["run", "--no-uv", "-d", "-c", code]);
+        command.env("PATH", path_variable(interpreter.parent().expect("lies in a directory")));
+        let id = sandbox.attend(command).end().expect_code(0).text().trim_end().to_owned();
+        wait_until_told(&sandbox, &id, (Some(4.0), Some(9.0), Some("caf? d")));
+        sandbox.write("end", "");
+        let job = sandbox.finished(&id);
+        assert_eq!((&job["exit_code"], &job["stderr_bytes"]), (&0.into(), &0.into()), "{job}");
+    }
+}
+
 #[test]
 fn no_more_than_ten_reports_a_second_are_stored_whatever_the_script_does() {
     let sandbox = Sandbox::new();

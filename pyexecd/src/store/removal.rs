@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, openat, renameat, statat, unlinkat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, openat, renameat, statat, unlinkat};
 use rustix::io::Errno;
 
 /// How deep a tree is measured that is not removed yet.
@@ -33,7 +33,7 @@ fn size_below(directory: OwnedFd, depth: usize) -> io::Result<u64> {
         }
         let Ok(seen) = statat(entries.fd()?, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
         match FileType::from_raw_mode(seen.st_mode) {
-            FileType::RegularFile => bytes += u64::try_from(seen.st_size).unwrap_or(0),
+            FileType::RegularFile => bytes += held_in(&seen),
             FileType::Directory if depth < MEASURED_DEPTH => {
                 if let Ok(below) = openat(entries.fd()?, name, LISTED, Mode::empty()) {
                     bytes += size_below(below, depth + 1).unwrap_or(0);
@@ -49,6 +49,12 @@ fn size_below(directory: OwnedFd, depth: usize) -> io::Result<u64> {
         }
     }
     Ok(bytes)
+}
+
+/// The bytes of a file that are somewhere: one with holes may claim to be larger than any disk.
+fn held_in(seen: &Stat) -> u64 {
+    let allocated = u64::try_from(seen.st_blocks).unwrap_or(0) * 512;
+    u64::try_from(seen.st_size).unwrap_or(0).min(allocated)
 }
 
 /// Removes it, and returns how many bytes its files held. It need not be there.
@@ -118,7 +124,7 @@ fn empty(directory: &OwnedFd, top: &OwnedFd, bytes: &mut u64, moved: &mut u64) -
             | FileType::BlockDevice
             | FileType::Unknown) => {
                 if kind == FileType::RegularFile {
-                    *bytes += u64::try_from(seen.st_size).unwrap_or(0);
+                    *bytes += held_in(&seen);
                 }
                 unlinkat(directory, &*name, AtFlags::empty())?;
             }

@@ -1,4 +1,4 @@
-# Profiles a job from here to its end, as cProfile would, without being in its way: the script is run by Python itself,
+# Profiles a job from its first line to its end, as cProfile would, without being in its way: the script is run by Python itself,
 # with its own arguments, paths, tracebacks and exit code.
 #
 # Nothing is imported that a script beside it could shadow, such as cProfile, json or profile: the modules here are
@@ -11,6 +11,7 @@ import os
 import sys
 
 KEPT = 100
+BEGINNINGS = frozenset("cpython.run_" + kind for kind in ("command", "file", "module", "stdin"))
 LONGEST = 300
 
 profiler = _lsprof.Profiler()
@@ -50,10 +51,20 @@ def snapshot():
     return stats
 
 
+# Without a codec: at the end of Python, one that has not been imported yet can not always be.
+def units(text):
+    for number in map(ord, text):
+        if number > 0xFFFF:
+            yield 0xD800 | (number - 0x10000) >> 10
+            yield 0xDC00 | (number - 0x10000) & 0x3FF
+        else:
+            # Half a character is none.
+            yield ord("?") if 0xD800 <= number < 0xE000 else number
+
+
 def quoted(text):
-    text = text[:LONGEST].encode("utf-16-be", "replace")
-    units = [text[at] << 8 | text[at + 1] for at in range(0, len(text), 2)]
-    return '"%s"' % "".join(chr(u) if 32 <= u < 127 and u not in (34, 92) else "\\u%04x" % u for u in units)
+    letters = (chr(u) if 32 <= u < 127 and u not in (34, 92) else "\\u%04x" % u for u in units(text[:LONGEST]))
+    return '"%s"' % "".join(letters)
 
 
 def row(item):
@@ -104,6 +115,15 @@ def terminated(number, frame):
     os.kill(os.getpid(), number)
 
 
+# From where Python begins with what it was given to run, to where it prints a traceback, which takes reading files: what
+# it does before and after is not what was to be profiled.
+def audited(event, arguments):
+    if event in BEGINNINGS:
+        profiler.enable()
+    elif event == "sys.excepthook":
+        profiler.disable()
+
+
 # A signal that comes to a new child before Python has made itself at home there is forgotten, if it has a handler: it
 # waits until there is none.
 masks = []
@@ -128,4 +148,4 @@ if _signal.getsignal(_signal.SIGTERM) == _signal.SIG_DFL:
     _signal.signal(_signal.SIGTERM, terminated)
 os.register_at_fork(before=before_fork, after_in_parent=in_parent, after_in_child=in_child)
 atexit.register(end)
-profiler.enable()
+sys.addaudithook(audited)

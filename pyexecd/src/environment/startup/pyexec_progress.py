@@ -9,7 +9,7 @@ Inside a job of pyexec this module can be imported without installing it. Elsewh
 
 or copy this file beside the script: outside of a job it does nothing. It prints nothing and raises nothing, can be
 called as often as one likes and from any thread. At most 10 reports a second are stored, of all processes of a job
-together; the last one of a process is, unless it is killed or many end at once.
+together, and what a burst leaves is a moment later; the last one of a process is, unless it is killed or many end at once.
 """
 
 import os
@@ -19,7 +19,7 @@ from time import monotonic
 __all__ = ["progress"]
 
 # Stores are paid for with tokens, which all processes of the job share: no more than 2 + 4 in any second, and 4 beyond
-# that for what processes say when they end.
+# that for what processes say when they end or fork.
 _MOST, _PER_SECOND, _OVERDRAFT = 2.0, 4.0, 4.0
 # Seconds over which the rate is smoothed.
 _MEMORY = 15.0
@@ -37,9 +37,63 @@ class _Reporter:
         self.last = None
         self.rate = None
         self.armed = False
+        # Of the thread that stores what a burst has left: whether there is one, what ends it, and which it is.
+        self.waits = False
+        self.wake = None
+        self.thread = None
 
+    # At the end, and before a fork: Python warns of those where there is a second thread.
     def finish(self):
+        self.end_wait()
         self.store(monotonic(), _OVERDRAFT)
+
+    def wait(self):
+        # The next report would store this one, and may be an hour away.
+        self.waits = True
+        try:
+            from _thread import allocate_lock, start_new_thread
+
+            self.wake = allocate_lock()
+            self.wake.acquire()
+            self.thread = None
+            start_new_thread(self.store_later, (self.wake,))
+        except Exception:
+            pass
+
+    def store_later(self, wake):
+        try:
+            from _thread import get_native_id
+
+            self.thread = get_native_id()
+            while not wake.acquire(True, max(self.next - monotonic(), 0.01)):
+                now = monotonic()
+                if now >= self.next:
+                    self.store(now)
+                # In this order: whoever reports in between either is seen here, or sees that nobody waits.
+                self.waits = False
+                if self.latest is self.done:
+                    return
+                self.waits = True
+        except BaseException:
+            pass
+
+    def end_wait(self):
+        # It has to be gone, not just to be going.
+        if self.wake is None:
+            return
+        try:
+            if self.waits:
+                self.wake.release()
+            from time import sleep
+
+            for _ in range(1000):
+                if self.thread is not None and not os.path.exists("/proc/self/task/%d" % self.thread):
+                    break
+                sleep(0.0002)
+        except Exception:
+            pass
+        self.wake = self.thread = None
+        self.waits = False
 
     def store(self, now, overdraft=0.0):
         with self.lock:
@@ -125,7 +179,8 @@ class _Reporter:
         current = float(current)
         total = None if total is None else float(total)
         if message is not None:
-            message = str(message)[:_MESSAGE]
+            # A file's name may hold what no other program takes for text.
+            message = str(message)[:_MESSAGE].encode("utf-8", "replace").decode("utf-8")
         if self.last is not None:
             before, when, whole = self.last
             if current < before or total != whole:
@@ -145,6 +200,8 @@ class _Reporter:
         self.done = self.latest
         self.next = 0.0
         self.armed = False
+        self.wake = self.thread = None
+        self.waits = False
 
 
 def _reporter():
@@ -156,7 +213,7 @@ def _reporter():
 
         reporter = _Reporter(path)
         atexit.register(reporter.finish)
-        os.register_at_fork(after_in_child=reporter.after_fork)
+        os.register_at_fork(before=reporter.finish, after_in_child=reporter.after_fork)
         _reach_children()
         return reporter
     except Exception:
@@ -188,3 +245,5 @@ def progress(current, total=None, message=None):
         reporter.latest = (current, total, message, now)
         if now >= reporter.next:
             reporter.store(now)
+        elif not reporter.waits:
+            reporter.wait()

@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+use std::time::Duration;
 
 use pyexec_proto::progress::{MAX_MESSAGE, Progress, Seen};
 use rustix::fs::{Mode, OFlags};
@@ -36,9 +37,11 @@ pub(super) fn read(directory: &Path, file: &str) -> Option<Progress> {
     // A link is not followed, and a pipe not waited for.
     let how = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::open(directory.join(file), how, Mode::empty()).ok()?);
-    if !file.metadata().ok()?.is_file() {
+    let metadata = file.metadata().ok()?;
+    if !metadata.is_file() {
         return None;
     }
+    let age = metadata.modified().ok().and_then(|at| at.elapsed().ok()).unwrap_or_default();
     let mut text = Vec::new();
     file.take(LONGEST).read_to_end(&mut text).ok()?;
     let said: Report = serde_json::from_slice(&text).ok()?;
@@ -53,9 +56,16 @@ pub(super) fn read(directory: &Path, file: &str) -> Option<Progress> {
         total,
         message: message.map(|message| message.chars().take(MAX_MESSAGE).collect()),
         rate,
-        eta_seconds: finite(eta),
+        eta_seconds: finite(eta).and_then(|eta| still_left(eta, age)),
         seen: Seen::Reported,
     })
+}
+
+/// What is left of it so long after it was said; nothing that can be told where it was far off.
+fn still_left(eta: f64, age: Duration) -> Option<f64> {
+    const PATIENCE: f64 = 10.0;
+    let age = age.as_secs_f64();
+    (age <= PATIENCE.max(3.0 * eta)).then(|| (eta - age).max(0.0))
 }
 
 #[cfg(test)]
@@ -72,7 +82,8 @@ mod tests {
     fn what_is_said_is_read_and_what_is_nonsense_is_nothing() {
         let progress = read_text(br#"{"version":1,"current":3,"total":9,"message":"m","rate":2,"more":[]}"#);
         let progress = progress.expect("is read");
-        assert_eq!((progress.current, progress.total, progress.eta_seconds), (Some(3.0), Some(9.0), Some(3.0)));
+        assert_eq!((progress.current, progress.total), (Some(3.0), Some(9.0)));
+        assert!(progress.eta_seconds.is_some_and(|left| (2.0..=3.0).contains(&left)), "{progress:?}");
         for nonsense in
             [&b""[..], b"{", b"[]", b"{\"current\":null}", b"{\"current\":1e999}", b"\xff\xfe", b"{\"total\":3}"]
         {
@@ -83,6 +94,13 @@ mod tests {
         let long = format!(r#"{{"current":3,"message":"{}"}}"#, "x".repeat(5_000));
         let message = read_text(long.as_bytes()).and_then(|progress| progress.message).expect("is read");
         assert_eq!(message.len(), MAX_MESSAGE);
+    }
+
+    #[test]
+    fn what_was_to_be_left_becomes_less_and_is_not_believed_for_ever() {
+        let left = |eta, age| still_left(eta, Duration::from_secs(age));
+        assert_eq!((left(60.0, 0), left(60.0, 20), left(60.0, 70)), (Some(60.0), Some(40.0), Some(0.0)));
+        assert_eq!((left(60.0, 181), left(0.03, 1), left(0.03, 11)), (None, Some(0.0), None));
     }
 
     #[test]
