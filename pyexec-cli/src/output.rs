@@ -13,7 +13,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::exit_code::Failure;
-use crate::terminal;
+use crate::{render, terminal};
 
 /// What becomes of us when nobody reads our stderr any more. A stdout that nobody reads always is the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,27 +128,33 @@ enum Piece {
 struct Foot {
     /// At the beginning of a line, but for a line of ours.
     at_line_start: bool,
-    has_status: bool,
+    /// How many columns our line takes; none when there is none.
+    drawn: usize,
 }
 
 impl Foot {
-    const CLEAR: &str = "\r\x1b[K";
-
     /// What to write before the job's own bytes.
-    fn before_output(&mut self, bytes: &[u8]) -> &'static str {
-        let clear = if self.has_status { Self::CLEAR } else { "" };
-        self.has_status = false;
+    fn before_output(&mut self, bytes: &[u8], columns: Option<u16>) -> String {
+        let clear = if self.drawn > 0 { self.clear(columns) } else { String::new() };
+        self.drawn = 0;
         self.at_line_start = bytes.last().map_or(self.at_line_start, |last| *last == b'\n');
         clear
     }
 
     /// What to write for a line of ours; nothing where it would stand in a line of the job's.
-    fn status(&mut self, line: &str) -> String {
-        if !self.at_line_start || (line.is_empty() && !self.has_status) {
+    fn status(&mut self, line: &str, columns: Option<u16>) -> String {
+        if !self.at_line_start || (line.is_empty() && self.drawn == 0) {
             return String::new();
         }
-        self.has_status = !line.is_empty();
-        format!("{}{line}", Self::CLEAR)
+        let text = format!("{}{line}", self.clear(columns));
+        self.drawn = render::width(line);
+        text
+    }
+
+    /// Takes our line away. A terminal that has become narrower since has made several of it.
+    fn clear(&self, columns: Option<u16>) -> String {
+        let rows = columns.map_or(1, |columns| self.drawn.div_ceil(usize::from(columns).max(1)));
+        format!("\r\x1b[K{}", "\x1b[A\x1b[2K".repeat(rows.saturating_sub(1)))
     }
 }
 
@@ -178,14 +184,16 @@ impl Writer {
                 }),
             };
             let mut result = Ok(());
-            let mut foot = Foot { at_line_start: true, has_status: false };
+            let mut foot = Foot { at_line_start: true, drawn: 0 };
             while let Some(piece) = received.blocking_recv() {
                 result = match piece {
                     Piece::Output(stream, bytes) => {
-                        let clear = foot.before_output(&bytes);
+                        let clear = foot.before_output(&bytes, terminal::stderr_columns());
                         write(Stream::Stderr, clear.as_bytes()).and_then(|()| write(stream, &bytes))
                     }
-                    Piece::Status(line) => write(Stream::Stderr, foot.status(&line).as_bytes()),
+                    Piece::Status(line) => {
+                        write(Stream::Stderr, foot.status(&line, terminal::stderr_columns()).as_bytes())
+                    }
                 };
                 if result.is_err() {
                     break;
@@ -260,19 +268,22 @@ mod tests {
 
     #[test]
     fn a_line_of_ours_never_stands_in_a_line_of_the_jobs() {
-        let mut foot = Foot { at_line_start: true, has_status: false };
-        assert_eq!(foot.status(""), "", "nothing to take away");
-        assert_eq!(foot.status("one"), "\r\x1b[Kone");
-        assert_eq!(foot.status("two"), "\r\x1b[Ktwo");
-        assert_eq!(foot.before_output(b"half a line"), "\r\x1b[K");
-        assert_eq!(foot.status("three"), "");
-        assert_eq!(foot.before_output(b" and the rest\n"), "");
-        assert_eq!(foot.status("four"), "\r\x1b[Kfour");
-        assert_eq!(foot.status(""), "\r\x1b[K");
-        assert_eq!(foot.before_output(b"x\n"), "");
+        let mut foot = Foot { at_line_start: true, drawn: 0 };
+        assert_eq!(foot.status("", Some(80)), "", "nothing to take away");
+        assert_eq!(foot.status("one", Some(80)), "\r\x1b[Kone");
+        assert_eq!(foot.status("two", Some(80)), "\r\x1b[Ktwo");
+        assert_eq!(foot.before_output(b"half a line", Some(80)), "\r\x1b[K");
+        assert_eq!(foot.status("three", Some(80)), "");
+        assert_eq!(foot.before_output(b" and the rest\n", Some(80)), "");
+        assert_eq!(foot.status("four", Some(80)), "\r\x1b[Kfour");
+        assert_eq!(foot.status("", Some(80)), "\r\x1b[K");
+        assert_eq!(foot.before_output(b"x\n", Some(80)), "");
         // A bar that the job draws itself.
-        foot.before_output(b"10%\r");
-        assert_eq!(foot.status("five"), "");
+        foot.before_output(b"10%\r", Some(80));
+        assert_eq!(foot.status("five", Some(80)), "");
+        foot.before_output(b"\n", Some(80));
+        foot.status("a line of thirty-one characters", Some(80));
+        assert_eq!(foot.status("", Some(10)), "\r\x1b[K\x1b[A\x1b[2K\x1b[A\x1b[2K\x1b[A\x1b[2K");
     }
 
     #[test]

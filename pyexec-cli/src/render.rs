@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use comfy_table::{Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Row, Table, Width, presets};
 use pyexec_proto::Status;
+use unicode_width::UnicodeWidthChar as _;
 
 /// Where something is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,12 +121,25 @@ pub(crate) fn aligned(pairs: &[(&str, String)]) -> String {
     })
 }
 
-/// Shortens text in the middle of a sentence, at most `most` characters.
+/// Shortens text in the middle of a sentence, to at most `most` columns of a terminal: some letters take two, some none.
 pub(crate) fn truncated(text: &str, most: usize) -> Cow<'_, str> {
-    match text.char_indices().nth(most) {
-        None => Cow::Borrowed(text),
-        Some(_) => Cow::Owned(text.chars().take(most.saturating_sub(1)).chain(['…']).collect()),
+    if width(text) <= most {
+        return Cow::Borrowed(text);
     }
+    let mut room = most.saturating_sub(1);
+    let fits = |letter: &char| {
+        let taken = letter.width().unwrap_or(0);
+        let fits = taken <= room;
+        room -= if fits { taken } else { 0 };
+        fits
+    };
+    Cow::Owned(text.chars().take_while(fits).chain(['…']).collect())
+}
+
+/// How many columns of a terminal some text takes.
+pub(crate) fn width(text: &str) -> usize {
+    // Letter by letter: of those that a terminal may put together into one, it is not known whether this one does.
+    text.chars().map(|letter| letter.width().unwrap_or(0)).sum()
 }
 
 /// One row of the table of jobs, as text that is safe to show.

@@ -162,6 +162,9 @@ mod tests {
         let waiting = job(JobState::Queued, Some(&"x".repeat(300)));
         for columns in [10, 40, 80] {
             assert!(text(&waiting, NOW, 0, columns, true).chars().count() < usize::from(columns), "{columns}");
+            let wide = job(JobState::Queued, Some(&"日本語".repeat(50)));
+            let line = text(&wide, NOW, 0, columns, true);
+            assert!(render::width(&line) < usize::from(columns), "{line} in {columns}");
         }
     }
 }

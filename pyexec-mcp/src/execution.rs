@@ -195,7 +195,7 @@ fn measured(benchmark: &BenchmarkView) -> String {
         Some(vec![format!("{name} ({unit})"), value(summary.mean), stddev, spread(summary.min), spread(summary.max)])
     };
     let memory = match benchmark.peak_rss_scope {
-        TREE_SAMPLED => "peak memory of all processes",
+        TREE_SAMPLED if benchmark.samples > 0 => "peak memory of all processes",
         _ => "peak memory of the largest process",
     };
     let rows = [

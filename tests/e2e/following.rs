@@ -127,7 +127,7 @@ fn the_live_table_follows_the_jobs_the_terminal_and_the_daemon() {
     // Narrow: less of each, no line longer than the terminal, the most telling stays.
     terminal.resize(6, 40);
     let screen = terminal.wait_for("a table that fits", |screen| {
-        screen.starts_with("1 running, 0 pending, 2 in all, 1 shown") && row(screen, &["running", "25%"])
+        screen.starts_with("1 running, 0 pending, 2 in all (1-1)") && row(screen, &["running", "25%"])
     });
     assert!(!screen.contains("first") && screen.contains("q: leave"), "{screen}");
     terminal.resize(12, 90);

@@ -58,6 +58,7 @@ pub struct BenchmarkView {
     pub system_time_seconds: Option<Summary>,
     /// MiB. The larger of what all processes of a run were seen to have together, and of what the largest had.
     pub peak_rss_mb: Option<Summary>,
+    /// With no [`BenchmarkView::samples`] it is that of the largest process, all the same.
     pub peak_rss_scope: &'static str,
     pub minor_page_faults: Option<Summary>,
     pub major_page_faults: Option<Summary>,

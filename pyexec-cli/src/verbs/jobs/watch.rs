@@ -52,6 +52,7 @@ pub(super) async fn perform(jobs: Jobs) -> Result<Code, Failure> {
     let mut drawn = String::new();
     loop {
         watch.rows = room();
+        watch.scroll();
         let columns = crossterm::terminal::size().map_or(80, |(columns, _)| columns);
         let frame = watch.frame(columns, Timestamp::now(), terminal::colour_wanted());
         if frame != drawn {
@@ -141,7 +142,10 @@ struct Watch {
     query: (Vec<Status>, Option<String>),
     /// How many jobs there is room for.
     rows: u16,
+    /// More than there is room for, so that the selection can be moved on.
     jobs: Vec<JobSummary>,
+    /// Which of them is the first on the screen.
+    first: usize,
     running: u64,
     pending: u64,
     total: u64,
@@ -162,7 +166,8 @@ impl Watch {
     /// Jobs that go on first, then the newest of the others.
     async fn refresh(&mut self, client: &Client) -> Result<(), Failure> {
         let (statuses, label) = self.query.clone();
-        let room = usize::from(self.rows.max(1));
+        // A screen more than is shown: the next one is there when it is moved on to.
+        let room = self.first + 2 * usize::from(self.rows.max(1));
         let wanted = |status: Status| statuses.is_empty() || statuses.contains(&status);
         let mut jobs = Vec::new();
         let mut counts = [0; 2];
@@ -191,7 +196,16 @@ impl Watch {
         self.selected = self.selected.filter(is_there).or_else(|| self.jobs.first().map(|job| job.id));
         let goes_on = |id: &JobId| self.jobs.iter().any(|job| job.id == *id && is_under_way(job));
         self.asked = self.asked.filter(goes_on);
+        self.scroll();
         Ok(())
+    }
+
+    /// So that the selected job is on the screen, and no row of it is left empty that there is a job for.
+    fn scroll(&mut self) {
+        let rows = usize::from(self.rows.max(1));
+        let at = self.selected.and_then(|id| self.jobs.iter().position(|job| job.id == id)).unwrap_or(0);
+        let last = self.jobs.len().saturating_sub(rows);
+        self.first = self.first.clamp(at.saturating_sub(rows - 1), at).min(last);
     }
 
     fn press(&mut self, key: KeyEvent) -> Pressed {
@@ -203,11 +217,14 @@ impl Watch {
             let is_yes = matches!(key.code, KeyCode::Char('y' | 'Y'));
             return if is_yes { Pressed::Cancel(id) } else { Pressed::Nothing };
         }
+        let rows = usize::from(self.rows.max(1));
         #[expect(clippy::wildcard_enum_match_arm, reason = "every other key means nothing")]
         match key.code {
             KeyCode::Char('q') | KeyCode::Esc => return Pressed::Leave,
             KeyCode::Up | KeyCode::Char('k') => self.select(|at, _| at.saturating_sub(1)),
             KeyCode::Down | KeyCode::Char('j') => self.select(|at, last| (at + 1).min(last)),
+            KeyCode::PageUp => self.select(|at, _| at.saturating_sub(rows)),
+            KeyCode::PageDown => self.select(|at, last| (at + rows).min(last)),
             KeyCode::Home => self.select(|_, _| 0),
             KeyCode::End => self.select(|_, last| last),
             KeyCode::Char('c') => {
@@ -223,6 +240,7 @@ impl Watch {
         let at = self.selected.and_then(|id| self.jobs.iter().position(|job| job.id == id)).unwrap_or(0);
         let to = move_from(at, self.jobs.len().saturating_sub(1));
         self.selected = self.jobs.get(to).map(|job| job.id);
+        self.scroll();
     }
 
     /// The whole screen, as lines.
@@ -230,19 +248,19 @@ impl Watch {
         let width = usize::from(columns);
         let mut frame = String::new();
         let mut counts = format!("{} running, {} pending, {} in all", self.running, self.pending, self.total);
-        if self.total > self.jobs.len() as u64 {
-            counts.push_str(&format!(", {} shown", self.jobs.len()));
+        let shown = &self.jobs[self.first..self.jobs.len().min(self.first + usize::from(self.rows))];
+        if self.total > shown.len() as u64 {
+            counts.push_str(&format!(" ({}-{})", self.first + 1, self.first + shown.len()));
         }
         frame.push_str(&render::truncated(&counts, width));
         frame.push_str("\n\n");
-        let jobs: Vec<JobSummary> = self.jobs.iter().take(usize::from(self.rows)).cloned().collect();
-        if jobs.is_empty() {
+        if shown.is_empty() {
             frame.push_str(&render::truncated("no jobs", width));
             frame.push('\n');
         } else {
             let screen = Screen::Terminal { columns: columns.saturating_sub(MARGIN).max(1), colour };
-            let table = render::job_table(&super::table_lines(&jobs, now), screen);
-            let selected = self.selected.and_then(|id| jobs.iter().position(|job| job.id == id));
+            let table = render::job_table(&super::table_lines(shown, now), screen);
+            let selected = self.selected.and_then(|id| shown.iter().position(|job| job.id == id));
             for (at, line) in table.lines().enumerate() {
                 // The header is the first of them.
                 let is_selected = selected.is_some_and(|selected| selected + 1 == at);
@@ -329,6 +347,30 @@ mod tests {
         let mut empty = Watch::default();
         press(&mut empty, KeyCode::Down);
         assert_eq!(empty.selected, None);
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_can_be_moved_on_to() {
+        let mut watch = watch();
+        (watch.rows, watch.total) = (2, 9);
+        let shown = |watch: &Watch| {
+            let frame = watch.frame(80, Timestamp(0), false);
+            let marked = frame.lines().find(|line| line.starts_with("> ")).expect("one is selected").to_owned();
+            (frame.lines().next().expect("has a title").to_owned(), marked.contains("c.py"))
+        };
+        let title = |range: &str| format!("1 running, 1 pending, 9 in all ({range})");
+        assert_eq!(shown(&watch), (title("1-2"), false));
+        press(&mut watch, KeyCode::PageDown);
+        assert_eq!(shown(&watch), (title("2-3"), true));
+        press(&mut watch, KeyCode::Up);
+        assert_eq!(shown(&watch), (title("2-3"), false));
+        press(&mut watch, KeyCode::Home);
+        assert_eq!(shown(&watch), (title("1-2"), false));
+        // There is room for all of them again.
+        press(&mut watch, KeyCode::End);
+        (watch.rows, watch.total) = (5, 3);
+        watch.scroll();
+        assert_eq!(shown(&watch), ("1 running, 1 pending, 3 in all".to_owned(), true));
     }
 
     #[test]
