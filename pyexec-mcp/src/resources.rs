@@ -106,7 +106,8 @@ pub(crate) fn explained(error: ClientError, uri: &str) -> ErrorData {
 pub(crate) fn unknown(uri: &str) -> ErrorData {
     let data = serde_json::json!({ "uri": uri });
     ErrorData::resource_not_found(
-        "no such job, or no resource: job-stream://{job_id} is one for each of py_list_jobs",
+        "no such job, or no resource: job-stream://{job_id} is one for each of py_list_jobs, and \
+         job-artifact://{job_id}/{path}, percent-encoded, one for each artifact that py_job_status lists",
         Some(data),
     )
 }
