@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::benchmark::BenchmarkSpec;
 use crate::environment::{EnvironmentSpec, Interpreter, ResolvedEnvironment};
+use crate::limits::Limits;
 use crate::os_text::OsText;
 use crate::output::OutputLengths;
 use crate::profile::ProfileSpec;
@@ -82,7 +83,8 @@ pub struct JobSpec {
     pub variables: Vec<String>,
     pub umask: u32,
     /// The caller's resource limits. A job runs under those, as far as the daemon's own hard limits allow.
-    pub limits: Vec<ResourceLimit>,
+    #[serde(rename = "limits")]
+    pub resource_limits: Vec<ResourceLimit>,
     /// The caller's.
     pub nice: i32,
     /// `None`: as the daemon is configured.
@@ -101,6 +103,9 @@ pub struct JobSpec {
     /// Not together with a benchmark, which the profiler would slow down.
     #[serde(default)]
     pub profile: Option<ProfileSpec>,
+    /// Of this job: what all its processes together may use.
+    #[serde(default, rename = "job_limits")]
+    pub limits: Limits,
 }
 
 impl JobSpec {
@@ -118,7 +123,7 @@ impl JobSpec {
             label: None,
             variables: vec![],
             umask: 0o022,
-            limits: vec![],
+            resource_limits: vec![],
             nice: 0,
             buffering: None,
             leftovers: Leftovers::End,
@@ -127,6 +132,7 @@ impl JobSpec {
             parent: None,
             benchmark: None,
             profile: None,
+            limits: Limits::default(),
         }
     }
 }

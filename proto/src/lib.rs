@@ -17,6 +17,7 @@ pub mod environment;
 pub mod error;
 pub mod excerpt;
 pub mod job;
+pub mod limits;
 pub mod os_text;
 pub mod output;
 pub mod paths;

@@ -151,6 +151,34 @@ pub enum StopReason {
     /// Ended at once.
     Killed,
     TimedOut,
+    /// Of [`crate::limits::Limits`]; ended at once, because it would go on growing.
+    MemoryLimit,
+    CpuLimit,
+    ProcessLimit,
+}
+
+impl StopReason {
+    /// What a job did to be stopped for, where it was one of its limits.
+    pub fn limit(self) -> Option<&'static str> {
+        match self {
+            StopReason::MemoryLimit => Some("it used more memory than its limit allows"),
+            StopReason::CpuLimit => Some("it used more CPU time than its limit allows"),
+            StopReason::ProcessLimit => Some("it had more processes than its limit allows"),
+            StopReason::Cancelled | StopReason::Killed | StopReason::TimedOut => None,
+        }
+    }
+
+    /// What people are told of a job that was stopped for it.
+    fn verdict(self) -> (Status, Reason) {
+        match self {
+            StopReason::Cancelled => (Status::Cancelled, Reason::Cancelled),
+            StopReason::Killed => (Status::Cancelled, Reason::Killed),
+            StopReason::TimedOut => (Status::Failed, Reason::TimedOut),
+            StopReason::MemoryLimit => (Status::Failed, Reason::MemoryLimit),
+            StopReason::CpuLimit => (Status::Failed, Reason::CpuLimit),
+            StopReason::ProcessLimit => (Status::Failed, Reason::ProcessLimit),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -213,9 +241,7 @@ impl Outcome {
             }
             Outcome::Ended(record) => {
                 let (status, reason) = match (record.stopped, record.exit) {
-                    (Some(StopReason::Cancelled), _) => (Status::Cancelled, Reason::Cancelled),
-                    (Some(StopReason::Killed), _) => (Status::Cancelled, Reason::Killed),
-                    (Some(StopReason::TimedOut), _) => (Status::Failed, Reason::TimedOut),
+                    (Some(stopped), _) => stopped.verdict(),
                     (None, ExitStatus::Success) => (Status::Completed, Reason::Exit),
                     (None, ExitStatus::Code(_)) => (Status::Failed, Reason::Exit),
                     (None, ExitStatus::Signal { .. }) => (Status::Failed, Reason::Signal),
@@ -224,9 +250,7 @@ impl Outcome {
             }
             Outcome::NotStarted(why) => {
                 let (status, reason) = match why {
-                    NotStarted::Stopped(StopReason::Cancelled) => (Status::Cancelled, Reason::Cancelled),
-                    NotStarted::Stopped(StopReason::Killed) => (Status::Cancelled, Reason::Killed),
-                    NotStarted::Stopped(StopReason::TimedOut) => (Status::Failed, Reason::TimedOut),
+                    NotStarted::Stopped(reason) => reason.verdict(),
                     NotStarted::Environment(_) => (Status::Failed, Reason::Environment),
                     NotStarted::Spawn(_) => (Status::Failed, Reason::Spawn),
                 };
@@ -253,7 +277,10 @@ impl Outcome {
                     .to_owned(),
             ),
             Outcome::NotStarted(NotStarted::Stopped(_)) => Some("it was stopped before it started".to_owned()),
-            Outcome::Ended(record) => record.problem().map(str::to_owned),
+            Outcome::Ended(record) => {
+                let limit = record.stopped.and_then(StopReason::limit);
+                limit.or_else(|| record.problem()).map(str::to_owned)
+            }
         }
     }
 }
@@ -320,6 +347,9 @@ pub enum Reason {
     Lost,
     Cancelled,
     Killed,
+    MemoryLimit,
+    CpuLimit,
+    ProcessLimit,
 }
 
 impl Reason {
@@ -333,6 +363,9 @@ impl Reason {
             Reason::Lost => "lost",
             Reason::Cancelled => "cancelled",
             Reason::Killed => "killed",
+            Reason::MemoryLimit => "memory_limit",
+            Reason::CpuLimit => "cpu_limit",
+            Reason::ProcessLimit => "process_limit",
         }
     }
 }

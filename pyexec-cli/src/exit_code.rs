@@ -32,6 +32,7 @@ pub(crate) type Code = u8;
 
 pub(crate) const SUCCESS: Code = 0;
 const PROBLEM_FOUND: Code = 1;
+const STOPPED_SHORT: Code = 1;
 const USAGE: Code = 2;
 const NOT_RUNNING: Code = 3;
 const TIMED_OUT: Code = 124;
@@ -206,6 +207,7 @@ impl Ending {
         let outcome = job.state.outcome().ok_or(Failure::NoOutcome { id: job.id })?;
         let problem = match outcome {
             Outcome::Ended(record) if record.stopped == Some(StopReason::TimedOut) => Some(timed_out(job)),
+            Outcome::Ended(record) if record.stopped.is_some_and(|why| why.limit().is_some()) => outcome.explanation(),
             Outcome::Ended(record) if record.stopped.is_none() => record.problem().map(str::to_owned),
             Outcome::NotStarted(NotStarted::Stopped(StopReason::TimedOut)) => Some(timed_out(job)),
             Outcome::NotStarted(NotStarted::Environment(why)) => {
@@ -216,8 +218,7 @@ impl Ending {
                 Some(why) => format!("job {} is lost: {why}", job.id),
                 None => format!("job {} is lost", job.id),
             }),
-            Outcome::NotStarted(NotStarted::Stopped(StopReason::Cancelled | StopReason::Killed))
-            | Outcome::Ended(_) => None,
+            Outcome::NotStarted(NotStarted::Stopped(_)) | Outcome::Ended(_) => None,
         };
         Ok(Self { code: of_outcome(outcome), problem })
     }
@@ -239,11 +240,18 @@ fn of_outcome(outcome: &Outcome) -> Code {
                 SUCCESS => INTERRUPTED,
                 code => code,
             },
+            // It was not let do what it was to do, though it may have taken its leave with 0.
+            Some(StopReason::MemoryLimit | StopReason::CpuLimit | StopReason::ProcessLimit) => {
+                match of_exit(record.exit) {
+                    SUCCESS => STOPPED_SHORT,
+                    code => code,
+                }
+            }
             None if record.problem().is_some() => NOT_STARTED,
             None => of_exit(record.exit),
         },
-        Outcome::NotStarted(NotStarted::Stopped(StopReason::Cancelled | StopReason::Killed)) => INTERRUPTED,
         Outcome::NotStarted(NotStarted::Stopped(StopReason::TimedOut)) => TIMED_OUT,
+        Outcome::NotStarted(NotStarted::Stopped(_)) => INTERRUPTED,
         Outcome::NotStarted(NotStarted::Environment(_) | NotStarted::Spawn(_)) => NOT_STARTED,
         Outcome::Lost { .. } => PYEXEC_FAILED,
     }
@@ -298,7 +306,7 @@ mod tests {
 
     #[test]
     fn every_outcome_has_its_exit_code() {
-        use StopReason::{Cancelled, Killed, TimedOut};
+        use StopReason::{Cancelled, CpuLimit, Killed, MemoryLimit, TimedOut};
         let cases = [
             (ended(ExitStatus::Success, None), 0),
             (ended(code(1), None), 1),
@@ -312,6 +320,8 @@ mod tests {
             (ended(signal(9), Some(Killed)), 137),
             (ended(ExitStatus::Success, Some(TimedOut)), 124),
             (ended(signal(15), Some(TimedOut)), 124),
+            (ended(signal(9), Some(MemoryLimit)), 137),
+            (ended(ExitStatus::Success, Some(CpuLimit)), 1),
             (cut_short("no"), 126),
             (Outcome::NotStarted(NotStarted::Stopped(Cancelled)), 130),
             (Outcome::NotStarted(NotStarted::Stopped(Killed)), 130),

@@ -20,6 +20,7 @@ mod following;
 mod house;
 mod input;
 mod interruption;
+mod limits;
 mod listing;
 mod mcp_calls;
 mod mcp_clients;

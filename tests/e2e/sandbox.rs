@@ -325,7 +325,7 @@ impl Sandbox {
     /// What `pyexec run --no-uv -d -c CODE` submits, for a client.
     pub(crate) fn submission(&self, code: &str) -> Submission {
         let spec = JobSpec {
-            limits: pyexec_proto::job::ResourceLimit::of_this_process(),
+            resource_limits: pyexec_proto::job::ResourceLimit::of_this_process(),
             ..JobSpec::new(JobSource::Code { code: code.into() }, self.work(), Interpreter::System)
         };
         let environment: Variables = self.variables.clone().into_iter().collect();

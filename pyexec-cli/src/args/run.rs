@@ -8,7 +8,7 @@ use pyexec_proto::benchmark::BenchmarkSpec;
 use pyexec_proto::environment::PythonVersion;
 use pyexec_proto::profile::ProfileSpec;
 
-use super::values::{Assignment, BufferingArg, Limit, assignment_parser, parse_duration};
+use super::values::{Assignment, BufferingArg, Limit, assignment_parser, parse_duration, parse_size};
 
 /// `pyexec run`. Its own options come before the first argument of the script; what begins with a hyphen reaches the
 /// script after `--`.
@@ -65,12 +65,28 @@ pub(crate) struct ScriptOptions {
     /// End the job after this long, all its runs together where it is measured: 90s, 5m, 1h30m, seconds as a bare number, 0 for no limit
     #[arg(long, value_name = "TIME", default_value = "0", hide_default_value = true)]
     pub(crate) timeout: Limit,
+    #[command(flatten)]
+    pub(crate) limits: LimitOptions,
     /// A name to find it by
     #[arg(long, value_name = "L")]
     pub(crate) label: Option<String>,
     /// When what Python prints becomes visible [default: as the daemon is configured]
     #[arg(long, value_name = "HOW")]
     pub(crate) buffering: Option<BufferingArg>,
+}
+
+/// What all processes of a job together may use.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct LimitOptions {
+    /// End it when all its processes together have more memory: 512M, 2G, bytes as a bare number
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) max_memory: Option<u64>,
+    /// End it when all its processes together have used more CPU time: 90s, 5m, seconds as a bare number
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub(crate) max_cpu: Option<Duration>,
+    /// End it when it has more processes at the same time
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_processes: Option<u32>,
 }
 
 /// What can be said of a run, whatever it runs.

@@ -232,3 +232,15 @@ fn an_assignment_is_split_at_its_first_equals_sign() {
         [assignment("A", "b=c"), assignment("EMPTY", "")]
     );
 }
+
+#[test]
+fn a_size_is_a_number_with_a_unit_of_1024() {
+    for (given, expected) in
+        [("1", 1), ("512M", 512 << 20), ("2g", 2 << 30), ("1.5GiB", 3 << 29), ("64kb", 64 << 10), ("1T", 1 << 40)]
+    {
+        assert_eq!(super::values::parse_size(given), Ok(expected), "{given}");
+    }
+    for given in ["", "0", "M", "-1", "1e9", "lots", "5X", "1 G", "inf", "nan", "99999999999T"] {
+        assert!(super::values::parse_size(given).is_err(), "{given:?} was taken for a size");
+    }
+}

@@ -59,6 +59,23 @@ pub(crate) fn parse_duration(given: &str) -> Result<Duration, String> {
     }
 }
 
+/// Reads `512M`, `2G`, `1.5GiB`, and a bare number of bytes. The letters are powers of 1024, as everywhere here.
+pub(super) fn parse_size(given: &str) -> Result<u64, String> {
+    const UNITS: [(&str, u32); 5] = [("K", 10), ("M", 20), ("G", 30), ("T", 40), ("", 0)];
+    let wrong = || "not a size; write 512M, 2G, or bytes as a bare number".to_owned();
+    let upper = given.to_ascii_uppercase();
+    let text = upper.strip_suffix("IB").or_else(|| upper.strip_suffix('B')).unwrap_or(&upper);
+    let (number, shift) =
+        UNITS.iter().find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, *shift))).ok_or_else(wrong)?;
+    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let number: f64 = if is_number { number.parse().map_err(|_| wrong())? } else { return Err(wrong()) };
+    let bytes = number * f64::from(shift).exp2();
+    if bytes < 1.0 || bytes >= u64::MAX as f64 {
+        return Err(wrong());
+    }
+    Ok(bytes as u64)
+}
+
 pub(super) fn assignment_parser() -> impl clap::builder::TypedValueParser<Value = Assignment> {
     use clap::builder::TypedValueParser as _;
     clap::builder::OsStringValueParser::new().try_map(parse_assignment)

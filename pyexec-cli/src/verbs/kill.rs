@@ -56,7 +56,16 @@ fn what(reason: Option<Reason>) -> &'static str {
         Some(Reason::Killed) => "killed",
         Some(Reason::TimedOut) => "timed out",
         Some(Reason::Lost) => "lost",
-        Some(Reason::Exit | Reason::Signal | Reason::Environment | Reason::Spawn) | None => ALREADY_FINISHED,
+        Some(
+            Reason::Exit
+            | Reason::Signal
+            | Reason::Environment
+            | Reason::Spawn
+            | Reason::MemoryLimit
+            | Reason::CpuLimit
+            | Reason::ProcessLimit,
+        )
+        | None => ALREADY_FINISHED,
     }
 }
 

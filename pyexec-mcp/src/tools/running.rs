@@ -8,6 +8,7 @@ use pyexec_proto::benchmark::BenchmarkSpec;
 use pyexec_proto::environment::{EnvironmentSpec, Interpreter, PythonVersion};
 use pyexec_proto::excerpt::DEFAULT_BYTES;
 use pyexec_proto::job::{DEFAULT_GRACE_MS, Leftovers, MAX_STDIN_BYTES, StdinSource, Submission, Variables};
+use pyexec_proto::limits::Limits;
 use pyexec_proto::profile::ProfileSpec;
 use pyexec_proto::script::Autosave;
 use pyexec_proto::{JobDetail, JobId, JobSource, JobSpec, OsText, Status};
@@ -190,7 +191,12 @@ fn with_dependencies() -> Vec<Parameter> {
 
 /// What every tool takes that runs something.
 fn execution(timeout_seconds: u32) -> Vec<Parameter> {
-    const LIMITS: Kind = Kind::Object(&[("nice", Kind::Whole { least: 0, most: 19 })]);
+    const LIMITS: Kind = Kind::Object(&[
+        ("memory_mb", Kind::Number { least: 1.0, most: (u64::MAX >> 20) as f64 }),
+        ("cpu_seconds", Kind::Number { least: 0.001, most: LONGEST }),
+        ("processes", Kind::Whole { least: 1, most: u32::MAX as u64 }),
+        ("nice", Kind::Whole { least: 0, most: 19 }),
+    ]);
     // A hundred years; far beyond there is no difference to forever.
     const LONGEST: f64 = 100.0 * 365.0 * 86_400.0;
     vec![
@@ -203,7 +209,7 @@ fn execution(timeout_seconds: u32) -> Vec<Parameter> {
         Parameter::new("stdin", Kind::Text, ""),
         Parameter::new("open_stdin", Kind::Flag, "for py_send_input"),
         Parameter::new("auto_install_deps", Kind::Flag, "add what is imported"),
-        Parameter::new("limits", LIMITS, "nice"),
+        Parameter::new("limits", LIMITS, "memory_mb, cpu_seconds, processes: of all together; nice"),
     ]
 }
 
@@ -264,7 +270,7 @@ struct Given {
     #[serde(default)]
     auto_install_deps: bool,
     #[serde(default)]
-    limits: Limits,
+    limits: GivenLimits,
     #[serde(default)]
     async_mode: bool,
     runs: Option<u32>,
@@ -281,8 +287,22 @@ struct Given {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Limits {
+struct GivenLimits {
+    memory_mb: Option<f64>,
+    cpu_seconds: Option<f64>,
+    processes: Option<u32>,
     nice: Option<i32>,
+}
+
+impl GivenLimits {
+    fn limits(&self) -> Limits {
+        const MIB: f64 = (1 << 20) as f64;
+        Limits {
+            memory_bytes: self.memory_mb.map(|mib| (mib * MIB) as u64),
+            cpu_ms: self.cpu_seconds.map(milliseconds),
+            processes: self.processes,
+        }
+    }
 }
 
 async fn run(call: &Call<'_>, kept: Kept) -> Result<Answer, Failure> {
@@ -391,7 +411,7 @@ fn submission(call: &Call<'_>, given: Given, source: JobSource, waited_for: bool
         label: given.job_label.filter(|label| !label.is_empty()),
         variables: given.env_vars.into_keys().collect(),
         umask: caller.umask,
-        limits: caller.limits.clone(),
+        resource_limits: caller.limits.clone(),
         nice: caller.nice.max(given.limits.nice.unwrap_or(caller.nice)),
         buffering: None,
         leftovers: Leftovers::End,
@@ -400,6 +420,7 @@ fn submission(call: &Call<'_>, given: Given, source: JobSource, waited_for: bool
         parent: caller.parent,
         benchmark,
         profile: given.top.map(|top| ProfileSpec { top }),
+        limits: given.limits.limits(),
     };
     let stdin = given.stdin.unwrap_or_default().into_bytes();
     Ok(Submission { id: JobId::mint(), spec, environment: caller.environment.clone(), overrides, stdin })

@@ -89,10 +89,11 @@ impl LocalEngine {
             grace_ms: order.spec.grace_ms,
             leftovers: order.spec.leftovers,
             leader_forwards: order.command.leader_forwards,
-            limits: order.spec.limits.clone(),
+            limits: order.spec.resource_limits.clone(),
             nice: order.spec.nice,
             control_socket: OsText::from(control_socket(&self.paths.supervisors(), order.id)),
             benchmark: order.spec.benchmark,
+            job_limits: order.spec.limits,
         }
     }
 }

@@ -335,8 +335,10 @@ impl Dispatcher {
         };
         let grace = match (grace, reason) {
             (Some(grace), _) => grace,
-            (None, StopReason::Killed) => Duration::ZERO,
-            (None, StopReason::Cancelled | StopReason::TimedOut) => Duration::from_millis(live.job.spec.grace_ms),
+            (None, StopReason::Killed | StopReason::MemoryLimit | StopReason::ProcessLimit) => Duration::ZERO,
+            (None, StopReason::Cancelled | StopReason::TimedOut | StopReason::CpuLimit) => {
+                Duration::from_millis(live.job.spec.grace_ms)
+            }
         };
         if let Some(handle) = &live.told.borrow().handle {
             handle.stop(reason, grace);

@@ -7,6 +7,7 @@ use pyexec_proto::OsText;
 use pyexec_proto::benchmark::BenchmarkSpec;
 use pyexec_proto::error::Named;
 use pyexec_proto::job::{JobSource, JobSpec, Leftovers, MAX_STDIN_BYTES, StdinSource, Submission};
+use pyexec_proto::limits::Limits;
 use pyexec_proto::profile::ProfileSpec;
 
 /// The kernel's `MAX_ARG_STRLEN`, with its NUL: a longer argument or variable makes exec fail with E2BIG.
@@ -52,6 +53,7 @@ pub fn validate(submission: &Submission) -> Result<(), Error> {
     if let Some(wanted) = &spec.profile {
         profile(*wanted, spec)?;
     }
+    limits(&spec.limits)?;
     if submission.stdin.len() > MAX_STDIN_BYTES {
         return Err(too_long("stdin", submission.stdin.len(), MAX_STDIN_BYTES));
     }
@@ -101,6 +103,18 @@ fn benchmark(wanted: &BenchmarkSpec, spec: &JobSpec) -> Result<(), Error> {
         return Err(invalid("leftovers", &"keep".into(), problem, "let them be ended"));
     }
     Ok(())
+}
+
+fn limits(limits: &Limits) -> Result<(), Error> {
+    let least = |what: &str, given: Option<u64>, least: u64, hint: &str| match given {
+        Some(given) if given < least => {
+            Err(invalid(what, &OsText::from(given.to_string()), "no Python would get by with it", hint))
+        }
+        _ => Ok(()),
+    };
+    least("memory limit in bytes", limits.memory_bytes, Limits::LEAST_MEMORY_BYTES, "give 1 MiB at the least")?;
+    least("CPU limit in milliseconds", limits.cpu_ms, Limits::LEAST_CPU_MS, "give 1 ms at the least")?;
+    least("limit of processes", limits.processes.map(u64::from), 1, "give 1 at the least")
 }
 
 fn profile(wanted: ProfileSpec, spec: &JobSpec) -> Result<(), Error> {

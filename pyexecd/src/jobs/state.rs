@@ -64,7 +64,7 @@ pub fn transition(state: JobState, event: JobEvent) -> Result<JobState, InvalidT
 fn firmer(first: Option<StopReason>, next: StopReason) -> StopReason {
     match (first, next) {
         (_, StopReason::Killed) | (None, _) => next,
-        (Some(first), StopReason::Cancelled | StopReason::TimedOut) => first,
+        (Some(first), _) => first,
     }
 }
 

@@ -8,6 +8,7 @@ use std::io;
 use pyexec_proto::benchmark::BenchmarkSpec;
 use pyexec_proto::error::NoInput;
 use pyexec_proto::job::{Leftovers, ResourceLimit};
+use pyexec_proto::limits::Limits;
 use pyexec_proto::output::OutputLengths;
 use pyexec_proto::service::{InputTaken, SenderId};
 use pyexec_proto::state::{Run, StopReason};
@@ -108,6 +109,9 @@ pub struct Launch {
     /// Run it several times, and measure each.
     #[serde(default)]
     pub benchmark: Option<BenchmarkSpec>,
+    /// What all its processes together may use.
+    #[serde(default)]
+    pub job_limits: Limits,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

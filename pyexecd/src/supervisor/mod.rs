@@ -13,6 +13,7 @@ mod benchmark;
 mod clock;
 mod connection;
 mod input;
+mod limits;
 pub mod process;
 mod pump;
 mod sampling;

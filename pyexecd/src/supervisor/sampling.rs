@@ -20,6 +20,15 @@ pub(super) struct Looked {
     pub(super) cpu: Duration,
 }
 
+/// The same, and how many there are, as far as limits ask for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Used {
+    pub(super) memory_kib: u64,
+    pub(super) cpu: Duration,
+    /// That run.
+    pub(super) processes: u64,
+}
+
 /// The processes of the job. All of `/proc` is read for them only when there may be new ones: that is most of what a look
 /// at a small job costs.
 #[derive(Debug, Default)]
@@ -44,6 +53,25 @@ impl Tree {
         let memory: fn(&Process) -> u64 = if living.len() > 1 { proportional_kib } else { resident_kib };
         let looked = Looked { memory_kib: living.into_iter().map(memory).sum(), cpu };
         (looked, own_cpu_time().saturating_sub(before))
+    }
+
+    /// As [`Tree::look`], for limits. Memory is looked at no closer than it takes: resident sets are never less than
+    /// proportional ones, and cost next to nothing.
+    pub(super) fn look_for_limits(&mut self, most_kib: Option<u64>) -> (Used, Duration) {
+        let before = own_cpu_time();
+        self.refresh(last_pid(&fs::read_to_string("/proc/loadavg").unwrap_or_default()));
+        let cpu = self.known.iter().map(|process| cpu_time(process.pid)).sum();
+        let living: Vec<&Process> = self.known.iter().filter(|process| !process.zombie).collect();
+        let sum = |memory: fn(&Process) -> u64| living.iter().map(|process| memory(process)).sum::<u64>();
+        let memory_kib = match most_kib {
+            None => 0,
+            Some(most) => match sum(resident_kib) {
+                resident if resident > most && living.len() > 1 => sum(proportional_kib),
+                resident => resident,
+            },
+        };
+        let used = Used { memory_kib, cpu, processes: living.len() as u64 };
+        (used, own_cpu_time().saturating_sub(before))
     }
 
     fn refresh(&mut self, last_pid: Option<u64>) {

@@ -24,6 +24,7 @@ use super::clock::{Clocks, Timer};
 use super::connection::{Connection, Door};
 use super::control::{Launch, Notice};
 use super::input::Input;
+use super::limits::Watch;
 use super::process::SignalDescriptor;
 use super::processes;
 use super::pump::{Pump, Pumped};
@@ -83,6 +84,7 @@ pub(super) struct Supervision {
     next_connection: u64,
     record: ReservedRecord,
     benchmark: Option<Benchmark>,
+    limits: Option<Watch>,
 }
 
 /// The log can not be written. The job waits on its pipe, and nothing is lost.
@@ -140,6 +142,7 @@ impl Supervision {
             next_connection: 0,
             record,
             benchmark,
+            limits: Watch::new(launch.job_limits, started.at),
         };
         this.welcome(daemon);
         Ok(this)
@@ -256,7 +259,8 @@ impl Supervision {
         let retry_at = self.stalled.as_ref().map(|stall| stall.retry_at);
         let input = self.connections.values().flat_map(|connection| &connection.waiting).map(|waiting| waiting.until);
         let look = self.benchmark.as_ref().and_then(Benchmark::next_look);
-        self.times_out_at.into_iter().chain(kill_at).chain(retry_at).chain(input).chain(look).min()
+        let limits = self.limits.as_ref().map(Watch::next_look);
+        self.times_out_at.into_iter().chain(kill_at).chain(retry_at).chain(input).chain(look).chain(limits).min()
     }
 
     fn pass_time(&mut self) {
@@ -273,6 +277,12 @@ impl Supervision {
         }
         if self.connections.values().any(|connection| connection.waiting.iter().any(|waiting| waiting.until <= now)) {
             self.answer_waiting_input();
+        }
+        if let Some(limits) = &mut self.limits
+            && limits.next_look() <= now
+            && let Some(reason) = limits.look(&self.usage)
+        {
+            self.end_beyond_limit(reason);
         }
         if let Some(benchmark) = &mut self.benchmark
             && benchmark.next_look().is_some_and(|at| at <= now)

@@ -10,12 +10,13 @@ use pyexec_proto::benchmark::BenchmarkSpec;
 use pyexec_proto::caller::Caller;
 use pyexec_proto::environment::{EnvironmentSpec, Interpreter};
 use pyexec_proto::job::{Leftovers, MAX_STDIN_BYTES, StdinSource, Submission, Variables};
+use pyexec_proto::limits::Limits;
 use pyexec_proto::profile::ProfileSpec;
 use pyexec_proto::{JobId, JobSource, JobSpec, OsText};
 use rustix::fs::{FileType, fstat, stat};
 
 use super::input::AtEnd;
-use crate::args::{Assignment, BenchOptions, Run};
+use crate::args::{Assignment, BenchOptions, LimitOptions, Run};
 use crate::exit_code::Failure;
 
 /// A job that is ready to be submitted.
@@ -89,7 +90,7 @@ pub(in crate::verbs) fn prepare(run: Run) -> Result<Prepared, Failure> {
         label: options.script.label,
         variables: names(&options.script.env),
         umask: caller.umask,
-        limits: caller.limits,
+        resource_limits: caller.limits,
         nice: caller.nice,
         buffering: options.script.buffering.map(Into::into),
         leftovers: if options.keep_leftovers { Leftovers::Keep } else { Leftovers::End },
@@ -98,9 +99,18 @@ pub(in crate::verbs) fn prepare(run: Run) -> Result<Prepared, Failure> {
         parent: caller.parent,
         benchmark: options.bench.then(|| benchmark(&options.bench_options)),
         profile: options.profile.then_some(ProfileSpec { top: options.top }),
+        limits: limits(&options.script.limits),
     };
     let environment = caller.environment;
     Ok(Prepared { submission: Submission { id: JobId::mint(), spec, environment, overrides, stdin: text }, input })
+}
+
+fn limits(options: &LimitOptions) -> Limits {
+    Limits {
+        memory_bytes: options.max_memory,
+        cpu_ms: options.max_cpu.map(milliseconds),
+        processes: options.max_processes,
+    }
 }
 
 fn benchmark(options: &BenchOptions) -> BenchmarkSpec {

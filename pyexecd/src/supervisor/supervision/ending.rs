@@ -1,5 +1,6 @@
 //! How processes of the job end: by themselves, or because they are asked to, and then made to.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use pyexec_proto::job::Leftovers;
@@ -88,6 +89,16 @@ impl Supervision {
         }
     }
 
+    /// What grows is ended at once, what takes its time may take its leave. It is ended once.
+    pub(super) fn end_beyond_limit(&mut self, reason: StopReason) {
+        self.limits = None;
+        let grows = matches!(reason, StopReason::MemoryLimit | StopReason::ProcessLimit);
+        if reason == StopReason::ProcessLimit {
+            hold_still();
+        }
+        self.stop(reason, if grows { Duration::ZERO } else { self.grace });
+    }
+
     fn terminate(&mut self, grace: Duration) {
         self.ended = Ended::Terminating { kill_at: Clocks::now().boot + grace };
         let group = self.leader_group();
@@ -129,5 +140,23 @@ impl Supervision {
             return None;
         }
         i32::try_from(self.run.pid).ok().and_then(Pid::from_raw)
+    }
+}
+
+/// Stops all processes of the job where they are, so that they can be killed without making others meanwhile. Each pass
+/// leaves fewer that can.
+fn hold_still() {
+    const PASSES: usize = 100;
+    let mut held = HashSet::new();
+    for _ in 0..PASSES {
+        let found = processes::descendants_of(std::process::id());
+        let fresh: Vec<&Process> = found.iter().filter(|process| !held.contains(&process.pid)).collect();
+        if fresh.is_empty() {
+            return;
+        }
+        for process in fresh {
+            let _ = process.signal(Signal::STOP);
+            held.insert(process.pid);
+        }
     }
 }

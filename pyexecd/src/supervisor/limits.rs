@@ -1,0 +1,79 @@
+//! Watching what all processes of a job together use, where the job was given limits.
+//!
+//! The kernel has no limit for this that any user may set: `RLIMIT_AS` and `RLIMIT_CPU` are for one process, and
+//! `RLIMIT_NPROC` is for all that a user runs. So the job is looked at, several times a second.
+
+use std::time::Duration;
+
+use pyexec_proto::limits::Limits;
+use pyexec_proto::state::{ResourceUsage, StopReason};
+
+use super::clock::Clocks;
+use super::sampling::{self, Tree, Used};
+
+/// How often, where looking costs next to nothing. Between two looks a job may go beyond its limits by as much as it can
+/// in so long.
+const INTERVAL: Duration = Duration::from_millis(100);
+
+/// A job with limits.
+#[derive(Debug)]
+pub(super) struct Watch {
+    limits: Limits,
+    tree: Tree,
+    /// On the boot clock.
+    next_look: Duration,
+}
+
+impl Watch {
+    /// `None` where there is nothing to watch for.
+    pub(super) fn new(limits: Limits, started: Clocks) -> Option<Self> {
+        let next_look = started.boot + INTERVAL;
+        limits.is_watched().then(|| Self { limits, tree: Tree::default(), next_look })
+    }
+
+    pub(super) fn next_look(&self) -> Duration {
+        self.next_look
+    }
+
+    /// Which limit the job has gone beyond, if any; `reaped` is what processes used that are gone.
+    pub(super) fn look(&mut self, reaped: &ResourceUsage) -> Option<StopReason> {
+        let (used, cost) = self.tree.look_for_limits(self.limits.memory_bytes.map(|bytes| bytes / 1024));
+        self.next_look = Clocks::now().boot + sampling::interval(INTERVAL, cost);
+        beyond(&self.limits, &used, reaped)
+    }
+}
+
+fn beyond(limits: &Limits, used: &Used, reaped: &ResourceUsage) -> Option<StopReason> {
+    let cpu = used.cpu + Duration::from_micros(reaped.user_us + reaped.system_us);
+    let is_beyond = |limit: Option<u64>, used: u64| limit.is_some_and(|limit| used > limit);
+    if is_beyond(limits.memory_bytes.map(|bytes| bytes / 1024), used.memory_kib) {
+        Some(StopReason::MemoryLimit)
+    } else if is_beyond(limits.processes.map(u64::from), used.processes) {
+        Some(StopReason::ProcessLimit)
+    } else if is_beyond(limits.cpu_ms, u64::try_from(cpu.as_millis()).unwrap_or(u64::MAX)) {
+        Some(StopReason::CpuLimit)
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_may_use_all_of_its_limit_and_no_more() {
+        let limits = Limits { memory_bytes: Some(100 << 10), cpu_ms: Some(2_000), processes: Some(3) };
+        let used = |memory_kib, processes, cpu_ms| Used { memory_kib, processes, cpu: Duration::from_millis(cpu_ms) };
+        let reaped = ResourceUsage { user_us: 600_000, system_us: 400_000, ..Default::default() };
+        for (used, expected) in [
+            (used(100, 3, 1_000), None),
+            (used(101, 3, 1_000), Some(StopReason::MemoryLimit)),
+            (used(100, 4, 1_000), Some(StopReason::ProcessLimit)),
+            (used(100, 3, 1_001), Some(StopReason::CpuLimit)),
+        ] {
+            assert_eq!(beyond(&limits, &used, &reaped), expected, "{used:?}");
+            assert_eq!(beyond(&Limits::default(), &used, &reaped), None);
+        }
+    }
+}
