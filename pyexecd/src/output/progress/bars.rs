@@ -1,8 +1,8 @@
 //! Whether a row is a bar or a counter, and what it says.
 //!
-//! Only what can not be anything else: a bar whose filled part agrees with its number, two numbers that agree with each
-//! other, or words that nobody uses for anything else. What could be a date, a recipe or a ratio is nothing, unless it
-//! was seen to go forward.
+//! Only what can not be anything else: two numbers that agree with each other, or words that nobody uses for anything
+//! else. What could be a date, a recipe or a ratio is nothing, unless it was seen to go forward; and a bar whose filled
+//! part agrees with its number may be how full a disk is, unless it is drawn again.
 
 use pyexec_proto::progress::MAX_MESSAGE;
 
@@ -17,14 +17,29 @@ pub(super) enum Kind {
     /// `Epoch 3/10`: around the bars below it.
     Epoch,
     Counter,
-    /// A number that may mean anything; believed once it was seen to go forward.
-    Unproven,
+}
+
+/// What it takes to believe it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// Nothing: nobody writes that for anything else.
+    Evident,
+    /// Its line goes on being drawn, or it was seen to go forward.
+    Redrawn,
+    /// It was seen to go forward.
+    Forward,
+    /// It was seen to go forward, and with other words behind it each time, one by one from the first: `[3/5] good` and
+    /// `[4/5] great` are something else.
+    Steps,
 }
 
 /// What a row says.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Drawn {
     pub(super) kind: Kind,
+    pub(super) proof: Proof,
+    /// What is the same whenever the same thing is drawn again; besides the total.
+    pub(super) display: String,
     pub(super) current: Option<f64>,
     pub(super) total: Option<f64>,
     pub(super) message: Option<String>,
@@ -38,6 +53,8 @@ impl Drawn {
     fn of(kind: Kind, share: &Share, message: Option<String>) -> Self {
         Self {
             kind,
+            proof: Proof::Evident,
+            display: String::new(),
             current: Some(share.current),
             total: share.total,
             message,
@@ -59,7 +76,8 @@ impl Drawn {
 /// `over`: it was drawn over an earlier drawing, as bars are.
 pub(super) fn read(text: &str, over: bool) -> Option<Drawn> {
     let text = text.trim_end();
-    if text.is_empty() {
+    // Most lines of most logs end here.
+    if !text.contains(|letter: char| letter.is_ascii_digit() || letter == '━') {
         return None;
     }
     tqdm::read(text).or_else(|| bar(text, over)).or_else(|| counter(text)).or_else(|| unproven(text, over))
@@ -84,6 +102,8 @@ struct Found {
     /// How much of it is filled; `None` where that is shown by colour alone.
     filled: Option<f64>,
     cells: usize,
+    /// Made of what nobody else draws with.
+    is_evident: bool,
 }
 
 fn bar(text: &str, over: bool) -> Option<Drawn> {
@@ -120,7 +140,9 @@ fn bar(text: &str, over: bool) -> Option<Drawn> {
         None => before,
     };
     let mut drawn = Drawn::of(Kind::Bar, share, said(description));
-    drawn.rate = rate(behind);
+    drawn.proof = if found.is_evident { Proof::Evident } else { Proof::Redrawn };
+    drawn.display = drawn.message.clone().unwrap_or_default();
+    drawn.rate = rate(behind).and_then(|rate| rate.of(share.kind));
     let times = intervals(behind);
     let eta = ["eta ", "ETA: ", "ETA "].iter().find_map(|word| behind.split_once(word));
     if let Some((_, eta)) = eta {
@@ -139,12 +161,15 @@ fn pulse(before: &str, behind: &str, cells: usize, over: bool) -> Option<Drawn> 
     let others = behind.split_whitespace().filter(|word| word.chars().any(|letter| letter.is_ascii_digit()));
     let unexplained = others.filter(|word| intervals(word).is_empty()).count();
     let is_pulse = cells >= LEAST && unexplained == usize::from(rate.is_some()) && (over || !behind.trim().is_empty());
+    let message = said(before);
     is_pulse.then(|| Drawn {
         kind: Kind::Bar,
+        proof: Proof::Evident,
+        display: message.clone().unwrap_or_default(),
         current: None,
         total: None,
-        message: said(before),
-        rate,
+        message,
+        rate: rate.map(|rate| rate.per_second),
         eta_seconds: None,
         counts_down: None,
     })
@@ -165,7 +190,7 @@ fn heavy_bar(text: &str) -> Option<Found> {
     // The frame of a table is drawn with the same.
     let is_framed =
         text.contains(|letter: char| ('\u{2500}'..='\u{257f}').contains(&letter) && !matches!(letter, '━' | '╸' | '╺'));
-    (!is_framed).then_some(Found { at, end, filled: None, cells })
+    (!is_framed).then_some(Found { at, end, filled: None, cells, is_evident: true })
 }
 
 /// Blocks without a frame: `██████░░░░ 60%`.
@@ -175,7 +200,7 @@ fn block_bar(text: &str) -> Option<Found> {
     if text[end..].starts_with(['|', ']']) || text[..at].ends_with(['|', '[']) {
         return None;
     }
-    filled(&text[at..end], cells).map(|filled| Found { at, end, filled: Some(filled), cells })
+    filled(&text[at..end], cells).map(|filled| Found { at, end, filled: Some(filled), cells, is_evident: false })
 }
 
 /// Between brackets or bars: `[####----]`, `|███   |`, `[=====>....]`.
@@ -196,7 +221,8 @@ fn framed_bar(text: &str) -> Option<Found> {
             continue;
         }
         if let Some(filled) = filled(inside, cells) {
-            return Some(Found { at, end: start + length + close.len_utf8(), filled: Some(filled), cells });
+            let end = start + length + close.len_utf8();
+            return Some(Found { at, end, filled: Some(filled), cells, is_evident: false });
         }
     }
     None
@@ -234,7 +260,7 @@ fn dashes(text: &str) -> Option<Found> {
     let sizes = shares(behind);
     let is_uv =
         matches!(&sizes[..], [size] if size.kind == ShareKind::Size && size.at == 0 && size.end == behind.len());
-    is_uv.then_some(Found { at, end: at + cells, filled: None, cells })
+    is_uv.then_some(Found { at, end: at + cells, filled: None, cells, is_evident: true })
 }
 
 fn counter(text: &str) -> Option<Drawn> {
@@ -266,7 +292,22 @@ fn keyword(text: &str) -> Option<Drawn> {
     }
     let share = shares(rest).into_iter().next().filter(|share| share.at == 0)?;
     let fits = share.kind == ShareKind::Count || (word == "progress" && share.kind == ShareKind::Percent);
-    fits.then(|| Drawn::of(kind, &share, if word == "progress" { None } else { said(text) }))
+    fits.then(|| Drawn {
+        proof: if is_about_itself(&rest[share.end..]) { Proof::Evident } else { Proof::Forward },
+        display: word.to_owned(),
+        ..Drawn::of(kind, &share, if word == "progress" { None } else { said(text) })
+    })
+}
+
+/// Nothing, punctuation or `loss=0.3` behind a number: in `step 1/2 cup of sugar` it belongs to what follows.
+fn is_about_itself(behind: &str) -> bool {
+    let behind = behind.trim_start_matches([']', ')', ' ']);
+    let word = behind.split(' ').next().unwrap_or_default();
+    behind.is_empty()
+        || behind.starts_with([':', '-', '|', '[', ',', '('])
+        || word.contains('=')
+        || word.ends_with(':')
+        || word.trim_matches(['.', '…']).is_empty()
 }
 
 /// `[640/60000 (1%)]`.
@@ -301,7 +342,8 @@ fn git(text: &str) -> Option<Drawn> {
     let agree = percent.kind == ShareKind::Percent
         && count.kind == ShareKind::Count
         && (100.0 * count.fraction()? - percent.current).abs() <= 1.0;
-    agree.then(|| Drawn { rate: rate(text), ..Drawn::of(Kind::Counter, count, said(doing)) })
+    let rate = rate(text).and_then(|rate| rate.of(count.kind));
+    agree.then(|| Drawn { rate, ..Drawn::of(Kind::Counter, count, said(doing)) })
 }
 
 /// pytest, which says at the end of a line how much of the whole run is done: `....F.  [ 45%]`.
@@ -360,7 +402,12 @@ fn unproven(text: &str, over: bool) -> Option<Drawn> {
         && text.starts_with('[')
         && (text[share.end..].starts_with("] ") || &text[share.end..] == "]");
     if is_bracketed {
-        return Some(Drawn::of(Kind::Unproven, &share, said(&text[share.end..])));
+        let steps = Drawn::of(Kind::Counter, &share, said(&text[share.end..]));
+        return Some(Drawn { proof: Proof::Steps, display: "[".to_owned(), ..steps });
     }
-    over.then(|| Drawn::of(Kind::Unproven, &share, said(&text[..share.at])))
+    over.then(|| {
+        let message = said(&text[..share.at]);
+        let display = message.clone().unwrap_or_default();
+        Drawn { proof: Proof::Forward, display, ..Drawn::of(Kind::Counter, &share, message) }
+    })
 }
