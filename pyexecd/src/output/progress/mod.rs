@@ -24,17 +24,33 @@ pub use reported::{FILE as REPORTED, RUNS_FILE, Report};
 use screen::{Event, Osc, Row, Screen};
 use sightings::Sightings;
 
-/// How much of the end of each stream is looked at.
-const TAIL: u64 = 64 << 10;
-/// How many drawings, the latest, are compared with each other.
-const DRAWINGS: usize = 2048;
+/// How far back it is looked.
+struct Reach {
+    /// How many bytes of the end of each stream.
+    tail: u64,
+    /// How many drawings, the latest, are compared with each other; each is the row of a screen.
+    drawings: usize,
+}
+
+impl Reach {
+    /// Of a job that runs, what matters was drawn a moment ago, and it is looked at again and again.
+    const RUNNING: Self = Self { tail: 64 << 10, drawings: 2 << 10 };
+    /// Of one that has ended, the last bar may be followed by all it had to say in the end. Of a stream that is long
+    /// enough that takes 50 ms where lines are as they are in logs, instead of 3 ms; of one that is made to be slow, less
+    /// than a second. It is done once, where something is found.
+    const ENDED: Self = Self { tail: 1 << 20, drawings: 64 << 10 };
+
+    fn of(is_finished: bool) -> Self {
+        if is_finished { Self::ENDED } else { Self::RUNNING }
+    }
+}
 
 /// What is known of a job that runs in `directory`, or has. What can not be read tells nothing.
 pub fn of_job(directory: &Path, is_finished: bool) -> Option<Progress> {
     // Of several runs the one that goes on says how far it is, but not how far all of them are.
     let runs = if is_finished { None } else { reported::read(directory, RUNS_FILE) };
     let progress = runs.or_else(|| reported::read(directory, REPORTED)).or_else(|| {
-        let ends = Stream::BOTH.map(|stream| tail(directory, stream));
+        let ends = Stream::BOTH.map(|stream| tail(directory, stream, Reach::of(is_finished).tail));
         let ends: Vec<(&str, bool)> = ends.iter().flatten().map(|end| (end.text.as_str(), end.is_cut)).collect();
         in_output(&ends, is_finished)
     })?;
@@ -47,12 +63,12 @@ struct End {
     is_cut: bool,
 }
 
-fn tail(directory: &Path, stream: Stream) -> Option<End> {
+fn tail(directory: &Path, stream: Stream, most: u64) -> Option<End> {
     let length = *super::lengths(directory).ok()?.get(stream);
     if length == 0 {
         return None;
     }
-    let chunk = super::read(directory, stream, length.saturating_sub(TAIL), TAIL as usize).ok()?;
+    let chunk = super::read(directory, stream, length.saturating_sub(most), usize::try_from(most).ok()?).ok()?;
     Some(End { text: String::from_utf8_lossy(&chunk.bytes).into_owned(), is_cut: chunk.offset > 0 })
 }
 
@@ -144,7 +160,7 @@ fn read(text: &str, is_cut: bool, is_finished: bool) -> Read {
     // The first line is half a line.
     let text = if is_cut { text.find(['\n', '\r']).map_or("", |at| &text[at + 1..]) } else { text };
     let drawings = text.bytes().filter(|byte| matches!(byte, b'\n' | b'\r')).count();
-    let unseen = drawings.saturating_sub(DRAWINGS);
+    let unseen = drawings.saturating_sub(Reach::of(is_finished).drawings);
     let mut sightings = Sightings::since_the_beginning(!is_cut && unseen == 0);
     let mut scrolled = Scrolled::default();
     let screen = Screen::play(text, unseen, |event| match event {

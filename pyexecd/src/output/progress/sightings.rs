@@ -9,6 +9,8 @@ use super::screen::Drawing;
 
 /// How often something has to have gone forward, one by one, whose beginning was not seen.
 const MANY: u32 = 3;
+/// How many displays are known at a time. Where there are more, what was known is forgotten.
+const MOST: usize = 4096;
 
 /// One display, from where it has begun, or has begun again.
 #[derive(Debug)]
@@ -131,6 +133,9 @@ impl Sightings {
             seen.note(drawn, current, drawing.over, self.since_the_beginning);
         } else {
             let first = self.first(drawn, current);
+            if self.displays.len() == MOST {
+                self.displays.clear();
+            }
             self.displays.insert(key.clone(), first);
         }
         if self.displays.get(&key).is_some_and(|seen| seen.last.proof == Proof::Steps) {

@@ -398,12 +398,37 @@ proptest! {
     }
 }
 
+#[test]
+fn the_last_that_a_job_has_drawn_is_found_behind_much_that_it_has_said() {
+    let bar = "\r[#####-----] 50/100\r[######----] 60/100\n";
+    let lines = |line: &str, bytes: usize| line.repeat(bytes / line.len());
+    for behind in [
+        lines("warning: number 3 of some that nobody reads\n", 400 * 44),
+        lines("a\n", 70 << 10),
+        lines("a line that says as much as lines do, at 10:11:12\n", 900 << 10),
+        // One line without an end.
+        "x".repeat(900 << 10),
+    ] {
+        let text = format!("{bar}{behind}");
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join(super::super::segment::name(Stream::Stderr, 0));
+        std::fs::write(&file, &text).expect("can be written");
+        let found = of_job(directory.path(), true).map(told_of);
+        assert_eq!(found, Some((Some(60.0), Some(100.0), String::new())), "{} bytes behind it", behind.len());
+    }
+    // Several that were drawn together are told apart wherever they are.
+    let block = "Epoch 2/3\n1/9 [=>       ]\r9/9 [=========]\n";
+    let found = seen_last(&format!("{block}{}", lines("and so on\n", 10_000))).map(told_of);
+    assert_eq!(found, Some((Some(2.0), Some(3.0), "Epoch 2/3".to_owned())));
+}
+
 /// The worst there can be takes a bounded number of steps: it ends, and quickly enough for a test.
 #[test]
 fn a_tail_that_is_made_to_be_slow_is_read() {
     for piece in ["a\r", "\x1b[9999Cx\n", "1/2 ", "\x1b[A", "[", "━ ", "\x1b]", "[00:00<", "1/2\r[", " [1:00<1 "] {
         let long = format!("{}\r", "x1/2 ".repeat(80));
-        let text = long + &piece.repeat(TAIL as usize / piece.len());
-        let _ = seen(&text);
+        let most = if piece.len() > 2 { Reach::ENDED.tail } else { Reach::RUNNING.tail };
+        let text = long + &piece.repeat(most as usize / piece.len());
+        let _ = in_output(&[(&text, false)], most == Reach::ENDED.tail);
     }
 }
