@@ -102,8 +102,8 @@ struct Found {
     /// How much of it is filled; `None` where that is shown by colour alone.
     filled: Option<f64>,
     cells: usize,
-    /// Made of what nobody else draws with.
-    is_evident: bool,
+    /// Made of what rich, pip and uv draw with.
+    is_drawn_by_few: bool,
 }
 
 fn bar(text: &str, over: bool) -> Option<Drawn> {
@@ -140,10 +140,12 @@ fn bar(text: &str, over: bool) -> Option<Drawn> {
         None => before,
     };
     let mut drawn = Drawn::of(Kind::Bar, share, said(description));
-    drawn.proof = if found.is_evident { Proof::Evident } else { Proof::Redrawn };
+    let (rate, times) = (rate(behind), intervals(behind));
+    // Of how full something is nobody says how long it takes.
+    let is_timed = rate.is_some() || !times.is_empty() || behind.contains("-:--") || share.kind == ShareKind::Size;
+    drawn.proof = if found.is_drawn_by_few && is_timed { Proof::Evident } else { Proof::Redrawn };
     drawn.display = drawn.message.clone().unwrap_or_default();
-    drawn.rate = rate(behind).and_then(|rate| rate.of(share.kind));
-    let times = intervals(behind);
+    drawn.rate = rate.and_then(|rate| rate.of(share.kind));
     let eta = ["eta ", "ETA: ", "ETA "].iter().find_map(|word| behind.split_once(word));
     if let Some((_, eta)) = eta {
         drawn.eta_seconds = intervals(eta).first().copied();
@@ -190,7 +192,7 @@ fn heavy_bar(text: &str) -> Option<Found> {
     // The frame of a table is drawn with the same.
     let is_framed =
         text.contains(|letter: char| ('\u{2500}'..='\u{257f}').contains(&letter) && !matches!(letter, '━' | '╸' | '╺'));
-    (!is_framed).then_some(Found { at, end, filled: None, cells, is_evident: true })
+    (!is_framed).then_some(Found { at, end, filled: None, cells, is_drawn_by_few: true })
 }
 
 /// Blocks without a frame: `██████░░░░ 60%`.
@@ -200,7 +202,7 @@ fn block_bar(text: &str) -> Option<Found> {
     if text[end..].starts_with(['|', ']']) || text[..at].ends_with(['|', '[']) {
         return None;
     }
-    filled(&text[at..end], cells).map(|filled| Found { at, end, filled: Some(filled), cells, is_evident: false })
+    filled(&text[at..end], cells).map(|filled| Found { at, end, filled: Some(filled), cells, is_drawn_by_few: false })
 }
 
 /// Between brackets or bars: `[####----]`, `|███   |`, `[=====>....]`.
@@ -222,7 +224,7 @@ fn framed_bar(text: &str) -> Option<Found> {
         }
         if let Some(filled) = filled(inside, cells) {
             let end = start + length + close.len_utf8();
-            return Some(Found { at, end, filled: Some(filled), cells, is_evident: false });
+            return Some(Found { at, end, filled: Some(filled), cells, is_drawn_by_few: false });
         }
     }
     None
@@ -260,20 +262,25 @@ fn dashes(text: &str) -> Option<Found> {
     let sizes = shares(behind);
     let is_uv =
         matches!(&sizes[..], [size] if size.kind == ShareKind::Size && size.at == 0 && size.end == behind.len());
-    is_uv.then_some(Found { at, end: at + cells, filled: None, cells, is_evident: true })
+    is_uv.then_some(Found { at, end: at + cells, filled: None, cells, is_drawn_by_few: true })
 }
 
 fn counter(text: &str) -> Option<Drawn> {
     let text = text.trim_start();
     keyword(text)
+        .or_else(|| keyword(behind_log_prefix(text)?))
         .or_else(|| bracketed_with_percentage(text))
         .or_else(|| git(text))
         .or_else(|| test_run(text))
+        .or_else(|| test_worker(text))
+        .or_else(|| numbered_test(text))
         .or_else(|| build(text))
         .or_else(|| spinner(text))
+        .or_else(|| docker(text))
+        .or_else(|| one_of_many(text))
 }
 
-/// `Epoch 3/10`, `Step [100/1000]`, `Progress: 45%` at the start of a row.
+/// `Epoch 3/10`, `Step [100/1000]`, `[Epoch 3/10]`, `Progress: 45%` at the start of a row.
 fn keyword(text: &str) -> Option<Drawn> {
     const WORDS: [(&str, Kind); 6] = [
         ("epoch", Kind::Epoch),
@@ -283,6 +290,8 @@ fn keyword(text: &str) -> Option<Drawn> {
         ("batch", Kind::Counter),
         ("progress", Kind::Counter),
     ];
+    let framed = text.strip_prefix('[');
+    let text = framed.unwrap_or(text);
     let length = text.bytes().take_while(u8::is_ascii_alphabetic).count();
     let (word, kind) = WORDS.into_iter().find(|(word, _)| text[..length].eq_ignore_ascii_case(word))?;
     let rest = text[length..].trim_start_matches([' ', ':', '[', '(', '#']);
@@ -292,11 +301,56 @@ fn keyword(text: &str) -> Option<Drawn> {
     }
     let share = shares(rest).into_iter().next().filter(|share| share.at == 0)?;
     let fits = share.kind == ShareKind::Count || (word == "progress" && share.kind == ShareKind::Percent);
+    let behind = &rest[share.end..];
+    let (message, is_evident) = if framed.is_some() {
+        let number = &text[..text.len() - behind.len()];
+        let behind = behind.strip_prefix(']')?;
+        // What is in brackets belongs to nothing that follows; but recipes have steps too.
+        (format!("{number} {}", behind.trim_start()), kind == Kind::Epoch || is_about_itself(behind))
+    } else {
+        (text.to_owned(), is_about_itself(behind))
+    };
     fits.then(|| Drawn {
-        proof: if is_about_itself(&rest[share.end..]) { Proof::Evident } else { Proof::Forward },
+        proof: if is_evident { Proof::Evident } else { Proof::Forward },
         display: word.to_owned(),
-        ..Drawn::of(kind, &share, if word == "progress" { None } else { said(text) })
+        ..Drawn::of(kind, &share, if word == "progress" { None } else { said(&message) })
     })
+}
+
+/// What is said behind the time and the level: `2026-01-01 12:00:00,123 - train - INFO - Epoch 1/10`,
+/// `INFO:root:Epoch 2/10`.
+fn behind_log_prefix(text: &str) -> Option<&str> {
+    /// A date, a time, a level, a name, and no more than that.
+    const MOST: usize = 6;
+    const LEVELS: [&str; 8] = ["DEBUG", "INFO", "WARNING", "WARN", "ERROR", "CRITICAL", "TRACE", "NOTICE"];
+    let is_level = |word: &str| LEVELS.contains(&word);
+    let is_time = |word: &str| {
+        word.starts_with(|letter: char| letter.is_ascii_digit())
+            && word.chars().all(|letter| letter.is_ascii_digit() || "-:.,/TZ+".contains(letter))
+            && word.chars().filter(|letter| matches!(letter, ':' | '-')).count() > 1
+    };
+    let mut rest = text;
+    let mut is_logged = false;
+    for _ in 0..MOST {
+        let word = rest.trim_start_matches([']', ' ', ':', '-', '|']);
+        let word = word.strip_prefix('[').unwrap_or(word);
+        let end = word.find([' ', ']', '|']).unwrap_or(word.len());
+        let (token, behind) = word.split_at(end);
+        if is_level(token.trim_end_matches(':')) || is_time(token) {
+            rest = behind;
+        } else if let Some((_, named)) = token.split_once(':').filter(|(first, _)| is_level(first)) {
+            // `INFO:root:Epoch`.
+            let name = named.find(':')?;
+            rest = &word[word.len() - behind.len() - named.len() + name..];
+        } else if is_logged && (behind.starts_with(" - ") || behind.starts_with(" | ")) {
+            // The name of who says it.
+            rest = behind;
+        } else {
+            break;
+        }
+        is_logged = true;
+    }
+    is_logged.then(|| rest.trim_start_matches([']', ' ', ':', '-', '|']))
 }
 
 /// Nothing, punctuation or `loss=0.3` behind a number: in `step 1/2 cup of sugar` it belongs to what follows.
@@ -346,24 +400,55 @@ fn git(text: &str) -> Option<Drawn> {
     agree.then(|| Drawn { rate, ..Drawn::of(Kind::Counter, count, said(doing)) })
 }
 
+/// Those of pytest.
+const VERDICTS: [&str; 6] = ["PASSED", "FAILED", "ERROR", "SKIPPED", "XFAIL", "XPASS"];
+
 /// pytest, which says at the end of a line how much of the whole run is done: `....F.  [ 45%]`.
 fn test_run(text: &str) -> Option<Drawn> {
     let before = text.strip_suffix("%]")?;
     let at = before.rfind('[')?;
-    let digits = &before[at + 1..];
-    let percent = digits.trim_start();
-    // Padded to three: `[  5%]`.
-    if digits.len() != 3 || !percent.bytes().all(|byte| byte.is_ascii_digit()) || percent.is_empty() {
-        return None;
-    }
-    let percent: f64 = percent.parse().ok().filter(|percent| *percent <= 100.0)?;
+    let percent = padded_percent(&before[at + 1..])?;
     let tests = before[..at].trim_end();
-    const VERDICTS: [&str; 6] = ["PASSED", "FAILED", "ERROR", "SKIPPED", "XFAIL", "XPASS"];
     let marks = tests.rsplit(' ').next().unwrap_or_default();
     let is_marks = !marks.is_empty() && marks.chars().all(|mark| ".FEsxX".contains(mark));
     let is_verdict = VERDICTS.iter().any(|verdict| tests.ends_with(verdict)) || tests.ends_with(')');
     let is_test = before[..at].ends_with(' ') && (is_marks || (is_verdict && tests.contains("::")));
     is_test.then(|| Drawn::of(Kind::Counter, &percent_share(percent), None))
+}
+
+/// pytest-xdist: `[gw0] [ 33%] PASSED test_a.py::test_b`.
+fn test_worker(text: &str) -> Option<Drawn> {
+    let (worker, run) = text.strip_prefix("[gw")?.split_once("] [")?;
+    let (percent, test) = run.split_once("%] ")?;
+    let is_test = !worker.is_empty()
+        && worker.bytes().all(|byte| byte.is_ascii_digit())
+        && VERDICTS.iter().any(|verdict| test.starts_with(verdict))
+        && test.contains("::");
+    let percent = padded_percent(percent).filter(|_| is_test)?;
+    Some(Drawn::of(Kind::Counter, &percent_share(percent), None))
+}
+
+/// ctest: `1/3 Test #1: name ....   Passed`.
+fn numbered_test(text: &str) -> Option<Drawn> {
+    let (count, test) = text.split_once(" Test ")?;
+    let [share] = shares(count)[..] else { return None };
+    let (number, name) = test.trim_start().strip_prefix('#')?.split_once(": ")?;
+    let is_test = share.kind == ShareKind::Count
+        && share.at == 0
+        && share.end == count.len()
+        && !number.is_empty()
+        && number.bytes().all(|byte| byte.is_ascii_digit());
+    is_test.then(|| Drawn::of(Kind::Counter, &share, said(name.split(" .").next().unwrap_or(name))))
+}
+
+/// Padded to three: `  5`.
+fn padded_percent(digits: &str) -> Option<f64> {
+    let percent = digits.trim_start();
+    let is_number = !percent.is_empty() && percent.bytes().all(|byte| byte.is_ascii_digit());
+    if digits.len() != 3 || !is_number {
+        return None;
+    }
+    percent.parse().ok().filter(|percent| *percent <= 100.0)
 }
 
 fn percent_share(percent: f64) -> Share {
@@ -393,6 +478,55 @@ fn spinner(text: &str) -> Option<Drawn> {
     is_all.then(|| Drawn::of(Kind::Counter, &share, said(&text[..open])))
 }
 
+/// BuildKit: `#5 [2/4] RUN …`, `#7 [build 3/4] COPY …`.
+fn docker(text: &str) -> Option<Drawn> {
+    const DOING: [&str; 6] = ["FROM ", "RUN ", "COPY ", "ADD ", "WORKDIR ", "ONBUILD "];
+    let (number, rest) = text.strip_prefix('#')?.split_once(" [")?;
+    let (step, doing) = rest.split_once("] ")?;
+    let [share] = shares(step)[..] else { return None };
+    let is_step = !number.is_empty()
+        && number.bytes().all(|byte| byte.is_ascii_digit())
+        && share.kind == ShareKind::Count
+        && share.end == step.len()
+        && DOING.iter().any(|known| doing.starts_with(known));
+    is_step.then(|| Drawn::of(Kind::Counter, &share, said(doing)))
+}
+
+/// `Processing file 1 of 10`, `Copying 3/10: a.txt`.
+fn one_of_many(text: &str) -> Option<Drawn> {
+    const DOING: [&str; 11] = [
+        "processing",
+        "downloading",
+        "uploading",
+        "copying",
+        "loading",
+        "converting",
+        "extracting",
+        "installing",
+        "importing",
+        "exporting",
+        "compiling",
+    ];
+    let length = text.bytes().take_while(u8::is_ascii_alphabetic).count();
+    if !DOING.iter().any(|doing| text[..length].eq_ignore_ascii_case(doing)) {
+        return None;
+    }
+    let [share] = shares(text)[..] else { return None };
+    let before = &text[..share.at];
+    let words = &before[length..];
+    // What is counted has a name, or none; a sentence may count something else.
+    let fits = share.kind == ShareKind::Count
+        && words.starts_with([' ', ':'])
+        && words.split_whitespace().count() <= 2
+        && words.chars().all(|letter| letter.is_ascii_alphabetic() || " :#[(".contains(letter))
+        && is_about_itself(&text[share.end..]);
+    fits.then(|| Drawn {
+        proof: Proof::Forward,
+        display: before.to_owned(),
+        ..Drawn::of(Kind::Counter, &share, said(before.trim_end_matches([' ', '#', '['])))
+    })
+}
+
 /// `[3/10] …` at the start of a row, and any single number of a row that is drawn again and again.
 fn unproven(text: &str, over: bool) -> Option<Drawn> {
     let found = shares(text);
@@ -406,7 +540,8 @@ fn unproven(text: &str, over: bool) -> Option<Drawn> {
         return Some(Drawn { proof: Proof::Steps, display: "[".to_owned(), ..steps });
     }
     over.then(|| {
-        let message = said(&text[..share.at]);
+        // curl draws its bar without a frame: `####    27.3%`.
+        let message = said(text[..share.at].trim_matches(['#', ' ']));
         let display = message.clone().unwrap_or_default();
         Drawn { proof: Proof::Forward, display, ..Drawn::of(Kind::Counter, &share, message) }
     })
