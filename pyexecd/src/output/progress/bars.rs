@@ -1,8 +1,8 @@
 //! Whether a row is a bar or a counter, and what it says.
 //!
-//! Only what can not be anything else: a bar whose filled part agrees with its number, two numbers that agree with each
-//! other, or words that nobody uses for anything else. What could be a date, a recipe or a ratio is nothing, unless it
-//! was seen to go forward.
+//! Only what can not be anything else: two numbers that agree with each other, or words that nobody uses for anything
+//! else. What could be a date, a recipe or a ratio is nothing, unless it was seen to go forward; and a bar whose filled
+//! part agrees with its number may be how full a disk is, unless it is drawn again.
 
 use pyexec_proto::progress::MAX_MESSAGE;
 
@@ -17,14 +17,29 @@ pub(super) enum Kind {
     /// `Epoch 3/10`: around the bars below it.
     Epoch,
     Counter,
-    /// A number that may mean anything; believed once it was seen to go forward.
-    Unproven,
+}
+
+/// What it takes to believe it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// Nothing: nobody writes that for anything else.
+    Evident,
+    /// Its line goes on being drawn, or it was seen to go forward.
+    Redrawn,
+    /// It was seen to go forward.
+    Forward,
+    /// It was seen to go forward, and with other words behind it each time, one by one from the first: `[3/5] good` and
+    /// `[4/5] great` are something else.
+    Steps,
 }
 
 /// What a row says.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Drawn {
     pub(super) kind: Kind,
+    pub(super) proof: Proof,
+    /// What is the same whenever the same thing is drawn again; besides the total.
+    pub(super) display: String,
     pub(super) current: Option<f64>,
     pub(super) total: Option<f64>,
     pub(super) message: Option<String>,
@@ -38,6 +53,8 @@ impl Drawn {
     fn of(kind: Kind, share: &Share, message: Option<String>) -> Self {
         Self {
             kind,
+            proof: Proof::Evident,
+            display: String::new(),
             current: Some(share.current),
             total: share.total,
             message,
@@ -59,7 +76,8 @@ impl Drawn {
 /// `over`: it was drawn over an earlier drawing, as bars are.
 pub(super) fn read(text: &str, over: bool) -> Option<Drawn> {
     let text = text.trim_end();
-    if text.is_empty() {
+    // Most lines of most logs end here.
+    if !text.contains(|letter: char| letter.is_ascii_digit() || letter == '━') {
         return None;
     }
     tqdm::read(text).or_else(|| bar(text, over)).or_else(|| counter(text)).or_else(|| unproven(text, over))
@@ -84,6 +102,8 @@ struct Found {
     /// How much of it is filled; `None` where that is shown by colour alone.
     filled: Option<f64>,
     cells: usize,
+    /// Made of what rich, pip and uv draw with.
+    is_drawn_by_few: bool,
 }
 
 fn bar(text: &str, over: bool) -> Option<Drawn> {
@@ -120,8 +140,12 @@ fn bar(text: &str, over: bool) -> Option<Drawn> {
         None => before,
     };
     let mut drawn = Drawn::of(Kind::Bar, share, said(description));
-    drawn.rate = rate(behind);
-    let times = intervals(behind);
+    let (rate, times) = (rate(behind), intervals(behind));
+    // Of how full something is nobody says how long it takes.
+    let is_timed = rate.is_some() || !times.is_empty() || behind.contains("-:--") || share.kind == ShareKind::Size;
+    drawn.proof = if found.is_drawn_by_few && is_timed { Proof::Evident } else { Proof::Redrawn };
+    drawn.display = drawn.message.clone().unwrap_or_default();
+    drawn.rate = rate.and_then(|rate| rate.of(share.kind));
     let eta = ["eta ", "ETA: ", "ETA "].iter().find_map(|word| behind.split_once(word));
     if let Some((_, eta)) = eta {
         drawn.eta_seconds = intervals(eta).first().copied();
@@ -139,12 +163,15 @@ fn pulse(before: &str, behind: &str, cells: usize, over: bool) -> Option<Drawn> 
     let others = behind.split_whitespace().filter(|word| word.chars().any(|letter| letter.is_ascii_digit()));
     let unexplained = others.filter(|word| intervals(word).is_empty()).count();
     let is_pulse = cells >= LEAST && unexplained == usize::from(rate.is_some()) && (over || !behind.trim().is_empty());
+    let message = said(before);
     is_pulse.then(|| Drawn {
         kind: Kind::Bar,
+        proof: Proof::Evident,
+        display: message.clone().unwrap_or_default(),
         current: None,
         total: None,
-        message: said(before),
-        rate,
+        message,
+        rate: rate.map(|rate| rate.per_second),
         eta_seconds: None,
         counts_down: None,
     })
@@ -165,7 +192,7 @@ fn heavy_bar(text: &str) -> Option<Found> {
     // The frame of a table is drawn with the same.
     let is_framed =
         text.contains(|letter: char| ('\u{2500}'..='\u{257f}').contains(&letter) && !matches!(letter, '━' | '╸' | '╺'));
-    (!is_framed).then_some(Found { at, end, filled: None, cells })
+    (!is_framed).then_some(Found { at, end, filled: None, cells, is_drawn_by_few: true })
 }
 
 /// Blocks without a frame: `██████░░░░ 60%`.
@@ -175,7 +202,7 @@ fn block_bar(text: &str) -> Option<Found> {
     if text[end..].starts_with(['|', ']']) || text[..at].ends_with(['|', '[']) {
         return None;
     }
-    filled(&text[at..end], cells).map(|filled| Found { at, end, filled: Some(filled), cells })
+    filled(&text[at..end], cells).map(|filled| Found { at, end, filled: Some(filled), cells, is_drawn_by_few: false })
 }
 
 /// Between brackets or bars: `[####----]`, `|███   |`, `[=====>....]`.
@@ -196,7 +223,8 @@ fn framed_bar(text: &str) -> Option<Found> {
             continue;
         }
         if let Some(filled) = filled(inside, cells) {
-            return Some(Found { at, end: start + length + close.len_utf8(), filled: Some(filled), cells });
+            let end = start + length + close.len_utf8();
+            return Some(Found { at, end, filled: Some(filled), cells, is_drawn_by_few: false });
         }
     }
     None
@@ -234,20 +262,25 @@ fn dashes(text: &str) -> Option<Found> {
     let sizes = shares(behind);
     let is_uv =
         matches!(&sizes[..], [size] if size.kind == ShareKind::Size && size.at == 0 && size.end == behind.len());
-    is_uv.then_some(Found { at, end: at + cells, filled: None, cells })
+    is_uv.then_some(Found { at, end: at + cells, filled: None, cells, is_drawn_by_few: true })
 }
 
 fn counter(text: &str) -> Option<Drawn> {
     let text = text.trim_start();
     keyword(text)
+        .or_else(|| keyword(behind_log_prefix(text)?))
         .or_else(|| bracketed_with_percentage(text))
         .or_else(|| git(text))
         .or_else(|| test_run(text))
+        .or_else(|| test_worker(text))
+        .or_else(|| numbered_test(text))
         .or_else(|| build(text))
         .or_else(|| spinner(text))
+        .or_else(|| docker(text))
+        .or_else(|| one_of_many(text))
 }
 
-/// `Epoch 3/10`, `Step [100/1000]`, `Progress: 45%` at the start of a row.
+/// `Epoch 3/10`, `Step [100/1000]`, `[Epoch 3/10]`, `Progress: 45%` at the start of a row.
 fn keyword(text: &str) -> Option<Drawn> {
     const WORDS: [(&str, Kind); 6] = [
         ("epoch", Kind::Epoch),
@@ -257,6 +290,8 @@ fn keyword(text: &str) -> Option<Drawn> {
         ("batch", Kind::Counter),
         ("progress", Kind::Counter),
     ];
+    let framed = text.strip_prefix('[');
+    let text = framed.unwrap_or(text);
     let length = text.bytes().take_while(u8::is_ascii_alphabetic).count();
     let (word, kind) = WORDS.into_iter().find(|(word, _)| text[..length].eq_ignore_ascii_case(word))?;
     let rest = text[length..].trim_start_matches([' ', ':', '[', '(', '#']);
@@ -266,7 +301,67 @@ fn keyword(text: &str) -> Option<Drawn> {
     }
     let share = shares(rest).into_iter().next().filter(|share| share.at == 0)?;
     let fits = share.kind == ShareKind::Count || (word == "progress" && share.kind == ShareKind::Percent);
-    fits.then(|| Drawn::of(kind, &share, if word == "progress" { None } else { said(text) }))
+    let behind = &rest[share.end..];
+    let (message, is_evident) = if framed.is_some() {
+        let number = &text[..text.len() - behind.len()];
+        let behind = behind.strip_prefix(']')?;
+        // What is in brackets belongs to nothing that follows; but recipes have steps too.
+        (format!("{number} {}", behind.trim_start()), kind == Kind::Epoch || is_about_itself(behind))
+    } else {
+        (text.to_owned(), is_about_itself(behind))
+    };
+    fits.then(|| Drawn {
+        proof: if is_evident { Proof::Evident } else { Proof::Forward },
+        display: word.to_owned(),
+        ..Drawn::of(kind, &share, if word == "progress" { None } else { said(&message) })
+    })
+}
+
+/// What is said behind the time and the level: `2026-01-01 12:00:00,123 - train - INFO - Epoch 1/10`,
+/// `INFO:root:Epoch 2/10`.
+fn behind_log_prefix(text: &str) -> Option<&str> {
+    /// A date, a time, a level, a name, and no more than that.
+    const MOST: usize = 6;
+    const LEVELS: [&str; 8] = ["DEBUG", "INFO", "WARNING", "WARN", "ERROR", "CRITICAL", "TRACE", "NOTICE"];
+    let is_level = |word: &str| LEVELS.contains(&word);
+    let is_time = |word: &str| {
+        word.starts_with(|letter: char| letter.is_ascii_digit())
+            && word.chars().all(|letter| letter.is_ascii_digit() || "-:.,/TZ+".contains(letter))
+            && word.chars().filter(|letter| matches!(letter, ':' | '-')).count() > 1
+    };
+    let mut rest = text;
+    let mut is_logged = false;
+    for _ in 0..MOST {
+        let word = rest.trim_start_matches([']', ' ', ':', '-', '|']);
+        let word = word.strip_prefix('[').unwrap_or(word);
+        let end = word.find([' ', ']', '|']).unwrap_or(word.len());
+        let (token, behind) = word.split_at(end);
+        if is_level(token.trim_end_matches(':')) || is_time(token) {
+            rest = behind;
+        } else if let Some((_, named)) = token.split_once(':').filter(|(first, _)| is_level(first)) {
+            // `INFO:root:Epoch`.
+            let name = named.find(':')?;
+            rest = &word[word.len() - behind.len() - named.len() + name..];
+        } else if is_logged && (behind.starts_with(" - ") || behind.starts_with(" | ")) {
+            // The name of who says it.
+            rest = behind;
+        } else {
+            break;
+        }
+        is_logged = true;
+    }
+    is_logged.then(|| rest.trim_start_matches([']', ' ', ':', '-', '|']))
+}
+
+/// Nothing, punctuation or `loss=0.3` behind a number: in `step 1/2 cup of sugar` it belongs to what follows.
+fn is_about_itself(behind: &str) -> bool {
+    let behind = behind.trim_start_matches([']', ')', ' ']);
+    let word = behind.split(' ').next().unwrap_or_default();
+    behind.is_empty()
+        || behind.starts_with([':', '-', '|', '[', ',', '('])
+        || word.contains('=')
+        || word.ends_with(':')
+        || word.trim_matches(['.', '…']).is_empty()
 }
 
 /// `[640/60000 (1%)]`.
@@ -301,27 +396,59 @@ fn git(text: &str) -> Option<Drawn> {
     let agree = percent.kind == ShareKind::Percent
         && count.kind == ShareKind::Count
         && (100.0 * count.fraction()? - percent.current).abs() <= 1.0;
-    agree.then(|| Drawn { rate: rate(text), ..Drawn::of(Kind::Counter, count, said(doing)) })
+    let rate = rate(text).and_then(|rate| rate.of(count.kind));
+    agree.then(|| Drawn { rate, ..Drawn::of(Kind::Counter, count, said(doing)) })
 }
+
+/// Those of pytest.
+const VERDICTS: [&str; 6] = ["PASSED", "FAILED", "ERROR", "SKIPPED", "XFAIL", "XPASS"];
 
 /// pytest, which says at the end of a line how much of the whole run is done: `....F.  [ 45%]`.
 fn test_run(text: &str) -> Option<Drawn> {
     let before = text.strip_suffix("%]")?;
     let at = before.rfind('[')?;
-    let digits = &before[at + 1..];
-    let percent = digits.trim_start();
-    // Padded to three: `[  5%]`.
-    if digits.len() != 3 || !percent.bytes().all(|byte| byte.is_ascii_digit()) || percent.is_empty() {
-        return None;
-    }
-    let percent: f64 = percent.parse().ok().filter(|percent| *percent <= 100.0)?;
+    let percent = padded_percent(&before[at + 1..])?;
     let tests = before[..at].trim_end();
-    const VERDICTS: [&str; 6] = ["PASSED", "FAILED", "ERROR", "SKIPPED", "XFAIL", "XPASS"];
     let marks = tests.rsplit(' ').next().unwrap_or_default();
     let is_marks = !marks.is_empty() && marks.chars().all(|mark| ".FEsxX".contains(mark));
     let is_verdict = VERDICTS.iter().any(|verdict| tests.ends_with(verdict)) || tests.ends_with(')');
     let is_test = before[..at].ends_with(' ') && (is_marks || (is_verdict && tests.contains("::")));
     is_test.then(|| Drawn::of(Kind::Counter, &percent_share(percent), None))
+}
+
+/// pytest-xdist: `[gw0] [ 33%] PASSED test_a.py::test_b`.
+fn test_worker(text: &str) -> Option<Drawn> {
+    let (worker, run) = text.strip_prefix("[gw")?.split_once("] [")?;
+    let (percent, test) = run.split_once("%] ")?;
+    let is_test = !worker.is_empty()
+        && worker.bytes().all(|byte| byte.is_ascii_digit())
+        && VERDICTS.iter().any(|verdict| test.starts_with(verdict))
+        && test.contains("::");
+    let percent = padded_percent(percent).filter(|_| is_test)?;
+    Some(Drawn::of(Kind::Counter, &percent_share(percent), None))
+}
+
+/// ctest: `1/3 Test #1: name ....   Passed`.
+fn numbered_test(text: &str) -> Option<Drawn> {
+    let (count, test) = text.split_once(" Test ")?;
+    let [share] = shares(count)[..] else { return None };
+    let (number, name) = test.trim_start().strip_prefix('#')?.split_once(": ")?;
+    let is_test = share.kind == ShareKind::Count
+        && share.at == 0
+        && share.end == count.len()
+        && !number.is_empty()
+        && number.bytes().all(|byte| byte.is_ascii_digit());
+    is_test.then(|| Drawn::of(Kind::Counter, &share, said(name.split(" .").next().unwrap_or(name))))
+}
+
+/// Padded to three: `  5`.
+fn padded_percent(digits: &str) -> Option<f64> {
+    let percent = digits.trim_start();
+    let is_number = !percent.is_empty() && percent.bytes().all(|byte| byte.is_ascii_digit());
+    if digits.len() != 3 || !is_number {
+        return None;
+    }
+    percent.parse().ok().filter(|percent| *percent <= 100.0)
 }
 
 fn percent_share(percent: f64) -> Share {
@@ -351,6 +478,55 @@ fn spinner(text: &str) -> Option<Drawn> {
     is_all.then(|| Drawn::of(Kind::Counter, &share, said(&text[..open])))
 }
 
+/// BuildKit: `#5 [2/4] RUN …`, `#7 [build 3/4] COPY …`.
+fn docker(text: &str) -> Option<Drawn> {
+    const DOING: [&str; 6] = ["FROM ", "RUN ", "COPY ", "ADD ", "WORKDIR ", "ONBUILD "];
+    let (number, rest) = text.strip_prefix('#')?.split_once(" [")?;
+    let (step, doing) = rest.split_once("] ")?;
+    let [share] = shares(step)[..] else { return None };
+    let is_step = !number.is_empty()
+        && number.bytes().all(|byte| byte.is_ascii_digit())
+        && share.kind == ShareKind::Count
+        && share.end == step.len()
+        && DOING.iter().any(|known| doing.starts_with(known));
+    is_step.then(|| Drawn::of(Kind::Counter, &share, said(doing)))
+}
+
+/// `Processing file 1 of 10`, `Copying 3/10: a.txt`.
+fn one_of_many(text: &str) -> Option<Drawn> {
+    const DOING: [&str; 11] = [
+        "processing",
+        "downloading",
+        "uploading",
+        "copying",
+        "loading",
+        "converting",
+        "extracting",
+        "installing",
+        "importing",
+        "exporting",
+        "compiling",
+    ];
+    let length = text.bytes().take_while(u8::is_ascii_alphabetic).count();
+    if !DOING.iter().any(|doing| text[..length].eq_ignore_ascii_case(doing)) {
+        return None;
+    }
+    let [share] = shares(text)[..] else { return None };
+    let before = &text[..share.at];
+    let words = &before[length..];
+    // What is counted has a name, or none; a sentence may count something else.
+    let fits = share.kind == ShareKind::Count
+        && words.starts_with([' ', ':'])
+        && words.split_whitespace().count() <= 2
+        && words.chars().all(|letter| letter.is_ascii_alphabetic() || " :#[(".contains(letter))
+        && is_about_itself(&text[share.end..]);
+    fits.then(|| Drawn {
+        proof: Proof::Forward,
+        display: before.to_owned(),
+        ..Drawn::of(Kind::Counter, &share, said(before.trim_end_matches([' ', '#', '['])))
+    })
+}
+
 /// `[3/10] …` at the start of a row, and any single number of a row that is drawn again and again.
 fn unproven(text: &str, over: bool) -> Option<Drawn> {
     let found = shares(text);
@@ -360,7 +536,13 @@ fn unproven(text: &str, over: bool) -> Option<Drawn> {
         && text.starts_with('[')
         && (text[share.end..].starts_with("] ") || &text[share.end..] == "]");
     if is_bracketed {
-        return Some(Drawn::of(Kind::Unproven, &share, said(&text[share.end..])));
+        let steps = Drawn::of(Kind::Counter, &share, said(&text[share.end..]));
+        return Some(Drawn { proof: Proof::Steps, display: "[".to_owned(), ..steps });
     }
-    over.then(|| Drawn::of(Kind::Unproven, &share, said(&text[..share.at])))
+    over.then(|| {
+        // curl draws its bar without a frame: `####    27.3%`.
+        let message = said(text[..share.at].trim_matches(['#', ' ']));
+        let display = message.clone().unwrap_or_default();
+        Drawn { proof: Proof::Forward, display, ..Drawn::of(Kind::Counter, &share, message) }
+    })
 }

@@ -189,8 +189,22 @@ pub(super) fn intervals(text: &str) -> Vec<f64> {
         .collect()
 }
 
-/// `12.3 it/s`, `3.2 MB/s`, `1.5s/it`: per second.
-pub(super) fn rate(text: &str) -> Option<f64> {
+/// So much per second, and of what.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Rate {
+    pub(super) per_second: f64,
+    pub(super) kind: ShareKind,
+}
+
+impl Rate {
+    /// Unless it is of something else than what is shared: `45% 1.2 MB/s` is not 1,200,000 hundredths in a second.
+    pub(super) fn of(self, kind: ShareKind) -> Option<f64> {
+        (self.kind == kind).then_some(self.per_second)
+    }
+}
+
+/// `12.3 it/s`, `3.2 MB/s`, `1.5s/it`.
+pub(super) fn rate(text: &str) -> Option<Rate> {
     let mut at = 0;
     while let Some(found) = text[at..].find(|letter: char| letter.is_ascii_digit()) {
         let start = at + found;
@@ -198,21 +212,22 @@ pub(super) fn rate(text: &str) -> Option<f64> {
             at = start + text[start..].bytes().take_while(u8::is_ascii_digit).count();
             continue;
         };
-        let scaled = |scale: f64| Some(number.value * scale).filter(|rate| rate.is_finite());
+        let rate =
+            |per_second: f64, kind: ShareKind| Some(Rate { per_second, kind }).filter(|_| per_second.is_finite());
         let before = text[..start].chars().next_back().unwrap_or(' ');
         if !is_joined(before) {
             if let Some((scale, rest)) = size_unit(number.rest).filter(|(_, rest)| rest.starts_with("/s"))
                 && is_end(&rest[2..])
             {
-                return scaled(scale);
+                return rate(number.value * scale, ShareKind::Size);
             }
             let unit = number.rest.strip_prefix(' ').unwrap_or(number.rest);
             let word = unit.bytes().take_while(u8::is_ascii_alphabetic).count();
             if word > 0 && unit[word..].starts_with("/s") && is_end(&unit[word + 2..]) {
-                return scaled(1.0);
+                return rate(number.value, ShareKind::Count);
             }
             if unit.starts_with("s/it") && number.value > 0.0 {
-                return Some(1.0 / number.value).filter(|rate| rate.is_finite());
+                return rate(1.0 / number.value, ShareKind::Count);
             }
         }
         at = text.len() - number.rest.len();
@@ -274,9 +289,10 @@ mod tests {
         for text in ["5", "1:2", "1:02:03:04", "?", "1:023"] {
             assert_eq!(interval(text), None, "{text}");
         }
-        assert_eq!(rate("━━ 65% 24.8 it/s"), Some(24.8));
-        assert_eq!(rate("3.0/5.0 MB 3.2 MB/s eta"), Some(3.2e6));
-        assert_eq!(rate("2.0s/it"), Some(0.5));
+        let of = |per_second, kind| Some(Rate { per_second, kind });
+        assert_eq!(rate("━━ 65% 24.8 it/s"), of(24.8, ShareKind::Count));
+        assert_eq!(rate("3.0/5.0 MB 3.2 MB/s eta"), of(3.2e6, ShareKind::Size));
+        assert_eq!(rate("2.0s/it"), of(0.5, ShareKind::Count));
         assert_eq!(rate("0s/it 5/steps"), None);
     }
 }

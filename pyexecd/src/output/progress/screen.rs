@@ -17,8 +17,12 @@ pub(super) struct Row {
     cells: Vec<char>,
     /// The cursor has come back to it from below: it belongs to a block of rows that is drawn together.
     pub(super) in_block: bool,
+    /// It is followed by a newline.
+    pub(super) ended: bool,
     /// It has been drawn on since it was last told of.
     fresh: bool,
+    /// From its beginning on.
+    from_start: bool,
     /// How often it has been told of.
     drawings: u32,
 }
@@ -26,6 +30,16 @@ pub(super) struct Row {
 impl Row {
     pub(super) fn text(&self) -> String {
         if self.cells.len() >= COLUMNS { String::new() } else { self.cells.iter().collect() }
+    }
+
+    /// `1/20` over `20/20` looks like `1/200`: what is left of the earlier number is no part of the new one.
+    fn cut_seam(&mut self, at: usize) {
+        let is_number = |cell: &char| cell.is_ascii_digit() || *cell == '%';
+        let before = at.checked_sub(1).and_then(|before| self.cells.get(before));
+        let behind = self.cells.get(at);
+        if before.is_some_and(is_number) && behind.is_some_and(|cell| cell.is_alphanumeric() || *cell == '%') {
+            self.cells.truncate(at);
+        }
     }
 
     pub(super) fn is_drawn_over(&self) -> bool {
@@ -39,6 +53,13 @@ pub(super) struct Drawing {
     pub(super) text: String,
     /// Over an earlier one.
     pub(super) over: bool,
+}
+
+/// What happens on the screen.
+pub(super) enum Event {
+    Drawn(Drawing),
+    /// There was no room for it any more, and no cursor comes back to it.
+    Scrolled(Row),
 }
 
 /// What was last said with OSC 9;4.
@@ -60,8 +81,9 @@ pub(super) struct Screen {
 }
 
 impl Screen {
-    /// Plays `text`; `see` is told of each drawing once the cursor leaves it, but for the first `unseen` of them.
-    pub(super) fn play(text: &str, mut unseen: usize, mut see: impl FnMut(Drawing)) -> Self {
+    /// Plays `text`; `see` is told of each drawing once the cursor leaves it, and of each row that is lost above, but for
+    /// the first `unseen` drawings and what is lost before they are over.
+    pub(super) fn play(text: &str, mut unseen: usize, mut see: impl FnMut(Event)) -> Self {
         let mut screen = Self { rows: VecDeque::from([Row::default()]), row: 0, column: 0, osc: Osc::default() };
         let mut letters = text.chars().peekable();
         while let Some(letter) = letters.next() {
@@ -69,8 +91,11 @@ impl Screen {
                 '\n' | '\r' => {
                     screen.leave_row(&mut unseen, &mut see);
                     screen.column = 0;
-                    if letter == '\n' {
-                        screen.down();
+                    if letter == '\n'
+                        && let Some(row) = screen.down()
+                        && unseen == 0
+                    {
+                        see(Event::Scrolled(row));
                     }
                 }
                 '\u{8}' => screen.column = screen.column.saturating_sub(1),
@@ -87,6 +112,7 @@ impl Screen {
     fn put(&mut self, letter: char) {
         let row = &mut self.rows[self.row];
         row.fresh = true;
+        row.from_start |= self.column == 0;
         if self.column < COLUMNS {
             if row.cells.len() <= self.column {
                 row.cells.resize(self.column + 1, ' ');
@@ -96,33 +122,41 @@ impl Screen {
         }
     }
 
-    fn down(&mut self) {
+    /// What had to go for it.
+    fn down(&mut self) -> Option<Row> {
+        self.rows[self.row].ended = true;
         self.row += 1;
-        if self.row == self.rows.len() {
-            self.rows.push_back(Row::default());
-            if self.rows.len() > ROWS {
-                self.rows.pop_front();
-                self.row -= 1;
-            }
+        if self.row < self.rows.len() {
+            return None;
         }
+        self.rows.push_back(Row::default());
+        if self.rows.len() <= ROWS {
+            return None;
+        }
+        self.row -= 1;
+        self.rows.pop_front()
     }
 
-    fn leave_row(&mut self, unseen: &mut usize, see: &mut impl FnMut(Drawing)) {
+    fn leave_row(&mut self, unseen: &mut usize, see: &mut impl FnMut(Event)) {
+        let column = self.column;
         let row = &mut self.rows[self.row];
         if !std::mem::take(&mut row.fresh) {
             return;
+        }
+        if std::mem::take(&mut row.from_start) {
+            row.cut_seam(column);
         }
         let over = row.drawings > 0;
         row.drawings += 1;
         if *unseen > 0 {
             *unseen -= 1;
         } else {
-            see(Drawing { text: row.text(), over });
+            see(Event::Drawn(Drawing { text: row.text(), over }));
         }
     }
 
     /// Behind an ESC.
-    fn escape(&mut self, letters: &mut Peekable<Chars<'_>>, unseen: &mut usize, see: &mut impl FnMut(Drawing)) {
+    fn escape(&mut self, letters: &mut Peekable<Chars<'_>>, unseen: &mut usize, see: &mut impl FnMut(Event)) {
         match letters.peek() {
             Some('[') => {
                 letters.next();
@@ -165,7 +199,7 @@ impl Screen {
         }
     }
 
-    fn control(&mut self, what: char, parameters: &str, unseen: &mut usize, see: &mut impl FnMut(Drawing)) {
+    fn control(&mut self, what: char, parameters: &str, unseen: &mut usize, see: &mut impl FnMut(Event)) {
         let first = parameters.split(';').next().and_then(|first| first.parse::<usize>().ok());
         let count = first.unwrap_or(1).max(1);
         match what {
@@ -212,7 +246,10 @@ impl Screen {
             // To a place on a screen whose height nobody knows: a new picture.
             'H' | 'f' => {
                 self.leave_row(unseen, see);
-                self.rows.iter_mut().for_each(|row| row.cells.clear());
+                for row in &mut self.rows {
+                    row.cells.clear();
+                    row.ended = false;
+                }
                 self.row = 0;
                 self.column = 0;
             }
@@ -254,6 +291,11 @@ mod tests {
             ("one\ntwo\x1b[Auno", &["oneuno", "two"]),
             ("abc\r\x1b[2Kx", &["x"]),
             ("abc\x1b[2D\x1b[Kx", &["ax"]),
+            ("20/20\r1/20", &["1/20"]),
+            ("at 100%\rat 1%\n", &["at 1%", ""]),
+            ("20 of it\r1", &["1"]),
+            ("1 of it\r1", &["1 of it"]),
+            ("20/20\x1b[5D\x1b[C1", &["21/20"]),
             ("\x1b[31mred\x1b[0m \x1b]0;title\x07on", &["red on"]),
             ("\x1b]never ended", &["]never ended"]),
             ("a\x1b[99999999999999999999Ab", &["ab"]),

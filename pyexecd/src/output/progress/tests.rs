@@ -7,9 +7,20 @@ fn seen(text: &str) -> Option<Progress> {
     in_output(&[(text, false)], false)
 }
 
+/// The same of a job that has ended.
+fn seen_last(text: &str) -> Option<Progress> {
+    in_output(&[(text, false)], true)
+}
+
+type Told = (Option<f64>, Option<f64>, String);
+
 /// Current, total and message of it.
-fn told(text: &str) -> Option<(Option<f64>, Option<f64>, String)> {
-    seen(text).map(|progress| (progress.current, progress.total, progress.message.unwrap_or_default()))
+fn told_of(progress: Progress) -> Told {
+    (progress.current, progress.total, progress.message.unwrap_or_default())
+}
+
+fn told(text: &str) -> Option<Told> {
+    seen(text).map(told_of)
 }
 
 macro_rules! recording {
@@ -53,7 +64,11 @@ const RECORDINGS: [Recording; 27] = [
 #[test]
 fn what_tqdm_rich_pip_and_uv_have_drawn_is_read() {
     for ((name, text), current, total, message) in RECORDINGS {
-        assert_eq!(told(text), Some((current, total, message.to_owned())), "{name}");
+        let expected = Some((current, total, message.to_owned()));
+        assert_eq!(seen_last(text).map(told_of), expected, "{name}");
+        // What is complete may have been left behind.
+        let is_complete = current == total;
+        assert!(told(text) == expected || (is_complete && told(text).is_none()), "{name}: {:?}", told(text));
     }
 }
 
@@ -103,6 +118,11 @@ fn bars_and_counters_that_can_be_nothing_else_are_read() {
         ("Copying part 1/4 ━━━━━━━━━━━━━━━ 65% 0:00:01", 65.0, 100.0, "Copying part 1/4"),
         ("numpy   ------------------------------ 512.00 KiB/1.00 MiB", 524_288.0, 1_048_576.0, "numpy"),
         ("Epoch 3/10", 3.0, 10.0, "Epoch 3/10"),
+        ("Epoch 3/10 loss=0.25", 3.0, 10.0, "Epoch 3/10 loss=0.25"),
+        ("Epoch 3/10 loss: 0.25\n", 3.0, 10.0, "Epoch 3/10 loss: 0.25"),
+        ("Epoch 3/10 | loss 0.25\n", 3.0, 10.0, "Epoch 3/10 | loss 0.25"),
+        ("Epoch 3/10 ...\n", 3.0, 10.0, "Epoch 3/10 ..."),
+        ("Epoch 1/10 is over\nEpoch 2/10 is over\n", 2.0, 10.0, "Epoch 2/10 is over"),
         ("Epoch [3/10], loss 0.25", 3.0, 10.0, "Epoch [3/10], loss 0.25"),
         ("Step 3/10 : RUN pip install x", 3.0, 10.0, "Step 3/10 : RUN pip install x"),
         ("iteration 5 of 20", 5.0, 20.0, "iteration 5 of 20"),
@@ -113,10 +133,40 @@ fn bars_and_counters_that_can_be_nothing_else_are_read() {
         ("tests/test_3.py::test_1_of_4 PASSED           [  5%]", 5.0, 100.0, ""),
         ("[ 45%] Building CXX object a.o", 45.0, 100.0, "Building CXX object a.o"),
         ("Epoch 3/10\n45/100 [============>.................] - 1s", 3.0, 10.0, "Epoch 3/10"),
+        ("[Epoch 1/10] loss 0.3\n", 1.0, 10.0, "Epoch 1/10 loss 0.3"),
+        ("[Step 1/10]\n", 1.0, 10.0, "Step 1/10"),
+        ("2026-01-01 12:00:00 INFO Epoch 1/10 loss=0.3\n", 1.0, 10.0, "Epoch 1/10 loss=0.3"),
+        ("2026-01-01 12:00:00,123 - train - INFO - Epoch 1/10\n", 1.0, 10.0, "Epoch 1/10"),
+        ("2026-01-01T12:00:00.123Z [INFO] Epoch [1/10], x\n", 1.0, 10.0, "Epoch [1/10], x"),
+        ("[12:00:00] Step 5/10\n", 5.0, 10.0, "Step 5/10"),
+        ("[2026-01-01 12:00:00][INFO] [Epoch 4/10]\n", 4.0, 10.0, "Epoch 4/10"),
+        ("INFO:root:Epoch 2/10\n", 2.0, 10.0, "Epoch 2/10"),
+        ("INFO: Epoch 2/10\n", 2.0, 10.0, "Epoch 2/10"),
+        ("1/3 Test #1: first ................   Passed    0.01 sec\n", 1.0, 3.0, "first"),
+        ("  1/30 Test  #1: first ................   Passed    0.01 sec\n", 1.0, 30.0, "first"),
+        ("[gw0] [ 33%] PASSED tests/test_a.py::test_b \n", 33.0, 100.0, ""),
+        ("#5 [2/4] RUN pip install x\n#5 0.312 Collecting x\n", 2.0, 4.0, "RUN pip install x"),
+        ("#7 [build 3/4] COPY . .\n", 3.0, 4.0, "COPY . ."),
         // Seen to go forward.
+        ("Processing file 1 of 10\nProcessing file 2 of 10\n", 2.0, 10.0, "Processing file"),
+        ("Processing 3/10: a.txt\nProcessing 4/10: b.txt\n", 4.0, 10.0, "Processing"),
+        ("Copying [3/10] \nCopying [4/10] \n", 4.0, 10.0, "Copying"),
+        (
+            "(Reading database ... \r(Reading database ... 5%\r(Reading database ... 50%",
+            50.0,
+            100.0,
+            "Reading database ...",
+        ),
+        ("\r#                 3.1%\r##               8.0%\r####             27.3%", 27.3, 100.0, ""),
         ("[1/3] Compiling a\n[2/3] Compiling b\n", 2.0, 3.0, "Compiling b"),
         ("\r1/100 files\r2/100 files\r3/100 files", 3.0, 100.0, ""),
         ("Downloading 10%\rDownloading 11%\rDownloading 12.5%", 12.5, 100.0, "Downloading"),
+        ("\r[1/3] Compiling a\r[2/3] Compiling b", 2.0, 3.0, "Compiling b"),
+        ("Copying ━━━━━━━━━━ 45%\nCopying ━━━━━━━━━━ 50%\n", 50.0, 100.0, "Copying"),
+        ("[0/1] Re-running CMake...\n[1/20] a\n[2/20] b\n[3/20] c\n[4/20] d\n", 4.0, 20.0, "d"),
+        ("[10/30] rows\n[20/30] rows\n", 20.0, 30.0, "rows"),
+        ("Mem [####      ] 40%\nMem [#####     ] 50%\n", 50.0, 100.0, "Mem"),
+        ("\rLoading [===>      ] 35%\rLoading [====>     ] 45%\n", 45.0, 100.0, "Loading"),
         // The latest, not the first.
         ("[####------] 40/100\n[#####-----] 50/100\n[######----] 60/100\n", 60.0, 100.0, ""),
     ] {
@@ -158,8 +208,136 @@ fn what_is_not_progress_is_none() {
         "--------------- 45%\n",
         "Results ━━━━━━━━━━━\n",
         "100%\n",
+        // How full something is.
+        "/dev/sda1 [####------] 40% used\n",
+        "Battery: [########  ] 80%\n",
+        "Battery: [########  ] 80%\r\n",
+        "checking …\rBattery: [########  ] 80%\n",
+        "Battery: [########  ] 80%\nBattery: [########  ] 80%\n",
+        "Strength: [####------] 40%\n",
+        "RAM: ████████░░ 80%\n",
+        "Mem [####      ] 40%\n",
+        "Battery ━━━━━━━━━━ 80%\n",
+        "Mem [#####     ] 50%\nMem [####      ] 40%\nMem [#####     ] 50%\n",
+        "Loading [====>     ] 45%\n",
+        // How many have said so.
+        "1 star [#####     ] 50%\n2 star [###       ] 30%\n3 star [##        ] 20%\n",
+        "1 star [##        ] 20%\n2 star [###       ] 30%\n3 star [#####     ] 50%\n",
+        "Yes ██████░░░░ 60%\nNo ████░░░░░░ 40%\n",
+        "No ████░░░░░░ 40%\nYes ██████░░░░ 60%\n",
+        "[3/5] ok movie\n[4/5] good\n[5/5] great\n",
+        "[1/5] bad\n[3/5] ok movie\n[5/5] great\n",
+        "[0/3] Groceries\n[1/2] Work\n[2/2] Home\n",
+        "[1/3] once\n",
+        "[1/2] a\n[2/3] b\n",
+        "[3/10] x\n[2/10] y\n[3/10] z\n",
+        // Words that are also used of something else.
+        "Step 1/2 cup of sugar\n",
+        "Epoch 1/2 of the story\n",
+        "Iteration 1/2 ratio\n",
+        "progress 3/4 of the way\n",
+        "Progress: 3/4 of the way\nEpoch 2/4 of the story\n",
+        "[Step 1/2] cup of sugar\n",
+        "2026-01-01 12:00:00 INFO Step 1/2 cup of sugar\n",
+        "2026-01-01 12:00:00 INFO 1/10 loss=0.3\n2026-01-01 12:00:00 INFO 2/10 loss=0.3\n",
+        "the INFO Epoch 1/10\n",
+        "INFO:root:the ratio is 1/2\n",
+        "Processing 3/10\n",
+        "Processing file 1 of 10\n",
+        "Processing 1/4 cup of sugar\nProcessing 3/4 cup of sugar\n",
+        "Rating 3/5\nRating 4/5\n",
+        "1/3 Test of patience\n1/3 Test #x: y\n",
+        "[gw0] [ 33%] of them\n[gwx] [ 33%] PASSED a.py::b\n",
+        "#5 [2/4] runs\n#5 [2/4]\n#a [2/4] RUN x\n",
+        "#  3%\n##  8%\n",
+        "(Reading database ... 50%\n",
+        // Up and down.
+        "\rcpu 10%\rcpu 11%\rcpu 10%\rcpu 12%",
+        "\rcpu 50%\rcpu 90%\rcpu 100%\rcpu 97%\rcpu 99%",
+        "\rcpu 5%\rcpu 0%\rcpu 3%\rcpu 0%\rcpu 2%",
+        "\rcpu 50%\rcpu 70%\rcpu 80%\rcpu 60%\rcpu 0%\rcpu 5%",
     ] {
         assert_eq!(seen(text), None, "{text:?}");
+        assert!(seen_last(text).is_none_or(|last| last.seen == Seen::Osc), "{text:?} has ended");
+    }
+}
+
+/// With how far each is while it runs, and what is kept of it once it has ended.
+#[test]
+fn what_begins_again_is_told_of_once_it_has_gone_forward_and_until_then_the_last_that_has() {
+    const COUNT: &str = "\r18/20\r19/20\r20/20";
+    const STEPS: &str = "[1/3] build\n[2/3] pack\n[3/3] link\n";
+    const BAR: &str = "[##        ] 20%\n[#####     ] 50%\n";
+    const DOWNLOAD: &str = "\rDownloading 1%\rDownloading 60%\rDownloading 100%";
+    for (text, current) in [
+        (COUNT.to_owned(), 20.0),
+        (format!("{COUNT}\r1/20"), 20.0),
+        (format!("{COUNT}\r1/20\r2/20"), 2.0),
+        (format!("{COUNT}\r5/20\r9/20"), 9.0),
+        (format!("{COUNT}\r1/20\r2/20{COUNT}"), 20.0),
+        (format!("{COUNT}\r1/20\r2/20{COUNT}\r0/20"), 20.0),
+        // It was left early.
+        ("\r0/20\r1/20\r2/20\r7/20\r1/20".to_owned(), 7.0),
+        ("\r0/20\r1/20\r2/20\r7/20\r1/20\r2/20".to_owned(), 2.0),
+        ("\r0/20\r5/20\r10/20\r15/20\r5/20\r10/20".to_owned(), 10.0),
+        (STEPS.to_owned(), 3.0),
+        (format!("{STEPS}[1/3] test"), 3.0),
+        (format!("{STEPS}[1/3] test\n"), 3.0),
+        (format!("{STEPS}[1/3] test\n[2/3] install\n"), 2.0),
+        // Another number of them.
+        (format!("{STEPS}[1/2] test\n[2/2] install\n"), 2.0),
+        ("[1/9] a\n[2/9] b\n[3/12] c\n".to_owned(), 3.0),
+        ("[1/9] a\n[2/9] b\n[3/12] c\n[4/12] d\n".to_owned(), 4.0),
+        (DOWNLOAD.to_owned(), 100.0),
+        (format!("{DOWNLOAD}\rDownloading 0%"), 100.0),
+        (format!("{DOWNLOAD}{DOWNLOAD}"), 100.0),
+        (format!("{DOWNLOAD}\rDownloading 1%\rDownloading 7%"), 7.0),
+        (BAR.to_owned(), 50.0),
+        (format!("{BAR}[##########] 100%\n[##        ] 20%\n"), 100.0),
+        (format!("{BAR}[##########] 100%\n{BAR}"), 50.0),
+        ("Step 1/2 cup\nStep 2/2 cup\nStep 1/2 cup\n".to_owned(), 2.0),
+    ] {
+        assert_eq!(seen(&text).and_then(|progress| progress.current), Some(current), "{text:?}");
+        assert_eq!(seen_last(&text).and_then(|progress| progress.current), Some(current), "{text:?} has ended");
+    }
+}
+
+#[test]
+fn what_is_complete_and_left_behind_is_not_what_a_job_does_but_is_the_last_that_it_did() {
+    let current = |progress: Option<Progress>| progress.and_then(|progress| progress.current);
+    for (text, running, ended) in [
+        ("\r[#####-----] 50%\r[##########] 100%\n", Some(100.0), Some(100.0)),
+        ("\r[#####-----] 50%\r[##########] 100%\nnow the rest\n", None, Some(100.0)),
+        ("\r[#####-----] 50%\r[##########] 100%\n\n\n", Some(100.0), Some(100.0)),
+        ("\r[###-------] 30%\r[#####-----] 50%\na warning\n", Some(50.0), Some(50.0)),
+        ("[1/2] a\n[2/2] b\nall is built\n", None, Some(2.0)),
+        ("[1/3] a\n[2/3] b\n[3/3] c\n[1/3] d\nd is made\n", None, Some(3.0)),
+        ("Epoch 3/3: loss=0.3\nsaving\n", None, Some(3.0)),
+        ("Epoch 2/3: loss=0.3\nsaving\n", Some(2.0), Some(2.0)),
+        ("100%|████| 4/4 [00:01<00:00,  4.00it/s]\nsaving\n", None, Some(4.0)),
+        // The lower belongs to the same block.
+        ("a [#####-----] 50%\nb 1\n\x1b[2Aa [##########] 100%\nb 2\n", Some(100.0), Some(100.0)),
+        // What comes next is seen at once.
+        ("100%|████| 4/4 [00:01<00:00,  4.00it/s]\nsaving\n\rnext 1/9\rnext 2/9\rnext 3/9", Some(3.0), Some(3.0)),
+    ] {
+        assert_eq!(current(seen(text)), running, "{text:?}");
+        assert_eq!(current(seen_last(text)), ended, "{text:?} has ended");
+    }
+}
+
+#[test]
+fn a_rate_of_something_else_is_not_the_rate_of_what_is_counted() {
+    for (text, rate) in [
+        ("a.iso 45%[===>   ] 4.50M 1.20MB/s eta 5s", None),
+        ("a.iso 45%[===>   ] 4.50M/10.0M 1.20MB/s eta 5s", None),
+        ("Training ━━━━━━━━━━ 65% 24.8 it/s", None),
+        ("Training ━━━━━━━━━━ 65/100 24.8 it/s", Some(24.8)),
+        ("Copying ━━━━━━━━━━ 65/100 1.2 MB/s", None),
+        ("Copying ━━━━━━━━━━ 60% 3.0/5.0 MB 1.2 MB/s", Some(1.2e6)),
+        ("Receiving objects:  45% (450/1000), 1.2 MiB | 3.4 MiB/s", None),
+    ] {
+        let found = seen(text).expect(text);
+        assert_eq!(found.rate, rate, "{text:?}");
     }
 }
 
@@ -261,12 +439,37 @@ proptest! {
     }
 }
 
+#[test]
+fn the_last_that_a_job_has_drawn_is_found_behind_much_that_it_has_said() {
+    let bar = "\r[#####-----] 50/100\r[######----] 60/100\n";
+    let lines = |line: &str, bytes: usize| line.repeat(bytes / line.len());
+    for behind in [
+        lines("warning: number 3 of some that nobody reads\n", 400 * 44),
+        lines("a\n", 70 << 10),
+        lines("a line that says as much as lines do, at 10:11:12\n", 900 << 10),
+        // One line without an end.
+        "x".repeat(900 << 10),
+    ] {
+        let text = format!("{bar}{behind}");
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join(super::super::segment::name(Stream::Stderr, 0));
+        std::fs::write(&file, &text).expect("can be written");
+        let found = of_job(directory.path(), true).map(told_of);
+        assert_eq!(found, Some((Some(60.0), Some(100.0), String::new())), "{} bytes behind it", behind.len());
+    }
+    // Several that were drawn together are told apart wherever they are.
+    let block = "Epoch 2/3\n1/9 [=>       ]\r9/9 [=========]\n";
+    let found = seen_last(&format!("{block}{}", lines("and so on\n", 10_000))).map(told_of);
+    assert_eq!(found, Some((Some(2.0), Some(3.0), "Epoch 2/3".to_owned())));
+}
+
 /// The worst there can be takes a bounded number of steps: it ends, and quickly enough for a test.
 #[test]
 fn a_tail_that_is_made_to_be_slow_is_read() {
     for piece in ["a\r", "\x1b[9999Cx\n", "1/2 ", "\x1b[A", "[", "━ ", "\x1b]", "[00:00<", "1/2\r[", " [1:00<1 "] {
         let long = format!("{}\r", "x1/2 ".repeat(80));
-        let text = long + &piece.repeat(TAIL as usize / piece.len());
-        let _ = seen(&text);
+        let most = if piece.len() > 2 { Reach::ENDED.tail } else { Reach::RUNNING.tail };
+        let text = long + &piece.repeat(most as usize / piece.len());
+        let _ = in_output(&[(&text, false)], most == Reach::ENDED.tail);
     }
 }

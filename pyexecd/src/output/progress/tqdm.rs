@@ -1,7 +1,7 @@
 //! Bars as tqdm draws them: `desc:  45%|████▌     | 45/100 [00:04<00:05,  9.9it/s, postfix]`, and without a total
 //! `desc: 45it [00:04,  9.9it/s]`.
 
-use super::bars::{Drawn, Kind, said};
+use super::bars::{Drawn, Kind, Proof, said};
 use super::numbers::{interval, number, si_prefix};
 
 /// Percentages and scaled counts are rounded.
@@ -43,11 +43,14 @@ fn with_total(head: &str, times: &str) -> Option<Drawn> {
         Some((_, rest)) => rest,
         None => times.strip_prefix('?').unwrap_or(""),
     };
+    let message = description(&percentage[..digits]);
     Some(Drawn {
         kind: Kind::Tqdm,
+        proof: Proof::Evident,
+        display: message.clone().unwrap_or_default(),
         current: Some(current),
         total: Some(total),
-        message: description(&percentage[..digits]),
+        message,
         rate: rest.strip_prefix(", ").and_then(|rest| rate(rest, current_scaled || total_scaled)),
         eta_seconds: remaining.filter(|(_, rest)| rest.starts_with([',', ']'])).map(|(seconds, _)| seconds),
         counts_down: None,
@@ -72,11 +75,14 @@ fn without_total(head: &str, rest: &str) -> Option<Drawn> {
         && !unit.contains(|letter: char| letter.is_ascii_digit() || "[]|%".contains(letter))
         && (shown_unit.strip_suffix("/s").is_some_and(|shown| shown.ends_with(unit))
             || shown_unit.strip_prefix("s/").is_some_and(|shown| shown == unit));
+    let message = description(description_);
     is_unit.then(|| Drawn {
         kind: Kind::Tqdm,
+        proof: Proof::Evident,
+        display: message.clone().unwrap_or_default(),
         current: Some(current),
         total: None,
-        message: description(description_),
+        message,
         rate: rate(rest, scaled),
         eta_seconds: None,
         counts_down: None,
