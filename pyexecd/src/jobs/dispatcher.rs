@@ -494,8 +494,8 @@ impl Dispatcher {
             return;
         }
         match self.store.get(id).await {
-            Ok(Some(known)) if known.state.is_finished() => return,
-            Ok(Some(known)) => job = known,
+            Ok(Some((known, _))) if known.state.is_finished() => return,
+            Ok(Some((known, _))) => job = known,
             Ok(None) => {
                 if let Err(error) = self.store.import(vec![job.clone()]).await {
                     tracing::error!(job = %id, %error, "a job that was found on disk could not be recorded");

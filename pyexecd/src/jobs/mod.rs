@@ -171,10 +171,10 @@ impl Jobs {
     pub async fn find(&self, id: JobId) -> Result<Option<JobDetail>, Error> {
         let live = self.ask(|answer| Command::Describe { id, answer }).await?;
         let found = match live {
-            Some(live) => Some(*live),
+            Some(live) => Some((*live, false)),
             None => self.store.get(id).await.map_err(|error| error.while_doing("look the job up"))?,
         };
-        let Some(mut job) = found else { return Ok(None) };
+        let Some((mut job, is_seen)) = found else { return Ok(None) };
         let directory = self.directory(id);
         let look = move || {
             job.output = match job.state.outcome() {
@@ -183,13 +183,17 @@ impl Jobs {
                     output::lengths(&directory)?
                 }
             };
-            // Of a job that has finished, the index has the last, once it has been told.
-            if job.progress.is_none() && job.state.run().is_some() {
+            // Of a job that has finished, the index has the last, once it has been looked for.
+            if !is_seen && job.progress.is_none() && job.state.run().is_some() {
                 job.progress = output::progress::of_job(&directory, job.state.is_finished());
             }
             Ok(job)
         };
-        blocking(look).await.map(Some).map_err(storage("measure the output"))
+        let job = blocking(look).await.map_err(storage("measure the output"))?;
+        if !is_seen && job.state.is_finished() {
+            drop(self.store.set_progress(id, job.progress.clone()));
+        }
+        Ok(Some(job))
     }
 
     /// A page of all there are. What is not in the index yet is looked for: how much those have written that run, or were

@@ -134,7 +134,8 @@ impl Store {
         self.run(move |connection| rows::update(connection, &job))
     }
 
-    pub async fn get(&self, id: JobId) -> Result<Option<JobDetail>, StoreError> {
+    /// With whether its last progress has been looked for.
+    pub async fn get(&self, id: JobId) -> Result<Option<(JobDetail, bool)>, StoreError> {
         self.run(move |connection| rows::get(connection, id)).await
     }
 

@@ -174,10 +174,11 @@ fn lengths(row: &Row<'_>) -> Result<OutputLengths, rusqlite::Error> {
     Ok(OutputLengths { stdout: bytes("stdout_bytes")?, stderr: bytes("stderr_bytes")? })
 }
 
-pub(super) fn get(connection: &Connection, id: JobId) -> Result<Option<JobDetail>, StoreError> {
+/// With whether its last progress has been looked for.
+pub(super) fn get(connection: &Connection, id: JobId) -> Result<Option<(JobDetail, bool)>, StoreError> {
     let mut statement = connection.prepare_cached(&format!("{DETAIL} WHERE id = ?1"))?;
     let mut rows = statement.query([id.to_string()])?;
-    rows.next()?.map(detail).transpose()
+    rows.next()?.map(|row| Ok((detail(row)?, progress(row)?.is_some()))).transpose()
 }
 
 /// With whether each may have been started.

@@ -36,9 +36,9 @@ impl Reach {
     /// Of a job that runs, what matters was drawn a moment ago, and it is looked at again and again.
     const RUNNING: Self = Self { tail: 64 << 10, drawings: 2 << 10 };
     /// Of one that has ended, the last bar may be followed by all it had to say in the end. Of a stream that is long
-    /// enough that takes 50 ms where lines are as they are in logs, instead of 3 ms; of one that is made to be slow, about
-    /// a second. Where something is found, that is kept and it is done once.
-    const ENDED: Self = Self { tail: 1 << 20, drawings: 64 << 10 };
+    /// enough that takes 12 ms where lines are as they are in logs, instead of 3 ms; of one that is made to be slow, about
+    /// a quarter of a second. It is done once.
+    const ENDED: Self = Self { tail: 256 << 10, drawings: 16 << 10 };
 
     fn of(is_finished: bool) -> Self {
         if is_finished { Self::ENDED } else { Self::RUNNING }
