@@ -196,7 +196,7 @@ fn wrong_arguments_are_refused_with_cause_and_next_step() {
             "py_run_script_in_dir",
             json!({"directory": work, "script_content": "1", "limits": {"memory": 5}}),
             "limits.memory",
-            "known",
+            "memory_mb",
         ),
         (
             "py_run_script_in_dir",

@@ -446,9 +446,9 @@ fn the_last_that_a_job_has_drawn_is_found_behind_much_that_it_has_said() {
     for behind in [
         lines("warning: number 3 of some that nobody reads\n", 400 * 44),
         lines("a\n", 70 << 10),
-        lines("a line that says as much as lines do, at 10:11:12\n", 900 << 10),
+        lines("a line that says as much as lines do, at 10:11:12\n", 200 << 10),
         // One line without an end.
-        "x".repeat(900 << 10),
+        "x".repeat(200 << 10),
     ] {
         let text = format!("{bar}{behind}");
         let directory = tempfile::tempdir().expect("a directory");
