@@ -38,7 +38,7 @@ impl Reach {
     /// Of one that has ended, the last bar may be followed by all it had to say in the end. Of a stream that is long
     /// enough that takes 12 ms where lines are as they are in logs, instead of 3 ms; of one that is made to be slow, about
     /// a quarter of a second. It is done once.
-    const ENDED: Self = Self { tail: 256 << 10, drawings: 16 << 10 };
+    const ENDED: Self = Self { tail: 256 << 10, drawings: 64 << 10 };
 
     fn of(is_finished: bool) -> Self {
         if is_finished { Self::ENDED } else { Self::RUNNING }
