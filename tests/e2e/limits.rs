@@ -5,14 +5,16 @@ use serde_json::json;
 use crate::mcp_session::{Era, McpSession};
 use crate::sandbox::{Sandbox, is_alive};
 
-/// `children(n, code)` starts so many, each of which prints its pid once it has done what it is to do, and then waits.
+/// `children(n, code)` starts so many, whose pids are known before they do what they are to do; then they wait.
 const CHILDREN: &str = "
 import os, subprocess, sys, time
 def children(number, code=''):
-    wait = 'import os, sys, time; ' + code + '; print(os.getpid(), flush=True); time.sleep(600)'
+    known = 'import os, sys, time\\nwhile not os.path.exists(\"pids\"): time.sleep(0.005)\\n'
+    wait = known + code + '\\nprint(flush=True); time.sleep(600)'
     running = [subprocess.Popen([sys.executable, '-c', wait], stdout=subprocess.PIPE) for _ in range(number)]
-    pids = [child.stdout.readline().decode().strip() for child in running]
-    open('pids', 'w').write(' '.join(pids) + '\\n')
+    open('pids.tmp', 'w').write(' '.join(str(child.pid) for child in running) + '\\n')
+    os.rename('pids.tmp', 'pids')
+    for child in running: child.stdout.readline()
 def looked_at(times):
     def wakes():
         with open(f'/proc/{os.getppid()}/status') as status:
