@@ -63,7 +63,7 @@ async fn read_whole(
         if cursors == (PerStream { stdout: None, stderr: None }) {
             return Ok(bytes);
         }
-        let request = FollowRequest { cursors, max_bytes: MAX_CHUNK_BYTES, wait_ms: 0 };
+        let request = FollowRequest { cursors, max_bytes: MAX_CHUNK_BYTES, wait_ms: 0, attached: false };
         let mut followed = client.follow(id, &request).await?;
         let mut news = false;
         for stream in Stream::BOTH {
@@ -90,7 +90,8 @@ async fn read(client: &Client, id: JobId, stream: Stream, from: u64, to: u64) ->
         let mut cursors = PerStream { stdout: None, stderr: None };
         *cursors.get_mut(stream) = Some(cursor);
         let max_bytes = u32::try_from(to - cursor).unwrap_or(u32::MAX).min(MAX_CHUNK_BYTES);
-        let mut followed = client.follow(id, &FollowRequest { cursors, max_bytes, wait_ms: 0 }).await?;
+        let mut followed =
+            client.follow(id, &FollowRequest { cursors, max_bytes, wait_ms: 0, attached: false }).await?;
         let chunk = std::mem::take(followed.output.get_mut(stream));
         if chunk.bytes.is_empty() || chunk.offset >= to {
             break;

@@ -103,6 +103,9 @@ pub struct JobSpec {
     /// Not together with a benchmark, which the profiler would slow down.
     #[serde(default)]
     pub profile: Option<ProfileSpec>,
+    /// Whoever submits it goes on to read all that it prints: nothing that has not been read is dropped meanwhile.
+    #[serde(default)]
+    pub attached: bool,
     /// Of this job: what all its processes together may use.
     #[serde(default, rename = "job_limits")]
     pub limits: Limits,
@@ -132,6 +135,7 @@ impl JobSpec {
             parent: None,
             benchmark: None,
             profile: None,
+            attached: false,
             limits: Limits::default(),
         }
     }

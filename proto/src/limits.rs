@@ -16,6 +16,23 @@ pub struct Limits {
     /// How many processes there may be at the same time.
     #[serde(default)]
     pub processes: Option<u32>,
+    /// How much is kept of each stream; `None`: as the daemon is configured. The beginning and the end stay, in pieces of
+    /// 8 MiB, so that it is never less than two of them.
+    #[serde(default)]
+    pub output_bytes: Option<u64>,
+    #[serde(default)]
+    pub on_output_limit: OnOutputLimit,
+}
+
+/// What becomes of a job that prints more than is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnOutputLimit {
+    /// It goes on. The oldest output is dropped but for its beginning; whoever reads there is told how much is missing.
+    #[default]
+    DropOldest,
+    /// It is ended.
+    Stop,
 }
 
 impl Limits {
@@ -25,7 +42,7 @@ impl Limits {
 
     /// Whether the job's processes have to be looked at for it.
     pub fn is_watched(&self) -> bool {
-        let Self { memory_bytes, cpu_ms, processes } = self;
+        let Self { memory_bytes, cpu_ms, processes, output_bytes: _, on_output_limit: _ } = self;
         memory_bytes.is_some() || cpu_ms.is_some() || processes.is_some()
     }
 }

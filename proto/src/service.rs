@@ -91,12 +91,15 @@ pub struct FollowRequest {
     pub max_bytes: u32,
     /// How long to wait for news; the daemon caps it at [`MAX_WAIT_MS`].
     pub wait_ms: u64,
+    /// All of it is read, bit by bit, on this connection: what lies behind the cursors is not dropped until then, and a job
+    /// that prints more than is kept waits.
+    pub attached: bool,
 }
 
 impl FollowRequest {
     /// Nothing but the end.
     pub fn until_exit(wait_ms: u64) -> Self {
-        Self { cursors: PerStream { stdout: None, stderr: None }, max_bytes: 0, wait_ms }
+        Self { cursors: PerStream { stdout: None, stderr: None }, max_bytes: 0, wait_ms, attached: false }
     }
 }
 

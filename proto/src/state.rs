@@ -155,6 +155,7 @@ pub enum StopReason {
     MemoryLimit,
     CpuLimit,
     ProcessLimit,
+    OutputLimit,
 }
 
 impl StopReason {
@@ -164,6 +165,7 @@ impl StopReason {
             StopReason::MemoryLimit => Some("it used more memory than its limit allows"),
             StopReason::CpuLimit => Some("it used more CPU time than its limit allows"),
             StopReason::ProcessLimit => Some("it had more processes than its limit allows"),
+            StopReason::OutputLimit => Some("it printed more than its limit allows"),
             StopReason::Cancelled | StopReason::Killed | StopReason::TimedOut => None,
         }
     }
@@ -177,6 +179,7 @@ impl StopReason {
             StopReason::MemoryLimit => (Status::Failed, Reason::MemoryLimit),
             StopReason::CpuLimit => (Status::Failed, Reason::CpuLimit),
             StopReason::ProcessLimit => (Status::Failed, Reason::ProcessLimit),
+            StopReason::OutputLimit => (Status::Failed, Reason::OutputLimit),
         }
     }
 }
@@ -350,6 +353,7 @@ pub enum Reason {
     MemoryLimit,
     CpuLimit,
     ProcessLimit,
+    OutputLimit,
 }
 
 impl Reason {
@@ -366,6 +370,7 @@ impl Reason {
             Reason::MemoryLimit => "memory_limit",
             Reason::CpuLimit => "cpu_limit",
             Reason::ProcessLimit => "process_limit",
+            Reason::OutputLimit => "output_limit",
         }
     }
 }

@@ -241,12 +241,12 @@ fn of_outcome(outcome: &Outcome) -> Code {
                 code => code,
             },
             // It was not let do what it was to do, though it may have taken its leave with 0.
-            Some(StopReason::MemoryLimit | StopReason::CpuLimit | StopReason::ProcessLimit) => {
-                match of_exit(record.exit) {
-                    SUCCESS => STOPPED_SHORT,
-                    code => code,
-                }
-            }
+            Some(
+                StopReason::MemoryLimit | StopReason::CpuLimit | StopReason::ProcessLimit | StopReason::OutputLimit,
+            ) => match of_exit(record.exit) {
+                SUCCESS => STOPPED_SHORT,
+                code => code,
+            },
             None if record.problem().is_some() => NOT_STARTED,
             None => of_exit(record.exit),
         },

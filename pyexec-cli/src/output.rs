@@ -32,6 +32,8 @@ pub(crate) struct Passage {
     cursors: PerStream<Option<u64>>,
     /// Where to stop, however much more there is.
     until: OutputLengths,
+    /// All of it is to be passed on, however long somebody takes to read it.
+    attached: bool,
     writer: Writer,
 }
 
@@ -48,7 +50,13 @@ impl Passage {
     /// All that comes from `cursors` on.
     pub(crate) fn open(id: JobId, cursors: PerStream<Option<u64>>, broken_stderr: BrokenStderr) -> Self {
         let until = PerStream { stdout: u64::MAX, stderr: u64::MAX };
-        Self { id, cursors, until, writer: Writer::start(broken_stderr) }
+        Self { id, cursors, until, attached: false, writer: Writer::start(broken_stderr) }
+    }
+
+    /// Of a job that waits for whoever reads what it prints.
+    pub(crate) fn attached(mut self) -> Self {
+        self.attached = true;
+        self
     }
 
     /// Not beyond these lengths.
@@ -65,7 +73,8 @@ impl Passage {
 
     /// Passes on what there is, after waiting for `wait_ms` milliseconds for something to come.
     pub(crate) async fn step(&mut self, client: &Client, wait_ms: u64) -> Result<Step, Failure> {
-        let request = FollowRequest { cursors: self.cursors, max_bytes: MAX_CHUNK_BYTES, wait_ms };
+        let request =
+            FollowRequest { cursors: self.cursors, max_bytes: MAX_CHUNK_BYTES, wait_ms, attached: self.attached };
         let mut followed = client.follow(self.id, &request).await?;
         let mut empty = true;
         for stream in Stream::BOTH {

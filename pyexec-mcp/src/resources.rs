@@ -66,7 +66,7 @@ async fn stream_text(client: &Client, job: &JobDetail) -> Result<String, ClientE
     let from = |stream: Stream| job.output.get(stream).saturating_sub(u64::from(MAX_CHUNK_BYTES));
     let from = PerStream { stdout: from(Stream::Stdout), stderr: from(Stream::Stderr) };
     let cursors = PerStream { stdout: Some(from.stdout), stderr: Some(from.stderr) };
-    let request = FollowRequest { cursors, max_bytes: MAX_CHUNK_BYTES, wait_ms: 0 };
+    let request = FollowRequest { cursors, max_bytes: MAX_CHUNK_BYTES, wait_ms: 0, attached: false };
     let read = client.follow(job.id, &request).await?.output;
     let text = |bytes: &[u8], from: u64| {
         // A tail may begin in the middle of a character.

@@ -95,7 +95,7 @@ async fn watch(client: &Client, uri: &str, listener: &Listener) {
             tokio::time::sleep(INTERVAL).await;
         }
         let cursors = PerStream { stdout: Some(told.stdout), stderr: Some(told.stderr) };
-        let request = FollowRequest { cursors, max_bytes: 1, wait_ms: MAX_WAIT_MS };
+        let request = FollowRequest { cursors, max_bytes: 1, wait_ms: MAX_WAIT_MS, attached: false };
         let Ok(followed) = client.follow(job.id, &request).await else { return };
         job = match followed.finished {
             Some(job) => job,

@@ -18,6 +18,8 @@ pub struct Config {
     pub max_running: usize,
     /// Whether a line that was printed can be read at once.
     pub output_buffering: Buffering,
+    /// How much is kept of each stream of a job that says nothing of it itself.
+    pub output_bytes: u64,
     /// Whether matplotlib's figures that are open when a job ends are saved as artifacts.
     pub capture_figures: bool,
     /// The uv to use, instead of looking for one.
@@ -66,6 +68,7 @@ impl Default for Config {
         Self {
             max_running: 64,
             output_buffering: Buffering::Line,
+            output_bytes: 256 << 20,
             capture_figures: true,
             uv: None,
             log: "info".to_owned(),
@@ -93,6 +96,7 @@ impl fmt::Display for Config {
         };
         writeln!(f, "max_running = {}", self.max_running)?;
         writeln!(f, "output_buffering = {buffering}")?;
+        writeln!(f, "output_bytes = {}", self.output_bytes)?;
         writeln!(f, "capture_figures = {}", self.capture_figures)?;
         if let Some(uv) = &self.uv {
             writeln!(f, "uv = {}", uv.display())?;
@@ -123,6 +127,7 @@ pub enum ConfigError {
 struct File {
     max_running: Option<i64>,
     output_buffering: Option<Buffering>,
+    output_bytes: Option<i64>,
     capture_figures: Option<bool>,
     uv: Option<PathBuf>,
     log: Option<String>,
@@ -220,13 +225,16 @@ impl Config {
             }
             (None, None) => defaults.inherit_env,
         };
-        let bytes = text("environment_cache_bytes", file.environment_cache_bytes.map(|bytes| bytes.to_string()));
-        let environment_cache_bytes = match bytes {
-            None => defaults.environment_cache_bytes,
-            Some((name, value)) => {
-                value.parse().map_err(|_| refused(&name, &value, "a number of bytes is expected"))?
-            }
+        let bytes = |name: &'static str, from_file: Option<i64>, default: u64| match text(
+            name,
+            from_file.map(|bytes| bytes.to_string()),
+        ) {
+            None => Ok(default),
+            Some((name, value)) => value.parse().map_err(|_| refused(&name, &value, "a number of bytes is expected")),
         };
+        let environment_cache_bytes =
+            bytes("environment_cache_bytes", file.environment_cache_bytes, defaults.environment_cache_bytes)?;
+        let output_bytes = bytes("output_bytes", file.output_bytes, defaults.output_bytes)?;
         let count =
             text("autosaved_scripts_max_count", file.autosaved_scripts_max_count.map(|count| count.to_string()));
         let autosaved_scripts_max_count = match count {
@@ -238,6 +246,7 @@ impl Config {
         Ok(Self {
             max_running,
             output_buffering,
+            output_bytes,
             capture_figures,
             uv: variable("PYEXEC_UV").map(PathBuf::from).or(file.uv),
             log: variable("PYEXEC_LOG").or(file.log).unwrap_or(defaults.log),

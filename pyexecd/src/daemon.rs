@@ -150,7 +150,7 @@ async fn serve(paths: Arc<Paths>, config: &Config, lock: &File, detached: bool) 
             tracing::warn!(%error, "the environment cache can not be tidied");
         }
     }
-    let engine = Box::new(LocalEngine::new(Paths::clone(&paths)));
+    let engine = Box::new(LocalEngine::new(Paths::clone(&paths), config.output_bytes));
     let (dispatcher, commands) =
         Dispatcher::new(store.clone(), environments.clone(), engine, paths.jobs(), config.max_running);
     let (shutdown, shutting_down) = watch::channel(false);
@@ -175,7 +175,8 @@ async fn serve(paths: Arc<Paths>, config: &Config, lock: &File, detached: bool) 
         Listener::open(&paths.socket).map_err(|source| DaemonError::Listen { socket: paths.socket.clone(), source })?;
     let scripts = Scripts::new(config, &paths);
     scripts.tidy_in_background();
-    let service = Service { jobs: jobs.clone(), scripts, paths: paths.clone(), started, shutdown: Arc::new(shutdown) };
+    let (shutdown, reader) = (Arc::new(shutdown), Arc::default());
+    let service = Service { jobs: jobs.clone(), scripts, paths: paths.clone(), started, shutdown, reader };
     let signals = Signals::catch()?;
     say_where(lock, &paths.socket)?;
     say_ready(detached);
@@ -285,7 +286,10 @@ async fn accept(
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok(stream) => drop(connections.spawn(converse(stream, service.clone(), shutting_down.clone()))),
+                Ok(stream) => {
+                    let service = Service { reader: Arc::default(), ..service.clone() };
+                    drop(connections.spawn(converse(stream, service, shutting_down.clone())));
+                }
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     // Out of descriptors, most likely: one that closes makes room.

@@ -116,7 +116,17 @@ const MAY_NAME: [(&str, &[&str]); 9] = [
     ("jobs", &["blocking", "config", "engine", "environment", "output", "store", "supervisor::record"]),
     // An order carries the command that an environment came to.
     ("engine", &["environment"]),
-    ("engine::local", &["boot", "supervisor", "supervisor::control", "supervisor::processes", "supervisor::record"]),
+    (
+        "engine::local",
+        &[
+            "boot",
+            "output::segment",
+            "supervisor",
+            "supervisor::control",
+            "supervisor::processes",
+            "supervisor::record",
+        ],
+    ),
     // Its settings; and what it says before a job runs goes where the job's output will.
     (
         "environment",

@@ -30,6 +30,7 @@ mod mcp_recovery;
 mod mcp_session;
 mod memory;
 mod output;
+mod output_limit;
 mod processes;
 mod profile;
 mod progress;

@@ -8,7 +8,7 @@ use pyexec_proto::benchmark::BenchmarkSpec;
 use pyexec_proto::environment::PythonVersion;
 use pyexec_proto::profile::ProfileSpec;
 
-use super::values::{Assignment, BufferingArg, Limit, assignment_parser, parse_duration, parse_size};
+use super::values::{Assignment, BufferingArg, Limit, OnOutputLimitArg, assignment_parser, parse_duration, parse_size};
 
 /// `pyexec run`. Its own options come before the first argument of the script; what begins with a hyphen reaches the
 /// script after `--`.
@@ -87,6 +87,12 @@ pub(crate) struct LimitOptions {
     /// End it when it has more processes at the same time
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_processes: Option<u32>,
+    /// Keep so much of each of its streams [default: as the daemon is configured]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) max_output: Option<u64>,
+    /// What becomes of it when it prints more
+    #[arg(long, value_name = "WHAT", default_value = "drop-oldest")]
+    pub(crate) on_output_limit: OnOutputLimitArg,
 }
 
 /// What can be said of a run, whatever it runs.

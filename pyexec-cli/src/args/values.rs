@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use pyexec_proto::job::Buffering;
+use pyexec_proto::limits::OnOutputLimit;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum BufferingArg {
@@ -19,6 +20,23 @@ impl From<BufferingArg> for Buffering {
         match given {
             BufferingArg::Line => Buffering::Line,
             BufferingArg::Full => Buffering::Full,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnOutputLimitArg {
+    /// It goes on; the oldest output goes, but for its beginning
+    DropOldest,
+    /// It is ended
+    Stop,
+}
+
+impl From<OnOutputLimitArg> for OnOutputLimit {
+    fn from(given: OnOutputLimitArg) -> Self {
+        match given {
+            OnOutputLimitArg::DropOldest => OnOutputLimit::DropOldest,
+            OnOutputLimitArg::Stop => OnOutputLimit::Stop,
         }
     }
 }

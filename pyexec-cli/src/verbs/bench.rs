@@ -33,8 +33,12 @@ pub(crate) async fn perform(bench: Bench) -> Result<Code, Failure> {
     exports.into_iter().flatten().try_for_each(|path| results::check_export(path))?;
     let prepared: Vec<Submission> = bench
         .scripts()
-        .map(|run| submission::prepare(run).map(|prepared| prepared.submission))
-        .collect::<Result<_, _>>()?;
+        .map(|run| {
+            let mut submission = submission::prepare(run)?.submission;
+            submission.spec.attached = bench.show_output;
+            Ok(submission)
+        })
+        .collect::<Result<_, Failure>>()?;
     let client = Arc::new(super::connect().await?);
     let interruptions = Interruptions::listen().map_err(Failure::Runtime)?;
     let number = prepared.len();
@@ -161,7 +165,7 @@ async fn stderr_tail(client: &Client, job: &JobDetail) -> Result<String, Failure
     let length = *job.output.get(Stream::Stderr);
     let from = length.saturating_sub(u64::from(MOST));
     let cursors = PerStream { stdout: None, stderr: Some(from) };
-    let read = client.follow(job.id, &FollowRequest { cursors, max_bytes: MOST, wait_ms: 0 }).await?;
+    let read = client.follow(job.id, &FollowRequest { cursors, max_bytes: MOST, wait_ms: 0, attached: false }).await?;
     let text = String::from_utf8_lossy(&read.output.stderr.bytes).into_owned();
     let lines: Vec<&str> = text.lines().collect();
     // The first may be half of one.

@@ -63,7 +63,8 @@ fn what(reason: Option<Reason>) -> &'static str {
             | Reason::Spawn
             | Reason::MemoryLimit
             | Reason::CpuLimit
-            | Reason::ProcessLimit,
+            | Reason::ProcessLimit
+            | Reason::OutputLimit,
         )
         | None => ALREADY_FINISHED,
     }

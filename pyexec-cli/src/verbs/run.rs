@@ -113,7 +113,7 @@ async fn detached(
 /// Shows what the job prints, until its end.
 pub(super) async fn live(client: &Client, id: JobId) -> Result<JobDetail, Failure> {
     let start = PerStream { stdout: Some(0), stderr: Some(0) };
-    let mut passage = Passage::open(id, start, BrokenStderr::GoesOn);
+    let mut passage = Passage::open(id, start, BrokenStderr::GoesOn).attached();
     let job = status_line::to_the_end(&mut passage, client, id, While::Pending).await?;
     passage.close().await?;
     Ok(job)

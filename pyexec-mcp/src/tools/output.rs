@@ -114,7 +114,7 @@ impl Read {
             let behind = |stream: Stream| Some(from.get(stream) + read.held_back.get(stream));
             let cursors = PerStream { stdout: behind(Stream::Stdout), stderr: behind(Stream::Stderr) };
             let wait_ms = u64::try_from(left.as_millis()).unwrap_or(MAX_WAIT_MS);
-            client.follow(id, &FollowRequest { cursors, max_bytes: 1, wait_ms }).await?;
+            client.follow(id, &FollowRequest { cursors, max_bytes: 1, wait_ms, attached: false }).await?;
             read = Self::once(client, id, from, max_bytes, 0).await?;
         }
     }
@@ -128,7 +128,7 @@ impl Read {
     ) -> Result<Self, Failure> {
         let max_bytes = max_bytes.clamp(LEAST_BYTES, MAX_CHUNK_BYTES);
         let cursors = PerStream { stdout: Some(from.stdout), stderr: Some(from.stderr) };
-        let followed = client.follow(id, &FollowRequest { cursors, max_bytes, wait_ms }).await?;
+        let followed = client.follow(id, &FollowRequest { cursors, max_bytes, wait_ms, attached: false }).await?;
         let job = match followed.finished {
             Some(job) => job,
             None => client.show(id).await?,

@@ -8,7 +8,7 @@ use pyexec_proto::benchmark::BenchmarkSpec;
 use pyexec_proto::environment::{EnvironmentSpec, Interpreter, PythonVersion};
 use pyexec_proto::excerpt::DEFAULT_BYTES;
 use pyexec_proto::job::{DEFAULT_GRACE_MS, Leftovers, MAX_STDIN_BYTES, StdinSource, Submission, Variables};
-use pyexec_proto::limits::Limits;
+use pyexec_proto::limits::{Limits, OnOutputLimit};
 use pyexec_proto::profile::ProfileSpec;
 use pyexec_proto::script::Autosave;
 use pyexec_proto::{JobDetail, JobId, JobSource, JobSpec, OsText, Status};
@@ -195,6 +195,8 @@ fn execution(timeout_seconds: u32) -> Vec<Parameter> {
         ("memory_mb", Kind::Number { least: 1.0, most: (u64::MAX >> 20) as f64 }),
         ("cpu_seconds", Kind::Number { least: 0.001, most: LONGEST }),
         ("processes", Kind::Whole { least: 1, most: u32::MAX as u64 }),
+        ("output_bytes", Kind::Whole { least: 1, most: u64::MAX }),
+        ("on_output_limit", Kind::Choice(&["drop_oldest", "stop"])),
         ("nice", Kind::Whole { least: 0, most: 19 }),
     ]);
     // A hundred years; far beyond there is no difference to forever.
@@ -209,7 +211,11 @@ fn execution(timeout_seconds: u32) -> Vec<Parameter> {
         Parameter::new("stdin", Kind::Text, ""),
         Parameter::new("open_stdin", Kind::Flag, "for py_send_input"),
         Parameter::new("auto_install_deps", Kind::Flag, "add what is imported"),
-        Parameter::new("limits", LIMITS, "memory_mb, cpu_seconds, processes: of all together; nice"),
+        Parameter::new(
+            "limits",
+            LIMITS,
+            "memory_mb, cpu_seconds, processes: of all together; output_bytes, on_output_limit, nice",
+        ),
     ]
 }
 
@@ -291,6 +297,9 @@ struct GivenLimits {
     memory_mb: Option<f64>,
     cpu_seconds: Option<f64>,
     processes: Option<u32>,
+    output_bytes: Option<u64>,
+    #[serde(default)]
+    on_output_limit: OnOutputLimit,
     nice: Option<i32>,
 }
 
@@ -301,6 +310,8 @@ impl GivenLimits {
             memory_bytes: self.memory_mb.map(|mib| (mib * MIB) as u64),
             cpu_ms: self.cpu_seconds.map(milliseconds),
             processes: self.processes,
+            output_bytes: self.output_bytes,
+            on_output_limit: self.on_output_limit,
         }
     }
 }
@@ -420,6 +431,7 @@ fn submission(call: &Call<'_>, given: Given, source: JobSource, waited_for: bool
         parent: caller.parent,
         benchmark,
         profile: given.top.map(|top| ProfileSpec { top }),
+        attached: false,
         limits: given.limits.limits(),
     };
     let stdin = given.stdin.unwrap_or_default().into_bytes();

@@ -1,6 +1,7 @@
 //! Runs jobs on this machine: a supervisor process for each, and a link to it that the daemon's death cuts and the next
 //! daemon ties again.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -10,6 +11,8 @@ use std::time::Duration;
 
 use pyexec_proto::error::NoInput;
 use pyexec_proto::job::{JobSource, StdinSource};
+use pyexec_proto::limits::Limits;
+use pyexec_proto::output::{OutputLengths, Stream};
 use pyexec_proto::paths::{Paths, socket_address};
 use pyexec_proto::service::InputTaken;
 use pyexec_proto::start::SERVICE_MARK;
@@ -21,6 +24,7 @@ use tokio::process::Child;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Engine, Events, Order, RunEvent, RunHandle, RunRequest, control_socket};
+use crate::output::segment;
 use crate::supervisor::control::{self, InputAnswer, Launch, LaunchStdin, Notice, Request};
 use crate::supervisor::processes::{self, Process};
 use crate::supervisor::record::{self, IDENTITY, Identity, PANIC, WhatEnded};
@@ -30,6 +34,7 @@ use crate::supervisor::{NOT_MINE, VERB};
 pub struct LocalEngine {
     paths: Paths,
     spare: Spare,
+    output_bytes: u64,
 }
 
 /// Keeps one supervisor that waits to be told what to run: it has been loaded and set up by the time a job comes.
@@ -47,10 +52,11 @@ struct Supervisor {
 }
 
 impl LocalEngine {
-    pub fn new(paths: Paths) -> Self {
+    /// Of a job that says nothing of it, `output_bytes` of each stream are kept.
+    pub fn new(paths: Paths, output_bytes: u64) -> Self {
         let spare = Spare { waiting: Arc::default(), state: Arc::from(paths.state.as_path()) };
         spare.provide();
-        Self { paths, spare }
+        Self { paths, spare, output_bytes }
     }
 
     fn link(&self, events: Events) -> (Link, RunHandle) {
@@ -63,6 +69,8 @@ impl LocalEngine {
             requests,
             watched: false,
             armed: false,
+            readers: BTreeMap::new(),
+            held: None,
             waiting: Vec::new(),
             sequence: 0,
             to_replace: None,
@@ -93,7 +101,11 @@ impl LocalEngine {
             nice: order.spec.nice,
             control_socket: OsText::from(control_socket(&self.paths.supervisors(), order.id)),
             benchmark: order.spec.benchmark,
-            job_limits: order.spec.limits,
+            job_limits: Limits {
+                output_bytes: Some(order.spec.limits.output_bytes.unwrap_or(self.output_bytes)),
+                ..order.spec.limits
+            },
+            attached: order.spec.attached,
         }
     }
 }
@@ -174,6 +186,10 @@ struct Link {
     watched: bool,
     /// The supervisor has been told so.
     armed: bool,
+    /// Where those are who read all of the output.
+    readers: BTreeMap<u64, OutputLengths>,
+    /// What the supervisor has been told of them.
+    held: Option<OutputLengths>,
     waiting: Vec<(u64, oneshot::Sender<Result<InputTaken, NoInput>>)>,
     sequence: u64,
     /// This job has taken the spare supervisor. The next one is made once the job runs, not while it starts.
@@ -240,6 +256,8 @@ impl Link {
         }
         self.armed = false;
         self.arm(&outgoing);
+        self.held = None;
+        self.tell_hold(&outgoing);
         let mut received = Vec::new();
         let mut requests_open = true;
         let cut = loop {
@@ -329,6 +347,28 @@ impl Link {
                 self.watched = true;
                 self.arm(outgoing);
             }
+            RunRequest::Hold { reader, from } => {
+                match from {
+                    Some(from) => self.readers.insert(reader, from),
+                    None => self.readers.remove(&reader),
+                };
+                self.tell_hold(outgoing);
+            }
+        }
+    }
+
+    /// Where the slowest of the readers is, when it has come to another segment: whole segments are what is dropped.
+    fn tell_hold(&mut self, outgoing: &mpsc::UnboundedSender<Vec<u8>>) {
+        let slowest = |stream| self.readers.values().map(|from| *from.get(stream)).min();
+        let from = slowest(Stream::Stdout)
+            .zip(slowest(Stream::Stderr))
+            .map(|(stdout, stderr)| OutputLengths { stdout, stderr });
+        let segments = |from: Option<OutputLengths>| {
+            from.map(|from| Stream::BOTH.map(|stream| segment::number(*from.get(stream))))
+        };
+        if segments(from) != segments(self.held) {
+            self.held = from;
+            let _ = outgoing.send(control::encode(&Request::Hold { from }, &[]));
         }
     }
 

@@ -76,6 +76,11 @@ pub enum RunRequest {
     },
     /// Update the lengths as soon as there is more output than known.
     WatchOutput,
+    /// This reader has still to read what lies behind; `None`: it has gone.
+    Hold {
+        reader: u64,
+        from: Option<OutputLengths>,
+    },
 }
 
 impl RunHandle {
@@ -91,6 +96,11 @@ impl RunHandle {
         let (answer, answered) = oneshot::channel();
         let _ = self.requests.send(RunRequest::Input { input, answer });
         answered.await.unwrap_or(Err(NoInput::Finished))
+    }
+
+    /// Keeps what lies behind from being dropped until this reader says otherwise.
+    pub fn hold(&self, reader: u64, from: Option<OutputLengths>) {
+        let _ = self.requests.send(RunRequest::Hold { reader, from });
     }
 
     /// Asks for word, once, of output beyond what is known; it comes through [`Events::lengths`].

@@ -336,7 +336,7 @@ impl Dispatcher {
         let grace = match (grace, reason) {
             (Some(grace), _) => grace,
             (None, StopReason::Killed | StopReason::MemoryLimit | StopReason::ProcessLimit) => Duration::ZERO,
-            (None, StopReason::Cancelled | StopReason::TimedOut | StopReason::CpuLimit) => {
+            (None, StopReason::Cancelled | StopReason::TimedOut | StopReason::CpuLimit | StopReason::OutputLimit) => {
                 Duration::from_millis(live.job.spec.grace_ms)
             }
         };

@@ -26,6 +26,7 @@ use tokio::sync::watch;
 
 use crate::jobs::Jobs;
 use crate::scripts::Scripts;
+pub use output::Reader;
 
 /// What every call has at hand.
 #[derive(Clone, Debug)]
@@ -36,6 +37,8 @@ pub struct Service {
     pub started: Instant,
     /// Set to make the daemon leave.
     pub shutdown: Arc<watch::Sender<bool>>,
+    /// What this connection reads all of.
+    pub reader: Arc<Reader>,
 }
 
 impl Pyexec for Service {
@@ -56,7 +59,7 @@ impl Pyexec for Service {
     }
 
     async fn follow(self, _: Context, id: JobId, request: FollowRequest) -> Result<Followed, Error> {
-        output::follow(&self.jobs, id, request).await
+        output::follow(&self.jobs, &self.reader, id, request).await
     }
 
     async fn tail_offset(self, _: Context, id: JobId, stream: Stream, lines: u64) -> Result<u64, Error> {

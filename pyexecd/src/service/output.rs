@@ -1,5 +1,8 @@
 //! Reading a job's output, and waiting for more of it or for the end.
 
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use pyexec_proto::output::{MAX_CHUNK_BYTES, OutputChunk, OutputLengths, PerStream, Stream};
@@ -8,10 +11,52 @@ use pyexec_proto::{Error, JobDetail, JobId, Outcome};
 use tokio::time::Instant;
 
 use crate::blocking::blocking;
+use crate::engine::RunHandle;
 use crate::jobs::{Jobs, Snapshot, leaving};
 use crate::output;
 
-pub(super) async fn follow(jobs: &Jobs, id: JobId, request: FollowRequest) -> Result<Followed, Error> {
+/// Tells supervisors how far one connection is with what it reads all of; dropped with the connection.
+#[derive(Debug)]
+pub struct Reader {
+    number: u64,
+    held: Mutex<HashMap<JobId, RunHandle>>,
+}
+
+impl Default for Reader {
+    fn default() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self { number: NEXT.fetch_add(1, Ordering::Relaxed), held: Mutex::default() }
+    }
+}
+
+impl Reader {
+    fn is_at(&self, id: JobId, handle: &RunHandle, from: OutputLengths) {
+        handle.hold(self.number, Some(from));
+        self.held.lock().expect("nobody panics with it").insert(id, handle.clone());
+    }
+
+    fn is_done_with(&self, id: JobId) {
+        self.held.lock().expect("nobody panics with it").remove(&id);
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        for handle in self.held.get_mut().expect("nobody panics with it").values() {
+            handle.hold(self.number, None);
+        }
+    }
+}
+
+pub(super) async fn follow(jobs: &Jobs, reader: &Reader, id: JobId, request: FollowRequest) -> Result<Followed, Error> {
+    let followed = follow_unheld(jobs, reader, id, request).await?;
+    if followed.finished.is_some() {
+        reader.is_done_with(id);
+    }
+    Ok(followed)
+}
+
+async fn follow_unheld(jobs: &Jobs, reader: &Reader, id: JobId, request: FollowRequest) -> Result<Followed, Error> {
     let until = Instant::now() + Duration::from_millis(request.wait_ms.min(MAX_WAIT_MS));
     let wants_output = request.max_bytes > 0 && (request.cursors.stdout.is_some() || request.cursors.stderr.is_some());
     let mut shutting_down = jobs.shutting_down();
@@ -23,6 +68,14 @@ pub(super) async fn follow(jobs: &Jobs, id: JobId, request: FollowRequest) -> Re
         let Snapshot { job, handle, mut lengths } = told.borrow_and_update().clone();
         if job.state.is_finished() {
             return read_finished(jobs, JobDetail::clone(&job), &request).await;
+        }
+        if request.attached
+            && let Some(handle) = &handle
+        {
+            // A stream that is not read holds nothing.
+            let at = |cursor: Option<u64>| cursor.unwrap_or(u64::MAX);
+            let from = OutputLengths { stdout: at(request.cursors.stdout), stderr: at(request.cursors.stderr) };
+            reader.is_at(id, handle, from);
         }
         let known = *lengths.borrow_and_update();
         let is_late = Instant::now() >= until;

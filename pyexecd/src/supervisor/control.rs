@@ -30,6 +30,8 @@ pub enum Request {
     Input { sequence: u64, sender: SenderId, offset: u64, close: bool, wait_ms: u64 },
     /// Say [`Notice::Output`], once, as soon as a stream is longer than this.
     Watch { lengths: OutputLengths },
+    /// Drop nothing from here on: somebody is still to read it. `None` once nobody is.
+    Hold { from: Option<OutputLengths> },
 }
 
 /// Supervisor to daemon.
@@ -112,6 +114,9 @@ pub struct Launch {
     /// What all its processes together may use.
     #[serde(default)]
     pub job_limits: Limits,
+    /// Somebody is about to read all of its output: until he says how far he is, nothing is dropped.
+    #[serde(default)]
+    pub attached: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -63,7 +63,8 @@ mod tests {
 
     #[test]
     fn a_job_may_use_all_of_its_limit_and_no_more() {
-        let limits = Limits { memory_bytes: Some(100 << 10), cpu_ms: Some(2_000), processes: Some(3) };
+        let limits =
+            Limits { memory_bytes: Some(100 << 10), cpu_ms: Some(2_000), processes: Some(3), ..Limits::default() };
         let used = |memory_kib, processes, cpu_ms| Used { memory_kib, processes, cpu: Duration::from_millis(cpu_ms) };
         let reaped = ResourceUsage { user_us: 600_000, system_us: 400_000, ..Default::default() };
         for (used, expected) in [

@@ -35,6 +35,36 @@ pub(super) struct Pump {
     copies: bool,
     /// There is nowhere to write to any more.
     discards: bool,
+    keeping: Keeping,
+}
+
+/// Which segments are kept.
+#[derive(Debug)]
+struct Keeping {
+    most_bytes: u64,
+    /// The oldest there is but for the first.
+    oldest: u64,
+    /// Nothing is dropped from here on: somebody is still to read it.
+    held_from: Option<u64>,
+    /// There is no room for another segment until somebody has read one.
+    waits: bool,
+    /// The job's own process has ended: what is in the pipe is the rest, and is kept whatever there is of it.
+    takes_all: bool,
+}
+
+impl Keeping {
+    /// Makes room for a segment, if that can be; the first and the last one are always kept.
+    fn make_room(&mut self, next: u64, drop: impl Fn(u64)) -> bool {
+        let kept = |oldest: u64| (next.saturating_sub(oldest) + 2) * segment::BYTES;
+        while next > 0 && self.oldest < next && kept(self.oldest) > self.most_bytes && !self.takes_all {
+            if self.held_from.is_some_and(|from| segment::number(from) <= self.oldest) {
+                return false;
+            }
+            drop(self.oldest);
+            self.oldest += 1;
+        }
+        true
+    }
 }
 
 /// What a turn came to.
@@ -46,19 +76,41 @@ pub(super) enum Pumped {
     Empty,
     /// Every writer has closed it.
     Closed,
+    /// There is no room for more until somebody has read what is there.
+    Waits,
 }
 
 impl Pump {
-    /// `pipe` must not block. Goes on behind what the preparation of the job has said in the first segment.
-    pub(super) fn new(stream: Stream, pipe: OwnedFd) -> Self {
+    /// `pipe` must not block. Goes on behind what the preparation of the job has said in the first segment, and keeps no
+    /// more than `most_bytes` of it all.
+    pub(super) fn new(stream: Stream, pipe: OwnedFd, most_bytes: u64) -> Self {
         let length = std::fs::metadata(segment::name(stream, 0)).map_or(0, |data| data.len());
-        Self { stream, pipe: Some(pipe), file: None, length, grown: false, copies: false, discards: false }
+        let keeping = Keeping { most_bytes, oldest: 1, held_from: None, waits: false, takes_all: false };
+        Self { stream, pipe: Some(pipe), file: None, length, grown: false, copies: false, discards: false, keeping }
+    }
+
+    /// From here on nothing is dropped; `None`: anything may be.
+    pub(super) fn hold(&mut self, from: Option<u64>) {
+        self.keeping.held_from = from;
+        self.keeping.waits = false;
+    }
+
+    /// Whether it takes nothing until somebody has read.
+    pub(super) fn waits(&self) -> bool {
+        self.keeping.waits
+    }
+
+    /// What is still to come is not much, and nobody is waited for.
+    pub(super) fn take_all(&mut self) {
+        self.keeping.takes_all = true;
+        self.keeping.waits = false;
     }
 
     /// Takes what comes through another pipe, behind what has come so far.
     pub(super) fn go_on_with(&mut self, pipe: OwnedFd) {
         self.pipe = Some(pipe);
         self.grown = false;
+        self.keeping.takes_all = false;
     }
 
     pub(super) fn length(&self) -> u64 {
@@ -89,6 +141,7 @@ impl Pump {
             match self.step()? {
                 Step::Moved(bytes) => moved += bytes as u64,
                 Step::Empty => return Ok(Pumped::Empty),
+                Step::Waits => return Ok(Pumped::Waits),
                 Step::Closed => {
                     self.pipe = None;
                     return Ok(Pumped::Closed);
@@ -115,7 +168,13 @@ impl Pump {
             match rustix::io::ioctl_fionread(pipe) {
                 Ok(0) | Err(_) => return Ok(probe(pipe)),
                 Ok(_) => {
-                    let name = segment::name(self.stream, segment::number(self.length));
+                    let number = segment::number(self.length);
+                    let drop = |number| drop(std::fs::remove_file(segment::name(self.stream, number)));
+                    if segment::offset_within(self.length) == 0 && !self.keeping.make_room(number, drop) {
+                        self.keeping.waits = true;
+                        return Ok(Step::Waits);
+                    }
+                    let name = segment::name(self.stream, number);
                     let how = OFlags::CREATE | OFlags::WRONLY;
                     self.file = Some(private_file(Path::new(&name), how)?);
                 }
@@ -159,6 +218,7 @@ enum Step {
     Moved(usize),
     Empty,
     Closed,
+    Waits,
 }
 
 /// Tells an empty pipe from a closed one, without taking anything out of it.
@@ -203,10 +263,35 @@ mod tests {
     #[test]
     fn an_empty_pipe_is_told_from_a_closed_one() {
         let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::NONBLOCK).expect("a pipe");
-        let mut pump = Pump::new(Stream::Stdout, read);
+        let mut pump = Pump::new(Stream::Stdout, read, u64::MAX);
         assert_eq!(pump.turn().expect("works"), Pumped::Empty);
         drop(write);
         assert_eq!(pump.turn().expect("works"), Pumped::Closed);
         assert!(pump.pipe().is_none());
+    }
+
+    #[test]
+    fn the_first_segment_and_the_last_ones_are_kept_and_what_is_held_is_never_dropped() {
+        let keeping = |segments: u64, held_from: Option<u64>| Keeping {
+            most_bytes: segments * segment::BYTES,
+            oldest: 1,
+            held_from,
+            waits: false,
+            takes_all: false,
+        };
+        let dropped = |mut keeping: Keeping, until: u64| {
+            let dropped = std::cell::RefCell::new(Vec::new());
+            let made = (0..=until).all(|next| keeping.make_room(next, |number| dropped.borrow_mut().push(number)));
+            (made, dropped.into_inner())
+        };
+        assert_eq!(dropped(keeping(4, None), 3), (true, vec![]));
+        assert_eq!(dropped(keeping(4, None), 6), (true, vec![1, 2, 3]));
+        // Less than the two that are always kept.
+        assert_eq!(dropped(keeping(0, None), 3), (true, vec![1, 2]));
+        assert_eq!(dropped(keeping(4, Some(0)), 6), (false, vec![]));
+        assert_eq!(dropped(keeping(4, Some(3 * segment::BYTES - 1)), 6), (false, vec![1]));
+        assert_eq!(dropped(keeping(4, Some(3 * segment::BYTES)), 6), (false, vec![1, 2]));
+        assert_eq!(dropped(keeping(4, Some(u64::MAX)), 6), (true, vec![1, 2, 3]));
+        assert_eq!(dropped(Keeping { takes_all: true, ..keeping(4, Some(0)) }, 9), (true, vec![]));
     }
 }

@@ -13,6 +13,7 @@ use std::io;
 use std::time::Duration;
 
 use pyexec_proto::job::Leftovers;
+use pyexec_proto::limits::OnOutputLimit;
 use pyexec_proto::output::{OutputLengths, Stream};
 use pyexec_proto::state::{ExitRecord, ExitStatus, ResourceUsage, Run, StopReason};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -32,6 +33,9 @@ use super::record::{Ending, ReservedRecord, WhatEnded};
 
 /// How long to wait before a full disk is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// How long a job waits for a reader who has said nothing yet, or whose daemon has died.
+const HOLD_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How the leader ended.
 #[derive(Clone, Copy, Debug)]
@@ -73,6 +77,9 @@ pub(super) struct Supervision {
     beyond_reach: bool,
     usage: ResourceUsage,
     pumps: [Pump; 2],
+    hold: Option<Hold>,
+    /// Beyond it, of either stream, the job is ended.
+    output_limit: Option<u64>,
     stalled: Option<Stall>,
     /// Somebody wants it gone now: what can not be written is not waited for.
     forgoes_output: bool,
@@ -85,6 +92,16 @@ pub(super) struct Supervision {
     record: ReservedRecord,
     benchmark: Option<Benchmark>,
     limits: Option<Watch>,
+}
+
+/// Somebody reads all of the output, and is so far with it: nothing behind that is dropped.
+#[derive(Clone, Copy, Debug)]
+struct Hold {
+    from: OutputLengths,
+    /// The connection on which it was said, while there is one.
+    by: Option<u64>,
+    /// On the boot clock: if nothing more is heard by then, nobody reads.
+    until: Option<Duration>,
 }
 
 /// The log can not be written. The job waits on its pipe, and nothing is lost.
@@ -117,6 +134,7 @@ impl Supervision {
         daemon: Connection,
         door: Door,
     ) -> io::Result<Self> {
+        let most_bytes = launch.job_limits.output_bytes.unwrap_or(u64::MAX);
         let mut this = Self {
             run: Run { pid: started.pid, started_at: started.at.wall },
             started: started.at,
@@ -131,7 +149,12 @@ impl Supervision {
             childless: false,
             beyond_reach: false,
             usage: ResourceUsage::default(),
-            pumps: [Pump::new(Stream::Stdout, started.stdout), Pump::new(Stream::Stderr, started.stderr)],
+            pumps: [
+                Pump::new(Stream::Stdout, started.stdout, most_bytes),
+                Pump::new(Stream::Stderr, started.stderr, most_bytes),
+            ],
+            hold: None,
+            output_limit: (launch.job_limits.on_output_limit == OnOutputLimit::Stop).then_some(most_bytes),
             stalled: None,
             forgoes_output: false,
             input: Input::new(started.input),
@@ -144,6 +167,10 @@ impl Supervision {
             benchmark,
             limits: Watch::new(launch.job_limits, started.at),
         };
+        if launch.attached {
+            let all = OutputLengths { stdout: 0, stderr: 0 };
+            this.hold(Some(Hold { from: all, by: None, until: Some(started.at.boot + HOLD_PATIENCE) }));
+        }
         this.welcome(daemon);
         Ok(this)
     }
@@ -204,7 +231,7 @@ impl Supervision {
         }
         if self.stalled.is_none() {
             for (index, pump) in self.pumps.iter().enumerate() {
-                if let Some(pipe) = pump.pipe() {
+                if let Some(pipe) = pump.pipe().filter(|_| !pump.waits()) {
                     sources.push((Source::Output(index), PollFd::new(pipe, PollFlags::IN)));
                 }
             }
@@ -260,6 +287,8 @@ impl Supervision {
         let input = self.connections.values().flat_map(|connection| &connection.waiting).map(|waiting| waiting.until);
         let look = self.benchmark.as_ref().and_then(Benchmark::next_look);
         let limits = self.limits.as_ref().map(Watch::next_look);
+        let hold = self.hold.and_then(|hold| hold.until);
+        let limits = limits.into_iter().chain(hold);
         self.times_out_at.into_iter().chain(kill_at).chain(retry_at).chain(input).chain(look).chain(limits).min()
     }
 
@@ -278,6 +307,7 @@ impl Supervision {
         if self.connections.values().any(|connection| connection.waiting.iter().any(|waiting| waiting.until <= now)) {
             self.answer_waiting_input();
         }
+        self.pass_hold_on(now);
         if let Some(limits) = &mut self.limits
             && limits.next_look() <= now
             && let Some(reason) = limits.look(&self.usage)
@@ -296,7 +326,7 @@ impl Supervision {
 
     fn pump(&mut self, index: usize) {
         match self.pumps[index].turn() {
-            Ok(Pumped::More | Pumped::Empty | Pumped::Closed) => {}
+            Ok(Pumped::More | Pumped::Empty | Pumped::Closed | Pumped::Waits) => {}
             Err(error) if Stall::of(&error).hopeless => {
                 // Its log has been taken away. The job goes on, and what it prints from here on is nobody's.
                 self.pumps.iter_mut().for_each(Pump::discard);
@@ -305,6 +335,29 @@ impl Supervision {
             Err(error) => self.stall(&error),
         }
         self.tell_watchers();
+        if self.output_limit.is_some_and(|most| self.pumps[index].length() > most) {
+            self.output_limit = None;
+            // What it says from here on is beyond what was to be kept.
+            self.pumps.iter_mut().for_each(Pump::discard);
+            self.end_beyond_limit(StopReason::OutputLimit);
+        }
+    }
+
+    fn hold(&mut self, hold: Option<Hold>) {
+        self.hold = hold;
+        for (stream, pump) in Stream::BOTH.into_iter().zip(&mut self.pumps) {
+            pump.hold(hold.map(|hold| *hold.from.get(stream)));
+        }
+    }
+
+    /// A reader whose daemon has died comes back through the next one, or has gone.
+    fn pass_hold_on(&mut self, now: Duration) {
+        let Some(hold) = self.hold else { return };
+        if hold.until.is_some_and(|until| until <= now) {
+            self.hold(None);
+        } else if hold.by.is_some_and(|by| !self.connections.contains_key(&by)) {
+            self.hold = Some(Hold { by: None, until: Some(now + HOLD_PATIENCE), ..hold });
+        }
     }
 
     fn stall(&mut self, error: &io::Error) {

@@ -99,6 +99,8 @@ pub(in crate::verbs) fn prepare(run: Run) -> Result<Prepared, Failure> {
         parent: caller.parent,
         benchmark: options.bench.then(|| benchmark(&options.bench_options)),
         profile: options.profile.then_some(ProfileSpec { top: options.top }),
+        // With --json nothing but an excerpt is shown.
+        attached: !options.detach && !options.json,
         limits: limits(&options.script.limits),
     };
     let environment = caller.environment;
@@ -110,6 +112,8 @@ fn limits(options: &LimitOptions) -> Limits {
         memory_bytes: options.max_memory,
         cpu_ms: options.max_cpu.map(milliseconds),
         processes: options.max_processes,
+        output_bytes: options.max_output,
+        on_output_limit: options.on_output_limit.into(),
     }
 }
 

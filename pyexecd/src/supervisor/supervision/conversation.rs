@@ -7,7 +7,7 @@ use pyexec_proto::output::{OutputLengths, Stream};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::Timespec;
 
-use super::Supervision;
+use super::{Hold, Supervision};
 use crate::supervisor::clock::Clocks;
 use crate::supervisor::connection::{Connection, WaitingInput};
 use crate::supervisor::control::{InputAnswer, Notice, Request};
@@ -56,6 +56,9 @@ impl Supervision {
                     connection.waiting.push(waiting);
                 }
                 self.answer_waiting_input();
+            }
+            Request::Hold { from } => {
+                self.hold(from.map(|from| Hold { from, by: Some(number), until: None }));
             }
             // A job is launched once.
             Request::Launch(_) => return Err(io::ErrorKind::InvalidData.into()),

@@ -11,6 +11,7 @@ use super::{Ended, LeaderExit, Supervision};
 use crate::supervisor::clock::Clocks;
 use crate::supervisor::process::{self, Reaped, Received};
 use crate::supervisor::processes::{self, Process};
+use crate::supervisor::pump::Pump;
 
 impl Supervision {
     pub(super) fn read_signals(&mut self) {
@@ -38,6 +39,7 @@ impl Supervision {
                         if let Some(benchmark) = &mut self.benchmark {
                             benchmark.leader_ended();
                         }
+                        self.pumps.iter_mut().for_each(Pump::take_all);
                         self.input.finish();
                         self.answer_waiting_input();
                     }
