@@ -12,6 +12,8 @@ use serde::Deserialize;
 use serde::de::IntoDeserializer;
 use serde::de::value::StrDeserializer;
 
+use crate::jobs::retention::Bounds;
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// How many jobs run at once; more wait their turn.
@@ -36,6 +38,8 @@ pub struct Config {
     pub environment_timeout: Duration,
     /// Above it, environments that nobody uses are removed, the least recently used first.
     pub environment_cache_bytes: u64,
+    /// How much of the jobs that have finished is kept.
+    pub history: Bounds,
     /// How long code that was run without a file is kept.
     pub autosaved_scripts_max_age: Duration,
     /// How much of it is kept: so many scripts.
@@ -77,6 +81,12 @@ impl Default for Config {
             environment_max_age: Duration::from_secs(24 * 3600),
             environment_timeout: Duration::from_secs(600),
             environment_cache_bytes: 10 << 30,
+            history: Bounds {
+                max_age: Duration::from_secs(90 * 24 * 3600),
+                max_jobs: 200_000,
+                max_bytes: 20 << 30,
+                min_age: Duration::from_secs(3600),
+            },
             autosaved_scripts_max_age: Duration::from_secs(30 * 24 * 3600),
             autosaved_scripts_max_count: 1_000,
         }
@@ -108,6 +118,10 @@ impl fmt::Display for Config {
         writeln!(f, "environment_max_age = {}", humantime::format_duration(self.environment_max_age))?;
         writeln!(f, "environment_timeout = {}", humantime::format_duration(self.environment_timeout))?;
         writeln!(f, "environment_cache_bytes = {}", self.environment_cache_bytes)?;
+        writeln!(f, "retention_max_age = {}", humantime::format_duration(self.history.max_age))?;
+        writeln!(f, "retention_max_jobs = {}", self.history.max_jobs)?;
+        writeln!(f, "retention_max_bytes = {}", self.history.max_bytes)?;
+        writeln!(f, "retention_min_age = {}", humantime::format_duration(self.history.min_age))?;
         writeln!(f, "log = {}", self.log)
     }
 }
@@ -136,6 +150,10 @@ struct File {
     environment_max_age: Option<String>,
     environment_timeout: Option<String>,
     environment_cache_bytes: Option<i64>,
+    retention_max_age: Option<String>,
+    retention_max_jobs: Option<i64>,
+    retention_max_bytes: Option<i64>,
+    retention_min_age: Option<String>,
     autosaved_scripts_max_age: Option<String>,
     autosaved_scripts_max_count: Option<i64>,
 }
@@ -225,13 +243,16 @@ impl Config {
             }
             (None, None) => defaults.inherit_env,
         };
-        let bytes = |name: &'static str, from_file: Option<i64>, default: u64| match text(
+        let number = |of: &str, name: &'static str, from_file: Option<i64>, default: u64| match text(
             name,
-            from_file.map(|bytes| bytes.to_string()),
+            from_file.map(|number| number.to_string()),
         ) {
             None => Ok(default),
-            Some((name, value)) => value.parse().map_err(|_| refused(&name, &value, "a number of bytes is expected")),
+            Some((name, value)) => {
+                value.parse().map_err(|_| refused(&name, &value, &format!("a number of {of} is expected")))
+            }
         };
+        let bytes = |name, from_file, default| number("bytes", name, from_file, default);
         let environment_cache_bytes =
             bytes("environment_cache_bytes", file.environment_cache_bytes, defaults.environment_cache_bytes)?;
         let output_bytes = bytes("output_bytes", file.output_bytes, defaults.output_bytes)?;
@@ -261,6 +282,12 @@ impl Config {
                 defaults.environment_timeout,
             )?,
             environment_cache_bytes,
+            history: Bounds {
+                max_age: duration(text("retention_max_age", file.retention_max_age), defaults.history.max_age)?,
+                max_jobs: number("jobs", "retention_max_jobs", file.retention_max_jobs, defaults.history.max_jobs)?,
+                max_bytes: bytes("retention_max_bytes", file.retention_max_bytes, defaults.history.max_bytes)?,
+                min_age: duration(text("retention_min_age", file.retention_min_age), defaults.history.min_age)?,
+            },
             autosaved_scripts_max_age: duration(
                 text("autosaved_scripts_max_age", file.autosaved_scripts_max_age),
                 defaults.autosaved_scripts_max_age,

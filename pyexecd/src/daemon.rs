@@ -22,7 +22,7 @@ use tarpc::server::{BaseChannel, Channel};
 use tarpc::tokio_serde::formats::Bincode;
 use tokio::net::UnixStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::codec::LengthDelimitedCodec;
 
@@ -32,6 +32,7 @@ use crate::engine::local::LocalEngine;
 use crate::environment::Environments;
 use crate::jobs::command::LeftUnfinished;
 use crate::jobs::dispatcher::Dispatcher;
+use crate::jobs::retention::Bounds;
 use crate::jobs::{Jobs, leaving};
 use crate::listener::Listener;
 use crate::scripts::Scripts;
@@ -151,8 +152,9 @@ async fn serve(paths: Arc<Paths>, config: &Config, lock: &File, detached: bool) 
         }
     }
     let engine = Box::new(LocalEngine::new(Paths::clone(&paths), config.output_bytes));
+    let ended = Arc::new(Notify::new());
     let (dispatcher, commands) =
-        Dispatcher::new(store.clone(), environments.clone(), engine, paths.jobs(), config.max_running);
+        Dispatcher::new(store.clone(), environments.clone(), engine, paths.jobs(), config.max_running, ended.clone());
     let (shutdown, shutting_down) = watch::channel(false);
     let jobs = Jobs::new(
         commands,
@@ -180,7 +182,11 @@ async fn serve(paths: Arc<Paths>, config: &Config, lock: &File, detached: bool) 
     let signals = Signals::catch()?;
     say_where(lock, &paths.socket)?;
     say_ready(detached);
-    let tidying = tokio::spawn(tidy(jobs, paths.clone(), left_over, found));
+    let history = config.history;
+    let tidying = tokio::spawn(async move {
+        tidy(jobs.clone(), paths, left_over, found).await;
+        bound_history(jobs, history, ended).await;
+    });
     let left = accept(listener, signals, service, shutting_down, lock).await;
     tidying.abort();
     left?;
@@ -198,6 +204,18 @@ fn say_ready(detached: bool) {
     }
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
         tracing::warn!(%error, "systemd could not be told that the daemon is ready");
+    }
+}
+
+/// Now, and from time to time when jobs have ended since: a daemon that nobody uses has nothing to do.
+async fn bound_history(jobs: Jobs, bounds: Bounds, ended: Arc<Notify>) {
+    const INTERVAL: Duration = Duration::from_secs(600);
+    loop {
+        if let Err(error) = jobs.retire(&bounds).await {
+            tracing::warn!(%error, "the history of jobs can not be bounded");
+        }
+        ended.notified().await;
+        tokio::time::sleep(INTERVAL).await;
     }
 }
 

@@ -91,7 +91,7 @@ fn crates_depend_on_each_other_only_downwards() {
 /// Of the daemon's modules: who may name what. What is not listed may name nothing of the crate; `lib` declares them all.
 ///
 /// Downwards only: daemon, service, jobs, then what jobs are made with. Where it is not, the entry says why.
-const MAY_NAME: [(&str, &[&str]); 9] = [
+const MAY_NAME: [(&str, &[&str]); 10] = [
     // Puts everything together.
     (
         "daemon",
@@ -110,6 +110,8 @@ const MAY_NAME: [(&str, &[&str]); 9] = [
             "supervisor::process::forget_starter",
         ],
     ),
+    // Upwards: bounds of the history are settings, and what they mean is decided in a pure file.
+    ("config", &["jobs::retention"]),
     // Speaks to the link of a running job itself: input and news of output need no decision.
     ("service", &["artifacts", "blocking", "jobs", "engine", "output", "scripts"]),
     // Recovery is tested against what supervisors write.

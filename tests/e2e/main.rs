@@ -38,6 +38,7 @@ mod projects;
 mod python_start;
 mod queue;
 mod recovery;
+mod retention;
 mod running;
 mod sandbox;
 mod scripts;

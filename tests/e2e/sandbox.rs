@@ -352,8 +352,12 @@ impl Sandbox {
         found.unwrap_or_else(|| panic!("job {id} has no supervisor"))
     }
 
+    /// What a daemon has forked looks like the daemon until it has become a supervisor: it is none.
     pub(crate) fn daemons(&self) -> Vec<Process> {
-        self.processes().into_iter().filter(Process::is_daemon).collect()
+        let mut found: Vec<Process> = self.processes().into_iter().filter(Process::is_daemon).collect();
+        let pids: Vec<u32> = found.iter().map(|process| process.pid).collect();
+        found.retain(|process| process.parent().is_none_or(|parent| !pids.contains(&parent)));
+        found
     }
 
     /// All regular files of this sandbox, whatever they are for.

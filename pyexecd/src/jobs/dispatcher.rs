@@ -15,7 +15,7 @@ use pyexec_proto::output::OutputLengths;
 use pyexec_proto::service::StopRequest;
 use pyexec_proto::state::{Outcome, Status, StopReason};
 use pyexec_proto::{JobId, JobSpec, JobState};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 
 use super::Snapshot;
@@ -56,6 +56,8 @@ pub struct Dispatcher {
     engine: Box<dyn Engine>,
     jobs_directory: PathBuf,
     max_running: usize,
+    /// Told when a job has ended.
+    ended: Arc<Notify>,
     live: HashMap<JobId, Live>,
     queue: Queue,
     /// They have finished, and the index is hearing of it.
@@ -75,6 +77,7 @@ impl Dispatcher {
         engine: Box<dyn Engine>,
         jobs_directory: PathBuf,
         max_running: usize,
+        ended: Arc<Notify>,
     ) -> (Self, mpsc::UnboundedSender<Command>) {
         let (sender, commands) = mpsc::unbounded_channel();
         let (event_sender, events) = mpsc::unbounded_channel();
@@ -84,6 +87,7 @@ impl Dispatcher {
             engine,
             jobs_directory,
             max_running,
+            ended,
             live: HashMap::new(),
             queue: Queue::default(),
             settled: HashSet::new(),
@@ -453,6 +457,7 @@ impl Dispatcher {
             if live.job.state.run().is_some() {
                 keep_progress(self.store.clone(), id, self.jobs_directory.join(id.to_string()));
             }
+            self.ended.notify_one();
         }
         let Some(to_self) = self.to_self.upgrade() else { return };
         let state = live.job.state.clone();

@@ -29,7 +29,10 @@ use crate::environment::variables::{Sources, compose};
 use crate::output;
 use crate::store::{Listed, Store, StoreError, run_directory};
 use command::{Command, Counts, LeftUnfinished};
-use retention::Policy;
+use retention::{Bounds, Policy};
+
+/// How many jobs are removed, or measured, in one go.
+const BATCH: usize = 500;
 
 /// A job as it is now, for those who watch it.
 #[derive(Clone, Debug)]
@@ -269,8 +272,38 @@ impl Jobs {
         pruning.await.map_err(|error| Error::Storage { doing: "prune".to_owned(), problem: error.to_string() })?
     }
 
+    /// Forgets what is beyond the bounds of history, in the background: nobody waits for it.
+    pub async fn retire(&self, bounds: &Bounds) -> Result<(), Error> {
+        let failed = |error: StoreError| error.while_doing("bound the history");
+        let now = Timestamp::now();
+        let mut jobs = self.store.finished_before(now).await.map_err(failed)?;
+        for batch in jobs.chunks_mut(BATCH) {
+            let unmeasured: Vec<JobId> = batch.iter().filter(|job| job.bytes.is_none()).map(|job| job.id).collect();
+            if unmeasured.is_empty() {
+                continue;
+            }
+            let directories = self.paths.jobs();
+            let measure = move || {
+                let size = |id: JobId| (id, run_directory::size(&directories.join(id.to_string())));
+                Ok(unmeasured.into_iter().map(size).collect::<Vec<_>>())
+            };
+            let measured = blocking(measure).await.map_err(storage("measure finished jobs"))?;
+            for (id, bytes) in &measured {
+                if let Some(job) = batch.iter_mut().find(|job| job.id == *id) {
+                    job.bytes = Some(*bytes);
+                }
+            }
+            self.store.set_kept_bytes(measured).await.map_err(failed)?;
+        }
+        let doomed = bounds.forget(&jobs, now);
+        if !doomed.is_empty() {
+            let bytes = self.remove(&doomed).await?;
+            tracing::info!(jobs = doomed.len(), bytes, "forgotten: beyond the bounds of history");
+        }
+        Ok(())
+    }
+
     async fn prune_to_the_end(&self, request: PruneRequest) -> Result<Pruned, Error> {
-        const BATCH: usize = 500;
         let failed = |error: StoreError| error.while_doing("prune");
         let policy = Policy {
             older_than: Duration::from_millis(request.older_than_ms),
@@ -282,15 +315,23 @@ impl Jobs {
         let candidates = self.store.finished_before(Timestamp(now.0.saturating_sub(oldest))).await.map_err(failed)?;
         let doomed: Vec<JobId> = candidates.iter().filter(|job| policy.forgets(job, now)).map(|job| job.id).collect();
         let total = self.store.count().await.map_err(failed)?;
+        let bytes_freed = if request.dry_run {
+            let (jobs, ids) = (self.paths.jobs(), doomed.clone());
+            let measure = move || Ok(ids.iter().map(|id| run_directory::size(&jobs.join(id.to_string()))).sum::<u64>());
+            blocking(measure).await.map_err(storage("measure what would go"))?
+        } else {
+            self.remove(&doomed).await?
+        };
+        let removed = doomed.len() as u64;
+        Ok(Pruned { removed, remaining: total.saturating_sub(removed), bytes_freed })
+    }
+
+    /// Forgets finished jobs, and removes their files; how many bytes those held.
+    async fn remove(&self, doomed: &[JobId]) -> Result<u64, Error> {
+        let failed = |error: StoreError| error.while_doing("forget jobs");
         let mut bytes_freed = 0;
         for batch in doomed.chunks(BATCH) {
             let (jobs, ids) = (self.paths.jobs(), batch.to_vec());
-            if request.dry_run {
-                let measure =
-                    move || Ok(ids.iter().map(|id| run_directory::size(&jobs.join(id.to_string()))).sum::<u64>());
-                bytes_freed += blocking(measure).await.map_err(storage("measure what would go"))?;
-                continue;
-            }
             // Away first, at once and whole; then the rows; then the space. A daemon that dies in between leaves names
             // that the next one finishes with.
             let rename = {
@@ -302,8 +343,7 @@ impl Jobs {
             let remove = move || ids.iter().map(|id| run_directory::remove_renamed(&jobs, *id)).sum::<Result<u64, _>>();
             bytes_freed += blocking(remove).await.map_err(storage("remove run directories"))?;
         }
-        let removed = doomed.len() as u64;
-        Ok(Pruned { removed, remaining: total.saturating_sub(removed), bytes_freed })
+        Ok(bytes_freed)
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Error> {

@@ -11,6 +11,37 @@ pub struct FinishedJob {
     pub id: JobId,
     pub status: Status,
     pub ended_at: Timestamp,
+    /// In its files, as far as it has been measured.
+    pub bytes: Option<u64>,
+}
+
+/// How much history is kept, whoever asks or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    pub max_age: Duration,
+    pub max_jobs: u64,
+    /// Of the files of all finished jobs.
+    pub max_bytes: u64,
+    /// A job is not forgotten sooner, whatever the others say: somebody may be about to look at it.
+    pub min_age: Duration,
+}
+
+impl Bounds {
+    /// Of all finished jobs, the oldest end first, those that are beyond: the oldest.
+    pub fn forget(&self, jobs: &[FinishedJob], now: Timestamp) -> Vec<JobId> {
+        let (mut number, mut bytes) = (0u64, 0u64);
+        let mut forgotten = Vec::new();
+        for job in jobs.iter().rev() {
+            number += 1;
+            bytes = bytes.saturating_add(job.bytes.unwrap_or(0));
+            let age = job.ended_at.age_at(now);
+            let is_beyond = number > self.max_jobs || bytes > self.max_bytes || age > self.max_age;
+            if is_beyond && age >= self.min_age {
+                forgotten.push(job.id);
+            }
+        }
+        forgotten
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,8 +93,38 @@ mod tests {
             (keep_both, Status::Cancelled, new, false),
             (everything, Status::Completed, now, true),
         ] {
-            let job = FinishedJob { id: JobId::mint(), status, ended_at };
+            let job = FinishedJob { id: JobId::mint(), status, ended_at, bytes: None };
             assert_eq!(policy.forgets(&job, now), goes, "{status} ended at {ended_at:?} under {policy:?}");
+        }
+    }
+
+    #[test]
+    fn history_is_bounded_by_age_number_and_size_and_the_newest_stay() {
+        let now = Timestamp(1_000_000_000);
+        // Ended 900, 800, … 100 seconds ago, with 10 bytes each.
+        let jobs: Vec<FinishedJob> = (1..10)
+            .map(|hundred| FinishedJob {
+                id: JobId::mint(),
+                status: Status::Completed,
+                ended_at: Timestamp(hundred * 100_000_000),
+                bytes: Some(10),
+            })
+            .collect();
+        let seconds = Duration::from_secs;
+        let wide = Bounds { max_age: seconds(10_000), max_jobs: 100, max_bytes: 1_000, min_age: seconds(0) };
+        for (bounds, oldest_that_go) in [
+            (wide, 0),
+            (Bounds { max_age: seconds(650), ..wide }, 3),
+            (Bounds { max_jobs: 4, ..wide }, 5),
+            (Bounds { max_bytes: 75, ..wide }, 2),
+            (Bounds { max_bytes: 0, ..wide }, 9),
+            (Bounds { max_bytes: 0, min_age: seconds(250), ..wide }, 7),
+            (Bounds { max_jobs: 0, min_age: seconds(10_000), ..wide }, 0),
+        ] {
+            let mut forgotten = bounds.forget(&jobs, now);
+            forgotten.reverse();
+            let expected: Vec<JobId> = jobs[..oldest_that_go].iter().map(|job| job.id).collect();
+            assert_eq!(forgotten, expected, "{bounds:?}");
         }
     }
 }

@@ -153,6 +153,11 @@ impl Store {
         self.run(move |connection| rows::set_progress(connection, id, progress.as_ref()))
     }
 
+    /// Keeps how much the files of jobs that have finished hold.
+    pub fn set_kept_bytes(&self, measured: Vec<(JobId, u64)>) -> impl Future<Output = Result<(), StoreError>> + use<> {
+        self.run(move |connection| rows::set_kept_bytes(connection, &measured))
+    }
+
     pub async fn list(&self, query: JobQuery) -> Result<Listed, StoreError> {
         self.run(move |connection| rows::list(connection, &query)).await
     }

@@ -294,12 +294,25 @@ fn summary(row: &Row<'_>) -> Result<JobSummary, rusqlite::Error> {
     })
 }
 
+pub(super) fn set_kept_bytes(connection: &mut Connection, measured: &[(JobId, u64)]) -> Result<(), StoreError> {
+    let transaction = connection.transaction()?;
+    for (id, bytes) in measured {
+        transaction
+            .prepare_cached("UPDATE jobs SET kept_bytes = ?2 WHERE id = ?1 AND finished")?
+            .execute(params![id.to_string(), bytes.cast_signed()])?;
+    }
+    Ok(transaction.commit()?)
+}
+
+/// The oldest end first.
 pub(super) fn finished_before(connection: &Connection, end: Timestamp) -> Result<Vec<FinishedJob>, StoreError> {
-    let mut statement = connection
-        .prepare_cached("SELECT id, status, ended_at FROM jobs WHERE finished AND ended_at <= ?1 ORDER BY ended_at")?;
+    let mut statement = connection.prepare_cached(
+        "SELECT id, status, ended_at, kept_bytes FROM jobs WHERE finished AND ended_at <= ?1 ORDER BY ended_at",
+    )?;
     let jobs = statement.query_map([end.0], |row| {
         let (Text(id), Text(status)) = (row.get("id")?, row.get("status")?);
-        Ok(FinishedJob { id, status, ended_at: Timestamp(row.get("ended_at")?) })
+        let bytes: Option<i64> = row.get("kept_bytes")?;
+        Ok(FinishedJob { id, status, ended_at: Timestamp(row.get("ended_at")?), bytes: bytes.map(i64::cast_unsigned) })
     })?;
     Ok(jobs.collect::<Result<_, _>>()?)
 }

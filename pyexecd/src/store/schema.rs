@@ -43,6 +43,9 @@ const MIGRATIONS: &[&str] = &[
     "
     ALTER TABLE jobs ADD COLUMN progress TEXT;           -- JSON, the last of a finished job; NULL: not looked for yet
 ",
+    "
+    ALTER TABLE jobs ADD COLUMN kept_bytes INTEGER;      -- in the files of a finished job; NULL: not measured yet
+",
 ];
 
 /// A damaged file is renamed, never deleted: what is in it may still be wanted by somebody.

@@ -23,6 +23,11 @@ impl Process {
         Some(Self { pid, arguments: read("cmdline"), environment: read("environ") })
     }
 
+    pub(super) fn parent(&self) -> Option<u32> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
+        stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+    }
+
     pub(crate) fn is_daemon(&self) -> bool {
         self.environment.split(|byte| *byte == 0).any(|variable| variable == b"PYEXEC_SERVICE=daemon")
             // uv and systemctl, when the daemon asks them something, are no daemons.
