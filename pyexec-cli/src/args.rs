@@ -320,6 +320,14 @@ pub(crate) enum DaemonVerb {
         #[arg(long)]
         json: bool,
     },
+    /// Have systemd's manager of your user start it when it is called, and keep it
+    Install {
+        /// Also let it go on when you are logged out
+        #[arg(long)]
+        linger: bool,
+    },
+    /// Take its systemd units out again
+    Uninstall,
     /// The end of its newest log
     Logs {
         /// The last N lines

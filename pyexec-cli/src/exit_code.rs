@@ -25,6 +25,7 @@ use pyexec_proto::{JobDetail, JobId};
 
 use crate::render;
 use crate::verbs::artifacts::CopyError;
+use crate::verbs::daemon::units::UnitsError;
 use crate::verbs::mcp::McpError;
 
 /// An exit code as the kernel keeps it.
@@ -83,6 +84,8 @@ pub(crate) enum Failure {
     NoDaemonLog { directory: PathBuf },
     #[error(transparent)]
     Copy(#[from] CopyError),
+    #[error(transparent)]
+    Units(#[from] UnitsError),
 }
 
 impl Failure {
@@ -92,6 +95,7 @@ impl Failure {
             Failure::Client(error) => error.hint(),
             Failure::Mcp(error) => error.hint(),
             Failure::Copy(error) => error.hint(),
+            Failure::Units(error) => error.hint(),
             Failure::Usage { hint, .. } => Some(hint.clone()),
             Failure::NoHome(_) => Some("set HOME, or the XDG_* directories".into()),
             Failure::StdinTooLarge { .. } => Some("put it into a file, and let the script open that".into()),
@@ -121,6 +125,7 @@ impl Failure {
             Failure::NoHome(_)
             | Failure::Mcp(_)
             | Failure::Copy(_)
+            | Failure::Units(_)
             | Failure::Runtime(_)
             | Failure::Output(_)
             | Failure::Stdin(_)

@@ -3,6 +3,7 @@
 //! It owns nothing that lasts: every job is the daemon's, which [`pyexec_proto::Client`] finds or starts.
 
 mod args;
+mod ask;
 mod benchmark;
 mod chart;
 mod exit_code;

@@ -45,4 +45,5 @@ mod scripts;
 mod secrets;
 mod starter;
 mod submission;
+mod units;
 mod uv;

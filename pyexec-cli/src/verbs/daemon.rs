@@ -1,6 +1,7 @@
 //! `pyexec daemon`: starts, stops and describes the daemon. Jobs are never affected.
 
 mod by_signal;
+pub(crate) mod units;
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -47,6 +48,13 @@ pub(crate) async fn perform(verb: DaemonVerb) -> Result<Code, Failure> {
         }
         DaemonVerb::Status { json } => return describe(&paths, json).await,
         DaemonVerb::Logs { lines } => print_log(&paths.logs(), lines)?,
+        DaemonVerb::Install { linger } => {
+            units::place()?;
+            // The socket is the manager's from here on; jobs go on.
+            stop(&paths).await?;
+            units::enable(linger).await?;
+        }
+        DaemonVerb::Uninstall => units::uninstall().await?,
     }
     Ok(SUCCESS)
 }

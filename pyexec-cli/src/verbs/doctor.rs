@@ -3,7 +3,6 @@
 //! It looks and asks, and changes nothing: no daemon is started, no directory made. Whatever it asks may never answer, so
 //! everything has its time limit, and what could not be found out is said like what was.
 
-mod ask;
 mod clients;
 mod daemon;
 mod places;

@@ -3,7 +3,7 @@
 pub(crate) mod artifacts;
 mod bench;
 mod completions;
-mod daemon;
+pub(crate) mod daemon;
 mod doctor;
 mod env;
 mod jobs;

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use pyexec_proto::start::is_executable;
 
-use super::ask::{self, Silence, ask, version_in};
 use super::{Check, OUR_VERSION};
+use crate::ask::{self, Silence, ask, version_in};
 use crate::verbs::mcp;
 
 /// Also: the uv that the settings name.

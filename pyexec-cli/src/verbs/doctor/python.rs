@@ -6,7 +6,7 @@ use pyexec_proto::start::is_executable;
 use serde_json::Value;
 
 use super::Check;
-use super::ask::{self, ask, find_on_path, version_in};
+use crate::ask::{self, ask, find_on_path, version_in};
 
 /// The oldest that was found to know all that it is asked: 0.5.16 can not list Pythons as JSON.
 const OLDEST_UV: [u32; 3] = [0, 5, 20];

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::Check;
-use super::ask::{self, ask};
+use crate::ask::{self, ask};
 
 pub(super) async fn checks() -> Vec<Check> {
     let directory = std::env::var_os("XDG_RUNTIME_DIR").filter(|directory| !directory.is_empty());
@@ -40,7 +40,7 @@ fn describe(shown: &str) -> String {
         }
     }
     if units.is_empty() {
-        "a user manager answers; the units are not installed, and the daemon starts as one of its own".to_owned()
+        "a user manager answers; the units are not installed (`pyexec daemon install`), and the daemon starts as one of its own".to_owned()
     } else {
         units.join("; ")
     }

@@ -12,13 +12,13 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 
 /// For a program that only has to say something about itself.
-pub(super) const SHORT: Duration = Duration::from_secs(5);
+pub(crate) const SHORT: Duration = Duration::from_secs(5);
 /// For one that has to look around.
-pub(super) const LONG: Duration = Duration::from_secs(15);
+pub(crate) const LONG: Duration = Duration::from_secs(15);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Silence {
+pub(crate) enum Silence {
     #[error("could not be run: {0}")]
     NotRun(#[from] io::Error),
     #[error("did not answer within {} s", .0.as_secs())]
@@ -28,7 +28,7 @@ pub(super) enum Silence {
 }
 
 /// What the program prints. It, and what it has started, is gone when this returns.
-pub(super) async fn ask(program: impl AsRef<OsStr>, arguments: &[&str], limit: Duration) -> Result<String, Silence> {
+pub(crate) async fn ask(program: impl AsRef<OsStr>, arguments: &[&str], limit: Duration) -> Result<String, Silence> {
     let mut command = Command::new(program);
     command.args(arguments).current_dir("/").process_group(0).kill_on_drop(true);
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
@@ -68,13 +68,13 @@ impl Drop for Group {
 }
 
 /// The first of this name on `PATH` that can be executed.
-pub(super) fn find_on_path(name: &str) -> Option<PathBuf> {
+pub(crate) fn find_on_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|directory| directory.join(name)).find(|file| is_executable(file))
 }
 
 /// The numbers of the first word that looks like a version: `uv 0.9.1 (abc)`, `Python 3.13.0rc1`.
-pub(super) fn version_in(text: &str) -> Option<(String, Vec<u32>)> {
+pub(crate) fn version_in(text: &str) -> Option<(String, Vec<u32>)> {
     let word = text.split_whitespace().find(|word| word.starts_with(|first: char| first.is_ascii_digit()))?;
     let digits = |part: &str| part.chars().take_while(char::is_ascii_digit).collect::<String>().parse().ok();
     Some((word.to_owned(), word.split('.').map_while(digits).collect()))
