@@ -437,68 +437,62 @@ elif kind == 'rich-fails':
         progress.advance(99)
 ";
 
+/// What [`REAL_BARS`] is told of in the middle of it: current, total, message.
+type Told = (&'static str, Option<f64>, Option<f64>, &'static str);
+
+/// Each kind is known as far as it is while it waits; in the end all of it is done, and that is kept.
+#[track_caller]
+fn assert_bars_are_known(options: &[&str], kinds: &[Told]) {
+    let sandbox = EnvironmentSandbox::new();
+    sandbox.write("bars.py", REAL_BARS);
+    let with = ["--with", "tqdm", "--with", "rich"];
+    let start = |kind| sandbox.detach_with_uv(&[&with[..], options, &["bars.py", kind]].concat());
+    let started: Vec<(String, Told)> = kinds.iter().map(|told| (start(told.0), *told)).collect();
+    for (id, (kind, current, total, message)) in &started {
+        sandbox.wait_for_file(&format!("at-{kind}"));
+        wait_until_told(&sandbox, id, (*current, *total, Some(message)));
+    }
+    sandbox.write("end", "");
+    for (id, (kind, _, total, _)) in &started {
+        let job = sandbox.finished(id);
+        assert_eq!(job["exit_code"], 0, "{job}");
+        // Nothing is left to do but of that which nobody knew the end of.
+        if total.is_some() {
+            assert_eq!(job["progress"]["current"], job["progress"]["total"], "{kind}: {job}");
+        } else {
+            assert_eq!(job["progress"]["total"], Value::Null, "{kind}: {job}");
+        }
+    }
+}
+
 #[test]
 fn bars_that_the_real_tqdm_and_rich_draw_are_read_at_every_width() {
-    for columns in ["40", "80", "200"] {
-        let sandbox = EnvironmentSandbox::new();
-        sandbox.write("bars.py", REAL_BARS);
-        let kinds = [
-            ("tqdm-known", Some(9.0), Some(20.0), "items"),
-            ("tqdm-unknown", Some(9.0), None, "lines"),
-            ("tqdm-nested", Some(2.0), Some(4.0), "outer"),
-            ("rich-track", Some(45.0), Some(100.0), "Working"),
-            ("rich-unknown", None, None, "Polling"),
-            ("rich-tasks", Some(2.0), Some(4.0), "Outer"),
-        ];
-        let with = ["--with", "tqdm", "--with", "rich"];
-        let started = kinds.map(|(kind, current, total, message)| {
-            let variables = [format!("COLUMNS={columns}"), "TTY_COMPATIBLE=1".to_owned()];
-            let options = ["-e", &variables[0], "-e", &variables[1], "bars.py", kind];
-            (sandbox.detach_with_uv(&[&with[..], &options].concat()), kind, (current, total, Some(message)))
-        });
-        for (id, kind, wanted) in &started {
-            sandbox.wait_for_file(&format!("at-{kind}"));
-            wait_until_told(&sandbox, id, *wanted);
-        }
-        sandbox.write("end", "");
-        for (id, kind, (_, total, _)) in &started {
-            let job = sandbox.finished(id);
-            assert_eq!(job["exit_code"], 0, "{job}");
-            // Nothing is left to do but of that which nobody knew the end of.
-            if total.is_some() {
-                assert_eq!(job["progress"]["current"], job["progress"]["total"], "{kind}: {job}");
-            } else {
-                assert_eq!(job["progress"]["total"], Value::Null, "{kind}: {job}");
-            }
-        }
+    for columns in ["COLUMNS=40", "COLUMNS=80", "COLUMNS=200"] {
+        assert_bars_are_known(
+            &["-e", columns, "-e", "TTY_COMPATIBLE=1"],
+            &[
+                ("tqdm-known", Some(9.0), Some(20.0), "items"),
+                ("tqdm-unknown", Some(9.0), None, "lines"),
+                ("tqdm-nested", Some(2.0), Some(4.0), "outer"),
+                ("rich-track", Some(45.0), Some(100.0), "Working"),
+                ("rich-unknown", None, None, "Polling"),
+                ("rich-tasks", Some(2.0), Some(4.0), "Outer"),
+            ],
+        );
     }
 }
 
 /// Away from a terminal rich draws no bars.
 #[test]
 fn how_far_the_bars_of_rich_are_is_known_though_they_are_not_drawn() {
-    let sandbox = EnvironmentSandbox::new();
-    sandbox.write("bars.py", REAL_BARS);
-    let kinds = [
-        ("rich-track", Some(9.0), Some(20.0), "Working"),
-        ("rich-unknown", Some(0.0), None, "Polling"),
-        ("rich-tasks", Some(2.0), Some(4.0), "Outer"),
-    ];
-    let started = kinds.map(|(kind, current, total, message)| {
-        let id = sandbox.detach_with_uv(&["--with", "rich", "--with", "tqdm", "bars.py", kind]);
-        (id, kind, (current, total, Some(message)))
-    });
-    for (id, kind, wanted) in &started {
-        sandbox.wait_for_file(&format!("at-{kind}"));
-        wait_until_told(&sandbox, id, *wanted);
-    }
-    sandbox.write("end", "");
-    for (id, kind, (_, total, _)) in &started {
-        let job = sandbox.finished(id);
-        assert_eq!(job["exit_code"], 0, "{job}");
-        // The last one is kept.
-        assert!(total.is_none() || job["progress"]["current"] == job["progress"]["total"], "{kind}: {job}");
-    }
+    assert_bars_are_known(
+        &[],
+        &[
+            ("rich-track", Some(9.0), Some(20.0), "Working"),
+            ("rich-unknown", Some(0.0), None, "Polling"),
+            ("rich-tasks", Some(2.0), Some(4.0), "Outer"),
+        ],
+    );
 }
 
 /// Also not of an error, whose traceback names every function on the way.

@@ -288,10 +288,9 @@ impl Jobs {
                 Ok(unmeasured.into_iter().map(size).collect::<Vec<_>>())
             };
             let measured = blocking(measure).await.map_err(storage("measure finished jobs"))?;
-            for (id, bytes) in &measured {
-                if let Some(job) = batch.iter_mut().find(|job| job.id == *id) {
-                    job.bytes = Some(*bytes);
-                }
+            // In the same order.
+            for (job, (_, bytes)) in batch.iter_mut().filter(|job| job.bytes.is_none()).zip(&measured) {
+                job.bytes = Some(*bytes);
             }
             self.store.set_kept_bytes(measured).await.map_err(failed)?;
         }

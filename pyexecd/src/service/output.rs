@@ -49,14 +49,14 @@ impl Drop for Reader {
 }
 
 pub(super) async fn follow(jobs: &Jobs, reader: &Reader, id: JobId, request: FollowRequest) -> Result<Followed, Error> {
-    let followed = follow_unheld(jobs, reader, id, request).await?;
+    let followed = await_news(jobs, reader, id, request).await?;
     if followed.finished.is_some() {
         reader.is_done_with(id);
     }
     Ok(followed)
 }
 
-async fn follow_unheld(jobs: &Jobs, reader: &Reader, id: JobId, request: FollowRequest) -> Result<Followed, Error> {
+async fn await_news(jobs: &Jobs, reader: &Reader, id: JobId, request: FollowRequest) -> Result<Followed, Error> {
     let until = Instant::now() + Duration::from_millis(request.wait_ms.min(MAX_WAIT_MS));
     let wants_output = request.max_bytes > 0 && (request.cursors.stdout.is_some() || request.cursors.stderr.is_some());
     let mut shutting_down = jobs.shutting_down();
