@@ -458,7 +458,8 @@ fn a_daemon_that_is_killed_while_it_saves_leaves_the_old_script_or_the_new_one()
     let (first, second) = (sandbox.write("one.py", &one), sandbox.write("two.py", &two));
     sandbox.pyexec(["scripts".as_ref(), "save".as_ref(), "x".as_ref(), first.as_os_str()]).expect_code(0);
     let path = sandbox.paths().scripts().join("x.py");
-    let old = std::fs::metadata(&path).expect("is there").ino();
+    // Held open: the file lives on as long as somebody reads it, and so does its number, which would be given again.
+    let old = std::fs::File::open(&path).expect("is there");
     for source in [&second, &first, &second] {
         let command = sandbox.cli([
             "scripts".as_ref(),
@@ -474,7 +475,8 @@ fn a_daemon_that_is_killed_while_it_saves_leaves_the_old_script_or_the_new_one()
         let content = std::fs::read(&path).expect("is there");
         assert!(content == std::fs::read(source).expect("is there"), "it is not the one that was saved last");
     }
-    assert_ne!(std::fs::metadata(&path).expect("is there").ino(), old, "it was not written in its place");
+    assert_ne!(std::fs::metadata(&path).expect("is there").ino(), old.metadata().expect("is open").ino());
+    assert!(std::io::read_to_string(old).expect("is open").into_bytes() == one, "it was written in its place");
     assert_eq!(names_of(&sandbox, &[]), ["x.py"]);
     sandbox.wait_until("nothing unfinished is left", || {
         let count = std::fs::read_dir(sandbox.paths().scripts()).expect("is there").count();
