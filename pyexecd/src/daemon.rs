@@ -30,6 +30,7 @@ use crate::blocking::blocking;
 use crate::config::{Config, ConfigError};
 use crate::engine::local::LocalEngine;
 use crate::environment::Environments;
+use crate::fault::{Point, reached};
 use crate::jobs::command::LeftUnfinished;
 use crate::jobs::dispatcher::Dispatcher;
 use crate::jobs::retention::Bounds;
@@ -180,6 +181,7 @@ async fn serve(paths: Arc<Paths>, config: &Config, lock: &File, detached: bool) 
     let (shutdown, reader) = (Arc::new(shutdown), Arc::default());
     let service = Service { jobs: jobs.clone(), scripts, paths: paths.clone(), started, shutdown, reader };
     let signals = Signals::catch()?;
+    reached(Point::RecoverListening);
     say_where(lock, &paths.socket)?;
     say_ready(detached);
     let history = config.history;
@@ -222,23 +224,17 @@ async fn bound_history(jobs: Jobs, bounds: Bounds, ended: Arc<Notify>) {
 /// What an earlier daemon left half done, and what the index does not know of. In the background: nobody waits for it.
 async fn tidy(jobs: Jobs, paths: Arc<Paths>, left_over: run_directory::Listing, found: Found) {
     const BATCH: usize = 500;
+    reached(Point::RecoverListed);
     let directory = paths.jobs();
     for half_made in left_over.half_made {
         if let Err(error) = blocking(move || std::fs::remove_dir_all(half_made)).await {
             tracing::warn!(%error, "a run directory that was never finished can not be removed");
         }
     }
-    if !left_over.half_removed.is_empty() {
-        let ids = left_over.half_removed;
-        if let Err(error) = jobs.store().delete(ids.clone()).await {
-            tracing::warn!(%error, "jobs that were being pruned can not be forgotten");
-            return;
-        }
-        let directory = directory.clone();
-        let remove = move || ids.iter().try_for_each(|id| run_directory::remove_renamed(&directory, *id).map(drop));
-        if let Err(error) = blocking(remove).await {
-            tracing::warn!(%error, "run directories that were being pruned can not be removed");
-        }
+    if !left_over.half_removed.is_empty()
+        && let Err(error) = jobs.finish_removal(&left_over.half_removed).await
+    {
+        tracing::warn!(%error, "jobs that were being pruned can not be removed");
     }
     let known = match jobs.store().ids().await {
         Ok(known) => known,

@@ -4,6 +4,7 @@ pub mod artifacts;
 pub mod config;
 pub mod engine;
 pub mod environment;
+pub mod fault;
 pub mod jobs;
 pub mod output;
 pub mod scripts;

@@ -101,6 +101,7 @@ const MAY_NAME: [(&str, &[&str]); 10] = [
             "config",
             "engine",
             "environment",
+            "fault",
             "jobs",
             "listener",
             "logging",
@@ -115,13 +116,14 @@ const MAY_NAME: [(&str, &[&str]); 10] = [
     // Speaks to the link of a running job itself: input and news of output need no decision.
     ("service", &["artifacts", "blocking", "jobs", "engine", "output", "scripts"]),
     // Recovery is tested against what supervisors write.
-    ("jobs", &["blocking", "config", "engine", "environment", "output", "store", "supervisor::record"]),
+    ("jobs", &["blocking", "config", "engine", "environment", "fault", "output", "store", "supervisor::record"]),
     // An order carries the command that an environment came to.
     ("engine", &["environment"]),
     (
         "engine::local",
         &[
             "boot",
+            "fault",
             "output::segment",
             "supervisor",
             "supervisor::control",
@@ -132,10 +134,18 @@ const MAY_NAME: [(&str, &[&str]); 10] = [
     // Its settings; and what it says before a job runs goes where the job's output will.
     (
         "environment",
-        &["blocking", "config", "output::progress", "output::segment", "supervisor::processes", "supervisor::record"],
+        &[
+            "blocking",
+            "config",
+            "fault",
+            "output::progress",
+            "output::segment",
+            "supervisor::processes",
+            "supervisor::record",
+        ],
     ),
     // Upwards: the index is asked for what retention, which is pure, looks at. A run directory has two writers.
-    ("store", &["boot", "jobs::retention", "supervisor::record"]),
+    ("store", &["boot", "fault", "jobs::retention", "supervisor::record"]),
     // Which requirements and headers are right is said in one place. Tests ask the same Python.
     (
         "scripts",

@@ -317,6 +317,12 @@ impl Sandbox {
         TestDaemon::of(self, variables.iter().map(|(name, value)| (name.into(), value.into())).collect())
     }
 
+    /// A daemon of the test's own, unless a client was quicker to start one.
+    #[track_caller]
+    pub(crate) fn daemon_or_another(&self) -> TestDaemon<'_> {
+        TestDaemon::or_another(self)
+    }
+
     /// A client that starts no daemon.
     pub(crate) async fn client(&self) -> Client {
         Client::connect(self.paths(), Daemon::MustRun).await.expect("a daemon listens")

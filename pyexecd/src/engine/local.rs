@@ -24,6 +24,7 @@ use tokio::process::Child;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Engine, Events, Order, RunEvent, RunHandle, RunRequest, control_socket};
+use crate::fault::{Point, reached};
 use crate::output::segment;
 use crate::supervisor::control::{self, InputAnswer, Launch, LaunchStdin, Notice, Request};
 use crate::supervisor::processes::{self, Process};
@@ -118,7 +119,10 @@ impl Engine for LocalEngine {
         let launch = Request::Launch(Box::new(self.launch_of(&order)));
         let frame = control::encode(&launch, order.command.environment.as_block());
         match self.spare.take() {
-            Ok(Supervisor { child, stream }) => drop(tokio::spawn(link.run(Some((stream, frame)), Some(child)))),
+            Ok(Supervisor { child, stream }) => {
+                reached(Point::StartLaunched);
+                drop(tokio::spawn(link.run(Some((stream, frame)), Some(child))));
+            }
             Err(error) => link.events.send(RunEvent::SpawnFailed(format!("could not start a supervisor: {error}"))),
         }
         handle
@@ -243,15 +247,19 @@ impl Link {
     async fn converse(&mut self, stream: UnixStream, first: Vec<u8>) -> Cut {
         let (mut reader, mut writer) = stream.into_split();
         let (outgoing, mut queue) = mpsc::unbounded_channel::<Vec<u8>>();
+        let launches = !first.is_empty();
         // Written by a task of its own: a supervisor that is busy with the disk must not hold up what it says.
         let writing = tokio::spawn(async move {
             while let Some(frame) = queue.recv().await {
                 if writer.write_all(&frame).await.is_err() {
                     break;
                 }
+                if launches {
+                    reached(Point::StartTold);
+                }
             }
         });
-        if !first.is_empty() {
+        if launches {
             let _ = outgoing.send(first);
         }
         self.armed = false;

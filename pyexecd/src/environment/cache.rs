@@ -24,6 +24,7 @@ use tokio::task::AbortHandle;
 use super::EnvironmentError;
 use super::contents::{installed, names, shape, size};
 use crate::blocking::blocking;
+use crate::fault::{Point, reached};
 
 pub(super) const MARKER: &str = "pyexec.json";
 const BUILDING: &str = ".building-";
@@ -220,7 +221,10 @@ impl Cache {
                     shape: shape(&from)?,
                 };
                 std::fs::write(from.join(MARKER), serde_json::to_vec(&marker)?)?;
-                std::fs::rename(&from, &to)
+                reached(Point::PrepareBuilt);
+                std::fs::rename(&from, &to)?;
+                reached(Point::PrepareShelved);
+                Ok(())
             }
         };
         blocking(finish).await.map_err(cache)?;

@@ -27,6 +27,7 @@ use crate::blocking::blocking;
 use crate::engine::local::Evidence;
 use crate::engine::{self, Engine, Events, Order, RunEvent, RunHandle};
 use crate::environment::{self, EnvironmentError, Environments, Lease, Preparation, PreparationLog, Prepared};
+use crate::fault::{Point, reached};
 use crate::output;
 use crate::store::{Store, StoreError, run_directory};
 use crate::supervisor::record::ReadError;
@@ -126,8 +127,12 @@ impl Dispatcher {
                 let at_once = self.queue.admits_at_once(class_of(&spec), ancestors, self.active(), self.max_running);
                 let _ = answer.send(at_once);
             }
-            Command::Started { id, command } => self.launch(id, *command),
+            Command::Started { id, command } => {
+                reached(Point::StartMarked);
+                self.launch(id, *command);
+            }
             Command::StopWritten { id, grace, answer } => {
+                reached(Point::StopWritten);
                 self.pass_stop_on(id, Some(grace));
                 let _ = answer.send(true);
             }
@@ -173,6 +178,7 @@ impl Dispatcher {
         tracing::info!(job = %id, "accepted");
         self.queue.push(id, class_of(&job.spec), self.running_ancestors(&job.spec));
         self.insert(job, may_start);
+        reached(Point::SubmitAccepted);
         self.live.get(&id).map(|live| Box::new(self.describe(live)))
     }
 
@@ -231,6 +237,7 @@ impl Dispatcher {
                 live.job.state = state;
                 live.told.send_modify(|snapshot| snapshot.job = Arc::new(live.job.clone()));
             }
+            reached(Point::PrepareAdmitted);
             let Some(to_self) = self.to_self.upgrade() else { return };
             let (environments, spec) = (self.environments.clone(), live.job.spec.clone());
             let run_directory = self.jobs_directory.join(id.to_string());
@@ -256,10 +263,12 @@ impl Dispatcher {
                 live.preparation = None;
                 live.job.environment = Some(used.clone());
                 live.lease = lease;
+                reached(Point::PrepareDone);
                 note_resolved(self.jobs_directory.join(id.to_string()), used);
                 self.apply(id, JobEvent::Prepared).await;
                 // It may have been stopped while it was being prepared.
                 let Some(live) = self.live.get(&id).filter(|live| !live.job.state.is_finished()) else { return };
+                reached(Point::StartCommitted);
                 if live.may_start {
                     self.launch(id, command);
                     return;
@@ -310,6 +319,7 @@ impl Dispatcher {
         let reason = if request.now { StopReason::Killed } else { StopReason::Cancelled };
         let grace = if request.now { 0 } else { request.grace_ms.unwrap_or(live.job.spec.grace_ms) };
         tracing::info!(job = %id, ?reason, "stopping");
+        reached(Point::StopAsked);
         let unstarted = matches!(live.job.state, JobState::Queued | JobState::Preparing);
         if unstarted && self.has_started_elsewhere(id).await {
             self.adopt_started(id, Some(reason));
@@ -351,9 +361,15 @@ impl Dispatcher {
 
     async fn hear(&mut self, id: JobId, event: RunEvent) {
         let event = match event {
-            RunEvent::Started(run) => JobEvent::Started(run),
+            RunEvent::Started(run) => {
+                reached(Point::StartHeard);
+                JobEvent::Started(run)
+            }
             RunEvent::SpawnFailed(why) => JobEvent::SpawnFailed(why),
-            RunEvent::Ended(record) => JobEvent::Ended(record),
+            RunEvent::Ended(record) => {
+                reached(Point::ExitHeard);
+                JobEvent::Ended(record)
+            }
             RunEvent::Lost => JobEvent::Lost,
             RunEvent::Stalled(problem) => {
                 if let Some(live) = self.live.get_mut(&id) {
@@ -458,6 +474,7 @@ impl Dispatcher {
                 keep_progress(self.store.clone(), id, self.jobs_directory.join(id.to_string()));
             }
             self.ended.notify_one();
+            reached(Point::ExitCommitted);
         }
         let Some(to_self) = self.to_self.upgrade() else { return };
         let state = live.job.state.clone();
@@ -476,6 +493,7 @@ impl Dispatcher {
             Ok(()) => {
                 self.uncommitted.remove(&id);
                 if state.is_finished() {
+                    reached(Point::ExitNoted);
                     self.settled.remove(&id);
                     self.live.remove(&id);
                 }
@@ -509,6 +527,7 @@ impl Dispatcher {
             Err(error) => tracing::error!(job = %id, %error, "a job could not be looked up"),
         }
         let directory = self.jobs_directory.join(id.to_string());
+        reached(Point::RecoverLooking);
         let known = job.state.clone();
         let believed = blocking(move || Ok(look(&directory, known, may_have_run))).await;
         let believed = believed
@@ -574,6 +593,7 @@ async fn prepare(
     let directory = run_directory.clone();
     let variables = blocking(move || run_directory::environment(&directory));
     let variables = variables.await.map_err(EnvironmentError::Variables)?.ok_or(EnvironmentError::VariablesGone)?;
+    reached(Point::PrepareBegun);
     environments.prepare(Preparation { id, spec, variables, run_directory, log }).await
 }
 

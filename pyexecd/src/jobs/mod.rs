@@ -26,6 +26,7 @@ use crate::config::InheritEnv;
 use crate::engine::RunHandle;
 use crate::environment::Environments;
 use crate::environment::variables::{Sources, compose};
+use crate::fault::{Point, reached};
 use crate::output;
 use crate::store::{Listed, Store, StoreError, run_directory};
 use command::{Command, Counts, LeftUnfinished};
@@ -147,14 +148,18 @@ impl Jobs {
         match self.store.insert(job.clone(), may_start).await {
             // Known, though its run directory may have gone: it has been, and is not run again.
             Ok(false) => Ok(None),
-            Ok(true) => self.ask(|answer| Command::Accept { job: Box::new(job), may_start, answer }).await,
+            Ok(true) => {
+                reached(Point::SubmitRecorded);
+                self.ask(|answer| Command::Accept { job: Box::new(job), may_start, answer }).await
+            }
             Err(error) => {
                 // Not acknowledged, so it must not start: what was made for it goes, and the client hears why.
                 if fresh {
                     let (jobs, id) = (self.paths.jobs(), job.id);
                     let remove = move || {
                         run_directory::rename_away(&jobs, id)?;
-                        run_directory::remove_renamed(&jobs, id)
+                        run_directory::empty_renamed(&jobs, id)?;
+                        run_directory::forget_renamed(&jobs, id)
                     };
                     if let Err(error) = blocking(remove).await {
                         tracing::error!(job = %id, %error, "the run directory of a job that was refused is left behind");
@@ -327,22 +332,32 @@ impl Jobs {
 
     /// Forgets finished jobs, and removes their files; how many bytes those held.
     async fn remove(&self, doomed: &[JobId]) -> Result<u64, Error> {
-        let failed = |error: StoreError| error.while_doing("forget jobs");
         let mut bytes_freed = 0;
         for batch in doomed.chunks(BATCH) {
             let (jobs, ids) = (self.paths.jobs(), batch.to_vec());
-            // Away first, at once and whole; then the rows; then the space. A daemon that dies in between leaves names
-            // that the next one finishes with.
-            let rename = {
-                let (jobs, ids) = (jobs.clone(), ids.clone());
-                move || ids.iter().try_for_each(|id| run_directory::rename_away(&jobs, *id))
-            };
+            // Away first, at once and whole.
+            let rename = move || ids.iter().try_for_each(|id| run_directory::rename_away(&jobs, *id));
             blocking(rename).await.map_err(storage("remove run directories"))?;
-            self.store.delete(ids.clone()).await.map_err(failed)?;
-            let remove = move || ids.iter().map(|id| run_directory::remove_renamed(&jobs, *id)).sum::<Result<u64, _>>();
-            bytes_freed += blocking(remove).await.map_err(storage("remove run directories"))?;
+            reached(Point::PruneRenamed);
+            bytes_freed += self.finish_removal(batch).await?;
         }
         Ok(bytes_freed)
+    }
+
+    /// Removes what has been renamed away: the files, then the rows, then the names. A daemon that dies in between leaves
+    /// names, and the next one goes on here. On a full disk it is the files that make room for what the index has to write.
+    pub async fn finish_removal(&self, renamed: &[JobId]) -> Result<u64, Error> {
+        let failed = storage("remove run directories");
+        let (jobs, ids) = (self.paths.jobs(), renamed.to_vec());
+        let empty = move || ids.iter().map(|id| run_directory::empty_renamed(&jobs, *id)).sum::<Result<u64, _>>();
+        let bytes = blocking(empty).await.map_err(&failed)?;
+        reached(Point::PruneEmptied);
+        self.store.delete(renamed.to_vec()).await.map_err(|error| error.while_doing("forget jobs"))?;
+        reached(Point::PruneForgotten);
+        let (jobs, ids) = (self.paths.jobs(), renamed.to_vec());
+        let forget = move || ids.iter().try_for_each(|id| run_directory::forget_renamed(&jobs, *id));
+        blocking(forget).await.map_err(&failed)?;
+        Ok(bytes)
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Error> {

@@ -1,4 +1,4 @@
-//! Removing a run directory, whatever a job has made of the part of it that is the job's own: directories that may not
+//! Emptying a run directory, whatever a job has made of the part of it that is the job's own: directories that may not
 //! be entered, and trees that are deeper than a path can be long.
 
 use std::io;
@@ -57,11 +57,11 @@ fn held_in(seen: &Stat) -> u64 {
     u64::try_from(seen.st_size).unwrap_or(0).min(allocated)
 }
 
-/// Removes it, and returns how many bytes its files held. It need not be there.
+/// Removes all that is in it, and returns how many bytes its files held. It need not be there.
 ///
 /// Every directory below is moved up to the top before it is emptied, so that there is neither recursion nor a path that
 /// grows: at most two are open at a time.
-pub(super) fn remove(directory: &Path) -> io::Result<u64> {
+pub(super) fn empty(directory: &Path) -> io::Result<u64> {
     let top = match rustix::fs::open(directory, LISTED, Mode::empty()) {
         Ok(top) => top,
         Err(Errno::NOENT) => return Ok(0),
@@ -71,24 +71,28 @@ pub(super) fn remove(directory: &Path) -> io::Result<u64> {
     let mut moved: u64 = 0;
     // What is moved up may or may not be seen by a listing that is under way: listed again until there is nothing.
     loop {
-        let found = empty(&top, &top, &mut bytes, &mut moved)?;
+        let found = empty_into(&top, &top, &mut bytes, &mut moved)?;
         if found.is_empty() {
             break;
         }
         for name in found {
             let below = openat(&top, &*name, FOUND, Mode::empty())?;
             let below = made_accessible(&below)?;
-            empty(&below, &top, &mut bytes, &mut moved)?;
+            empty_into(&below, &top, &mut bytes, &mut moved)?;
             unlinkat(&top, &*name, AtFlags::REMOVEDIR)?;
         }
     }
-    std::fs::remove_dir(directory)?;
     Ok(bytes)
 }
 
 /// Removes the files in `directory`, and moves the directories in it into `top`. Returns the names of those that are
 /// there already.
-fn empty(directory: &OwnedFd, top: &OwnedFd, bytes: &mut u64, moved: &mut u64) -> io::Result<Vec<std::ffi::CString>> {
+fn empty_into(
+    directory: &OwnedFd,
+    top: &OwnedFd,
+    bytes: &mut u64,
+    moved: &mut u64,
+) -> io::Result<Vec<std::ffi::CString>> {
     let (here, there) = (fstat(directory)?, fstat(top)?);
     let is_top = (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino);
     let mut names = Vec::new();
@@ -170,10 +174,10 @@ mod tests {
         for closed in [&locked, &doomed.join("artifacts/locked")] {
             std::fs::set_permissions(closed, PermissionsExt::from_mode(0o000)).expect("can be closed");
         }
-        assert_eq!(remove(&doomed).expect("can be removed"), 8);
-        assert!(!doomed.exists());
+        assert_eq!(empty(&doomed).expect("can be emptied"), 8);
+        std::fs::remove_dir(&doomed).expect("is empty");
         assert_eq!(std::fs::read_to_string(outside.join("kept")).expect("is there"), "kept");
-        assert_eq!(remove(&doomed).expect("is gone"), 0);
+        assert_eq!(empty(&doomed).expect("is gone"), 0);
     }
 
     #[test]
@@ -188,7 +192,7 @@ mod tests {
             deepest = openat(&deepest, &*name, LISTED, Mode::empty()).expect("can be opened");
         }
         assert_eq!(size(&doomed), 0);
-        remove(&doomed).expect("can be removed");
-        assert!(!doomed.exists());
+        empty(&doomed).expect("can be emptied");
+        std::fs::remove_dir(&doomed).expect("is empty");
     }
 }

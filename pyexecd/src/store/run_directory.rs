@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::removal;
 use crate::boot;
+use crate::fault::{Point, reached};
 use crate::supervisor::record::{
     self, ENDING, ENVIRONMENT, Ending, ReadError, STDIN, WhatEnded, private_file, write_durably,
 };
@@ -60,7 +61,10 @@ pub fn create(jobs: &Path, submission: &Submission, created_at: Timestamp) -> io
     create_private(&unfinished)?;
     let made =
         fill(&unfinished, submission, created_at).and_then(|()| match std::fs::rename(&unfinished, jobs.join(&name)) {
-            Ok(()) => Ok(true),
+            Ok(()) => {
+                reached(Point::SubmitNamed);
+                Ok(true)
+            }
             Err(error) if matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) => {
                 Ok(false)
             }
@@ -79,6 +83,7 @@ fn fill(directory: &Path, submission: &Submission, created_at: Timestamp) -> io:
     let spec =
         SpecFile { version: FORMAT, id: submission.id, created_at, boot_id: boot::id(), spec: submission.spec.clone() };
     write(SPEC, &serde_json::to_vec(&spec)?)?;
+    reached(Point::SubmitFilling);
     write(ENVIRONMENT, submission.environment.as_block())?;
     match &submission.spec.source {
         JobSource::Stdin { code } => write(STDIN, code.as_bytes()),
@@ -86,7 +91,9 @@ fn fill(directory: &Path, submission: &Submission, created_at: Timestamp) -> io:
             pyexec_proto::job::StdinSource::Given => write(STDIN, &submission.stdin),
             pyexec_proto::job::StdinSource::Null | pyexec_proto::job::StdinSource::Open => Ok(()),
         },
-    }
+    }?;
+    reached(Point::SubmitFilled);
+    Ok(())
 }
 
 /// The environment a job that has not started will start with; `None` once it has, or was stopped.
@@ -185,18 +192,30 @@ pub fn list(jobs: &Path) -> io::Result<Listing> {
     Ok(listing)
 }
 
-/// Renames the directory away, so that it is gone at once and whole; [`remove_renamed`] frees the space.
+/// Renames the directory away, so that it is gone at once and whole; [`empty_renamed`] frees the space. The name stays
+/// until [`forget_renamed`]: it says that the index is to forget the job.
 pub fn rename_away(jobs: &Path, id: JobId) -> io::Result<()> {
-    match std::fs::rename(jobs.join(id.to_string()), jobs.join(format!("{REMOVED}{id}"))) {
+    match std::fs::rename(jobs.join(id.to_string()), renamed(jobs, id)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         Ok(()) | Err(_) => Ok(()),
     }
 }
 
-/// Returns how many bytes its files held.
-pub fn remove_renamed(jobs: &Path, id: JobId) -> io::Result<u64> {
-    let directory = jobs.join(format!("{REMOVED}{id}"));
-    removal::remove(&directory)
+/// Returns how many bytes its files held. Needs no space itself.
+pub fn empty_renamed(jobs: &Path, id: JobId) -> io::Result<u64> {
+    removal::empty(&renamed(jobs, id))
+}
+
+/// Once the index has forgotten the job.
+pub fn forget_renamed(jobs: &Path, id: JobId) -> io::Result<()> {
+    match std::fs::remove_dir(renamed(jobs, id)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn renamed(jobs: &Path, id: JobId) -> PathBuf {
+    jobs.join(format!("{REMOVED}{id}"))
 }
 
 /// The bytes in a run directory's files, artifacts included.
@@ -291,7 +310,12 @@ mod tests {
         rename_away(jobs.path(), submission.id).expect("can be renamed");
         let listing = list(jobs.path()).expect("can be listed");
         assert_eq!((listing.jobs, listing.half_removed), (vec![], vec![submission.id]));
-        assert!(remove_renamed(jobs.path(), submission.id).expect("can be removed") > 0);
-        assert_eq!(remove_renamed(jobs.path(), submission.id).expect("is gone"), 0);
+        assert!(empty_renamed(jobs.path(), submission.id).expect("can be emptied") > 0);
+        assert_eq!(empty_renamed(jobs.path(), submission.id).expect("is empty"), 0);
+        assert_eq!(list(jobs.path()).expect("can be listed").half_removed, vec![submission.id]);
+        forget_renamed(jobs.path(), submission.id).expect("can be removed");
+        forget_renamed(jobs.path(), submission.id).expect("is gone");
+        assert_eq!(empty_renamed(jobs.path(), submission.id).expect("is gone"), 0);
+        assert_eq!(list(jobs.path()).expect("can be listed").half_removed, vec![]);
     }
 }

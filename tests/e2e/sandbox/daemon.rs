@@ -44,6 +44,10 @@ impl<'a> TestDaemon<'a> {
         assert!(child.is_some(), "another daemon is running");
         Self { sandbox, variables, child }
     }
+
+    pub(super) fn or_another(sandbox: &'a Sandbox) -> Self {
+        Self { sandbox, variables: vec![], child: start_daemon(sandbox, &[]) }
+    }
 }
 
 impl TestDaemon<'_> {

@@ -1,0 +1,180 @@
+//! Daemons that die at random, under load. `PYEXEC_TEST_SEED` plays a run again, as far as the machine's own timing allows;
+//! `PYEXEC_TEST_KILLS` makes it longer.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use pyexec_proto::JobId;
+use pyexec_proto::service::PruneRequest;
+use rustix::process::Signal;
+
+use super::ledger::{Kind, Promise, code, connect, id_of, insist, printed, verify};
+use crate::sandbox::{PYEXECD, Sandbox, send};
+
+/// How many clients submit jobs all the time.
+const WORKERS: u64 = 4;
+
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
+}
+
+/// A seed that is printed, so that a failure can be looked at again.
+fn seed() -> u64 {
+    let seed = number("PYEXEC_TEST_SEED").unwrap_or_else(|| fastrand::u64(..));
+    say(&format!("PYEXEC_TEST_SEED={seed}"));
+    seed
+}
+
+fn say(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+fn kind(random: &mut fastrand::Rng) -> Kind {
+    match random.u8(..20) {
+        0..6 => Kind::Exits(random.u8(..4)),
+        6..9 => Kind::Prints(random.u32(1..5_000)),
+        9..12 => Kind::Echoes,
+        12 => Kind::Dies,
+        13..15 => Kind::Leaves,
+        15 => Kind::Overdue,
+        16..19 => Kind::Stopped,
+        _ => Kind::Orphaned,
+    }
+}
+
+/// Kills daemon after daemon, each some time after it was started, be it before it listens.
+fn kill_daemons(sandbox: &Sandbox, mut random: fastrand::Rng, kills: &AtomicU32, wanted: u32) {
+    while kills.load(Ordering::Relaxed) < wanted {
+        let mut child = sandbox
+            .command(PYEXECD)
+            .env("PYEXEC_SERVICE", "daemon")
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .expect("can be started");
+        let longest = *random.choice(&[10, 50, 200, 500]).expect("there are some");
+        std::thread::sleep(Duration::from_millis(random.u64(..longest)));
+        let left_by_itself = child.try_wait().expect("is our child").is_some();
+        if left_by_itself {
+            // The command line was quicker to start one.
+            for daemon in sandbox.daemons() {
+                send(daemon.pid, Signal::KILL);
+                sandbox.wait_until_gone(daemon.pid);
+                kills.fetch_add(1, Ordering::Relaxed);
+            }
+        } else {
+            child.kill().expect("is our child");
+            child.wait().expect("is our child");
+            kills.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Submits jobs of all kinds and sees each to its end, until it is time to stop.
+async fn submit_jobs(sandbox: &Sandbox, mut random: fastrand::Rng, done: &AtomicBool) -> Vec<Promise> {
+    let client = connect(sandbox).await;
+    let mut promises = Vec::new();
+    while !done.load(Ordering::Relaxed) {
+        let promise = Promise::new(sandbox, kind(&mut random));
+        promise.play(sandbox, &client).await;
+        promises.push(promise);
+    }
+    promises
+}
+
+/// `pyexec run`, attached, again and again; it starts a daemon itself when there is none.
+fn run_attached(sandbox: &Sandbox, mut random: fastrand::Rng, done: &AtomicBool) -> Vec<JobId> {
+    let mut ids = Vec::new();
+    while !done.load(Ordering::Relaxed) {
+        let (kind, exit) = match random.bool() {
+            true => (Kind::Prints(random.u32(1..5_000)), 0),
+            false => (Kind::Exits(7), 7),
+        };
+        let tag = format!("attached-{}", ids.len());
+        let ran = sandbox.pyexec(["run", "--no-uv", "-c", &code(sandbox, &tag, kind)]).expect_code(exit);
+        let (stdout, stderr) = printed(kind, "");
+        assert!(ran.text() == stdout && ran.stderr == stderr, "{kind:?}: {ran}");
+        ids.push(id_of(sandbox, &tag));
+    }
+    ids
+}
+
+/// Whether it ends well or by a panic: the others are to stop.
+struct SetWhenDropped<'a>(&'a AtomicBool);
+
+impl Drop for SetWhenDropped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn block_on<T>(task: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(task)
+}
+
+#[test]
+fn daemons_that_are_killed_at_random_under_load_lose_nothing() {
+    let wanted = number("PYEXEC_TEST_KILLS").map_or(200, |kills| u32::try_from(kills).expect("is small"));
+    let mut random = fastrand::Rng::with_seed(seed());
+    let sandbox = Sandbox::new();
+    let (done, kills) = (AtomicBool::new(false), AtomicU32::new(0));
+    let (promises, attached) = std::thread::scope(|scope| {
+        let submitting: Vec<_> = (0..WORKERS)
+            .map(|_| {
+                let random = random.fork();
+                scope.spawn(|| {
+                    let _done = SetWhenDropped(&done);
+                    block_on(submit_jobs(&sandbox, random, &done))
+                })
+            })
+            .collect();
+        let of_runs = random.fork();
+        let running = scope.spawn(|| {
+            let _done = SetWhenDropped(&done);
+            run_attached(&sandbox, of_runs, &done)
+        });
+        {
+            let _done = SetWhenDropped(&done);
+            kill_daemons(&sandbox, random.fork(), &kills, wanted);
+        }
+        // Those who still wait for the end of a job are to see it.
+        let _daemon = sandbox.daemon_or_another();
+        let promises: Vec<Promise> = submitting.into_iter().flat_map(joined).collect();
+        (promises, joined(running))
+    });
+    say(&format!(
+        "{} kills, {} jobs, {} of them attached",
+        kills.load(Ordering::Relaxed),
+        promises.len() + attached.len(),
+        attached.len()
+    ));
+    let daemon = sandbox.daemon_or_another();
+    block_on(verify(&sandbox, &promises, &attached));
+    drop(daemon);
+    prune_under_kills(&sandbox, random, wanted / 10);
+}
+
+/// And then they go, whatever happens meanwhile.
+fn prune_under_kills(sandbox: &Sandbox, mut random: fastrand::Rng, wanted: u32) {
+    let kills = AtomicU32::new(0);
+    std::thread::scope(|scope| {
+        let killing = scope.spawn(|| kill_daemons(sandbox, random.fork(), &kills, wanted));
+        let all = PruneRequest { older_than_ms: 0, keep_completed: false, keep_failed: false, dry_run: false };
+        let pruning = scope.spawn(move || {
+            block_on(async {
+                let client = connect(sandbox).await;
+                insist(async || client.prune(all).await).await
+            })
+        });
+        joined(killing);
+        let _daemon = sandbox.daemon_or_another();
+        joined(pruning);
+        block_on(verify(sandbox, &[], &[]));
+    });
+}
+
+/// Its panic is ours.
+fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
