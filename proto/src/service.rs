@@ -206,4 +206,6 @@ pub struct DaemonStatus {
     pub jobs_running: u64,
     pub jobs_pending: u64,
     pub rss_bytes: u64,
+    /// Why the index on disk is not used, and another is held in memory until it can be.
+    pub index_problem: Option<String>,
 }

@@ -221,6 +221,8 @@ pub struct DaemonView {
     pub jobs_running: Option<u64>,
     pub jobs_pending: Option<u64>,
     pub rss_bytes: Option<u64>,
+    /// Why the index on disk is not used.
+    pub index_problem: Option<String>,
 }
 
 /// What results carry at the end of `stderr` when a job was timed out. Never in the log itself.
@@ -360,6 +362,7 @@ impl DaemonView {
             jobs_running: Some(status.jobs_running),
             jobs_pending: Some(status.jobs_pending),
             rss_bytes: Some(status.rss_bytes),
+            index_problem: status.index_problem.clone(),
         }
     }
 
@@ -373,6 +376,7 @@ impl DaemonView {
             jobs_running: None,
             jobs_pending: None,
             rss_bytes: None,
+            index_problem: None,
         }
     }
 }

@@ -22,7 +22,7 @@ use tarpc::server::{BaseChannel, Channel};
 use tarpc::tokio_serde::formats::Bincode;
 use tokio::net::UnixStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::codec::LengthDelimitedCodec;
 
@@ -43,6 +43,8 @@ use crate::supervisor::process::forget_starter;
 
 /// How long a new daemon waits for an old one that is on its way out.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+/// How long clients wait for an index that is made anew, before they are shown what there is of it.
+const REBUILD_PATIENCE: Duration = Duration::from_secs(2);
 /// How long calls that are being answered may take to finish when the daemon leaves.
 const LEAVING_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -174,21 +176,40 @@ async fn serve(paths: Arc<Paths>, config: &Config, lock: &File, detached: bool) 
     jobs.recover(unfinished.map(left).collect());
     tokio::spawn(dispatcher.run());
 
+    let index_problem = match &found {
+        Found::OutOfReach { problem } => Some(problem.clone()),
+        Found::Whole | Found::Empty { .. } => None,
+    };
+    let is_whole = found == Found::Whole;
+    let (tidied, is_tidy) = oneshot::channel();
+    let (shutdown, history) = (Arc::new(shutdown), config.history);
+    let (of_tidying, paths_of_tidying, leave) = (jobs.clone(), paths.clone(), shutdown.clone());
+    let tidying = tokio::spawn(async move {
+        tidy(of_tidying.clone(), paths_of_tidying.clone(), left_over, found).await;
+        let _ = of_tidying.counts().await;
+        let _ = tidied.send(());
+        if of_tidying.store().is_makeshift() {
+            leave_for_the_index(paths_of_tidying, leave).await;
+        } else {
+            bound_history(of_tidying, history, ended).await;
+        }
+    });
+    if !is_whole {
+        // A listing without the jobs of yesterday would be a fright; a large history is not waited for all the same.
+        let _ = tokio::time::timeout(REBUILD_PATIENCE, is_tidy).await;
+    }
     let listener =
         Listener::open(&paths.socket).map_err(|source| DaemonError::Listen { socket: paths.socket.clone(), source })?;
     let scripts = Scripts::new(config, &paths);
     scripts.tidy_in_background();
-    let (shutdown, reader) = (Arc::new(shutdown), Arc::default());
-    let service = Service { jobs: jobs.clone(), scripts, paths: paths.clone(), started, shutdown, reader };
+    let reader = Arc::default();
+    let service = Service { jobs, scripts, paths: paths.clone(), started, shutdown, index_problem, reader };
     let signals = Signals::catch()?;
     reached(Point::RecoverListening);
-    say_where(lock, &paths.socket)?;
+    if let Err(error) = say_where(lock, &paths.socket) {
+        tracing::warn!(%error, "clients that look for the socket elsewhere will not find it");
+    }
     say_ready(detached);
-    let history = config.history;
-    let tidying = tokio::spawn(async move {
-        tidy(jobs.clone(), paths, left_over, found).await;
-        bound_history(jobs, history, ended).await;
-    });
     let left = accept(listener, signals, service, shutting_down, lock).await;
     tidying.abort();
     left?;
@@ -206,6 +227,20 @@ fn say_ready(detached: bool) {
     }
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
         tracing::warn!(%error, "systemd could not be told that the daemon is ready");
+    }
+}
+
+/// Once the index on disk can be used again: the next daemon does, and for a job a daemon's end is no event.
+async fn leave_for_the_index(paths: Arc<Paths>, leave: Arc<watch::Sender<bool>>) {
+    const LOOK_AGAIN: Duration = Duration::from_secs(5);
+    loop {
+        tokio::time::sleep(LOOK_AGAIN).await;
+        let database = paths.database();
+        if let Ok(true) = blocking(move || Ok(Store::is_usable(&database))).await {
+            tracing::info!("the index can be used again, which the next daemon will do");
+            leave.send_replace(true);
+            return;
+        }
     }
 }
 

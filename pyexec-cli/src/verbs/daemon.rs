@@ -208,7 +208,7 @@ async fn describe(paths: &Paths, json: bool) -> Result<Code, Failure> {
 }
 
 fn text(status: &DaemonStatus) -> String {
-    render::aligned(&[
+    let mut lines = vec![
         ("running", "yes".to_owned()),
         ("pid", status.pid.to_string()),
         ("version", render::one_line(&status.version).into_owned()),
@@ -217,7 +217,11 @@ fn text(status: &DaemonStatus) -> String {
         ("jobs running", status.jobs_running.to_string()),
         ("jobs pending", status.jobs_pending.to_string()),
         ("memory", render::size(status.rss_bytes)),
-    ])
+    ];
+    if let Some(problem) = &status.index_problem {
+        lines.push(("index", format!("held in memory until the file can be used: {}", render::one_line(problem))));
+    }
+    render::aligned(&lines)
 }
 
 fn print_log(directory: &Path, lines: usize) -> Result<(), Failure> {

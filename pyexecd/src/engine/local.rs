@@ -133,6 +133,17 @@ impl Engine for LocalEngine {
         tokio::spawn(link.run(None, None));
         handle
     }
+
+    fn clear(&self, id: JobId) {
+        let (directory, socket) = (self.paths.run_directory(id), control_socket(&self.paths.supervisors(), id));
+        tokio::task::spawn_blocking(move || {
+            // Mostly, there is none.
+            let _ = std::fs::remove_file(socket);
+            if let Err(error) = record::remove_unfinished(&directory) {
+                tracing::warn!(job = %id, %error, "what its supervisor left can not be removed");
+            }
+        });
+    }
 }
 
 impl Spare {

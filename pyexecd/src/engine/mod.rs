@@ -21,6 +21,8 @@ pub trait Engine: Send + Sync {
     fn launch(&self, order: Order, events: Events) -> RunHandle;
     /// Takes up a job whose supervisor may still be there.
     fn adopt(&self, events: Events) -> RunHandle;
+    /// Takes away what a supervisor may have left that was killed, now that its job has finished.
+    fn clear(&self, id: JobId);
 }
 
 /// A job that is to start now.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pyexec_proto::environment::ResolvedEnvironment;
-use pyexec_proto::job::JobDetail;
+use pyexec_proto::job::{JobDetail, JobSummary};
 use pyexec_proto::output::OutputLengths;
 use pyexec_proto::service::StopRequest;
 use pyexec_proto::state::{Outcome, Status, StopReason};
@@ -147,6 +147,10 @@ impl Dispatcher {
             }
             Command::Describe { id, answer } => {
                 let _ = answer.send(self.live.get(&id).map(|live| Box::new(self.describe(live))));
+            }
+            Command::Unwritten { answer } => {
+                let unwritten = self.uncommitted.union(&self.settled).filter_map(|id| self.live.get(id));
+                let _ = answer.send(unwritten.map(|live| JobSummary::of(&live.job)).collect());
             }
             Command::EnvironmentsInUse { answer } => {
                 let mut in_use: HashMap<String, Vec<JobId>> = HashMap::new();
@@ -443,6 +447,7 @@ impl Dispatcher {
             return;
         }
         let (directory, outcome) = (self.jobs_directory.join(id.to_string()), outcome.clone());
+        self.engine.clear(id);
         let settle = move || {
             let _ = run_directory::revoke(&directory)?;
             run_directory::write_outcome(&directory, &outcome)
@@ -549,6 +554,7 @@ impl Dispatcher {
                 self.attach(id, handle);
             }
             Belief::Finished(outcome) => {
+                self.engine.clear(id);
                 job.state = JobState::Finished(outcome.clone());
                 self.insert(job, true);
                 self.settle(id, &outcome).await;
@@ -607,8 +613,11 @@ impl Drop for AbortOnDrop {
     }
 }
 
-/// Reads what there is to believe.
+/// Reads what there is to believe, and takes away what the last daemon left half written.
 fn look(directory: &Path, known: JobState, may_have_run: bool) -> Belief {
+    if let Err(error) = run_directory::remove_unfinished(directory) {
+        tracing::warn!(directory = %directory.display(), %error, "what the last daemon left can not be removed");
+    }
     match run_directory::outcome(directory) {
         Ok(Some(outcome)) => return Belief::Finished(outcome),
         // A record that is damaged tells nothing: whoever is still there may.

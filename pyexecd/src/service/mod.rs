@@ -37,6 +37,8 @@ pub struct Service {
     pub started: Instant,
     /// Set to make the daemon leave.
     pub shutdown: Arc<watch::Sender<bool>>,
+    /// Why the index on disk is not used.
+    pub index_problem: Option<String>,
     /// What this connection reads all of.
     pub reader: Arc<Reader>,
 }

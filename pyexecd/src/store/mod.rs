@@ -49,6 +49,8 @@ type Task = Box<dyn FnOnce(&mut Connection) + Send>;
 #[derive(Clone, Debug)]
 pub struct Store {
     tasks: mpsc::Sender<Task>,
+    /// In memory, because the file is out of reach.
+    makeshift: bool,
 }
 
 /// How the index was found.
@@ -58,6 +60,10 @@ pub enum Found {
     /// There was none, or a damaged one, which is now at this path. Rebuild it from the run directories.
     Empty {
         quarantined: Option<PathBuf>,
+    },
+    /// It can not be used now: the disk is full, say. What is used is in memory, and empty. Fill it from the run directories.
+    OutOfReach {
+        problem: String,
     },
 }
 
@@ -83,7 +89,18 @@ impl Store {
             .stack_size(512 << 10)
             .spawn(work)
             .map_err(|source| StoreError::Quarantine { source })?;
-        Ok((Self { tasks }, found))
+        let makeshift = matches!(found, Found::OutOfReach { .. });
+        Ok((Self { tasks, makeshift }, found))
+    }
+
+    /// Whether it ends with this daemon.
+    pub fn is_makeshift(&self) -> bool {
+        self.makeshift
+    }
+
+    /// Whether the file could be used now.
+    pub fn is_usable(path: &Path) -> bool {
+        schema::is_usable(path)
     }
 
     /// Takes its place in the queue at once, whether or not the answer is waited for: whoever asks later sees it done.

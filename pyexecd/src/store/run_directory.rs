@@ -118,6 +118,11 @@ pub fn revoke(directory: &Path) -> io::Result<bool> {
     Ok(had_permission)
 }
 
+/// Takes away what an earlier daemon had not finished writing.
+pub fn remove_unfinished(directory: &Path) -> io::Result<()> {
+    [RESOLVED, OUTCOME].iter().try_for_each(|name| record::remove_temporary(directory, name))
+}
+
 /// How a job without an exit record ended.
 pub fn write_outcome(directory: &Path, outcome: &Outcome) -> io::Result<()> {
     write_durably(directory, OUTCOME, &OutcomeFile { version: FORMAT, outcome: outcome.clone() })

@@ -1,4 +1,4 @@
-//! Opening the index: migrations, and what to do with a damaged file.
+//! Opening the index: migrations, and what to do with a file that is damaged, or can not be written.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -58,8 +58,41 @@ pub(super) fn open_or_quarantine(path: &Path) -> Result<(Connection, Found), Sto
             let aside = set_aside(path).map_err(|source| StoreError::Quarantine { source })?;
             Ok((open(path)?, Found::Empty { quarantined: Some(aside) }))
         }
+        Err(StoreError::Open { source, .. }) if is_out_of_reach(&source) => {
+            tracing::error!(path = %path.display(), error = %source, "the index can not be used; doing without it for now");
+            Ok((makeshift(path)?, Found::OutOfReach { problem: source.to_string() }))
+        }
         Err(error) => Err(error),
     }
+}
+
+/// For as long as the file can not be used: in memory, to be filled from the run directories.
+fn makeshift(path: &Path) -> Result<Connection, StoreError> {
+    let failed = |source| StoreError::Open { path: path.to_owned(), source };
+    let mut connection = Connection::open_in_memory().map_err(failed)?;
+    migrate(&mut connection, path)?;
+    Ok(connection)
+}
+
+/// Whether the file can be used now.
+pub(super) fn is_usable(path: &Path) -> bool {
+    open(path).is_ok()
+}
+
+/// The disk is full, or read-only, or fails; or somebody else holds the file. What is in it may well be right.
+fn is_out_of_reach(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(
+            ErrorCode::DiskFull
+                | ErrorCode::SystemIoFailure
+                | ErrorCode::ReadOnly
+                | ErrorCode::CannotOpen
+                | ErrorCode::DatabaseBusy
+                | ErrorCode::DatabaseLocked
+                | ErrorCode::PermissionDenied
+        )
+    )
 }
 
 fn is_damage(error: &rusqlite::Error) -> bool {
@@ -98,6 +131,8 @@ fn open(path: &Path) -> Result<Connection, StoreError> {
         )
         .map_err(failed)?;
     migrate(&mut connection, path)?;
+    // The least write there is: an index that can only be read is of no use.
+    connection.execute_batch("BEGIN IMMEDIATE; UPDATE daemon SET boot_id = boot_id; COMMIT;").map_err(failed)?;
     Ok(connection)
 }
 

@@ -97,21 +97,18 @@ fn try_supervise() -> io::Result<Supervised> {
     std::env::set_current_dir(launch.run_directory.as_path())?;
     let name = CString::new(format!("pyexec-{}", &launch.job.simple()[..8])).expect("has no NUL");
     let _ = rustix::thread::set_name(&name);
-    let Some(_lock) = record::try_lock(Path::new("."))? else { return Ok(Supervised::NotMine) };
-    if Path::new(IDENTITY).exists() {
-        return Ok(Supervised::NotMine);
-    }
-    let identity = Identity::new(launch.job, own, started, boot_id, launch.control_socket.clone());
-    // Not synced: that this job may have started is on disk already, in the index, and nothing of it survives a reboot.
-    record::write_atomically(Path::new("."), IDENTITY, &identity)?;
-    // The permission to start. Cancelling a job that waits takes it away.
-    match std::fs::remove_file(ENVIRONMENT) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Supervised::NotMine),
-        Err(error) => return Err(error),
-    }
-
     let mut connection = Connection::new(daemon, rest)?;
+    let identity = Identity::new(launch.job, own, started, boot_id, launch.control_socket.clone());
+    let _lock = match take_on(&identity) {
+        Ok(Some(lock)) => lock,
+        Ok(None) => return Ok(Supervised::NotMine),
+        Err(error) => {
+            // On a disk that is full there is no other way to say so.
+            let what = WhatEnded::SpawnFailed(format!("its supervisor could not take it on: {error}"));
+            let _ = connection.send(&control::Notice::Ended { what, unwritten: None });
+            return Err(error);
+        }
+    };
     let prepare = || {
         let record = ReservedRecord::reserve(launch.benchmark.as_ref().map_or(0, Benchmark::record_bytes));
         let mut door = Door::new(launch.control_socket.as_path().to_owned());
@@ -135,6 +132,23 @@ fn try_supervise() -> io::Result<Supervised> {
         }
     }
     Ok(Supervised::ToTheEnd)
+}
+
+/// Makes the job in the working directory this supervisor's own; the lock says so for as long as it is held. `None` when it
+/// is somebody else's, or nobody's any more.
+fn take_on(identity: &Identity) -> io::Result<Option<File>> {
+    let Some(lock) = record::try_lock(Path::new("."))? else { return Ok(None) };
+    if Path::new(IDENTITY).exists() {
+        return Ok(None);
+    }
+    // Not synced: that this job may have started is on disk already, in the index, and nothing of it survives a reboot.
+    record::write_atomically(Path::new("."), IDENTITY, identity)?;
+    // The permission to start. Cancelling a job that waits takes it away.
+    match std::fs::remove_file(ENVIRONMENT) {
+        Ok(()) => Ok(Some(lock)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 type Received = (Box<Launch>, Vec<u8>, Vec<u8>);

@@ -104,11 +104,28 @@ pub fn write_durably<T: Serialize>(directory: &Path, name: &str, value: &T) -> i
 
 /// Writes `value` so that `name` is whole or absent however this process dies.
 pub fn write_atomically<T: Serialize>(directory: &Path, name: &str, value: &T) -> io::Result<File> {
-    let temporary = directory.join(format!("{name}.tmp"));
+    let temporary = temporary(directory, name);
     let mut file = private_file(&temporary, OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY)?;
     file.write_all(&serde_json::to_vec(value)?)?;
     std::fs::rename(&temporary, directory.join(name))?;
     Ok(file)
+}
+
+/// Takes away what a supervisor that was killed had not finished writing.
+pub fn remove_unfinished(directory: &Path) -> io::Result<()> {
+    [IDENTITY, ENDING].iter().try_for_each(|name| remove_temporary(directory, name))
+}
+
+/// Takes away what was left by a writer of `name` that was killed in [`write_atomically`]; there must be none now.
+pub fn remove_temporary(directory: &Path, name: &str) -> io::Result<()> {
+    match std::fs::remove_file(temporary(directory, name)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn temporary(directory: &Path, name: &str) -> PathBuf {
+    directory.join(format!("{name}.tmp"))
 }
 
 /// The record's file with its space already taken, so that it can still be written when the disk has filled up.

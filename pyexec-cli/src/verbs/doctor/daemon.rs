@@ -44,6 +44,11 @@ fn running(status: &DaemonStatus) -> Check {
     let up = render::duration(Duration::from_secs(status.uptime_seconds));
     let jobs = status.jobs_running;
     let detail = format!("{}, pid {}, {by}, up for {up}, jobs running: {jobs}", status.version, status.pid);
+    if let Some(problem) = &status.index_problem {
+        let hint =
+            "jobs are kept all the same; make room on the disk, `pyexec prune` does, or see who else uses the file";
+        return Check::problem("daemon", format!("{detail}; its index can not be used: {problem}"), hint);
+    }
     if status.version == OUR_VERSION {
         return Check::ok("daemon", detail);
     }
