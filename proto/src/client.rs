@@ -7,10 +7,9 @@ use std::time::{Duration, Instant};
 use rustix::net::sockopt::socket_peercred;
 use tarpc::client::RpcError;
 use tarpc::context::Context;
-use tarpc::tokio_serde::formats::Bincode;
 use tokio::net::UnixStream;
 use tokio::sync::Mutex;
-use tokio_util::codec::{LengthDelimitedCodec, LengthDelimitedCodecError};
+use tokio_util::codec::LengthDelimitedCodecError;
 
 use crate::artifact::{ArtifactChunk, ArtifactList};
 use crate::environment::EnvironmentInfo;
@@ -26,9 +25,7 @@ use crate::service::{
     JobQuery, PruneRequest, Pruned, PyexecClient, StopAnswer, StopRequest,
 };
 use crate::start::{self, StartError};
-
-/// The largest message either side accepts, in bytes: a submission with all the stdin it may carry fits.
-pub const MAX_FRAME_BYTES: usize = 32 << 20;
+use crate::wire::{self, MAX_FRAME_BYTES};
 
 /// Calls that only look something up.
 const LOOKUP: Duration = Duration::from_secs(10);
@@ -391,7 +388,5 @@ async fn dial(at: &Path) -> Result<PyexecClient, ClientError> {
     if client.agree(&daemon).is_none() {
         return Err(ClientError::Version { daemon, client });
     }
-    let framed = LengthDelimitedCodec::builder().max_frame_length(MAX_FRAME_BYTES).new_framed(stream);
-    let transport = tarpc::serde_transport::new(framed, Bincode::default());
-    Ok(PyexecClient::new(tarpc::client::Config::default(), transport).spawn())
+    Ok(PyexecClient::new(tarpc::client::Config::default(), wire::call(stream)).spawn())
 }

@@ -31,6 +31,7 @@ pub mod state;
 pub mod statistics;
 pub mod time;
 pub mod view;
+pub mod wire;
 
 pub use client::{Client, ClientError};
 pub use error::Error;

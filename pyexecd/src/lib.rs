@@ -11,11 +11,16 @@ pub mod service;
 pub mod store;
 pub mod supervisor;
 
+/// What arbitrary input is held against, by fuzzing and by tests: see CONTRIBUTING.md.
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
+
 mod blocking;
 mod boot;
 mod daemon;
 mod listener;
 mod logging;
+mod regular_file;
 
 use std::ffi::OsString;
 use std::io::Write;
