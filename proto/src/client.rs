@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::job::{JobDetail, JobId, Submission};
 use crate::os_text::OsText;
 use crate::output::Stream;
-use crate::paths::{Paths, socket_address};
+use crate::paths::{ForeignDirectory, Paths, socket_address};
 use crate::preamble::{Preamble, PreambleError};
 use crate::script::{Autosave, SaveScript, SavedScript, Script, ScriptInfo};
 use crate::service::{
@@ -47,6 +47,8 @@ pub enum ClientError {
     NotRunning,
     #[error(transparent)]
     Start(#[from] StartError),
+    #[error(transparent)]
+    ForeignDirectory(#[from] ForeignDirectory),
     #[error("could not reach the daemon at {}", socket.display())]
     Connect { socket: PathBuf, source: std::io::Error },
     #[error("{} belongs to user {owner}, not to you", socket.display())]
@@ -72,6 +74,7 @@ impl ClientError {
             ClientError::Refused(error) => return error.hint(),
             ClientError::NotRunning => "`pyexec daemon start` starts one; so does `pyexec run`".into(),
             ClientError::Start(error) => error.hint(),
+            ClientError::ForeignDirectory(error) => error.hint.clone(),
             ClientError::Connect { .. } => "`pyexec daemon restart` makes a new one, jobs that run are not affected; \
                 `pyexec doctor` looks for what may be wrong"
                 .into(),
@@ -309,6 +312,7 @@ impl Client {
         if let Some(connection) = kept.as_ref() {
             return Ok(connection.clone());
         }
+        self.paths.check()?;
         let mut attempt = 1;
         let connection = loop {
             match dial(&self.paths.socket).await {

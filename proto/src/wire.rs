@@ -27,8 +27,12 @@ pub const MAX_DEADLINE: Duration = Duration::from_secs(48 * 3600);
 /// The daemon's side.
 pub type Served<S> = Transport<S, ClientMessage<PyexecRequest>, Response<PyexecResponse>, Requests>;
 /// A client's side.
-pub type Called<S> =
-    Transport<S, Response<PyexecResponse>, ClientMessage<PyexecRequest>, Bincode<Response<PyexecResponse>, ClientMessage<PyexecRequest>>>;
+pub type Called<S> = Transport<
+    S,
+    Response<PyexecResponse>,
+    ClientMessage<PyexecRequest>,
+    Bincode<Response<PyexecResponse>, ClientMessage<PyexecRequest>>,
+>;
 
 pub fn serve<S: AsyncRead + AsyncWrite>(stream: S) -> Served<S> {
     tarpc::serde_transport::new(framed(stream), Requests)

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use pyexec_proto::JobDetail;
 use pyexec_proto::OsText;
-use pyexec_proto::paths::{NoHome, Paths, create_private, socket_address};
+use pyexec_proto::paths::{ForeignDirectory, NoHome, Paths, create_private, socket_address};
 use pyexec_proto::preamble::Preamble;
 use pyexec_proto::service::Pyexec;
 use pyexec_proto::start::{READY, Running};
@@ -47,6 +47,8 @@ const LEAVING_PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) enum DaemonError {
     #[error(transparent)]
     NoHome(#[from] NoHome),
+    #[error("{0}; {hint}", hint = .0.hint)]
+    Foreign(#[from] ForeignDirectory),
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error("could not prepare {}: {source}", path.display())]
@@ -75,7 +77,12 @@ pub(crate) fn run(detach: bool) -> Result<(), DaemonError> {
     }
     let paths = Paths::from_environment()?;
     let config = Config::load(&paths.config_file())?;
-    create_private(&paths.state).map_err(|source| DaemonError::Prepare { path: paths.state.clone(), source })?;
+    paths.check()?;
+    for directory in [&paths.state, &paths.runtime] {
+        create_private(directory).map_err(|source| DaemonError::Prepare { path: directory.clone(), source })?;
+    }
+    // Somebody may have been quicker.
+    paths.check()?;
     crate::logging::start(&paths.logs(), &config.log)
         .map_err(|source| DaemonError::Prepare { path: paths.logs(), source })?;
     let lock = take_lock(&paths, detach)?;

@@ -26,6 +26,8 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
+use pyexec_proto::harmless;
+
 const USAGE: &str = "pyexecd: the daemon of pyexec
 
 usage: pyexecd [--detach | --check-config | --version | --help]
@@ -67,7 +69,7 @@ fn run(detach: bool) -> ExitCode {
             let _ = if detach {
                 writeln!(std::io::stdout(), "{error}")
             } else {
-                writeln!(std::io::stderr(), "error: {error}")
+                writeln!(std::io::stderr(), "error: {}", harmless::lines(&error.to_string()))
             };
             ExitCode::FAILURE
         }
@@ -76,7 +78,7 @@ fn run(detach: bool) -> ExitCode {
 
 fn check_config() -> ExitCode {
     let complain = |error: &dyn std::error::Error| {
-        let _ = writeln!(std::io::stderr(), "error: {error}");
+        let _ = writeln!(std::io::stderr(), "error: {}", harmless::lines(&error.to_string()));
         ExitCode::FAILURE
     };
     let file = match pyexec_proto::paths::Paths::from_environment() {

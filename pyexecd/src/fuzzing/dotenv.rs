@@ -4,8 +4,7 @@ use super::Allowance;
 use crate::environment::dotenv::{DotenvError, MAX_FILE_BYTES, MAX_VALUES_BYTES, read};
 
 /// Every reference in the file is copied, and the text once for its line ends.
-const ALLOWANCE: Allowance =
-    Allowance { held: 64 << 10, held_per_byte: 64, total: 64 << 10, total_per_byte: 256 };
+const ALLOWANCE: Allowance = Allowance { held: 64 << 10, held_per_byte: 64, total: 64 << 10, total_per_byte: 256 };
 
 type Read = Result<Vec<(String, String)>, DotenvError>;
 
@@ -25,7 +24,9 @@ pub fn check(file: &[u8]) {
         Ok(variables) => check_variables(variables, lines),
         Err(DotenvError::TooLong { bytes }) => assert!(*bytes == file.len() && *bytes > MAX_FILE_BYTES),
         Err(
-            DotenvError::NotUtf8 { line } | DotenvError::Statement { line, .. } | DotenvError::TooMuchExpansion { line },
+            DotenvError::NotUtf8 { line }
+            | DotenvError::Statement { line, .. }
+            | DotenvError::TooMuchExpansion { line },
         ) => assert!((1..=lines).contains(line), "line {line} of {lines}"),
     }
     check_next_line(file, &found, &environment);

@@ -9,8 +9,7 @@ use super::Allowance;
 use crate::output::progress::{in_output, understood};
 
 /// The screen is 256 rows of 512 letters, of which a copy is made to be read.
-const ALLOWANCE: Allowance =
-    Allowance { held: 4 << 20, held_per_byte: 256, total: 16 << 20, total_per_byte: 64 << 10 };
+const ALLOWANCE: Allowance = Allowance { held: 4 << 20, held_per_byte: 256, total: 16 << 20, total_per_byte: 64 << 10 };
 
 /// The input is a report, the output of a job, and both streams of it, one half each.
 pub fn check(input: &[u8]) {

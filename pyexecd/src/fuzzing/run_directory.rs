@@ -100,8 +100,9 @@ fn make(directory: &Path, name: &[u8], what: What<'_>) {
         What::File(_) if path.symlink_metadata().is_ok() => Ok(()),
         What::File(text) => std::fs::write(path, text),
         What::Link(target) => std::os::unix::fs::symlink(OsStr::from_bytes(target), path),
-        What::Pipe => rustix::fs::mknodat(rustix::fs::CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
-            .map_err(Into::into),
+        What::Pipe => {
+            rustix::fs::mknodat(rustix::fs::CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).map_err(Into::into)
+        }
         What::Directory => std::fs::create_dir(path),
     };
 }
@@ -124,7 +125,7 @@ fn check_directory(jobs: &Path, directory: &Path) {
                 serde_json::to_string(&JobView::of(&job, now)).expect("can be shown");
             }
         }
-        Ok(None) => assert!(!directory.join("spec.json").symlink_metadata().is_ok(), "there is a specification"),
+        Ok(None) => assert!(directory.join("spec.json").symlink_metadata().is_err(), "there is a specification"),
         Err(error) => check_error(directory, &error),
     }
     let _ = same_boot(directory);
@@ -160,12 +161,14 @@ fn check_outcome(directory: &Path, outcome: &Outcome) {
     let told = if is_file(&directory.join(ENDING)) { ENDING } else { "outcome.json" };
     assert!(is_file(&directory.join(told)), "no file tells of {outcome:?}");
     assert!(!format!("{outcome:?}").contains(ELSEWHERE), "through a link: {outcome:?}");
-    let again: Outcome = serde_json::from_slice(&serde_json::to_vec(outcome).expect("can be written")).expect("can be read");
+    let again: Outcome =
+        serde_json::from_slice(&serde_json::to_vec(outcome).expect("can be written")).expect("can be read");
     assert_eq!(again, *outcome);
     if told == ENDING {
         let text = std::fs::read(directory.join(ENDING)).expect("can be read");
         let ending: Ending = serde_json::from_slice(&text).expect("was read");
-        let again: Ending = serde_json::from_slice(&serde_json::to_vec(&ending).expect("can be written")).expect("is read");
+        let again: Ending =
+            serde_json::from_slice(&serde_json::to_vec(&ending).expect("can be written")).expect("is read");
         assert_eq!(again, ending);
         assert_eq!(outcome_of(ending.what), *outcome);
     }

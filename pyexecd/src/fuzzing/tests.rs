@@ -36,9 +36,35 @@ enum Change {
 fn change() -> impl Strategy<Value = Change> {
     // What means something somewhere.
     let odd = prop::sample::select(vec![
-        &b"\0"[..], b"\n", b"\r", b"\r\n", b"\x1b[A", b"\x1b[2K", b"\xff\xff\xff\xff", b"\xff", b"\xef\xbb\xbf", b"\"", b"'",
-        b"\\", b"${", b"}", b"${A:-", b"=", b"#", b"{", b"[", b"null", b"-1", b"1e999", b"9223372036854775807",
-        b"18446744073709551615", b"100%", b"\n=== stdout.99999999999\n", b"\n=== exit.json -> ../exit.json\n", b" |", b"99/100",
+        &b"\0"[..],
+        b"\n",
+        b"\r",
+        b"\r\n",
+        b"\x1b[A",
+        b"\x1b[2K",
+        b"\xff\xff\xff\xff",
+        b"\xff",
+        b"\xef\xbb\xbf",
+        b"\"",
+        b"'",
+        b"\\",
+        b"${",
+        b"}",
+        b"${A:-",
+        b"=",
+        b"#",
+        b"{",
+        b"[",
+        b"null",
+        b"-1",
+        b"1e999",
+        b"9223372036854775807",
+        b"18446744073709551615",
+        b"100%",
+        b"\n=== stdout.99999999999\n",
+        b"\n=== exit.json -> ../exit.json\n",
+        b" |",
+        b"99/100",
     ]);
     let inserted = prop_oneof![odd.prop_map(<[u8]>::to_vec), prop::collection::vec(any::<u8>(), 1..9)];
     prop_oneof![

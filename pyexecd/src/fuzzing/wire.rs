@@ -124,7 +124,11 @@ fn frames<T: DeserializeOwned>(input: &[u8], piece: usize) -> Frames<T> {
 struct OneWay<'a>(Cursor<&'a [u8]>);
 
 impl AsyncRead for OneWay<'_> {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
         Pin::new(&mut self.0).poll_read(context, buffer)
     }
 }

@@ -289,7 +289,10 @@ mod tests {
         let directory = jobs.path().join(submission.id.to_string());
         let expected = Outcome::NotStarted(NotStarted::Stopped(StopReason::Cancelled));
         write_outcome(&directory, &expected).expect("can be written");
-        assert_eq!(read(jobs.path(), submission.id).expect("can be read").expect("is there").state, JobState::Finished(expected));
+        assert_eq!(
+            read(jobs.path(), submission.id).expect("can be read").expect("is there").state,
+            JobState::Finished(expected)
+        );
     }
 
     #[test]
