@@ -100,9 +100,13 @@ fn what_is_made_to_mislead_is_harmless_in_every_verb() {
     for verb in [&["scripts", "list"][..], &["scripts", "list", "--json"], &["env", "list"], &["doctor"]] {
         assert_harmless(&sandbox.pyexec(verb).text(), &format!("{verb:?}"));
     }
-    let bench =
-        sandbox.pyexec(["bench", "--no-uv", "--runs", "2", "-c", &format!("pass #{HOSTILE}").replace('\n', " ")]);
-    assert_harmless(&bench.expect_code(0).text(), "bench");
+    let measured = format!("m{HOSTILE}.py");
+    sandbox.write(&measured, "pass");
+    for form in [&["bench", "--no-uv", "--runs", "2"][..], &["bench", "--no-uv", "--runs", "2", "--json"]] {
+        let bench = sandbox.pyexec(form.iter().copied().chain([&*measured, &*measured])).expect_code(0);
+        assert_harmless(&bench.text(), "bench");
+        assert_harmless(&bench.stderr, "bench");
+    }
     let log = sandbox.pyexec(["daemon", "logs"]).expect_code(0).text();
     assert_harmless(&log, "the log");
     assert!(log.lines().all(|line| line.starts_with("20")), "a line of the log is none: {log}");

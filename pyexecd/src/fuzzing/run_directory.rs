@@ -32,6 +32,10 @@ const ELSEWHERE: &str = "said elsewhere";
 const MOST: usize = 100;
 
 pub fn check(input: &[u8]) {
+    // A fuzzer that sees what is compared puts it into its input.
+    if input.windows(ELSEWHERE.len()).any(|at| at == ELSEWHERE.as_bytes()) {
+        return;
+    }
     let home = tempfile::Builder::new().prefix("px-fuzz-").tempdir_in(memory()).expect("a directory");
     let jobs = home.path().join("jobs");
     let directory = jobs.join(JOB);
