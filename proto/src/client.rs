@@ -7,10 +7,9 @@ use std::time::{Duration, Instant};
 use rustix::net::sockopt::socket_peercred;
 use tarpc::client::RpcError;
 use tarpc::context::Context;
-use tarpc::tokio_serde::formats::Bincode;
 use tokio::net::UnixStream;
 use tokio::sync::Mutex;
-use tokio_util::codec::{LengthDelimitedCodec, LengthDelimitedCodecError};
+use tokio_util::codec::LengthDelimitedCodecError;
 
 use crate::artifact::{ArtifactChunk, ArtifactList};
 use crate::environment::EnvironmentInfo;
@@ -18,7 +17,7 @@ use crate::error::Error;
 use crate::job::{JobDetail, JobId, Submission};
 use crate::os_text::OsText;
 use crate::output::Stream;
-use crate::paths::{Paths, socket_address};
+use crate::paths::{ForeignDirectory, Paths, socket_address};
 use crate::preamble::{Preamble, PreambleError};
 use crate::script::{Autosave, SaveScript, SavedScript, Script, ScriptInfo};
 use crate::service::{
@@ -26,9 +25,7 @@ use crate::service::{
     JobQuery, PruneRequest, Pruned, PyexecClient, StopAnswer, StopRequest,
 };
 use crate::start::{self, StartError};
-
-/// The largest message either side accepts, in bytes: a submission with all the stdin it may carry fits.
-pub const MAX_FRAME_BYTES: usize = 32 << 20;
+use crate::wire::{self, MAX_FRAME_BYTES};
 
 /// Calls that only look something up.
 const LOOKUP: Duration = Duration::from_secs(10);
@@ -50,6 +47,8 @@ pub enum ClientError {
     NotRunning,
     #[error(transparent)]
     Start(#[from] StartError),
+    #[error(transparent)]
+    ForeignDirectory(#[from] ForeignDirectory),
     #[error("could not reach the daemon at {}", socket.display())]
     Connect { socket: PathBuf, source: std::io::Error },
     #[error("{} belongs to user {owner}, not to you", socket.display())]
@@ -75,6 +74,7 @@ impl ClientError {
             ClientError::Refused(error) => return error.hint(),
             ClientError::NotRunning => "`pyexec daemon start` starts one; so does `pyexec run`".into(),
             ClientError::Start(error) => error.hint(),
+            ClientError::ForeignDirectory(error) => error.hint.clone(),
             ClientError::Connect { .. } => "`pyexec daemon restart` makes a new one, jobs that run are not affected; \
                 `pyexec doctor` looks for what may be wrong"
                 .into(),
@@ -312,6 +312,7 @@ impl Client {
         if let Some(connection) = kept.as_ref() {
             return Ok(connection.clone());
         }
+        self.paths.check()?;
         let mut attempt = 1;
         let connection = loop {
             match dial(&self.paths.socket).await {
@@ -391,7 +392,5 @@ async fn dial(at: &Path) -> Result<PyexecClient, ClientError> {
     if client.agree(&daemon).is_none() {
         return Err(ClientError::Version { daemon, client });
     }
-    let framed = LengthDelimitedCodec::builder().max_frame_length(MAX_FRAME_BYTES).new_framed(stream);
-    let transport = tarpc::serde_transport::new(framed, Bincode::default());
-    Ok(PyexecClient::new(tarpc::client::Config::default(), transport).spawn())
+    Ok(PyexecClient::new(tarpc::client::Config::default(), wire::call(stream)).spawn())
 }

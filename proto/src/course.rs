@@ -40,7 +40,7 @@ impl Course {
         if seconds(last.at_us) < end {
             // From the last look to the end nothing else is known.
             memory.push((end, last.rss_kib as f64 / 1024.0));
-            cpu.push((end, seconds((run.usage.user_us + run.usage.system_us).max(last.cpu_us))));
+            cpu.push((end, seconds(run.usage.cpu_us().max(last.cpu_us))));
         }
         let largest = memory.iter().map(|(_, mib)| *mib).fold(0.0, f64::max);
         Some(Self { seconds: end, peak_mib: largest.max(run.peak_kib() as f64 / 1024.0), memory, cpu })

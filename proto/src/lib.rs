@@ -16,6 +16,7 @@ pub mod course;
 pub mod environment;
 pub mod error;
 pub mod excerpt;
+pub mod harmless;
 pub mod job;
 pub mod limits;
 pub mod os_text;
@@ -31,6 +32,7 @@ pub mod state;
 pub mod statistics;
 pub mod time;
 pub mod view;
+pub mod wire;
 
 pub use client::{Client, ClientError};
 pub use error::Error;

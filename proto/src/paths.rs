@@ -3,7 +3,7 @@
 use std::fs::DirBuilder;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use directories::ProjectDirs;
@@ -50,6 +50,22 @@ impl Paths {
             state,
             runtime,
         })
+    }
+
+    /// Whether the directories are this user's, and nobody else can put anything into them. What is not there yet is made
+    /// later; what is ours, and open to others, is closed.
+    pub fn check(&self) -> Result<(), ForeignDirectory> {
+        // Made by somebody else: `pyexec` in it could be replaced under us.
+        if let Some(shared) = self.runtime.parent().filter(|_| !self.runtime.starts_with(&self.state)) {
+            check_shared(shared)?;
+        }
+        let own = [
+            (&self.state, "XDG_STATE_HOME"),
+            (&self.data, "XDG_DATA_HOME"),
+            (&self.cache, "XDG_CACHE_HOME"),
+            (&self.runtime, "XDG_RUNTIME_DIR"),
+        ];
+        own.into_iter().try_for_each(|(directory, variable)| check_own(directory, variable))
     }
 
     pub fn config_file(&self) -> PathBuf {
@@ -101,6 +117,60 @@ impl Paths {
     pub fn supervisors(&self) -> PathBuf {
         self.runtime.join("jobs")
     }
+}
+
+/// A directory in which somebody else can put files of his in the place of ours.
+#[derive(Debug, thiserror::Error)]
+#[error("{} {problem}", path.display())]
+pub struct ForeignDirectory {
+    pub path: PathBuf,
+    problem: String,
+    /// What to do about it.
+    pub hint: String,
+}
+
+/// The directory that `XDG_RUNTIME_DIR` names: of this user, as the specification of it demands; or one of the system's
+/// that keeps what is ours from others, as `/tmp` does.
+fn check_shared(directory: &Path) -> Result<(), ForeignDirectory> {
+    let foreign = |problem: String| ForeignDirectory {
+        path: directory.to_owned(),
+        problem,
+        hint: "let XDG_RUNTIME_DIR name a directory of your own with mode 0700, or unset it".to_owned(),
+    };
+    // What can not be looked at can not be used either, and says so then.
+    let Ok(found) = std::fs::metadata(directory) else { return Ok(()) };
+    let (user, mode) = (rustix::process::geteuid().as_raw(), found.mode() & 0o7777);
+    if found.uid() != user && found.uid() != 0 {
+        return Err(foreign(format!("belongs to user {}, not to you", found.uid())));
+    }
+    if mode & 0o022 != 0 && mode & 0o1000 == 0 {
+        return Err(foreign(format!("has mode {mode:04o}: other users can replace what is in it")));
+    }
+    Ok(())
+}
+
+fn check_own(directory: &Path, variable: &str) -> Result<(), ForeignDirectory> {
+    let foreign = |problem: String| ForeignDirectory {
+        path: directory.to_owned(),
+        problem,
+        hint: format!("remove it, or let {variable} name a directory of your own"),
+    };
+    let user = rustix::process::geteuid().as_raw();
+    let Ok(found) = std::fs::symlink_metadata(directory) else { return Ok(()) };
+    // A link of one's own is a wish; one of somebody else's leads where he likes.
+    if found.is_symlink() && found.uid() != user && found.uid() != 0 {
+        return Err(foreign(format!("is a link that user {} has made", found.uid())));
+    }
+    let Ok(found) = std::fs::metadata(directory) else { return Ok(()) };
+    if found.uid() != user {
+        return Err(foreign(format!("belongs to user {}, not to you", found.uid())));
+    }
+    if found.mode() & 0o077 != 0 {
+        let closed = PermissionsExt::from_mode(found.mode() & 0o700);
+        std::fs::set_permissions(directory, closed)
+            .map_err(|error| foreign(format!("is open to others, and can not be closed: {error}")))?;
+    }
+    Ok(())
 }
 
 /// Makes a directory, and its parents, that only its user may enter.

@@ -82,9 +82,16 @@ impl Progress {
     }
 }
 
-/// Whole ones without a point; others with two digits behind it.
+/// Whole ones without a point; others with two digits behind it. What is too large to be counted is not written out.
 fn number(value: f64) -> String {
-    if value.fract() == 0.0 { format!("{value}") } else { format!("{value:.2}") }
+    const EXACT: f64 = 1e15;
+    if value.abs() >= EXACT {
+        format!("{value:.2e}")
+    } else if value.fract() == 0.0 {
+        format!("{value}")
+    } else {
+        format!("{value:.2}")
+    }
 }
 
 #[cfg(test)]

@@ -139,7 +139,7 @@ impl ExitStatus {
         match self {
             ExitStatus::Success => 0,
             ExitStatus::Code(code) => i32::from(code.get()),
-            ExitStatus::Signal { signal, .. } => -signal,
+            ExitStatus::Signal { signal, .. } => signal.saturating_neg(),
         }
     }
 }
@@ -224,13 +224,18 @@ impl ResourceUsage {
         self.blocks_written += one.blocks_written;
     }
 
+    /// User and system together. A record that was tampered with may say anything.
+    pub fn cpu_us(&self) -> u64 {
+        self.user_us.saturating_add(self.system_us)
+    }
+
     /// From storage; what the page cache served is not counted.
     pub fn read_bytes(&self) -> u64 {
-        self.blocks_read * 512
+        self.blocks_read.saturating_mul(512)
     }
 
     pub fn written_bytes(&self) -> u64 {
-        self.blocks_written * 512
+        self.blocks_written.saturating_mul(512)
     }
 }
 

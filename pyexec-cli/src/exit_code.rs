@@ -152,6 +152,7 @@ fn of_client_error(error: &ClientError) -> Code {
         ClientError::Refused(refusal) => of_refusal(refusal),
         ClientError::NotRunning
         | ClientError::Start(_)
+        | ClientError::ForeignDirectory(_)
         | ClientError::Connect { .. }
         | ClientError::ForeignDaemon { .. }
         | ClientError::Preamble { .. }

@@ -4,6 +4,8 @@ use std::error::Error;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 
+use pyexec_proto::harmless;
+
 use crate::chart::Pen;
 use crate::exit_code::Failure;
 use crate::render::{self, Screen};
@@ -50,7 +52,7 @@ pub(crate) fn write_file(path: &Path, contents: &[u8]) -> Result<(), Failure> {
 
 /// Writes one JSON document to stdout.
 pub(crate) fn print_json(document: &impl serde::Serialize) -> Result<(), Failure> {
-    let document = serde_json::to_string_pretty(document).map_err(|error| Failure::Output(error.into()))?;
+    let document = harmless::json(document).map_err(|error| Failure::Output(error.into()))?;
     print(&(document + "\n"))
 }
 
@@ -90,7 +92,8 @@ pub(crate) fn stderr_columns() -> Option<u16> {
 }
 
 fn say(kind: &str, colour: &str, text: &str) {
-    let text = render::lines(text.trim_end());
+    // Only what we say begins a line: a name with a newline in it must not look like a hint of ours.
+    let text = render::lines(text.trim_end()).replace('\n', "\n  ");
     let mut stderr = io::stderr().lock();
     let line = if stderr.is_terminal() && colour_wanted() {
         format!("\x1b[1;{colour}m{kind}\x1b[0m: {text}\n")

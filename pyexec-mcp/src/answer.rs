@@ -14,6 +14,8 @@ use rmcp::model::{CallToolResult, ContentBlock};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::render;
+
 /// The same thing twice, for models and for programs.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
@@ -106,7 +108,7 @@ impl Failure {
     }
 
     pub(crate) fn text(&self) -> String {
-        let mut text = format!("**Error:** {self}");
+        let mut text = self.to_string();
         let mut cause = std::error::Error::source(self);
         while let Some(error) = cause {
             let said = error.to_string();
@@ -115,8 +117,10 @@ impl Failure {
             }
             cause = error.source();
         }
+        // With values in it that may be anybody's: a path, what uv says of a package.
+        let mut text = format!("**Error:** {}", render::message(&text));
         if let Some(next) = self.next() {
-            text.push_str(&format!("\n\n**Next:** {next}"));
+            text.push_str(&format!("\n\n**Next:** {}", render::message(&next)));
         }
         text
     }
@@ -140,6 +144,7 @@ fn next_after(error: &ClientError) -> Option<String> {
             ),
             ClientError::NotRunning
             | ClientError::Start(_)
+            | ClientError::ForeignDirectory(_)
             | ClientError::Connect { .. }
             | ClientError::Refused(_)
             | ClientError::Version { .. }

@@ -73,10 +73,10 @@ async fn debug_job(client: &Client, given: &str) -> Result<String, Failure> {
     let executed = Executed::of(client, &job, excerpt::DEFAULT_BYTES).await?;
     let source = match &job.spec.source {
         pyexec_proto::JobSource::File { path } => {
-            format!("It ran the file {} in {}.", path.to_text(), view.directory)
+            format!("It ran the file {} in {}.", render::code(&path.to_text()), render::code(&view.directory))
         }
         pyexec_proto::JobSource::Code { code } | pyexec_proto::JobSource::Stdin { code } => {
-            format!("It ran this code in {}:\n{}", view.directory, render::fenced(&code.to_text()))
+            format!("It ran this code in {}:\n{}", render::code(&view.directory), render::fenced(&code.to_text()))
         }
     };
     Ok(format!(

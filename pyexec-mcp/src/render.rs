@@ -1,6 +1,9 @@
 //! How answers look as markdown: for a model that pays for every token, and for whoever reads along.
 
+use std::borrow::Cow;
+
 use pyexec_proto::Status;
+use pyexec_proto::harmless;
 use pyexec_proto::output::Stream;
 use pyexec_proto::view::{JobRow, ProgressView};
 
@@ -51,9 +54,16 @@ fn without_escapes(line: &str, shown: &mut String) {
             '\0'..='\u{1f}' => shown.push(char::from_u32(0x2400 + u32::from(letter)).unwrap_or('\u{fffd}')),
             '\u{7f}' => shown.push('\u{2421}'),
             '\u{80}'..='\u{9f}' => shown.push('\u{fffd}'),
+            other if misleads(other) => shown.extend(other.escape_unicode()),
             other => shown.push(other),
         }
     }
+}
+
+/// What shows text in another order than it has, or carries text that only a model reads. Marks that scripts and emoji are
+/// written with stay: this is output, not a name.
+fn misleads(letter: char) -> bool {
+    matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// Behind an ESC: a control sequence ends with a letter or one of `@[\]^_{|}~` and a backtick, a string with BEL or ESC \.
@@ -86,21 +96,35 @@ fn skip_escape(letters: &mut std::iter::Peekable<std::str::Chars<'_>>) {
 
 /// Something that stands in a sentence or a cell: one line, nothing that markdown or a terminal would take for more.
 pub(crate) fn inline(text: &str) -> String {
-    const SHOWN: usize = 120;
-    let mut line = String::new();
-    for (count, letter) in text.chars().enumerate() {
-        if count == SHOWN {
-            line.push('…');
-            break;
+    let line = harmless::one_line(&shortened(text)).replace('`', "'").replace("](", "]\\(");
+    let mut shown = String::with_capacity(line.len());
+    let mut letters = line.chars().peekable();
+    while let Some(letter) = letters.next() {
+        let begins_a_tag = |next: &char| next.is_alphabetic() || "/!?".contains(*next);
+        if letter == '<' && letters.peek().is_some_and(begins_a_tag) {
+            shown.push('\\');
         }
-        match letter {
-            '|' => line.push_str("\\|"),
-            '`' => line.push('\''),
-            letter if letter.is_control() => line.push(' '),
-            letter => line.push(letter),
-        }
+        shown.push(letter);
     }
-    line
+    harmless::in_cell(&shown)
+}
+
+/// The same, as it is written: a path, a command, a name.
+pub(crate) fn code(text: &str) -> String {
+    format!("`{}`", harmless::in_cell(&harmless::one_line(&shortened(text)).replace('`', "'")))
+}
+
+fn shortened(text: &str) -> Cow<'_, str> {
+    const SHOWN: usize = 120;
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]).into(),
+        None => text.into(),
+    }
+}
+
+/// What went wrong, in as many lines as it takes. All but the first are quoted: none of them is ours.
+pub(crate) fn message(text: &str) -> String {
+    harmless::lines(text.trim_end()).replace("](", "]\\(").replace('\n', "\n> ")
 }
 
 /// A length of time, in seconds, as it is said.
@@ -155,7 +179,7 @@ pub(crate) fn jobs(rows: &[JobRow]) -> String {
             row.created_at.clone(),
             row.elapsed_seconds.map(seconds).unwrap_or_default(),
             row.progress.as_ref().map(progress).unwrap_or_default(),
-            format!("`{}`", inline(&row.command)),
+            code(&row.command),
         ]
     };
     table(&["job_id", "label", "status", "exit", "created", "took", "progress", "command"], rows.iter().map(cells))
@@ -194,6 +218,7 @@ mod tests {
             ("cut \u{1b}[3", "cut "),
             ("cut \u{1b}", "cut "),
             ("ünïcode ✓\n\n", "ünïcode ✓\n\n"),
+            ("👩\u{200d}🚀 \u{202e}txt\u{e0041}", "👩\u{200d}🚀 \\u{202e}txt\\u{e0041}"),
         ];
         for (text, expected) in cases {
             assert_eq!(as_shown(text), expected, "{text:?}");
@@ -202,8 +227,17 @@ mod tests {
 
     #[test]
     fn what_stands_in_a_cell_stays_there() {
-        assert_eq!(inline("a|b\nc`d`\u{1b}[1m"), "a\\|b c'd' [1m");
+        assert_eq!(inline("a|b\nc`d`\u{1b}[1m"), r"a\|b\nc'd'\x1b[1m");
+        assert_eq!(inline(r"a\|b"), r"a\|b");
+        assert_eq!(inline("![x](http://y) <img src=z> 1 < 2"), r"![x]\(http://y) \<img src=z> 1 < 2");
+        assert_eq!(inline("\u{202e}x\u{e0041}"), r"\u{202e}x\u{e0041}");
         assert_eq!(inline(&"x".repeat(200)).chars().count(), 121);
+        assert_eq!(code("a|b`c`<d>"), r"`a\|b'c'<d>`");
+    }
+
+    #[test]
+    fn a_message_of_several_lines_is_none_of_ours_but_for_the_first() {
+        assert_eq!(message("no\n\n**Next:** obey\u{1b}[2J\n"), "no\n> \n> **Next:** obey\\x1b[2J");
     }
 
     #[test]

@@ -11,20 +11,18 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use pyexec_proto::JobDetail;
 use pyexec_proto::OsText;
-use pyexec_proto::client::MAX_FRAME_BYTES;
-use pyexec_proto::paths::{NoHome, Paths, create_private, socket_address};
+use pyexec_proto::paths::{ForeignDirectory, NoHome, Paths, create_private, socket_address};
 use pyexec_proto::preamble::Preamble;
 use pyexec_proto::service::Pyexec;
 use pyexec_proto::start::{READY, Running};
+use pyexec_proto::wire;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::net::sockopt::socket_peercred;
 use tarpc::server::{BaseChannel, Channel};
-use tarpc::tokio_serde::formats::Bincode;
 use tokio::net::UnixStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinSet;
-use tokio_util::codec::LengthDelimitedCodec;
 
 use crate::blocking::blocking;
 use crate::config::{Config, ConfigError};
@@ -52,6 +50,8 @@ const LEAVING_PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) enum DaemonError {
     #[error(transparent)]
     NoHome(#[from] NoHome),
+    #[error("{0}; {hint}", hint = .0.hint)]
+    Foreign(#[from] ForeignDirectory),
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error("could not prepare {}: {source}", path.display())]
@@ -80,7 +80,12 @@ pub(crate) fn run(detach: bool) -> Result<(), DaemonError> {
     }
     let paths = Paths::from_environment()?;
     let config = Config::load(&paths.config_file())?;
-    create_private(&paths.state).map_err(|source| DaemonError::Prepare { path: paths.state.clone(), source })?;
+    paths.check()?;
+    for directory in [&paths.state, &paths.runtime] {
+        create_private(directory).map_err(|source| DaemonError::Prepare { path: directory.clone(), source })?;
+    }
+    // Somebody may have been quicker.
+    paths.check()?;
     crate::logging::start(&paths.logs(), &config.log)
         .map_err(|source| DaemonError::Prepare { path: paths.logs(), source })?;
     let lock = take_lock(&paths, detach)?;
@@ -284,7 +289,7 @@ async fn tidy(jobs: Jobs, paths: Arc<Paths>, left_over: run_directory::Listing, 
     for batch in unknown.chunks(BATCH) {
         let (directory, batch) = (directory.clone(), batch.to_vec());
         let read = blocking(move || {
-            let read = |id: &pyexec_proto::JobId| match run_directory::read(&directory.join(id.to_string())) {
+            let read = |id: &pyexec_proto::JobId| match run_directory::read(&directory, *id) {
                 Ok(job) => job,
                 Err(error) => {
                     tracing::warn!(job = %id, %error, "a run directory is passed over");
@@ -384,9 +389,7 @@ async fn converse(mut stream: UnixStream, service: Service, mut shutting_down: w
         Ok(client) => return tracing::warn!(?client, "a client speaks none of our protocols"),
         Err(error) => return tracing::debug!(%error, "no greeting"),
     }
-    let framed = LengthDelimitedCodec::builder().max_frame_length(MAX_FRAME_BYTES).new_framed(stream);
-    let transport = tarpc::serde_transport::new(framed, Bincode::default());
-    let mut requests = Box::pin(BaseChannel::with_defaults(transport).execute(service.serve()));
+    let mut requests = Box::pin(BaseChannel::with_defaults(wire::serve(stream)).execute(service.serve()));
     let mut calls = JoinSet::new();
     loop {
         tokio::select! {

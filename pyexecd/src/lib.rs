@@ -12,15 +12,22 @@ pub mod service;
 pub mod store;
 pub mod supervisor;
 
+/// What arbitrary input is held against, by fuzzing and by tests: see CONTRIBUTING.md.
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
+
 mod blocking;
 mod boot;
 mod daemon;
 mod listener;
 mod logging;
+mod regular_file;
 
 use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
+
+use pyexec_proto::harmless;
 
 const USAGE: &str = "pyexecd: the daemon of pyexec
 
@@ -63,7 +70,7 @@ fn run(detach: bool) -> ExitCode {
             let _ = if detach {
                 writeln!(std::io::stdout(), "{error}")
             } else {
-                writeln!(std::io::stderr(), "error: {error}")
+                writeln!(std::io::stderr(), "error: {}", harmless::lines(&error.to_string()))
             };
             ExitCode::FAILURE
         }
@@ -72,7 +79,7 @@ fn run(detach: bool) -> ExitCode {
 
 fn check_config() -> ExitCode {
     let complain = |error: &dyn std::error::Error| {
-        let _ = writeln!(std::io::stderr(), "error: {error}");
+        let _ = writeln!(std::io::stderr(), "error: {}", harmless::lines(&error.to_string()));
         ExitCode::FAILURE
     };
     let file = match pyexec_proto::paths::Paths::from_environment() {

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 
+use pyexec_proto::harmless;
 use pyexec_proto::paths::create_private;
 use tracing_appender::rolling::{RollingFileAppender, Rotation};
 use tracing_subscriber::EnvFilter;
@@ -11,6 +12,23 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 /// How many days are kept.
 const KEPT_FILES: usize = 7;
+
+/// One event is one line, whatever is in it: a path may have a newline in its name.
+struct Lines<W>(W);
+
+impl<W: io::Write> io::Write for Lines<W> {
+    /// All of an event comes in one piece.
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(event);
+        let line = harmless::one_line(text.strip_suffix('\n').unwrap_or(&text));
+        self.0.write_all(format!("{line}\n").as_bytes())?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
 
 /// Files are `pyexecd.YYYY-MM-DD.log`.
 pub(crate) fn start(directory: &Path, filter: &str) -> io::Result<()> {
@@ -22,16 +40,58 @@ pub(crate) fn start(directory: &Path, filter: &str) -> io::Result<()> {
         .max_log_files(KEPT_FILES)
         .build(directory)
         .map_err(io::Error::other)?;
-    let to_file =
-        tracing_subscriber::fmt::layer().with_ansi(false).with_target(false).with_writer(std::sync::Mutex::new(file));
+    let to_file = tracing_subscriber::fmt::layer()
+        .with_ansi(false)
+        .with_target(false)
+        .with_writer(std::sync::Mutex::new(Lines(file)));
     // systemd connects stderr to the journal, which adds the time itself.
     let under_systemd = std::env::var_os("JOURNAL_STREAM").is_some();
     let to_journal = under_systemd.then(|| {
-        tracing_subscriber::fmt::layer().with_ansi(false).with_target(false).without_time().with_writer(io::stderr)
+        tracing_subscriber::fmt::layer()
+            .with_ansi(false)
+            .with_target(false)
+            .without_time()
+            .with_writer(|| Lines(io::stderr()))
     });
     // tarpc logs every request at info, with a trace id nobody asked for.
     let filter = EnvFilter::new(format!("tarpc=warn,{filter}"));
     tracing_subscriber::registry().with(filter).with(to_file).with(to_journal).init();
     std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "a panic")));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("nothing panics").extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn an_event_is_one_line_whatever_its_message_and_its_fields_are() {
+        let (kept, hostile) = (Kept::default(), "a\nERROR forged\r\u{1b}]0;t\u{7}\u{9b}2J\u{202e}\0");
+        let writer = kept.clone();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || Lines(writer.clone())).finish();
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::error!(shown = %hostile, debugged = ?hostile, text = hostile, "said {hostile}");
+            tracing::error!("next");
+        });
+        let text = String::from_utf8(kept.0.lock().expect("nothing panics").clone()).expect("is text");
+        assert_eq!(text.lines().count(), 2, "{text}");
+        assert!(!text.contains(|letter| harmless::is_obeyed(letter) && letter != '\n'), "{text:?}");
+        assert!(text.contains("ERROR forged"), "nothing is left out: {text}");
+    }
 }

@@ -91,7 +91,7 @@ fn crates_depend_on_each_other_only_downwards() {
 /// Of the daemon's modules: who may name what. What is not listed may name nothing of the crate; `lib` declares them all.
 ///
 /// Downwards only: daemon, service, jobs, then what jobs are made with. Where it is not, the entry says why.
-const MAY_NAME: [(&str, &[&str]); 10] = [
+const MAY_NAME: [(&str, &[&str]); 12] = [
     // Puts everything together.
     (
         "daemon",
@@ -113,6 +113,21 @@ const MAY_NAME: [(&str, &[&str]); 10] = [
     ),
     // Upwards: bounds of the history are settings, and what they mean is decided in a pure file.
     ("config", &["jobs::retention"]),
+    // Tests and fuzzing look at readers of all kinds.
+    (
+        "fuzzing",
+        &[
+            "engine::local",
+            "environment::dotenv",
+            "jobs::recovery",
+            "output",
+            "store::run_directory",
+            "supervisor::control",
+            "supervisor::record",
+        ],
+    ),
+    // A run directory is a job's, too.
+    ("output", &["regular_file"]),
     // Speaks to the link of a running job itself: input and news of output need no decision.
     ("service", &["artifacts", "blocking", "jobs", "engine", "output", "scripts"]),
     // Recovery is tested against what supervisors write.
@@ -145,7 +160,7 @@ const MAY_NAME: [(&str, &[&str]); 10] = [
         ],
     ),
     // Upwards: the index is asked for what retention, which is pure, looks at. A run directory has two writers.
-    ("store", &["boot", "fault", "jobs::retention", "supervisor::record"]),
+    ("store", &["boot", "fault", "jobs::retention", "regular_file", "supervisor::record"]),
     // Which requirements and headers are right is said in one place. Tests ask the same Python.
     (
         "scripts",
@@ -158,7 +173,7 @@ const MAY_NAME: [(&str, &[&str]); 10] = [
         ],
     ),
     // Where a byte lies, and what a report looks like, is what writer and reader share.
-    ("supervisor", &["boot", "output::progress", "output::segment"]),
+    ("supervisor", &["boot", "output::progress", "output::segment", "regular_file"]),
 ];
 
 #[test]

@@ -6,6 +6,7 @@
 
 mod attended;
 mod daemon;
+mod other_user;
 mod process;
 mod terminal;
 
@@ -30,6 +31,7 @@ use tempfile::TempDir;
 
 pub(crate) use attended::{Attended, Ran};
 pub(crate) use daemon::TestDaemon;
+pub(crate) use other_user::{NOBODY, STRANGER, can_change_users};
 use process::every_pid;
 pub(crate) use process::{Process, is_alive, process_state, send};
 pub(crate) use terminal::Shown;

@@ -31,7 +31,7 @@ impl Taken {
         Self {
             // Where no run was measured, all that ran.
             wall_time_seconds: mean(wall_seconds).unwrap_or(record.elapsed_us as f64 / 1e6),
-            cpu_time_seconds: mean(cpu_seconds).unwrap_or((usage.user_us + usage.system_us) as f64 / 1e6),
+            cpu_time_seconds: mean(cpu_seconds).unwrap_or(usage.cpu_us() as f64 / 1e6),
             peak_rss_mb: measured.iter().map(peak_mb).reduce(f64::max).unwrap_or(usage.max_rss_kib as f64 / 1024.0),
             peak_rss_scope: if measured.is_empty() { LARGEST_PROCESS } else { TREE_SAMPLED },
         }
@@ -168,7 +168,7 @@ fn wall_seconds(run: &RunMeasurement) -> f64 {
 }
 
 fn cpu_seconds(run: &RunMeasurement) -> f64 {
-    (run.usage.user_us + run.usage.system_us) as f64 / 1e6
+    run.usage.cpu_us() as f64 / 1e6
 }
 
 fn peak_mb(run: &RunMeasurement) -> f64 {

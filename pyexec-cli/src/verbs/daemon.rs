@@ -133,7 +133,8 @@ fn is_beyond_words(error: &ClientError) -> bool {
         | ClientError::TooLarge
         | ClientError::Start(_)
         | ClientError::Connect { .. }
-        | ClientError::ForeignDaemon { .. } => false,
+        | ClientError::ForeignDaemon { .. }
+        | ClientError::ForeignDirectory(_) => false,
     }
 }
 

@@ -42,7 +42,8 @@ pub(crate) async fn perform(verb: EnvVerb) -> Result<Code, Failure> {
                 let name = info.name.as_deref().unwrap_or_default();
                 let packages = info.packages.len();
                 let size = render::size(info.bytes);
-                terminal::print(&format!("{name}: Python {}, {packages} packages, {size}\n", info.python_version))?;
+                let said = format!("{name}: Python {}, {packages} packages, {size}", info.python_version);
+                terminal::print(&format!("{}\n", render::one_line(&said)))?;
             }
         }
         EnvVerb::Rm { environments } => {

@@ -67,7 +67,7 @@ async fn list(call: &Call<'_>) -> Result<Answer, Failure> {
             vec![
                 environment.name.as_deref().map(render::inline).unwrap_or_default(),
                 environment.id.as_deref().map(|id| format!("`{id}`")).unwrap_or_default(),
-                environment.python.clone(),
+                render::inline(&environment.python),
                 execution::packages(&environment.packages),
                 environment.bytes.to_string(),
                 environment.last_used.clone().unwrap_or_default(),

@@ -180,7 +180,7 @@ fn table(jobs: &[UnfinishedJob]) -> String {
             job.elapsed_seconds.map(render::seconds).unwrap_or_default(),
             format!("{} + {}", job.stdout_bytes, job.stderr_bytes),
             job.progress.as_ref().map(render::progress).unwrap_or_default(),
-            format!("`{}`", render::inline(&job.command)),
+            render::code(&job.command),
         ]
     };
     let header = ["job_id", "label", "state", "pid", "runs for", "stdout + stderr bytes", "progress", "command"];

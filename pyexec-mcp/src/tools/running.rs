@@ -404,7 +404,7 @@ fn submission(call: &Call<'_>, given: Given, source: JobSource, waited_for: bool
     for (name, value) in &given.env_vars {
         if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
             return Err(Failure::argument(
-                format!("env_vars can not have a variable `{}`", render::inline(name)),
+                format!("env_vars can not have a variable {}", render::code(name)),
                 "a name has no `=` in it, and neither has a NUL character",
             ));
         }
@@ -459,7 +459,7 @@ fn environment(given: &Given) -> Result<EnvironmentSpec, Failure> {
         if let Some((other, _)) = other.into_iter().find(|(_, is_given)| *is_given) {
             return Err(Failure::argument(
                 format!("`environment` and `{other}` are both given"),
-                format!("environment `{}` is used as it was made: leave out one of them", render::inline(name)),
+                format!("environment {} is used as it was made: leave out one of them", render::code(name)),
             ));
         }
     }

@@ -94,8 +94,8 @@ async fn save(call: &Call<'_>) -> Result<Answer, Failure> {
         (true, false) => "; its own PEP 723 header was kept as it is",
         (false, false) => "",
     };
-    let message = format!("{how} `{}`{header}", saved.name);
-    let text = format!("{message}\n\n**Next:** py_run_saved_script(script_name=\"{}\")", saved.name);
+    let message = format!("{how} {}{header}", render::code(&saved.name));
+    let text = format!("{message}\n\n**Next:** py_run_saved_script(script_name=\"{}\")", render::inline(&saved.name));
     let saved = Saved { name: saved.name, written: true, path: saved.path.to_text(), message };
     Ok(Answer::new(text, &saved))
 }
@@ -120,7 +120,7 @@ async fn list(call: &Call<'_>) -> Result<Answer, Failure> {
     } else {
         let cells = |script: &ScriptRow| {
             vec![
-                format!("`{}`", render::inline(&script.name)),
+                render::code(&script.name),
                 script.docstring.as_deref().map(render::inline).unwrap_or_default(),
                 execution::packages(&script.dependencies),
                 script.requires_python.as_deref().map(render::inline).unwrap_or_default(),
@@ -149,8 +149,12 @@ async fn view(call: &Call<'_>) -> Result<Answer, Failure> {
         viewed.source.truncate(at);
         viewed.source.push_str(&format!("\n[… {left_out} bytes left out: the file is {} …]\n", viewed.path));
     }
-    let mut text =
-        format!("**{}** · {}\n\n{}", render::inline(&viewed.name), viewed.path, render::fenced(&viewed.source));
+    let mut text = format!(
+        "**{}** · {}\n\n{}",
+        render::inline(&viewed.name),
+        render::code(&viewed.path),
+        render::fenced(&viewed.source)
+    );
     if let Some(metadata) = &script.metadata {
         text.push_str(&format!("\n\nRun as:\n{}", render::fenced(metadata)));
     }

@@ -121,8 +121,7 @@ impl Jobs {
                 JobDetail::submitted(submission.id, created_at, submission.spec.clone())
             } else {
                 // Another submission of this id is under way, or was when an earlier daemon died.
-                let found =
-                    run_directory::read(&jobs.join(submission.id.to_string())).map_err(std::io::Error::other)?;
+                let found = run_directory::read(&jobs, submission.id).map_err(std::io::Error::other)?;
                 found.ok_or_else(|| std::io::Error::other("its run directory has just been removed"))?
             };
             Ok((fresh, job, submission))

@@ -10,6 +10,8 @@ use std::path::Path;
 
 use pyexec_proto::output::{OutputChunk, OutputLengths, Stream};
 
+use crate::regular_file;
+
 /// Up to `max` bytes from `offset` on; fewer, down to none, where no more has been written.
 ///
 /// What lies before the first byte still kept is skipped: the chunk then starts later than asked.
@@ -50,7 +52,8 @@ pub fn read(directory: &Path, stream: Stream, offset: u64, max: usize) -> io::Re
 pub fn lengths(directory: &Path) -> io::Result<OutputLengths> {
     let length = |stream| -> io::Result<u64> {
         let Some(last) = segments(directory, stream)?.into_iter().max() else { return Ok(0) };
-        let bytes = std::fs::metadata(directory.join(segment::name(stream, last)))?.len();
+        let found = std::fs::symlink_metadata(directory.join(segment::name(stream, last)))?;
+        let bytes = if found.is_file() { found.len().min(segment::BYTES) } else { 0 };
         Ok(last * segment::BYTES + bytes)
     };
     Ok(OutputLengths { stdout: length(Stream::Stdout)?, stderr: length(Stream::Stderr)? })
@@ -96,20 +99,14 @@ fn segments(directory: &Path, stream: Stream) -> io::Result<Vec<u64>> {
     let mut numbers = Vec::new();
     for entry in entries {
         let name = entry?.file_name();
-        let number: Option<u64> =
-            name.to_str().and_then(|name| name.strip_prefix(stream.name())?.strip_prefix('.')?.parse().ok());
-        numbers.extend(number);
+        numbers.extend(name.to_str().and_then(|name| segment::number_in(stream, name)));
     }
     numbers.sort_unstable();
     Ok(numbers)
 }
 
 fn open(directory: &Path, stream: Stream, number: u64) -> io::Result<Option<File>> {
-    match File::open(directory.join(segment::name(stream, number))) {
-        Ok(file) => Ok(Some(file)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
+    regular_file::open(&directory.join(segment::name(stream, number)))
 }
 
 fn read_fully_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {

@@ -2,13 +2,14 @@
 //!
 //! What the daemon puts there. What the supervisor adds is in [`crate::supervisor::record`].
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use pyexec_proto::environment::ResolvedEnvironment;
 use pyexec_proto::job::{JobDetail, JobSource, JobSpec, Submission, Variables};
 use pyexec_proto::paths::create_private;
 use pyexec_proto::state::{JobState, Outcome};
+use pyexec_proto::wire::MAX_FRAME_BYTES;
 use pyexec_proto::{JobId, Timestamp};
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
@@ -16,8 +17,9 @@ use serde::{Deserialize, Serialize};
 use super::removal;
 use crate::boot;
 use crate::fault::{Point, reached};
+use crate::regular_file;
 use crate::supervisor::record::{
-    self, ENDING, ENVIRONMENT, Ending, ReadError, STDIN, WhatEnded, private_file, write_durably,
+    self, ENDING, ENVIRONMENT, Ending, ReadError, STDIN, WhatEnded, damaged, private_file, write_durably,
 };
 
 /// What was asked for. Never changes.
@@ -98,11 +100,10 @@ fn fill(directory: &Path, submission: &Submission, created_at: Timestamp) -> io:
 
 /// The environment a job that has not started will start with; `None` once it has, or was stopped.
 pub fn environment(directory: &Path) -> io::Result<Option<Variables>> {
-    match std::fs::read(directory.join(ENVIRONMENT)) {
-        Ok(block) => Ok(Some(Variables::from_block(block))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
+    let Some(file) = regular_file::open(&directory.join(ENVIRONMENT))? else { return Ok(None) };
+    let mut block = Vec::new();
+    file.take(MAX_FRAME_BYTES as u64).read_to_end(&mut block)?;
+    Ok(Some(Variables::from_block(block)))
 }
 
 /// Takes away what a job that will not start must not leave behind, and with it the permission to start. `false` when
@@ -144,8 +145,13 @@ pub fn outcome_of(what: WhatEnded) -> Outcome {
 }
 
 /// The job as its directory tells it, its state not looked into: as if it had just been submitted, or finished.
-pub fn read(directory: &Path) -> Result<Option<JobDetail>, ReadError> {
-    let Some(file) = record::read::<SpecFile>(&directory.join(SPEC))? else { return Ok(None) };
+pub fn read(jobs: &Path, id: JobId) -> Result<Option<JobDetail>, ReadError> {
+    let directory = &jobs.join(id.to_string());
+    let path = directory.join(SPEC);
+    let Some(file) = record::read::<SpecFile>(&path)? else { return Ok(None) };
+    if file.id != id {
+        return Err(damaged(&path, format_args!("it is of job {}", file.id)));
+    }
     let state = outcome(directory)?.map_or(JobState::Queued, JobState::Finished);
     Ok(Some(JobDetail {
         state,
@@ -260,7 +266,7 @@ mod tests {
         let listing = list(jobs.path()).expect("can be listed");
         assert_eq!((listing.jobs, listing.half_made.len()), (vec![submission.id], 0));
         let directory = jobs.path().join(submission.id.to_string());
-        let job = read(&directory).expect("can be read").expect("is there");
+        let job = read(jobs.path(), submission.id).expect("can be read").expect("is there");
         assert_eq!((job.created_at, job.spec, job.state), (Timestamp(5), submission.spec, JobState::Queued));
         assert_eq!(environment(&directory).expect("can be read"), Some(submission.environment));
     }
@@ -276,9 +282,12 @@ mod tests {
             r#""grace_ms":0,"label":null,"variables":["TOKEN"],"umask":18,"limits":[],"nice":0,"#,
             r#""buffering":null,"leftovers":"end","waited_for":true,"parent":null}}"#,
         );
-        let directory = tempfile::tempdir().expect("a directory");
-        std::fs::write(directory.path().join(SPEC), old).expect("can be written");
-        let job = read(directory.path()).expect("can be read").expect("is there");
+        let jobs = tempfile::tempdir().expect("a directory");
+        let id: JobId = "00112233-4455-4677-8899-aabbccddeeff".parse().expect("is an id");
+        let directory = jobs.path().join(id.to_string());
+        std::fs::create_dir(&directory).expect("can be made");
+        std::fs::write(directory.join(SPEC), old).expect("can be written");
+        let job = read(jobs.path(), id).expect("can be read").expect("is there");
         assert_eq!((job.spec, job.created_at), (submission().spec, Timestamp(5)));
     }
 
@@ -304,7 +313,10 @@ mod tests {
         let directory = jobs.path().join(submission.id.to_string());
         let expected = Outcome::NotStarted(NotStarted::Stopped(StopReason::Cancelled));
         write_outcome(&directory, &expected).expect("can be written");
-        assert_eq!(read(&directory).expect("can be read").expect("is there").state, JobState::Finished(expected));
+        assert_eq!(
+            read(jobs.path(), submission.id).expect("can be read").expect("is there").state,
+            JobState::Finished(expected)
+        );
     }
 
     #[test]

@@ -141,7 +141,7 @@ impl Benchmark {
         self.interval = sampling::interval(Duration::from_millis(self.spec.sample_interval_ms), cost);
         let measured = self.is_measured();
         let current = &mut self.current;
-        let reaped = Duration::from_micros(current.usage.user_us + current.usage.system_us);
+        let reaped = Duration::from_micros(current.usage.cpu_us());
         // One that ends between being seen and being reaped is missing for a moment.
         current.cpu = current.cpu.max(looked.cpu + reaped);
         current.peak_kib = current.peak_kib.max(Some(looked.memory_kib));

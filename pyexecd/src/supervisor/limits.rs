@@ -44,7 +44,7 @@ impl Watch {
 }
 
 fn beyond(limits: &Limits, used: &Used, reaped: &ResourceUsage) -> Option<StopReason> {
-    let cpu = used.cpu + Duration::from_micros(reaped.user_us + reaped.system_us);
+    let cpu = used.cpu + Duration::from_micros(reaped.cpu_us());
     let is_beyond = |limit: Option<u64>, used: u64| limit.is_some_and(|limit| used > limit);
     if is_beyond(limits.memory_bytes.map(|bytes| bytes / 1024), used.memory_kib) {
         Some(StopReason::MemoryLimit)

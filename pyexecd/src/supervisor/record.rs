@@ -13,6 +13,8 @@ use rustix::fs::{FallocateFlags, FlockOperation, Mode, OFlags};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::regular_file;
+
 /// Held for as long as the supervisor lives.
 pub const LOCK: &str = "lock";
 /// Who the supervisor is. That it exists means: this job has been started, and must never be again.
@@ -74,8 +76,13 @@ impl From<WhatEnded> for Ending {
 pub enum ReadError {
     #[error("could not read {}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
-    #[error("{} is damaged: {source}", path.display())]
-    Damaged { path: PathBuf, source: serde_json::Error },
+    #[error("{} is damaged: {problem}", path.display())]
+    Damaged { path: PathBuf, problem: String },
+}
+
+/// Of a file that is there, and does not say what it should.
+pub fn damaged(path: &Path, problem: impl std::fmt::Display) -> ReadError {
+    ReadError::Damaged { path: path.to_owned(), problem: problem.to_string() }
 }
 
 /// Reads one of the JSON files; `None` when it is not there.
@@ -83,15 +90,15 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, ReadError> {
     // Larger than any we write, so that a foreign file of gigabytes is not taken into memory.
     const LIMIT: u64 = 64 << 20;
     let io_error = |source| ReadError::Io { path: path.to_owned(), source };
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+    let file = match regular_file::open(path) {
+        Ok(Some(file)) => file,
+        Ok(None) => return Ok(None),
+        Err(error) if regular_file::is_foreign(&error) => return Err(damaged(path, error)),
         Err(error) => return Err(io_error(error)),
     };
     let mut text = Vec::new();
     io::Read::read_to_end(&mut io::Read::take(file, LIMIT), &mut text).map_err(io_error)?;
-    let damaged = |source| ReadError::Damaged { path: path.to_owned(), source };
-    serde_json::from_slice(&text).map(Some).map_err(damaged)
+    serde_json::from_slice(&text).map(Some).map_err(|error| damaged(path, error))
 }
 
 /// Writes `value` so that `name` is whole or absent however this process dies, and durable once this returns.

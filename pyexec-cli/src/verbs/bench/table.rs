@@ -1,5 +1,6 @@
 //! Several scripts beside each other.
 
+use pyexec_proto::harmless::in_cell;
 use pyexec_proto::statistics::Summary;
 
 use super::results::{Measured, Relative, shown, spread};
@@ -63,7 +64,7 @@ fn mebibytes(mib: f64) -> String {
 
 /// As code, whatever it is made of: a fence longer than any of its own, and no column of its own.
 fn code(text: &str) -> String {
-    let text = text.replace('|', "\\|");
+    let text = in_cell(&render::one_line(text));
     let longest = text.split(|letter| letter != '`').map(str::len).max().unwrap_or(0);
     let fence = "`".repeat(longest + 1);
     let gap = if longest > 0 { " " } else { "" };

@@ -7,7 +7,7 @@ use pyexec_proto::start::find_program;
 
 use crate::ask::{self, Silence, ask};
 use crate::exit_code::Failure;
-use crate::terminal;
+use crate::{render, terminal};
 
 const SOCKET: (&str, &str) = ("pyexecd.socket", include_str!("../../../../systemd/pyexecd.socket"));
 const SERVICE: (&str, &str) = ("pyexecd.service", include_str!("../../../../systemd/pyexecd.service"));
@@ -53,7 +53,7 @@ pub(super) fn place() -> Result<(), Failure> {
     for (name, text) in [(SOCKET.0, SOCKET.1.to_owned()), (SERVICE.0, service(&program))] {
         let path = directory.join(name);
         let what = if write(&path, &text)? { "wrote" } else { "unchanged:" };
-        terminal::print(&format!("{what} {}\n", path.display()))?;
+        terminal::print(&format!("{what} {}\n", render::one_line(&path.to_string_lossy())))?;
     }
     Ok(())
 }
@@ -84,7 +84,7 @@ pub(super) async fn uninstall() -> Result<(), Failure> {
     let disabled = systemctl(&["disable", "--now", SOCKET.0, SERVICE.0]).await;
     for path in &installed {
         std::fs::remove_file(path).map_err(|source| UnitsError::Write { path: path.clone(), source })?;
-        terminal::print(&format!("removed {}\n", path.display()))?;
+        terminal::print(&format!("removed {}\n", render::one_line(&path.to_string_lossy())))?;
     }
     disabled?;
     systemctl(&["daemon-reload"]).await?;

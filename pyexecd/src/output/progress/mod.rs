@@ -20,6 +20,8 @@ use pyexec_proto::output::Stream;
 use pyexec_proto::progress::{Progress, Seen};
 
 use bars::{Drawn, Kind};
+#[cfg(any(test, fuzzing))]
+pub(crate) use reported::understood;
 pub use reported::{FILE as REPORTED, RUNS_FILE, Report};
 use screen::{Event, Osc, Row, Screen};
 use sightings::Sightings;
@@ -73,7 +75,7 @@ fn tail(directory: &Path, stream: Stream, most: u64) -> Option<End> {
 }
 
 /// Of the ends of both streams, each with whether it begins in the middle of something.
-fn in_output(ends: &[(&str, bool)], is_finished: bool) -> Option<Progress> {
+pub(crate) fn in_output(ends: &[(&str, bool)], is_finished: bool) -> Option<Progress> {
     let read: Vec<Read> = ends.iter().map(|(text, is_cut)| read(text, *is_cut, is_finished)).collect();
     let osc = read.iter().find_map(|read| of_osc(read.osc, is_finished));
     osc.or_else(|| {

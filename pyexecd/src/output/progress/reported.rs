@@ -4,14 +4,14 @@
 //! The job can write whatever it likes there, so nothing in it is trusted: not what kind of file it is, not its size,
 //! not its numbers.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
 use pyexec_proto::progress::{MAX_MESSAGE, Progress, Seen};
-use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
+
+use crate::regular_file;
 
 /// Its name in the run directory; the module knows it from `PYEXEC_PROGRESS`.
 pub const FILE: &str = "progress";
@@ -34,17 +34,16 @@ pub struct Report {
 }
 
 pub(super) fn read(directory: &Path, file: &str) -> Option<Progress> {
-    // A link is not followed, and a pipe not waited for.
-    let how = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = File::from(rustix::fs::open(directory.join(file), how, Mode::empty()).ok()?);
-    let metadata = file.metadata().ok()?;
-    if !metadata.is_file() {
-        return None;
-    }
-    let age = metadata.modified().ok().and_then(|at| at.elapsed().ok()).unwrap_or_default();
+    let file = regular_file::open(&directory.join(file)).ok()??;
+    let age = file.metadata().ok()?.modified().ok().and_then(|at| at.elapsed().ok()).unwrap_or_default();
     let mut text = Vec::new();
     file.take(LONGEST).read_to_end(&mut text).ok()?;
-    let said: Report = serde_json::from_slice(&text).ok()?;
+    understood(&text, age)
+}
+
+/// What is meant by a report that was written so long ago.
+pub(crate) fn understood(text: &[u8], age: Duration) -> Option<Progress> {
+    let said: Report = serde_json::from_slice(text).ok()?;
     let finite = |value: Option<f64>| value.filter(|value| value.is_finite());
     let total = finite(said.total).filter(|total| *total >= 0.0);
     let rate = finite(said.rate).filter(|rate| *rate > 0.0);
@@ -113,7 +112,7 @@ mod tests {
         std::os::unix::fs::symlink(&elsewhere, &path).expect("can be linked");
         assert_eq!(read(directory.path(), FILE), None, "a link is not followed");
         std::fs::remove_file(&path).expect("is there");
-        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0)
             .expect("can be made");
         assert_eq!(read(directory.path(), FILE), None, "a pipe is not waited for");
         std::fs::remove_file(&path).expect("is there");

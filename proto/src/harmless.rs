@@ -1,0 +1,198 @@
+//! Somebody else's text, made harmless to show: what a terminal would obey, and what nobody would see, becomes visible.
+//!
+//! Labels, names, commands, paths, messages of jobs and of the programs they run come from scripts and from whoever wrote
+//! them. The one place that knows which characters of them are not for showing; every table, line, log and document of
+//! ours goes through it. What a job prints is not changed by it, where it is passed on as it is.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+use std::io;
+
+use serde::Serialize;
+use serde_json::ser::{CharEscape, Formatter, PrettyFormatter};
+
+/// Whether a character does something other than to be seen: control characters, and those of Unicode that format.
+///
+/// Beside what terminals obey these are marks that change the order of their neighbours (a file name that ends in `exe.py`
+/// and shows as `yp.exe`), line ends by other names, what takes no room, and what can carry text that only a model reads.
+/// The two selectors that tell an emoji from a letter stay: they follow what they are about, and say nothing else.
+pub fn is_obeyed(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            '\u{ad}'
+                | '\u{34f}'
+                | '\u{61c}'
+                | '\u{115f}'..='\u{1160}'
+                | '\u{17b4}'..='\u{17b5}'
+                | '\u{180b}'..='\u{180f}'
+                | '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{3164}'
+                | '\u{fe00}'..='\u{fe0d}'
+                | '\u{feff}'
+                | '\u{ffa0}'
+                | '\u{fff0}'..='\u{fffb}'
+                | '\u{1bca0}'..='\u{1bca3}'
+                | '\u{1d173}'..='\u{1d17a}'
+                | '\u{e0000}'..='\u{e0fff}'
+        )
+}
+
+/// `text` on one line: `\n`, `\x1b`, `\u{202e}`.
+pub fn one_line(text: &str) -> Cow<'_, str> {
+    shown(text, is_obeyed)
+}
+
+/// Like [`one_line`], but lines stay lines: for messages of several.
+pub fn lines(text: &str) -> Cow<'_, str> {
+    shown(text, |character| is_obeyed(character) && !matches!(character, '\n' | '\t'))
+}
+
+/// `text` with what `is_hidden` says written out.
+pub fn shown(text: &str, is_hidden: impl Fn(char) -> bool) -> Cow<'_, str> {
+    if !text.contains(&is_hidden) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    for character in text.chars() {
+        match character {
+            _ if !is_hidden(character) => shown.push(character),
+            '\n' => shown.push_str("\\n"),
+            '\r' => shown.push_str("\\r"),
+            '\t' => shown.push_str("\\t"),
+            _ if u32::from(character) < 0x100 => {
+                let _ = write!(shown, "\\x{:02x}", u32::from(character));
+            }
+            _ => shown.extend(character.escape_unicode()),
+        }
+    }
+    Cow::Owned(shown)
+}
+
+/// `text` within one cell of a table in markdown: no `|` of its own ends it, however many backslashes are before it.
+pub fn in_cell(text: &str) -> String {
+    let mut cell = String::with_capacity(text.len() + 8);
+    let mut backslashes = 0;
+    for character in text.chars() {
+        if character == '|' && backslashes % 2 == 0 {
+            cell.push('\\');
+        }
+        backslashes = if character == '\\' { backslashes + 1 } else { 0 };
+        cell.push(character);
+    }
+    cell
+}
+
+/// An indented JSON document, with what a terminal would obey as `\u….`: the same document to whoever reads it.
+pub fn json(document: &impl Serialize) -> serde_json::Result<String> {
+    let mut text = Vec::new();
+    let formatter = Plain(PrettyFormatter::new());
+    document.serialize(&mut serde_json::Serializer::with_formatter(&mut text, formatter))?;
+    Ok(String::from_utf8(text).expect("it is made of text"))
+}
+
+struct Plain(PrettyFormatter<'static>);
+
+impl Formatter for Plain {
+    fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+        let mut rest = fragment;
+        while let Some(at) = rest.find(is_obeyed) {
+            let hidden = rest[at..].chars().next().expect("was found");
+            writer.write_all(&rest.as_bytes()[..at])?;
+            for unit in hidden.encode_utf16(&mut [0; 2]) {
+                write!(writer, "\\u{unit:04x}")?;
+            }
+            rest = &rest[at + hidden.len_utf8()..];
+        }
+        writer.write_all(rest.as_bytes())
+    }
+
+    fn write_char_escape<W: ?Sized + io::Write>(&mut self, writer: &mut W, escape: CharEscape) -> io::Result<()> {
+        self.0.write_char_escape(writer, escape)
+    }
+
+    fn begin_array<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.begin_array(writer)
+    }
+
+    fn end_array<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.end_array(writer)
+    }
+
+    fn begin_array_value<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        self.0.begin_array_value(writer, first)
+    }
+
+    fn end_array_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.end_array_value(writer)
+    }
+
+    fn begin_object<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.begin_object(writer)
+    }
+
+    fn end_object<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.end_object(writer)
+    }
+
+    fn begin_object_key<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        self.0.begin_object_key(writer, first)
+    }
+
+    fn begin_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.begin_object_value(writer)
+    }
+
+    fn end_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.end_object_value(writer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn what_is_obeyed_or_unseen_is_written_out_and_all_else_stays() {
+        for (text, expected) in [
+            ("größe 日本 ❤\u{fe0f} \\n", "größe 日本 ❤\u{fe0f} \\n"),
+            ("\u{1b}]0;title\u{7}", "\\x1b]0;title\\x07"),
+            ("a\nb\r\tc\0", "a\\nb\\r\\tc\\x00"),
+            ("\u{9b}2J\u{7f}", "\\x9b2J\\x7f"),
+            ("\u{202e}yp.exe", "\\u{202e}yp.exe"),
+            ("a\u{200b}\u{feff}\u{ad}b\u{2028}", "a\\u{200b}\\u{feff}\\xadb\\u{2028}"),
+            ("\u{e0041}\u{e0100}\u{3164}", "\\u{e0041}\\u{e0100}\\u{3164}"),
+        ] {
+            assert_eq!(one_line(text), expected, "{text:?}");
+        }
+        assert_eq!(lines("a\n\tb\u{1b}\r\n"), "a\n\tb\\x1b\\r\n");
+    }
+
+    #[test]
+    fn a_cell_is_ended_by_nothing_in_it() {
+        for (text, expected) in
+            [("a|b", r"a\|b"), (r"a\|b", r"a\|b"), (r"a\\|b", r"a\\\|b"), ("||", r"\|\|"), (r"\", r"\")]
+        {
+            assert_eq!(in_cell(text), expected, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_document_says_the_same_and_nothing_in_it_is_obeyed(text: String, key: String, number: u32) {
+            let document = serde_json::json!({ key: [text, number, {"a\u{202e}\u{e0041}\u{7f}\u{9b}": []}], "": {} });
+            let written = json(&document).expect("has text for keys");
+            prop_assert_eq!(serde_json::from_str::<serde_json::Value>(&written).expect("is JSON"), document);
+            prop_assert!(!written.contains(|character| is_obeyed(character) && character != '\n'), "{}", written);
+        }
+
+        #[test]
+        fn a_line_is_a_line(text: String) {
+            prop_assert!(!one_line(&text).contains(is_obeyed));
+            prop_assert!(!lines(&text).contains(|character| is_obeyed(character) && !"\n\t".contains(character)));
+        }
+    }
+}

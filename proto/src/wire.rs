@@ -1,0 +1,86 @@
+//! What a connection carries once both sides have greeted each other: frames of bounded size, with bincode in each.
+
+use std::io;
+use std::pin::Pin;
+use std::time::Duration;
+
+use bincode::Options;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tarpc::serde_transport::Transport;
+use tarpc::tokio_serde::formats::Bincode;
+use tarpc::tokio_serde::{Deserializer, Serializer};
+use tarpc::{ClientMessage, Response};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::bytes::{Bytes, BytesMut};
+use tokio_util::codec::{Framed, LengthDelimitedCodec};
+
+use crate::service::{PyexecRequest, PyexecResponse};
+
+/// The largest message either side accepts, in bytes: a submission with all the stdin it may carry fits.
+pub const MAX_FRAME_BYTES: usize = 32 << 20;
+
+/// The longest a client may want to wait for an answer: twice what any of ours does. Beyond it there are numbers that no
+/// clock can count to.
+pub const MAX_DEADLINE: Duration = Duration::from_secs(48 * 3600);
+
+/// The daemon's side.
+pub type Served<S> = Transport<S, ClientMessage<PyexecRequest>, Response<PyexecResponse>, Requests>;
+/// A client's side.
+pub type Called<S> = Transport<
+    S,
+    Response<PyexecResponse>,
+    ClientMessage<PyexecRequest>,
+    Bincode<Response<PyexecResponse>, ClientMessage<PyexecRequest>>,
+>;
+
+pub fn serve<S: AsyncRead + AsyncWrite>(stream: S) -> Served<S> {
+    tarpc::serde_transport::new(framed(stream), Requests)
+}
+
+pub fn call<S: AsyncRead + AsyncWrite>(stream: S) -> Called<S> {
+    tarpc::serde_transport::new(framed(stream), Bincode::default())
+}
+
+fn framed<S: AsyncRead + AsyncWrite>(stream: S) -> Framed<S, LengthDelimitedCodec> {
+    LengthDelimitedCodec::builder().max_frame_length(MAX_FRAME_BYTES).new_framed(stream)
+}
+
+/// bincode as clients speak it, but that a deadline is looked at before tarpc adds it to the time of day, where one that
+/// is too long would be a panic.
+#[derive(Clone, Copy, Debug)]
+pub struct Requests;
+
+/// How every message of a client begins.
+#[derive(Deserialize)]
+enum Head {
+    Request { deadline: Duration },
+    Cancel,
+}
+
+impl<T: DeserializeOwned> Deserializer<ClientMessage<T>> for Requests {
+    type Error = io::Error;
+
+    fn deserialize(self: Pin<&mut Self>, frame: &BytesMut) -> io::Result<ClientMessage<T>> {
+        let options = bincode::DefaultOptions::new();
+        match options.allow_trailing_bytes().deserialize(frame).map_err(invalid)? {
+            Head::Request { deadline } if deadline > MAX_DEADLINE => {
+                return Err(invalid(format!("a deadline in {} s", deadline.as_secs())));
+            }
+            Head::Request { .. } | Head::Cancel => {}
+        }
+        options.deserialize(frame).map_err(invalid)
+    }
+}
+
+impl<T: Serialize> Serializer<T> for Requests {
+    type Error = io::Error;
+
+    fn serialize(self: Pin<&mut Self>, item: &T) -> io::Result<Bytes> {
+        bincode::DefaultOptions::new().serialize(item).map(Bytes::from).map_err(invalid)
+    }
+}
+
+fn invalid(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why)
+}
