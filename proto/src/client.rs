@@ -334,6 +334,7 @@ impl Client {
                 // One that has ended before it was spoken to is started again.
                 Ok(()) if attempt < ATTEMPTS => attempt += 1,
                 Ok(()) => break dial(&self.paths.socket).await?,
+                Err(StartError::Killed { .. }) if attempt < ATTEMPTS => attempt += 1,
                 Err(error) => return Err(error.into()),
             }
         };

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -51,6 +52,8 @@ pub enum StartError {
     Spawn { program: PathBuf, source: std::io::Error },
     #[error("the daemon did not start: {said}")]
     Failed { said: String },
+    #[error("the daemon was killed by signal {signal} while it started")]
+    Killed { signal: i32 },
     #[error("the daemon did not listen within {START_LIMIT_SECONDS} s")]
     Late,
 }
@@ -69,7 +72,7 @@ impl StartError {
             StartError::Spawn { .. } => {
                 "check that the file is executable; `pyexec doctor` looks at the whole installation".into()
             }
-            StartError::Failed { .. } | StartError::Late => {
+            StartError::Failed { .. } | StartError::Killed { .. } | StartError::Late => {
                 "`pyexec doctor` looks for what may be wrong, and `pyexec daemon logs` has more".into()
             }
         }
@@ -96,7 +99,7 @@ pub(crate) fn ensure_running(paths: &Paths) -> Result<(), StartError> {
     }
     match start_directly(&program, paths) {
         // Ours found another one there, which somebody started at the same moment without asking for our lock.
-        Err(StartError::Failed { .. }) if listens(&paths.socket) => Ok(()),
+        Err(StartError::Failed { .. } | StartError::Killed { .. }) if listens(&paths.socket) => Ok(()),
         started => started,
     }
 }
@@ -235,7 +238,11 @@ fn start_directly(program: &Path, paths: &Paths) -> Result<(), StartError> {
         return Ok(());
     }
     // It has left, or is about to: take its exit status, so that no zombie stays with a client that lives on.
-    let status = daemon.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
+    let status = daemon.wait();
+    if let Some(signal) = status.as_ref().ok().and_then(ExitStatusExt::signal) {
+        return Err(StartError::Killed { signal });
+    }
+    let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
     let said = said.trim().to_owned();
     Err(StartError::Failed { said: if said.is_empty() { status } else { said } })
 }

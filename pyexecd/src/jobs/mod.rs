@@ -19,7 +19,7 @@ use pyexec_proto::output::OutputLengths;
 use pyexec_proto::paths::Paths;
 use pyexec_proto::service::{JobPage, JobQuery, PruneRequest, Pruned, StopAnswer, StopRequest};
 use pyexec_proto::{Error, JobId, Status, Timestamp};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 use crate::blocking::blocking;
 use crate::config::InheritEnv;
@@ -53,6 +53,8 @@ pub struct Jobs {
     inherit: Arc<InheritEnv>,
     paths: Arc<Paths>,
     shutting_down: watch::Receiver<bool>,
+    /// Run directories are removed by one at a time.
+    removing: Arc<Mutex<()>>,
 }
 
 impl Jobs {
@@ -64,7 +66,15 @@ impl Jobs {
         paths: Arc<Paths>,
         shutting_down: watch::Receiver<bool>,
     ) -> Self {
-        Self { commands, store, environments, inherit: Arc::new(inherit), paths, shutting_down }
+        Self {
+            commands,
+            store,
+            environments,
+            inherit: Arc::new(inherit),
+            paths,
+            shutting_down,
+            removing: Arc::default(),
+        }
     }
 
     pub fn environments(&self) -> &Environments {
@@ -354,6 +364,8 @@ impl Jobs {
     /// names, and the next one goes on here. On a full disk it is the files that make room for what the index has to write.
     pub async fn finish_removal(&self, renamed: &[JobId]) -> Result<u64, Error> {
         let failed = storage("remove run directories");
+        // What the last daemon left may be what a prune, asked for again, wants to remove.
+        let _removing = self.removing.lock().await;
         let (jobs, ids) = (self.paths.jobs(), renamed.to_vec());
         let empty = move || ids.iter().map(|id| run_directory::empty_renamed(&jobs, *id)).sum::<Result<u64, _>>();
         let bytes = blocking(empty).await.map_err(&failed)?;

@@ -165,6 +165,10 @@ fn ids_in(trace: &Path) -> Vec<String> {
     std::fs::read_to_string(trace).unwrap_or_default().lines().map(str::to_owned).collect()
 }
 
+pub(super) fn has_run(sandbox: &Sandbox, tag: &str) -> bool {
+    trace(sandbox, tag).exists()
+}
+
 /// The one job that left a trace under this tag.
 pub(super) fn id_of(sandbox: &Sandbox, tag: &str) -> JobId {
     match ids_in(&trace(sandbox, tag)).as_slice() {

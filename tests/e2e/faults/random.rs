@@ -1,15 +1,16 @@
 //! Daemons that die at random, under load. `PYEXEC_TEST_SEED` plays a run again, as far as the machine's own timing allows;
 //! `PYEXEC_TEST_KILLS` makes it longer.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use pyexec_proto::JobId;
 use pyexec_proto::service::PruneRequest;
 use rustix::process::Signal;
 
-use super::ledger::{Kind, Promise, code, connect, id_of, insist, printed, verify};
-use crate::sandbox::{PYEXECD, Sandbox, send};
+use super::ledger::{Kind, Promise, code, connect, has_run, id_of, insist, printed, verify};
+use crate::sandbox::{PYEXECD, Ran, Sandbox, send};
 
 /// How many clients submit jobs all the time.
 const WORKERS: u64 = 4;
@@ -44,29 +45,21 @@ fn kind(random: &mut fastrand::Rng) -> Kind {
     }
 }
 
-/// Kills daemon after daemon, each some time after it was started, be it before it listens.
-fn kill_daemons(sandbox: &Sandbox, mut random: fastrand::Rng, kills: &AtomicU32, wanted: u32) {
-    while kills.load(Ordering::Relaxed) < wanted {
-        let mut child = sandbox
-            .command(PYEXECD)
-            .env("PYEXEC_SERVICE", "daemon")
-            .stderr(std::process::Stdio::null())
-            .spawn()
-            .expect("can be started");
-        let longest = *random.choice(&[10, 50, 200, 500]).expect("there are some");
+/// Starts daemon after daemon, unless a client is quicker, and kills whichever there are, each some time after it was
+/// started, be it before it listens.
+fn kill_daemons(sandbox: &Sandbox, mut random: fastrand::Rng, wanted: u32) {
+    for _ in 0..wanted {
+        let mut command = sandbox.command(PYEXECD);
+        command.arg("--detach").env("PYEXEC_SERVICE", "daemon").stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().expect("can be started");
+        let longest = *random.choice(&[20, 100, 400, 800]).expect("there are some");
         std::thread::sleep(Duration::from_millis(random.u64(..longest)));
-        let left_by_itself = child.try_wait().expect("is our child").is_some();
-        if left_by_itself {
-            // The command line was quicker to start one.
-            for daemon in sandbox.daemons() {
-                send(daemon.pid, Signal::KILL);
-                sandbox.wait_until_gone(daemon.pid);
-                kills.fetch_add(1, Ordering::Relaxed);
-            }
-        } else {
-            child.kill().expect("is our child");
-            child.wait().expect("is our child");
-            kills.fetch_add(1, Ordering::Relaxed);
+        let others = sandbox.daemons();
+        child.kill().expect("is our child");
+        child.wait().expect("is our child");
+        for daemon in others {
+            send(daemon.pid, Signal::KILL);
+            sandbox.wait_until_gone(daemon.pid);
         }
     }
 }
@@ -86,18 +79,44 @@ async fn submit_jobs(sandbox: &Sandbox, mut random: fastrand::Rng, done: &Atomic
 /// `pyexec run`, attached, again and again; it starts a daemon itself when there is none.
 fn run_attached(sandbox: &Sandbox, mut random: fastrand::Rng, done: &AtomicBool) -> Vec<JobId> {
     let mut ids = Vec::new();
-    while !done.load(Ordering::Relaxed) {
+    for number in 0.. {
+        if done.load(Ordering::Relaxed) {
+            break;
+        }
         let (kind, exit) = match random.bool() {
             true => (Kind::Prints(random.u32(1..5_000)), 0),
             false => (Kind::Exits(7), 7),
         };
-        let tag = format!("attached-{}", ids.len());
-        let ran = sandbox.pyexec(["run", "--no-uv", "-c", &code(sandbox, &tag, kind)]).expect_code(exit);
+        let tag = format!("attached-{number}");
+        let mut ran = sandbox.pyexec(["run", "--no-uv", "-c", &code(sandbox, &tag, kind)]);
+        if ran.code == GIVEN_UP {
+            // Five daemons in a row died under it. It says how to look again, unless it never got as far as that.
+            let Some((_, id)) = ran.stderr.split_once("pyexec logs -f ") else {
+                assert!(!has_run(sandbox, &tag), "it says nothing of its job: {ran}");
+                continue;
+            };
+            let id = id[..36].to_owned();
+            ran = insist_on(sandbox, &["logs", "-f", &id]);
+            ran.code = insist_on(sandbox, &["wait", &id]).code;
+        }
         let (stdout, stderr) = printed(kind, "");
         assert!(ran.text() == stdout && ran.stderr == stderr, "{kind:?}: {ran}");
+        assert!(ran.code == exit, "{kind:?}: {ran}");
         ids.push(id_of(sandbox, &tag));
     }
     ids
+}
+
+/// The command line's own failure.
+const GIVEN_UP: i32 = 125;
+
+fn insist_on(sandbox: &Sandbox, arguments: &[&str]) -> Ran {
+    loop {
+        let ran = sandbox.pyexec(arguments);
+        if ran.code != GIVEN_UP {
+            return ran;
+        }
+    }
 }
 
 /// Whether it ends well or by a panic: the others are to stop.
@@ -118,7 +137,7 @@ fn daemons_that_are_killed_at_random_under_load_lose_nothing() {
     let wanted = number("PYEXEC_TEST_KILLS").map_or(200, |kills| u32::try_from(kills).expect("is small"));
     let mut random = fastrand::Rng::with_seed(seed());
     let sandbox = Sandbox::new();
-    let (done, kills) = (AtomicBool::new(false), AtomicU32::new(0));
+    let done = AtomicBool::new(false);
     let (promises, attached) = std::thread::scope(|scope| {
         let submitting: Vec<_> = (0..WORKERS)
             .map(|_| {
@@ -136,19 +155,14 @@ fn daemons_that_are_killed_at_random_under_load_lose_nothing() {
         });
         {
             let _done = SetWhenDropped(&done);
-            kill_daemons(&sandbox, random.fork(), &kills, wanted);
+            kill_daemons(&sandbox, random.fork(), wanted);
         }
         // Those who still wait for the end of a job are to see it.
         let _daemon = sandbox.daemon_or_another();
         let promises: Vec<Promise> = submitting.into_iter().flat_map(joined).collect();
         (promises, joined(running))
     });
-    say(&format!(
-        "{} kills, {} jobs, {} of them attached",
-        kills.load(Ordering::Relaxed),
-        promises.len() + attached.len(),
-        attached.len()
-    ));
+    say(&format!("{} kills, {} jobs, {} of them attached", wanted, promises.len() + attached.len(), attached.len()));
     let daemon = sandbox.daemon_or_another();
     block_on(verify(&sandbox, &promises, &attached));
     drop(daemon);
@@ -157,9 +171,8 @@ fn daemons_that_are_killed_at_random_under_load_lose_nothing() {
 
 /// And then they go, whatever happens meanwhile.
 fn prune_under_kills(sandbox: &Sandbox, mut random: fastrand::Rng, wanted: u32) {
-    let kills = AtomicU32::new(0);
     std::thread::scope(|scope| {
-        let killing = scope.spawn(|| kill_daemons(sandbox, random.fork(), &kills, wanted));
+        let killing = scope.spawn(|| kill_daemons(sandbox, random.fork(), wanted));
         let all = PruneRequest { older_than_ms: 0, keep_completed: false, keep_failed: false, dry_run: false };
         let pruning = scope.spawn(move || {
             block_on(async {
