@@ -12,6 +12,7 @@ pub mod record;
 mod benchmark;
 mod clock;
 mod connection;
+pub mod fence;
 mod input;
 mod limits;
 pub mod process;
@@ -32,6 +33,7 @@ use pyexec_proto::job::ResourceLimit;
 use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 
+use crate::store::removal;
 use benchmark::Benchmark;
 use clock::Clocks;
 use connection::{Connection, Door};
@@ -120,6 +122,7 @@ fn try_supervise() -> io::Result<Supervised> {
     };
     // A run that is measured is to have the machine for itself.
     let early = launch.benchmark.is_some().then(prepare);
+    let temporary_directory = launch.temporary_directory.clone();
     match Starter::new(&launch, &environment).and_then(|starter| starter.start().map(|started| (starter, started))) {
         Ok((starter, started)) => {
             // While Python starts: nothing of it is needed before.
@@ -133,6 +136,10 @@ fn try_supervise() -> io::Result<Supervised> {
             let unwritten = record.write(&Ending::from(what.clone())).err().map(|error| error.to_string());
             let _ = connection.send(&control::Notice::Ended { what, unwritten });
         }
+    }
+    if let Some(directory) = temporary_directory {
+        // What can not be removed is left for whoever tidies temporary files.
+        let _ = removal::remove(directory.as_path());
     }
     Ok(Supervised::ToTheEnd)
 }
@@ -232,6 +239,7 @@ impl Starter {
             Stage::Setup => format!("could not set the process up: {error}"),
             Stage::Directory => format!("could not enter {}: {error}", self.directory),
             Stage::Exec => format!("could not run {}: {error}", self.named),
+            Stage::Namespaces | Stage::Ids | Stage::Loopback | Stage::Landlock => fence::explain(failure),
         }
     }
 }
@@ -254,6 +262,7 @@ fn program(launch: &Launch, environment: &[u8]) -> Result<Program, String> {
         umask: launch.umask,
         limits: launch.limits.iter().map(rlimit).collect(),
         nice: launch.nice,
+        fence: fence::prepare(launch)?,
     })
 }
 

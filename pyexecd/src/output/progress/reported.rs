@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 
 /// Its name in the run directory; the module knows it from `PYEXEC_PROGRESS`.
 pub const FILE: &str = "progress";
+/// Of the run directory: where a job reports that may not write into it.
+pub const REPORTS: &str = "reports";
 /// That of the supervisor: how many runs of a benchmark are over.
 pub const RUNS_FILE: &str = "runs";
 /// Far more than either writes.
@@ -33,10 +35,21 @@ pub struct Report {
     pub rate: Option<f64>,
 }
 
+/// A link is not followed, and a pipe not waited for.
+const HOW: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
+
 pub(super) fn read(directory: &Path, file: &str) -> Option<Progress> {
-    // A link is not followed, and a pipe not waited for.
-    let how = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = File::from(rustix::fs::open(directory.join(file), how, Mode::empty()).ok()?);
+    read_file(rustix::fs::open(directory.join(file), HOW, Mode::empty()).ok()?.into())
+}
+
+/// Of a job that may write into no more than a directory of its run directory.
+pub(super) fn read_fenced(directory: &Path) -> Option<Progress> {
+    const FOUND: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+    let reports = rustix::fs::open(directory.join(REPORTS), FOUND, Mode::empty()).ok()?;
+    read_file(rustix::fs::openat(reports, FILE, HOW, Mode::empty()).ok()?.into())
+}
+
+fn read_file(file: File) -> Option<Progress> {
     let metadata = file.metadata().ok()?;
     if !metadata.is_file() {
         return None;
