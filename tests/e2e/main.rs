@@ -15,6 +15,7 @@ mod environment_cache;
 mod environment_sandbox;
 mod environment_variables;
 mod environments;
+mod fences;
 mod figures;
 mod following;
 mod house;

@@ -219,9 +219,20 @@ fn onto_themselves(map: &str) -> String {
 
 /// What a failure to make or to fill the namespaces means.
 pub(super) fn explain_namespaces(doing: &str, error: &io::Error) -> String {
-    let refusal = check_namespaces().err().or_else(|| restricted_by_apparmor(error));
+    let refusal = check_namespaces().err().or_else(|| limit_reached(error)).or_else(|| restricted_by_apparmor(error));
     let why = refusal.map(|refusal| format!("; {}: {}", refusal.problem, refusal.hint));
     format!("a network fence can not be had here: {doing}: {error}{}", why.unwrap_or_default())
+}
+
+fn limit_reached(error: &io::Error) -> Option<Refusal> {
+    (Errno::from_io_error(error) == Some(Errno::NOSPC)).then(|| {
+        let hint = "wait for other jobs to end, or raise those limits as root";
+        Refusal::new(
+            NETWORK,
+            "as many as /proc/sys/user/max_user_namespaces or max_net_namespaces allows are in use",
+            hint,
+        )
+    })
 }
 
 fn restricted_by_apparmor(error: &io::Error) -> Option<Refusal> {
