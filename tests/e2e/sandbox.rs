@@ -40,7 +40,7 @@ pub(crate) const PYEXEC: &str = env!("CARGO_BIN_EXE_e2e-pyexec");
 pub(crate) const PYEXECD: &str = env!("CARGO_BIN_EXE_e2e-pyexecd");
 
 /// Not the kernel's number for users that a namespace does not know: those are to be told apart.
-pub(crate) const OTHER_USER: (u32, u32) = (4321, 4322);
+const OTHER_USER: (u32, u32) = (4321, 4322);
 
 /// How long a fact may take to come true. Nothing is asserted about it: the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -100,8 +100,9 @@ pub(super) fn start(program: &Program, stdio: Stdio) -> Result<u32, StartFailure
         return Err(failed(Stage::Fork)(io::Error::last_os_error()));
     }
     if pid == 0 {
-        // The other end is the parent's alone: its death, too, has to open the gate.
-        let gate = gate.map(|Gate { wait, .. }| (wait, &say));
+        // The end that opens it is closed here, and the parent's alone: its death, too, has to end the wait.
+        let wait = gate.map(|Gate { wait, .. }| wait);
+        let gate = wait.as_ref().map(|wait| (wait, &say));
         let stage = become_program(program, &argv, &environment, &stdio, supervisor, gate);
         let errno = io::Error::last_os_error().raw_os_error().unwrap_or(libc::EINVAL);
         let mut message = [0; MESSAGE];
@@ -161,7 +162,7 @@ fn become_program(
     environment: &[*const libc::c_char],
     stdio: &Stdio,
     supervisor: libc::pid_t,
-    gate: Option<(OwnedFd, &OwnedFd)>,
+    gate: Option<(&OwnedFd, &OwnedFd)>,
 ) -> Stage {
     // SAFETY: plain system calls on descriptors and NUL-terminated strings that outlive them; `argv` and `environment`
     // end in a null pointer.
@@ -192,7 +193,7 @@ fn become_program(
         }
         libc::setpriority(libc::PRIO_PROCESS, 0, program.nice);
         // Not before: in a namespace of its own root has no power to raise those.
-        if let Some((wait, say)) = &gate
+        if let Some((wait, say)) = gate
             && let Some(stage) = leave_network(wait, say)
         {
             return stage;
