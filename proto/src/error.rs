@@ -26,7 +26,7 @@ pub enum Error {
     #[error("a {fence} fence can not be had here: {problem}")]
     NoFence { fence: String, problem: String, hint: String },
     /// The caller is inside a fence, or can not be told from one that is.
-    #[error("the daemon does nothing for a job in a fence: this process {why}")]
+    #[error("the daemon does nothing for a job in a fence, and this process {why}")]
     Fenced { why: String },
     #[error("job {id} takes no input: {why}")]
     NoInput { id: JobId, why: NoInput },

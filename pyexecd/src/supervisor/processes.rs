@@ -63,21 +63,23 @@ impl Process {
     }
 }
 
-/// Whether a process that has connected is inside a fence, where this one is not: how that shows. What it can not undo
-/// tells it: that it may gain no privileges, which Landlock demands, or a network of its own. One that is not there any
-/// more, or can not be looked at, is no better.
+/// Whether a process that has connected is inside a fence, where this one is not: how that shows. Every job in a fence may
+/// gain no privileges, which it can not undo; where that is true of us as well, it is by its network that it is told. One
+/// that is not there any more, or can not be looked at, is no better.
 ///
 /// Others have taken the same upon themselves, in a sandbox of their own: we are not to be the way out of that, either.
 pub fn confined(pid: Pid) -> Option<&'static str> {
     let network = |process: &str| fs::read_link(format!("/proc/{process}/ns/net"));
     let pid = pid.as_raw_nonzero().to_string();
-    match (may_gain_privileges(&pid), network(&pid), network("self")) {
-        (Ok(false), _, _) if may_gain_privileges("self").unwrap_or(true) => {
-            Some("may gain no privileges (no_new_privs), as one in a filesystem fence")
-        }
-        (Ok(_), Ok(theirs), Ok(ours)) if theirs == ours => None,
-        (Ok(_), Ok(_), Ok(_)) => Some("has another network than the daemon, as one in a network fence"),
-        (Err(_), _, _) | (_, Err(_), _) | (_, _, Err(_)) => Some("can not be looked at, and may be in one"),
+    match may_gain_privileges(&pid) {
+        Ok(true) => None,
+        Ok(false) if may_gain_privileges("self").unwrap_or(true) => Some("may gain no privileges (no_new_privs)"),
+        Ok(false) => match (network(&pid), network("self")) {
+            (Ok(theirs), Ok(ours)) if theirs == ours => None,
+            (Ok(_), Ok(_)) => Some("has another network than the daemon"),
+            (Err(_), _) | (_, Err(_)) => Some("can not be looked at"),
+        },
+        Err(_) => Some("can not be looked at"),
     }
 }
 
