@@ -22,6 +22,12 @@ pub enum Error {
     /// No interpreter, or nothing to make an environment with.
     #[error("{problem}")]
     Environment { problem: String, hint: String },
+    /// The kernel, or what the job asks for besides, does not allow it.
+    #[error("a {fence} fence can not be had here: {problem}")]
+    NoFence { fence: String, problem: String, hint: String },
+    /// The caller is inside a fence, or can not be told from one that is.
+    #[error("the daemon does nothing for a job in a fence, and this process {why}")]
+    Fenced { why: String },
     #[error("job {id} takes no input: {why}")]
     NoInput { id: JobId, why: NoInput },
     #[error("the daemon is shutting down")]
@@ -83,7 +89,12 @@ impl Error {
             }
             Error::AmbiguousJob { .. } => "type more of the id".into(),
             Error::IdTaken { .. } => "submit under a new id".into(),
-            Error::InvalidArgument { hint, .. } | Error::Environment { hint, .. } => hint.clone(),
+            Error::InvalidArgument { hint, .. } | Error::Environment { hint, .. } | Error::NoFence { hint, .. } => {
+                hint.clone()
+            }
+            Error::Fenced { .. } => {
+                "have it done from outside of the fence: what the daemon starts for it would be outside, too".into()
+            }
             Error::NotFound { what: Named::Script, .. } => {
                 "paths are relative to the job's directory; check the spelling, or pass code with -c".into()
             }

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::benchmark::BenchmarkSpec;
 use crate::environment::{EnvironmentSpec, Interpreter, ResolvedEnvironment};
+use crate::fence::Fence;
 use crate::limits::Limits;
 use crate::os_text::OsText;
 use crate::output::OutputLengths;
@@ -109,6 +110,9 @@ pub struct JobSpec {
     /// Of this job: what all its processes together may use.
     #[serde(default, rename = "job_limits")]
     pub limits: Limits,
+    /// What the kernel keeps from it.
+    #[serde(default)]
+    pub fence: Fence,
 }
 
 impl JobSpec {
@@ -137,6 +141,7 @@ impl JobSpec {
             profile: None,
             attached: false,
             limits: Limits::default(),
+            fence: Fence::default(),
         }
     }
 }

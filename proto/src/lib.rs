@@ -16,6 +16,7 @@ pub mod course;
 pub mod environment;
 pub mod error;
 pub mod excerpt;
+pub mod fence;
 pub mod harmless;
 pub mod job;
 pub mod limits;

@@ -42,6 +42,12 @@ pub const PROGRESS_VARIABLE: &str = "PYEXEC_PROGRESS";
 /// Likewise: the directory whose files are kept, and can be had, as the job's artifacts.
 pub const ARTIFACTS_VARIABLE: &str = "PYEXEC_ARTIFACTS";
 
+/// Where programs put what is temporary; a job with a filesystem fence has a directory of its own there.
+pub const TEMPORARY_VARIABLE: &str = "TMPDIR";
+/// In the environment of a job with a fence: what it is kept from. A daemon that is started in there would start every
+/// later job in there too, so it does not start.
+pub const FENCE_VARIABLE: &str = "PYEXEC_FENCE";
+
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error("could not find `pyexecd`")]

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::client::{Client, ClientError};
 use crate::environment::EnvironmentInfo;
+use crate::fence::{FilesystemFence, NetworkFence};
 use crate::job::{JobDetail, JobSummary};
 use crate::script::{Script, ScriptInfo};
 use crate::service::DaemonStatus;
@@ -48,6 +49,9 @@ pub struct JobView {
     pub environment: Option<String>,
     pub variables: Vec<String>,
     pub timeout_seconds: Option<f64>,
+    /// What is kept from it; `null` where nothing is.
+    pub network: Option<NetworkFence>,
+    pub filesystem: Option<FilesystemFence>,
     pub stdout_bytes: u64,
     pub stderr_bytes: u64,
     /// `null` when none was seen.
@@ -259,6 +263,8 @@ impl JobView {
             environment: detail.spec.environment.named.clone().or_else(|| detail.environment.as_ref()?.id.clone()),
             variables: detail.spec.variables.clone(),
             timeout_seconds: detail.spec.timeout_ms.map(|ms| ms as f64 / 1e3),
+            network: detail.spec.fence.network,
+            filesystem: detail.spec.fence.filesystem,
             stdout_bytes: detail.output.stdout,
             stderr_bytes: detail.output.stderr,
             progress: detail.progress.as_ref().map(ProgressView::of),

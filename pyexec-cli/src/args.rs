@@ -15,7 +15,7 @@ use pyexec_proto::Status;
 use pyexec_proto::environment::PythonVersion;
 
 pub(crate) use bench::Bench;
-pub(crate) use run::{BenchOptions, LimitOptions, Run, RunOptions};
+pub(crate) use run::{BenchOptions, FenceOptions, LimitOptions, Run, RunOptions};
 pub(crate) use values::Assignment;
 use values::parse_duration;
 

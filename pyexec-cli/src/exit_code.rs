@@ -167,8 +167,12 @@ fn of_refusal(error: &Error) -> Code {
     match error {
         Error::AmbiguousJob { .. } | Error::InvalidArgument { .. } => USAGE,
         Error::NoSuchJob { .. } | Error::NotFound { .. } | Error::NoArtifact { .. } => NOT_FOUND,
-        Error::Environment { .. } => NOT_STARTED,
-        Error::IdTaken { .. } | Error::NoInput { .. } | Error::ShuttingDown | Error::Storage { .. } => PYEXEC_FAILED,
+        Error::Environment { .. } | Error::NoFence { .. } => NOT_STARTED,
+        Error::IdTaken { .. }
+        | Error::NoInput { .. }
+        | Error::Fenced { .. }
+        | Error::ShuttingDown
+        | Error::Storage { .. } => PYEXEC_FAILED,
     }
 }
 
@@ -354,6 +358,8 @@ mod tests {
             (Error::NotFound { what: Named::Directory, path: OsText::default() }, 127),
             (Error::NotFound { what: Named::SavedScript, path: OsText::default() }, 127),
             (Error::Environment { problem: text(), hint: text() }, 126),
+            (Error::NoFence { fence: text(), problem: text(), hint: text() }, 126),
+            (Error::Fenced { why: text() }, 125),
             (Error::NoInput { id, why: NoInput::Closed }, 125),
             (Error::NoArtifact { id, path: OsText::default(), why: NoArtifact::Link }, 127),
             (Error::ShuttingDown, 125),

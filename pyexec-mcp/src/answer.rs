@@ -186,6 +186,8 @@ fn next_after(error: &ClientError) -> Option<String> {
         | Error::IdTaken { .. }
         | Error::InvalidArgument { .. }
         | Error::Environment { .. }
+        | Error::NoFence { .. }
+        | Error::Fenced { .. }
         | Error::ShuttingDown
         | Error::Storage { .. } => return error.hint(),
     };

@@ -14,7 +14,7 @@ use pyexec_proto::OsText;
 use pyexec_proto::paths::{ForeignDirectory, NoHome, Paths, create_private, socket_address};
 use pyexec_proto::preamble::Preamble;
 use pyexec_proto::service::Pyexec;
-use pyexec_proto::start::{READY, Running};
+use pyexec_proto::start::{FENCE_VARIABLE, READY, Running};
 use pyexec_proto::wire;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::net::sockopt::socket_peercred;
@@ -38,6 +38,7 @@ use crate::scripts::Scripts;
 use crate::service::Service;
 use crate::store::{Found, Store, StoreError, run_directory};
 use crate::supervisor::process::forget_starter;
+use crate::supervisor::processes::confined;
 
 /// How long a new daemon waits for an old one that is on its way out.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
@@ -56,6 +57,10 @@ pub(crate) enum DaemonError {
     Config(#[from] ConfigError),
     #[error("could not prepare {}: {source}", path.display())]
     Prepare { path: PathBuf, source: io::Error },
+    #[error(
+        "this is inside of the fence of a job ({fence}), where a daemon would keep every later job; start it outside"
+    )]
+    Fenced { fence: String },
     #[error("another daemon is running (its lock is {})", lock.display())]
     AlreadyRunning { lock: PathBuf },
     #[error("could not listen on {}: {source}", socket.display())]
@@ -68,6 +73,9 @@ pub(crate) enum DaemonError {
 
 /// Runs until it is told to leave.
 pub(crate) fn run(detach: bool) -> Result<(), DaemonError> {
+    if let Some(fence) = std::env::var_os(FENCE_VARIABLE) {
+        return Err(DaemonError::Fenced { fence: fence.to_string_lossy().into_owned() });
+    }
     // A lock or a pipe that whoever started us holds open must not stay so for as long as we live. What systemd hands
     // over comes first.
     let handed_over = std::env::var("LISTEN_FDS").ok().and_then(|count| count.parse::<u32>().ok()).unwrap_or(0);
@@ -208,7 +216,8 @@ async fn serve(paths: Arc<Paths>, config: &Config, lock: &File, detached: bool) 
     let scripts = Scripts::new(config, &paths);
     scripts.tidy_in_background();
     let reader = Arc::default();
-    let service = Service { jobs, scripts, paths: paths.clone(), started, shutdown, index_problem, reader };
+    let service =
+        Service { jobs, scripts, paths: paths.clone(), started, shutdown, index_problem, reader, confined: None };
     let signals = Signals::catch()?;
     reached(Point::RecoverListening);
     if let Err(error) = say_where(lock, &paths.socket) {
@@ -374,11 +383,12 @@ async fn accept(
 
 /// One client, from greeting to goodbye. A panic in a call ends this connection, and no other.
 async fn converse(mut stream: UnixStream, service: Service, mut shutting_down: watch::Receiver<bool>) {
-    match socket_peercred(&stream) {
-        Ok(peer) if peer.uid == rustix::process::geteuid() => {}
+    let confined = match socket_peercred(&stream) {
+        Ok(peer) if peer.uid == rustix::process::geteuid() => confined(peer.pid),
         Ok(peer) => return tracing::warn!(uid = peer.uid.as_raw(), "a connection of another user was refused"),
         Err(error) => return tracing::warn!(%error, "a connection of nobody knows whom was refused"),
-    }
+    };
+    let service = Service { confined, ..service };
     let us = Preamble::ours();
     let greeted = tokio::select! {
         greeted = us.exchange(&mut stream) => greeted,

@@ -31,11 +31,12 @@ use pyexec_proto::harmless;
 
 const USAGE: &str = "pyexecd: the daemon of pyexec
 
-usage: pyexecd [--detach | --check-config | --version | --help]
+usage: pyexecd [--detach | --check-config | --check-fences | --version | --help]
 
 Runs in the foreground until it is told to leave (SIGTERM, `pyexec daemon stop`); its jobs go on without it.
 With --detach it takes a session of its own and writes `ready` to stdout once it listens.
 With --check-config it prints the settings it would run with, or what is wrong with them.
+With --check-fences it says, as JSON, which fences a job can have here; `pyexec doctor` shows it.
 `pyexec` starts one by itself where none runs.
 ";
 
@@ -48,6 +49,11 @@ pub fn main() -> ExitCode {
         [] => run(false),
         ["--detach"] => run(true),
         ["--check-config"] => check_config(),
+        // Tries them on a process that it forks: nothing that has threads may.
+        ["--check-fences"] => {
+            let checks = supervisor::fence::try_each();
+            say(&(serde_json::to_string(&checks).expect("has string keys") + "\n"))
+        }
         ["--version" | "-V"] => say(&format!("pyexecd {}\n", env!("CARGO_PKG_VERSION"))),
         ["--help" | "-h"] => say(USAGE),
         _ => {

@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
@@ -15,8 +16,13 @@ use rustix::io::Errno;
 /// # Errors
 /// Also where it is no regular file, with [`is_foreign`].
 pub(crate) fn open(path: &Path) -> io::Result<Option<File>> {
+    open_at(rustix::fs::CWD, path)
+}
+
+/// Likewise, from `directory` on.
+pub(crate) fn open_at(directory: impl AsFd, path: impl AsRef<Path>) -> io::Result<Option<File>> {
     let how = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    match rustix::fs::open(path, how, Mode::empty()) {
+    match rustix::fs::openat(directory, path.as_ref(), how, Mode::empty()) {
         Ok(file) => {
             let file = File::from(file);
             if file.metadata()?.is_file() { Ok(Some(file)) } else { Err(foreign()) }

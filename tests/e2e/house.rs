@@ -109,6 +109,7 @@ const MAY_NAME: [(&str, &[&str]); 12] = [
             "service",
             "store",
             "supervisor::process::forget_starter",
+            "supervisor::processes::confined",
         ],
     ),
     // Upwards: bounds of the history are settings, and what they mean is decided in a pure file.
@@ -130,8 +131,11 @@ const MAY_NAME: [(&str, &[&str]); 12] = [
     ("output", &["regular_file"]),
     // Speaks to the link of a running job itself: input and news of output need no decision.
     ("service", &["artifacts", "blocking", "jobs", "engine", "output", "scripts"]),
-    // Recovery is tested against what supervisors write.
-    ("jobs", &["blocking", "config", "engine", "environment", "fault", "output", "store", "supervisor::record"]),
+    // Recovery is tested against what supervisors write; what a supervisor can not do is refused before.
+    (
+        "jobs",
+        &["blocking", "config", "engine", "environment", "fault", "output", "store", "supervisor::fence", "supervisor::record"],
+    ),
     // An order carries the command that an environment came to.
     ("engine", &["environment"]),
     (
@@ -172,8 +176,9 @@ const MAY_NAME: [(&str, &[&str]); 12] = [
             "environment::script_metadata",
         ],
     ),
-    // Where a byte lies, and what a report looks like, is what writer and reader share.
-    ("supervisor", &["boot", "output::progress", "output::segment", "regular_file"]),
+    // Where a byte lies, and what a report looks like, is what writer and reader share. What a job has made of its temporary
+    // directory is removed as its run directory is.
+    ("supervisor", &["boot", "output::progress", "output::segment", "regular_file", "store::removal"]),
 ];
 
 #[test]

@@ -16,6 +16,7 @@ mod environment_sandbox;
 mod environment_variables;
 mod environments;
 mod faults;
+mod fences;
 mod figures;
 mod following;
 mod hostile_text;

@@ -41,6 +41,9 @@ pub(crate) const PYEXEC: &str = env!("CARGO_BIN_EXE_e2e-pyexec");
 /// The daemon under test.
 pub(crate) const PYEXECD: &str = env!("CARGO_BIN_EXE_e2e-pyexecd");
 
+/// Not the kernel's number for users that a namespace does not know: those are to be told apart.
+const OTHER_USER: (u32, u32) = (4321, 4322);
+
 /// How long a fact may take to come true. Nothing is asserted about it: the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -69,7 +72,7 @@ pub(crate) struct Sandbox {
     variables: BTreeMap<OsString, OsString>,
     pyexec: PathBuf,
     /// What the command line is started through.
-    through: &'static [&'static str],
+    through: Vec<String>,
 }
 
 impl Sandbox {
@@ -95,7 +98,7 @@ impl Sandbox {
         variables.insert("PATH".into(), path_variable(&PYTHON_DIRECTORY));
         variables.insert("PYEXEC_DAEMON".into(), PYEXECD.into());
         variables.insert("LANG".into(), "C.UTF-8".into());
-        Self { root, variables, pyexec: PYEXEC.into(), through: &[] }
+        Self { root, variables, pyexec: PYEXEC.into(), through: vec![] }
     }
 
     /// Set for everything that is started in this sandbox from now on.
@@ -120,8 +123,43 @@ impl Sandbox {
     /// root's own passes every one of them.
     pub(crate) fn set_unprivileged(&mut self) {
         if rustix::process::geteuid().is_root() {
-            self.through = &["setpriv", "--inh-caps=-all", "--bounding-set=-all"];
+            self.set_through(&["setpriv", "--inh-caps=-all", "--bounding-set=-all"]);
         }
+    }
+
+    /// From now on the command line is started through these words, and the daemon it starts with it.
+    pub(crate) fn set_through(&mut self, words: &[&str]) {
+        self.through = words.iter().map(|word| (*word).to_owned()).collect();
+    }
+
+    /// From now on all of this sandbox belongs to a user without any power, and so does what the command line starts. Tests
+    /// that are not run by root have no other.
+    pub(crate) fn set_other_user(&mut self) {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let (user, group) = OTHER_USER;
+        self.set_through(&["setpriv", &format!("--reuid={user}"), &format!("--regid={group}"), "--clear-groups"]);
+        // Where everybody may read them.
+        let bin = self.root().join("bin");
+        std::fs::create_dir(&bin).expect("can be made");
+        for program in [PYEXEC, PYEXECD] {
+            let name = Path::new(program).file_name().expect("has one");
+            std::fs::copy(program, bin.join(name)).expect("can be copied");
+        }
+        self.pyexec = bin.join(Path::new(PYEXEC).file_name().expect("has one"));
+        self.set("PYEXEC_DAEMON", bin.join(Path::new(PYEXECD).file_name().expect("has one")));
+        let directories = std::env::split_paths(&std::env::var_os("PATH").expect("PATH is set")).collect::<Vec<_>>();
+        let runs = |python: &PathBuf| {
+            let mut command = self.command(&self.through[0]);
+            let ran = command.args(&self.through[1..]).arg(python).args(["-c", ""]).current_dir("/").output();
+            ran.is_ok_and(|ran| ran.status.success())
+        };
+        let python = directories.iter().map(|directory| directory.join("python3")).find(runs);
+        let python = python.expect("there is a python3 on PATH that every user may run");
+        self.set("PATH", path_variable(python.parent().expect("lies in a directory")));
+        let given = Command::new("chown").arg("-R").arg(format!("{user}:{group}")).arg(self.root()).status();
+        assert!(given.expect("can be started").success(), "the sandbox could not be given away");
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -164,7 +202,7 @@ impl Sandbox {
     }
 
     pub(crate) fn cli<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
-        let mut command = match self.through {
+        let mut command = match self.through.as_slice() {
             [] => self.command(&self.pyexec),
             [program, options @ ..] => {
                 let mut command = self.command(program);

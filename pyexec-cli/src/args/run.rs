@@ -8,7 +8,10 @@ use pyexec_proto::benchmark::BenchmarkSpec;
 use pyexec_proto::environment::PythonVersion;
 use pyexec_proto::profile::ProfileSpec;
 
-use super::values::{Assignment, BufferingArg, Limit, OnOutputLimitArg, assignment_parser, parse_duration, parse_size};
+use super::values::{
+    Assignment, BufferingArg, FilesystemArg, Limit, NetworkArg, OnOutputLimitArg, assignment_parser, parse_duration,
+    parse_size,
+};
 
 /// `pyexec run`. Its own options come before the first argument of the script; what begins with a hyphen reaches the
 /// script after `--`.
@@ -67,6 +70,8 @@ pub(crate) struct ScriptOptions {
     pub(crate) timeout: Limit,
     #[command(flatten)]
     pub(crate) limits: LimitOptions,
+    #[command(flatten)]
+    pub(crate) fence: FenceOptions,
     /// A name to find it by
     #[arg(long, value_name = "L")]
     pub(crate) label: Option<String>,
@@ -93,6 +98,17 @@ pub(crate) struct LimitOptions {
     /// What becomes of it when it prints more
     #[arg(long, value_name = "WHAT", default_value = "drop-oldest")]
     pub(crate) on_output_limit: OnOutputLimitArg,
+}
+
+/// What the kernel keeps from a job; where it can not, the job is refused.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct FenceOptions {
+    /// What it has of the network [default: all of it]
+    #[arg(long, value_name = "WHAT")]
+    pub(crate) network: Option<NetworkArg>,
+    /// Where it may write [default: wherever you may]
+    #[arg(long, value_name = "WHERE")]
+    pub(crate) filesystem: Option<FilesystemArg>,
 }
 
 /// What can be said of a run, whatever it runs.

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use pyexec_proto::fence::{FilesystemFence, NetworkFence};
 use pyexec_proto::job::Buffering;
 use pyexec_proto::limits::OnOutputLimit;
 
@@ -37,6 +38,35 @@ impl From<OnOutputLimitArg> for OnOutputLimit {
         match given {
             OnOutputLimitArg::DropOldest => OnOutputLimit::DropOldest,
             OnOutputLimitArg::Stop => OnOutputLimit::Stop,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum NetworkArg {
+    /// Nothing but a loopback device of its own
+    None,
+}
+
+impl From<NetworkArg> for NetworkFence {
+    fn from(NetworkArg::None: NetworkArg) -> Self {
+        NetworkFence::None
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FilesystemArg {
+    /// It writes nowhere but to its artifacts and a temporary directory of its own
+    ReadOnly,
+    /// And beneath its working directory
+    Workdir,
+}
+
+impl From<FilesystemArg> for FilesystemFence {
+    fn from(given: FilesystemArg) -> Self {
+        match given {
+            FilesystemArg::ReadOnly => FilesystemFence::ReadOnly,
+            FilesystemArg::Workdir => FilesystemFence::Workdir,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use pyexec_picture::Curve;
 use pyexec_proto::course::Course;
+use pyexec_proto::fence::Fence;
 use pyexec_proto::view::{ArtifactView, ArtifactsView, JobView};
 use pyexec_proto::{JobDetail, Reason, Timestamp};
 
@@ -39,6 +40,7 @@ fn plot(job: &JobDetail, path: &Path) -> Result<(), Failure> {
 /// `key: value` lines; what there is nothing to say about is left out.
 fn text(job: &JobView) -> String {
     let seconds = |seconds: f64| Duration::try_from_secs_f64(seconds).map_or_else(|_| String::new(), render::duration);
+    let fence = Fence { network: job.network, filesystem: job.filesystem };
     let list = |items: &[String]| (!items.is_empty()).then(|| items.join(", "));
     let status = match job.reason {
         // These repeat the status, or what the exit code says.
@@ -62,6 +64,7 @@ fn text(job: &JobView) -> String {
         ("not installed", list(&job.unknown_imports)),
         ("variables", list(&job.variables)),
         ("timeout", job.timeout_seconds.map(seconds)),
+        ("fence", fence.is_some().then(|| fence.to_string())),
         ("pid", job.pid.map(|pid| pid.to_string())),
         ("created", Some(job.created_at.clone())),
         ("started", job.started_at.clone()),
@@ -107,6 +110,7 @@ fn artifacts(view: &ArtifactsView) -> Option<String> {
 mod tests {
     use super::*;
     use pyexec_proto::Status;
+    use pyexec_proto::fence::NetworkFence;
 
     #[test]
     fn what_is_not_known_is_left_out_and_what_is_hostile_is_shown_harmless() {
@@ -133,6 +137,8 @@ mod tests {
             environment: None,
             variables: vec!["A".into(), "B".into()],
             timeout_seconds: Some(90.0),
+            network: Some(NetworkFence::None),
+            filesystem: None,
             stdout_bytes: 0,
             stderr_bytes: 2_048,
             progress: None,
@@ -153,6 +159,7 @@ mod tests {
              resolved:  six==1.17.0\n\
              variables: A, B\n\
              timeout:   1m 30s\n\
+             fence:     network none\n\
              created:   2026-07-28T09:30:00.250Z\n\
              stdout:    0 B\n\
              stderr:    2.0 KiB\n"

@@ -7,6 +7,7 @@ use futures::FutureExt;
 use pyexec_proto::benchmark::BenchmarkSpec;
 use pyexec_proto::environment::{EnvironmentSpec, Interpreter, PythonVersion};
 use pyexec_proto::excerpt::DEFAULT_BYTES;
+use pyexec_proto::fence::{Fence, FilesystemFence, NetworkFence};
 use pyexec_proto::job::{DEFAULT_GRACE_MS, Leftovers, MAX_STDIN_BYTES, StdinSource, Submission, Variables};
 use pyexec_proto::limits::{Limits, OnOutputLimit};
 use pyexec_proto::profile::ProfileSpec;
@@ -198,6 +199,8 @@ fn execution(timeout_seconds: u32) -> Vec<Parameter> {
         ("output_bytes", Kind::Whole { least: 1, most: u64::MAX }),
         ("on_output_limit", Kind::Choice(&["drop_oldest", "stop"])),
         ("nice", Kind::Whole { least: 0, most: 19 }),
+        ("network", Kind::Choice(&["none"])),
+        ("filesystem", Kind::Choice(&["read-only", "workdir"])),
     ]);
     // A hundred years; far beyond there is no difference to forever.
     const LONGEST: f64 = 100.0 * 365.0 * 86_400.0;
@@ -214,7 +217,8 @@ fn execution(timeout_seconds: u32) -> Vec<Parameter> {
         Parameter::new(
             "limits",
             LIMITS,
-            "memory_mb, cpu_seconds, processes: of all together; output_bytes, on_output_limit, nice",
+            "memory_mb, cpu_seconds, processes: of all together; output_bytes, on_output_limit, nice; network: none; \
+            filesystem: read-only, workdir",
         ),
     ]
 }
@@ -301,9 +305,15 @@ struct GivenLimits {
     #[serde(default)]
     on_output_limit: OnOutputLimit,
     nice: Option<i32>,
+    network: Option<NetworkFence>,
+    filesystem: Option<FilesystemFence>,
 }
 
 impl GivenLimits {
+    fn fence(&self) -> Fence {
+        Fence { network: self.network, filesystem: self.filesystem }
+    }
+
     fn limits(&self) -> Limits {
         const MIB: f64 = (1 << 20) as f64;
         Limits {
@@ -433,6 +443,7 @@ fn submission(call: &Call<'_>, given: Given, source: JobSource, waited_for: bool
         profile: given.top.map(|top| ProfileSpec { top }),
         attached: false,
         limits: given.limits.limits(),
+        fence: given.limits.fence(),
     };
     let stdin = given.stdin.unwrap_or_default().into_bytes();
     Ok(Submission { id: JobId::mint(), spec, environment: caller.environment.clone(), overrides, stdin })

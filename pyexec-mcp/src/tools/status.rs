@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use pyexec_proto::excerpt::{DEFAULT_BYTES, continuation};
+use pyexec_proto::fence::Fence;
 use pyexec_proto::output::{OutputLengths, PerStream, Stream};
 use pyexec_proto::service::{FollowRequest, MAX_WAIT_MS};
 use pyexec_proto::view::{ArtifactsView, JobView};
@@ -228,6 +229,10 @@ fn markdown(answered: &Answered) -> String {
     };
     if let Some(label) = &view.label {
         text.push_str(&format!("\n\nLabel: {}", render::inline(label)));
+    }
+    let fence = Fence { network: view.network, filesystem: view.filesystem };
+    if fence.is_some() {
+        text.push_str(&format!("\n\nFence: {fence}"));
     }
     if let (None, Some(news)) = (&job.result, &answered.news) {
         text.push_str(&render::stream(Stream::Stdout, &news.new_stdout));

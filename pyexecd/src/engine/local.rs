@@ -15,7 +15,7 @@ use pyexec_proto::limits::Limits;
 use pyexec_proto::output::{OutputLengths, Stream};
 use pyexec_proto::paths::{Paths, socket_address};
 use pyexec_proto::service::InputTaken;
-use pyexec_proto::start::SERVICE_MARK;
+use pyexec_proto::start::{SERVICE_MARK, TEMPORARY_VARIABLE};
 use pyexec_proto::{JobId, OsText};
 use rustix::process::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -107,6 +107,13 @@ impl LocalEngine {
                 ..order.spec.limits
             },
             attached: order.spec.attached,
+            fence: order.spec.fence,
+            temporary_directory: order
+                .spec
+                .fence
+                .filesystem
+                .and_then(|_| order.command.environment.get(TEMPORARY_VARIABLE))
+                .map(OsText::from),
         }
     }
 }

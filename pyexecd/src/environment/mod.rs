@@ -31,9 +31,10 @@ use std::time::Duration;
 
 use pyexec_proto::environment::{Interpreter, ResolvedEnvironment};
 use pyexec_proto::error::Named;
+use pyexec_proto::fence::Fence;
 use pyexec_proto::job::{Buffering, JobSource, JobSpec, Variables};
 use pyexec_proto::paths::{Paths, create_private};
-use pyexec_proto::start::{ARTIFACTS_VARIABLE, JOB_ID_VARIABLE, PROGRESS_VARIABLE};
+use pyexec_proto::start::{ARTIFACTS_VARIABLE, FENCE_VARIABLE, JOB_ID_VARIABLE, PROGRESS_VARIABLE, TEMPORARY_VARIABLE};
 use pyexec_proto::{Error, JobId, OsText};
 
 use crate::config::Config;
@@ -98,6 +99,8 @@ pub enum EnvironmentError {
     Cache { path: PathBuf, source: std::io::Error },
     #[error("could not prepare how Python starts: {0}")]
     Startup(std::io::Error),
+    #[error("uv resolves its requirements anew at every run, and would have to do so inside of the fence")]
+    UvInside,
     #[error("could not make its directory of artifacts: {0}")]
     Artifacts(std::io::Error),
     #[error("could not read its environment: {0}")]
@@ -109,6 +112,22 @@ pub enum EnvironmentError {
     /// Of a build that several waited for.
     #[error(transparent)]
     Shared(Arc<EnvironmentError>),
+}
+
+/// What a job in a fence finds in its environment, and the places in which it may write.
+fn fence_off(id: JobId, fence: Fence, run_directory: &Path, variables: &mut Variables) -> Result<(), EnvironmentError> {
+    variables.set(OsStr::new(FENCE_VARIABLE), OsStr::new(&fence.to_string()));
+    if fence.filesystem.is_none() {
+        return Ok(());
+    }
+    let reports = run_directory.join(progress::REPORTS);
+    create_private(&reports).map_err(EnvironmentError::Artifacts)?;
+    variables.set(OsStr::new(PROGRESS_VARIABLE), reports.join(progress::REPORTED).as_os_str());
+    // Short, and not in the run directory: sockets are made there, whose paths have to fit into 107 bytes.
+    let base = variables.get(TEMPORARY_VARIABLE).map(PathBuf::from).filter(|base| base.is_absolute() && base.is_dir());
+    let own = base.unwrap_or_else(|| PathBuf::from("/tmp")).join(format!("pyexec-{}", &id.simple()[..16]));
+    variables.set(OsStr::new(TEMPORARY_VARIABLE), own.as_os_str());
+    Ok(())
 }
 
 fn no_uv(named: Option<&Path>) -> String {
@@ -148,6 +167,11 @@ impl EnvironmentError {
                 "check that the cache directory can be written to".to_owned()
             }
             EnvironmentError::Artifacts(_) => "check that the state directory can be written to".to_owned(),
+            EnvironmentError::UvInside => {
+                "name packages and versions, not paths, links or [tool.uv] settings; or make an environment with \
+                `pyexec env create` and run it there"
+                    .to_owned()
+            }
             EnvironmentError::BuildAborted | EnvironmentError::Variables(_) | EnvironmentError::VariablesGone => {
                 "submit it again".to_owned()
             }
@@ -302,6 +326,12 @@ impl Environments {
         variables.set(OsStr::new(PROGRESS_VARIABLE), run_directory.join(progress::REPORTED).as_os_str());
         variables.set(OsStr::new(ARTIFACTS_VARIABLE), artifacts.as_os_str());
         let leader_forwards = runner.is_uv;
+        if spec.fence.is_some() {
+            if runner.is_uv {
+                return Err(EnvironmentError::UvInside);
+            }
+            fence_off(id, spec.fence, &run_directory, &mut variables)?;
+        }
         let command = Command { program: runner.program, argv, environment: variables, leader_forwards };
         Ok(Prepared { command, used: runner.used, lease: runner.lease })
     }

@@ -6,9 +6,13 @@ use pyexec_proto::Error;
 use pyexec_proto::OsText;
 use pyexec_proto::benchmark::BenchmarkSpec;
 use pyexec_proto::error::Named;
+use pyexec_proto::fence::FilesystemFence;
 use pyexec_proto::job::{JobSource, JobSpec, Leftovers, MAX_STDIN_BYTES, StdinSource, Submission};
 use pyexec_proto::limits::Limits;
+use pyexec_proto::paths::Paths;
 use pyexec_proto::profile::ProfileSpec;
+
+use crate::supervisor::fence;
 
 /// The kernel's `MAX_ARG_STRLEN`, with its NUL: a longer argument or variable makes exec fail with E2BIG.
 const MAX_STRING_BYTES: usize = 128 << 10;
@@ -79,6 +83,37 @@ pub fn validate(submission: &Submission) -> Result<(), Error> {
         return Err(invalid("arguments", &OsText::from("and environment"), &problem, "pass a file's name instead"));
     }
     Ok(())
+}
+
+/// Refuses a fence that this kernel can not put up, and one with a hole in it.
+pub fn fence(spec: &JobSpec, paths: &Paths) -> Result<(), Error> {
+    fence::check(spec.fence).map_err(|fence::Refusal { fence, problem, hint }| Error::NoFence {
+        fence: fence.to_owned(),
+        problem,
+        hint,
+    })?;
+    if spec.fence.filesystem != Some(FilesystemFence::Workdir) {
+        return Ok(());
+    }
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let directory = real(spec.directory.as_path());
+    let ours = [&paths.state, &paths.data, &paths.cache, &paths.config, &paths.runtime];
+    let overlapping = ours.into_iter().map(|path| real(path)).find(|ours| {
+        // Either way: what we keep there decides what is run outside of the fence.
+        ours.starts_with(&directory) || directory.starts_with(ours)
+    });
+    match overlapping {
+        Some(ours) => Err(Error::NoFence {
+            fence: "filesystem".to_owned(),
+            problem: format!(
+                "the working directory {} overlaps {}, where pyexec keeps what it runs",
+                spec.directory,
+                ours.display()
+            ),
+            hint: "give the job a directory of its own".to_owned(),
+        }),
+        None => Ok(()),
+    }
 }
 
 fn benchmark(wanted: &BenchmarkSpec, spec: &JobSpec) -> Result<(), Error> {

@@ -181,6 +181,7 @@ impl Jobs {
 
     async fn check(&self, submission: &Submission) -> Result<(), Error> {
         intake::validate(submission)?;
+        intake::fence(&submission.spec, &self.paths)?;
         self.environments.check(&submission.spec, &submission.environment).await
     }
 

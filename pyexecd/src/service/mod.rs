@@ -41,11 +41,20 @@ pub struct Service {
     pub index_problem: Option<String>,
     /// What this connection reads all of.
     pub reader: Arc<Reader>,
+    /// Why its client may have nothing done: it is inside a fence. It may look, as it may at any file.
+    pub confined: Option<&'static str>,
+}
+
+impl Service {
+    /// For calls that do something.
+    fn unconfined(&self) -> Result<&Self, Error> {
+        self.confined.map_or(Ok(self), |why| Err(Error::Fenced { why: why.to_owned() }))
+    }
 }
 
 impl Pyexec for Service {
     async fn submit(self, _: Context, submission: Submission) -> Result<JobDetail, Error> {
-        self.jobs.submit(submission).await
+        self.unconfined()?.jobs.submit(submission).await
     }
 
     async fn resolve(self, _: Context, given: String) -> Result<JobId, Error> {
@@ -69,15 +78,15 @@ impl Pyexec for Service {
     }
 
     async fn send_input(self, _: Context, id: JobId, input: Input) -> Result<InputTaken, Error> {
-        input::send(&self.jobs, id, input).await
+        input::send(&self.unconfined()?.jobs, id, input).await
     }
 
     async fn stop(self, _: Context, id: JobId, request: StopRequest) -> Result<StopAnswer, Error> {
-        self.jobs.stop(id, request).await
+        self.unconfined()?.jobs.stop(id, request).await
     }
 
     async fn prune(self, _: Context, request: PruneRequest) -> Result<Pruned, Error> {
-        self.jobs.prune(request).await
+        self.unconfined()?.jobs.prune(request).await
     }
 
     async fn list_environments(self, _: Context) -> Result<Vec<EnvironmentInfo>, Error> {
@@ -85,15 +94,15 @@ impl Pyexec for Service {
     }
 
     async fn create_environment(self, _: Context, request: CreateEnvironment) -> Result<EnvironmentInfo, Error> {
-        self.jobs.environments().create(&request).await
+        self.unconfined()?.jobs.environments().create(&request).await
     }
 
     async fn remove_environment(self, _: Context, named: String) -> Result<EnvironmentsRemoved, Error> {
-        environments::remove(&self.jobs, &named).await
+        environments::remove(&self.unconfined()?.jobs, &named).await
     }
 
     async fn prune_environments(self, _: Context) -> Result<EnvironmentsRemoved, Error> {
-        environments::prune(&self.jobs).await
+        environments::prune(&self.unconfined()?.jobs).await
     }
 
     async fn list_scripts(self, _: Context, include_autosaved: bool) -> Result<Vec<ScriptInfo>, Error> {
@@ -105,15 +114,15 @@ impl Pyexec for Service {
     }
 
     async fn save_script(self, _: Context, script: SaveScript) -> Result<SavedScript, Error> {
-        self.scripts.save(script).await
+        self.unconfined()?.scripts.save(script).await
     }
 
     async fn remove_script(self, _: Context, name: String) -> Result<(), Error> {
-        self.scripts.remove(name).await
+        self.unconfined()?.scripts.remove(name).await
     }
 
     async fn autosave_script(self, _: Context, autosave: Autosave) -> Result<String, Error> {
-        self.scripts.autosave(autosave).await
+        self.unconfined()?.scripts.autosave(autosave).await
     }
 
     async fn list_artifacts(self, _: Context, id: JobId, limit: u32) -> Result<ArtifactList, Error> {
@@ -136,7 +145,7 @@ impl Pyexec for Service {
     }
 
     async fn shutdown(self, _: Context) -> Result<(), Error> {
-        admin::shutdown(&self);
+        admin::shutdown(self.unconfined()?);
         Ok(())
     }
 }

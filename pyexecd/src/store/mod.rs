@@ -3,9 +3,9 @@
 //! An index, not the truth: everything in it can be read again from the run directories (see [`run_directory`]), and is
 //! when the file turns out to be damaged.
 
+pub mod removal;
 pub mod run_directory;
 
-mod removal;
 mod rows;
 mod schema;
 

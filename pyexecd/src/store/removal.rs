@@ -61,7 +61,7 @@ fn held_in(seen: &Stat) -> u64 {
 ///
 /// Every directory below is moved up to the top before it is emptied, so that there is neither recursion nor a path that
 /// grows: at most two are open at a time.
-pub(super) fn empty(directory: &Path) -> io::Result<u64> {
+pub fn empty(directory: &Path) -> io::Result<u64> {
     let top = match rustix::fs::open(directory, LISTED, Mode::empty()) {
         Ok(top) => top,
         Err(Errno::NOENT) => return Ok(0),

@@ -10,6 +10,7 @@ use pyexec_proto::service::SenderId;
 use rustix::net::sockopt::socket_peercred;
 
 use super::control::{self, Notice, Request};
+use super::processes::confined;
 
 /// What a daemon that does not read may leave unsent before it is taken for dead.
 const BACKLOG_BYTES: usize = 4 << 20;
@@ -116,11 +117,12 @@ impl Door {
         self.listener = bind(&self.path).ok();
     }
 
-    /// A daemon of the same user that has connected.
+    /// A daemon of the same user that has connected: nothing that is inside a fence, and has no say outside of it.
     pub(super) fn accept(&self) -> Option<Connection> {
         let (stream, _) = self.listener.as_ref()?.accept().ok()?;
         let peer = socket_peercred(&stream).ok()?;
-        (peer.uid == rustix::process::geteuid()).then(|| Connection::new(stream, Vec::new()).ok()).flatten()
+        let is_daemon = peer.uid == rustix::process::geteuid() && confined(peer.pid).is_none();
+        is_daemon.then(|| Connection::new(stream, Vec::new()).ok()).flatten()
     }
 }
 

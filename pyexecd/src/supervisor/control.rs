@@ -7,6 +7,7 @@ use std::io;
 
 use pyexec_proto::benchmark::BenchmarkSpec;
 use pyexec_proto::error::NoInput;
+use pyexec_proto::fence::Fence;
 use pyexec_proto::job::{Leftovers, ResourceLimit};
 use pyexec_proto::limits::Limits;
 use pyexec_proto::output::OutputLengths;
@@ -117,6 +118,12 @@ pub struct Launch {
     /// Somebody is about to read all of its output: until he says how far he is, nothing is dropped.
     #[serde(default)]
     pub attached: bool,
+    /// What its processes are kept from.
+    #[serde(default)]
+    pub fence: Fence,
+    /// Of a job that may write nowhere else: made before it starts, removed when it has ended.
+    #[serde(default)]
+    pub temporary_directory: Option<OsText>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

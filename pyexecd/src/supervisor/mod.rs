@@ -12,6 +12,7 @@ pub mod record;
 mod benchmark;
 mod clock;
 mod connection;
+pub mod fence;
 mod input;
 mod limits;
 pub mod process;
@@ -32,6 +33,7 @@ use pyexec_proto::job::ResourceLimit;
 use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 
+use crate::store::removal;
 use benchmark::Benchmark;
 use clock::Clocks;
 use connection::{Connection, Door};
@@ -117,6 +119,7 @@ fn try_supervise() -> io::Result<Supervised> {
     };
     // A run that is measured is to have the machine for itself.
     let early = launch.benchmark.is_some().then(prepare);
+    let temporary_directory = launch.temporary_directory.clone();
     match Starter::new(&launch, &environment).and_then(|starter| starter.start().map(|started| (starter, started))) {
         Ok((starter, started)) => {
             // While Python starts: nothing of it is needed before.
@@ -130,6 +133,10 @@ fn try_supervise() -> io::Result<Supervised> {
             let unwritten = record.write(&Ending::from(what.clone())).err().map(|error| error.to_string());
             let _ = connection.send(&control::Notice::Ended { what, unwritten });
         }
+    }
+    if let Some(directory) = temporary_directory {
+        // What can not be removed is left for whoever tidies temporary files.
+        let _ = removal::empty(directory.as_path()).and_then(|_| std::fs::remove_dir(directory.as_path()));
     }
     Ok(Supervised::ToTheEnd)
 }
@@ -246,6 +253,7 @@ impl Starter {
             Stage::Setup => format!("could not set the process up: {error}"),
             Stage::Directory => format!("could not enter {}: {error}", self.directory),
             Stage::Exec => format!("could not run {}: {error}", self.named),
+            Stage::Namespaces | Stage::Ids | Stage::Loopback | Stage::Landlock => fence::explain(failure),
         }
     }
 }
@@ -268,6 +276,7 @@ fn program(launch: &Launch, environment: &[u8]) -> Result<Program, String> {
         umask: launch.umask,
         limits: launch.limits.iter().map(rlimit).collect(),
         nice: launch.nice,
+        fence: fence::prepare(launch)?,
     })
 }
 

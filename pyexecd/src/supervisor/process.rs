@@ -5,12 +5,14 @@
 #![expect(unsafe_code, reason = "fork, wait4 and signalfd have no safe wrapper with what a supervisor needs")]
 
 use std::ffi::CString;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::mem::MaybeUninit;
 use std::num::NonZeroU8;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use pyexec_proto::state::{ExitStatus, ResourceUsage};
+
+use super::fence::{self, Prepared};
 
 /// A job's process, ready to be started. Everything is prepared before the fork, which then only makes system calls.
 #[derive(Debug)]
@@ -23,6 +25,7 @@ pub(super) struct Program {
     /// The caller's limits, as far as this process may set them.
     pub(super) limits: Vec<(u32, libc::rlimit)>,
     pub(super) nice: i32,
+    pub(super) fence: Prepared,
 }
 
 /// The job's own ends.
@@ -44,13 +47,38 @@ pub(super) struct StartFailure {
 pub(super) enum Stage {
     Fork,
     Setup,
+    Namespaces,
+    Ids,
+    Loopback,
     Directory,
+    Landlock,
     Exec,
 }
 
 impl Stage {
-    const ALL: [Stage; 4] = [Stage::Fork, Stage::Setup, Stage::Directory, Stage::Exec];
+    const ALL: [Stage; 8] = [
+        Stage::Fork,
+        Stage::Setup,
+        Stage::Namespaces,
+        Stage::Ids,
+        Stage::Loopback,
+        Stage::Directory,
+        Stage::Landlock,
+        Stage::Exec,
+    ];
+
+    /// As the child says it, with the error.
+    fn said(message: [u8; MESSAGE]) -> StartFailure {
+        let [stage, errno @ ..] = message;
+        let stage = Stage::ALL.get(usize::from(stage)).copied().unwrap_or(Stage::Setup);
+        StartFailure { stage, error: io::Error::from_raw_os_error(i32::from_ne_bytes(errno)) }
+    }
 }
+
+/// A stage and an errno.
+const MESSAGE: usize = 5;
+/// What a child says in place of both when its namespaces are made, and its ids are to be mapped.
+const UNMAPPED: [u8; MESSAGE] = [u8::MAX; MESSAGE];
 
 /// Starts the job in a session and a process group of its own. Returns its pid once it has become the program.
 ///
@@ -62,6 +90,7 @@ pub(super) fn start(program: &Program, stdio: Stdio) -> Result<u32, StartFailure
     };
     let (argv, environment) = (pointers(&program.argv), pointers(&program.environment));
     let (mut said, say) = pipe().map_err(failed(Stage::Fork))?;
+    let mut gate = if program.fence.network { Some(Gate::new().map_err(failed(Stage::Fork))?) } else { None };
     // SAFETY: getpid has no preconditions.
     let supervisor = unsafe { libc::getpid() };
     // SAFETY: this process has one thread, so the child's memory is consistent; the child only makes system calls on
@@ -71,9 +100,12 @@ pub(super) fn start(program: &Program, stdio: Stdio) -> Result<u32, StartFailure
         return Err(failed(Stage::Fork)(io::Error::last_os_error()));
     }
     if pid == 0 {
-        let stage = become_program(program, &argv, &environment, &stdio, supervisor);
+        // The end that opens it is closed here, and the parent's alone: its death, too, has to end the wait.
+        let wait = gate.map(|Gate { wait, .. }| wait);
+        let gate = wait.as_ref().map(|wait| (wait, &say));
+        let stage = become_program(program, &argv, &environment, &stdio, supervisor, gate);
         let errno = io::Error::last_os_error().raw_os_error().unwrap_or(libc::EINVAL);
-        let mut message = [0; 5];
+        let mut message = [0; MESSAGE];
         message[0] = stage as u8;
         message[1..].copy_from_slice(&errno.to_ne_bytes());
         // SAFETY: writes a local buffer to a descriptor this process holds, then leaves without running destructors.
@@ -83,16 +115,44 @@ pub(super) fn start(program: &Program, stdio: Stdio) -> Result<u32, StartFailure
         }
     }
     drop((say, stdio));
+    let mut failure = None;
+    if let Some(Gate { wait, open }) = gate.take() {
+        drop(wait);
+        failure = pass(&mut said, open, pid.unsigned_abs()).err();
+    }
     let mut message = Vec::new();
     said.read_to_end(&mut message).map_err(failed(Stage::Fork))?;
+    let failure = failure.or_else(|| Some(Stage::said(message.try_into().ok()?)));
     // Nothing was said: the descriptor closed because the exec succeeded.
-    let Ok([stage, errno @ ..]) = <[u8; 5]>::try_from(message.as_slice()) else {
-        return Ok(pid.unsigned_abs());
-    };
+    let Some(failure) = failure else { return Ok(pid.unsigned_abs()) };
     // SAFETY: waits for the child forked above, which is on its way out; no status is asked for.
     unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
-    let stage = Stage::ALL.get(usize::from(stage)).copied().unwrap_or(Stage::Setup);
-    Err(failed(stage)(io::Error::from_raw_os_error(i32::from_ne_bytes(errno))))
+    Err(failure)
+}
+
+/// Where a child in a user namespace of its own waits until its ids are mapped, which only its parent may do for root.
+struct Gate {
+    wait: OwnedFd,
+    open: OwnedFd,
+}
+
+impl Gate {
+    fn new() -> io::Result<Self> {
+        let (wait, open) = pipe()?;
+        Ok(Self { wait: wait.into(), open })
+    }
+}
+
+/// Maps the child's ids once it has its namespaces, and lets it go on; or lets it go, if that fails.
+fn pass(said: &mut std::fs::File, open: OwnedFd, child: u32) -> Result<(), StartFailure> {
+    let mut message = [0; MESSAGE];
+    match said.read_exact(&mut message) {
+        Ok(()) if message == UNMAPPED => {}
+        Ok(()) => return Err(Stage::said(message)),
+        Err(error) => return Err(StartFailure { stage: Stage::Namespaces, error }),
+    }
+    let mapped = fence::map_ids(child).and_then(|()| std::fs::File::from(open).write_all(&[1]));
+    mapped.map_err(|error| StartFailure { stage: Stage::Ids, error })
 }
 
 /// In the child. Returns only if something failed, with errno set.
@@ -102,6 +162,7 @@ fn become_program(
     environment: &[*const libc::c_char],
     stdio: &Stdio,
     supervisor: libc::pid_t,
+    gate: Option<(&OwnedFd, &OwnedFd)>,
 ) -> Stage {
     // SAFETY: plain system calls on descriptors and NUL-terminated strings that outlive them; `argv` and `environment`
     // end in a null pointer.
@@ -131,6 +192,12 @@ fn become_program(
             }
         }
         libc::setpriority(libc::PRIO_PROCESS, 0, program.nice);
+        // Not before: in a namespace of its own root has no power to raise those.
+        if let Some((wait, say)) = gate
+            && let Some(stage) = leave_network(wait, say)
+        {
+            return stage;
+        }
         // The three descriptors are above 2: the supervisor keeps 0 to 2 taken.
         for (from, to) in [(&stdio.stdin, 0), (&stdio.stdout, 1), (&stdio.stderr, 2)] {
             if libc::dup2(from.as_raw_fd(), to) < 0 {
@@ -143,9 +210,61 @@ fn become_program(
         if libc::chdir(program.directory.as_ptr()) < 0 {
             return Stage::Directory;
         }
+        if program.fence.is_some() && libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 {
+            return Stage::Landlock;
+        }
+        if let Some(ruleset) = &program.fence.ruleset
+            && libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0) < 0
+        {
+            return Stage::Landlock;
+        }
         libc::execve(program.path.as_ptr(), argv.as_ptr(), environment.as_ptr());
     }
     Stage::Exec
+}
+
+/// In the child: into a user namespace, in which `say` has its ids mapped, and a network namespace with nothing in it but
+/// its loopback device. Returns only a stage that failed, with errno set. Leaves descriptor 0 closed.
+fn leave_network(wait: &OwnedFd, say: &OwnedFd) -> Option<Stage> {
+    // SAFETY: plain system calls on descriptors that outlive them and on local buffers; `ifreq` is plain data, of which
+    // all zeros is a value, and its flags are what both ioctls mean.
+    unsafe {
+        if libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNET) < 0 {
+            return Some(Stage::Namespaces);
+        }
+        let mut go = 0u8;
+        libc::write(say.as_raw_fd(), UNMAPPED.as_ptr().cast(), MESSAGE);
+        if libc::read(wait.as_raw_fd(), (&raw mut go).cast(), 1) != 1 {
+            // The parent knows why.
+            libc::_exit(127);
+        }
+        // Its number is free for the socket, however few descriptors the job's limit allows; the job's own stdin follows.
+        libc::close(0);
+        let socket = libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
+        let mut loopback: libc::ifreq = std::mem::zeroed();
+        loopback.ifr_name[0] = b'l' as libc::c_char;
+        loopback.ifr_name[1] = b'o' as libc::c_char;
+        if socket < 0 || libc::ioctl(socket, libc::SIOCGIFFLAGS, &raw mut loopback) < 0 {
+            return Some(Stage::Loopback);
+        }
+        loopback.ifr_ifru.ifru_flags |= libc::IFF_UP as libc::c_short;
+        if libc::ioctl(socket, libc::SIOCSIFFLAGS, &raw mut loopback) < 0 {
+            return Some(Stage::Loopback);
+        }
+        libc::close(socket);
+    }
+    None
+}
+
+/// The version of Landlock that this kernel has.
+///
+/// # Errors
+/// `ENOSYS` where it has none, `EOPNOTSUPP` where it is not enabled.
+pub(super) fn landlock_version() -> io::Result<u32> {
+    const VERSION: libc::c_uint = 1 << 0;
+    // SAFETY: with this flag the kernel reads no attributes, and gives no descriptor but a number.
+    let version = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u8>(), 0usize, VERSION) };
+    u32::try_from(version).map_err(|_| io::Error::last_os_error())
 }
 
 fn pipe() -> io::Result<(std::fs::File, OwnedFd)> {

@@ -63,6 +63,33 @@ impl Process {
     }
 }
 
+/// Whether a process that has connected is inside a fence, where this one is not: how that shows. Every job in a fence may
+/// gain no privileges, which it can not undo; where that is true of us as well, it is by its network that it is told. One
+/// that is not there any more, or can not be looked at, is no better.
+///
+/// Others have taken the same upon themselves, in a sandbox of their own: we are not to be the way out of that, either.
+pub fn confined(pid: Pid) -> Option<&'static str> {
+    let network = |process: &str| fs::read_link(format!("/proc/{process}/ns/net"));
+    let pid = pid.as_raw_nonzero().to_string();
+    match may_gain_privileges(&pid) {
+        Ok(true) => None,
+        Ok(false) if may_gain_privileges("self").unwrap_or(true) => Some("may gain no privileges (no_new_privs)"),
+        Ok(false) => match (network(&pid), network("self")) {
+            (Ok(theirs), Ok(ours)) if theirs == ours => None,
+            (Ok(_), Ok(_)) => Some("has another network than the daemon"),
+            (Err(_), _) | (_, Err(_)) => Some("can not be looked at"),
+        },
+        Err(_) => Some("can not be looked at"),
+    }
+}
+
+/// Whether programs that are set-user-ID mean anything to it.
+pub fn may_gain_privileges(process: &str) -> io::Result<bool> {
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+    let flag = status.lines().find_map(|line| line.strip_prefix("NoNewPrivs:"));
+    flag.map(|flag| flag.trim() == "0").ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
 /// Every process there is.
 pub fn all() -> Vec<Process> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };

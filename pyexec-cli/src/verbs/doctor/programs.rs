@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use pyexec_proto::fence::FenceCheck;
 use pyexec_proto::start::is_executable;
 
 use super::{Check, OUR_VERSION};
@@ -27,6 +28,7 @@ async fn daemon() -> (Vec<Check>, Option<PathBuf>) {
     let mut checks = vec![compare(NAME, &program).await];
     let (settings, uv) = settings(&program).await;
     checks.extend(settings);
+    checks.extend(fences(&program).await);
     (checks, uv)
 }
 
@@ -51,6 +53,21 @@ async fn compare(name: &str, program: &Path) -> Check {
         },
         Err(silence) => Check::problem(name, format!("{at} {silence}"), format!("{hint}; try `{at} --version`")),
     }
+}
+
+/// As it finds by trying: what a job can be kept from on this machine. Not everybody needs it.
+async fn fences(daemon: &Path) -> Vec<Check> {
+    let said = match ask(daemon, &["--check-fences"], ask::SHORT).await {
+        Ok(said) => said,
+        // Of another version, or broken, which has been said.
+        Err(Silence::Failed(_) | Silence::NotRun(_) | Silence::Late(_)) => return vec![],
+    };
+    let found: Vec<FenceCheck> = serde_json::from_str(&said).unwrap_or_default();
+    let check = |FenceCheck { fence, detail, hint }: FenceCheck| match hint {
+        None => Check::ok(format!("{fence} fence"), detail),
+        Some(hint) => Check::warning(format!("{fence} fence"), detail, hint),
+    };
+    found.into_iter().map(check).collect()
 }
 
 /// As the daemon itself reads them.

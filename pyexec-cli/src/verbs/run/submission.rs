@@ -9,6 +9,7 @@ use std::time::Duration;
 use pyexec_proto::benchmark::BenchmarkSpec;
 use pyexec_proto::caller::Caller;
 use pyexec_proto::environment::{EnvironmentSpec, Interpreter};
+use pyexec_proto::fence::Fence;
 use pyexec_proto::job::{Leftovers, MAX_STDIN_BYTES, StdinSource, Submission, Variables};
 use pyexec_proto::limits::Limits;
 use pyexec_proto::profile::ProfileSpec;
@@ -16,7 +17,7 @@ use pyexec_proto::{JobId, JobSource, JobSpec, OsText};
 use rustix::fs::{FileType, fstat, stat};
 
 use super::input::AtEnd;
-use crate::args::{Assignment, BenchOptions, LimitOptions, Run};
+use crate::args::{Assignment, BenchOptions, FenceOptions, LimitOptions, Run};
 use crate::exit_code::Failure;
 
 /// A job that is ready to be submitted.
@@ -102,6 +103,7 @@ pub(in crate::verbs) fn prepare(run: Run) -> Result<Prepared, Failure> {
         // With --json nothing but an excerpt is shown.
         attached: !options.detach && !options.json,
         limits: limits(&options.script.limits),
+        fence: fence(options.script.fence),
     };
     let environment = caller.environment;
     Ok(Prepared { submission: Submission { id: JobId::mint(), spec, environment, overrides, stdin: text }, input })
@@ -115,6 +117,10 @@ fn limits(options: &LimitOptions) -> Limits {
         output_bytes: options.max_output,
         on_output_limit: options.on_output_limit.into(),
     }
+}
+
+fn fence(options: FenceOptions) -> Fence {
+    Fence { network: options.network.map(Into::into), filesystem: options.filesystem.map(Into::into) }
 }
 
 fn benchmark(options: &BenchOptions) -> BenchmarkSpec {

@@ -22,7 +22,7 @@ use pyexec_proto::progress::{Progress, Seen};
 use bars::{Drawn, Kind};
 #[cfg(any(test, fuzzing))]
 pub(crate) use reported::understood;
-pub use reported::{FILE as REPORTED, RUNS_FILE, Report};
+pub use reported::{FILE as REPORTED, REPORTS, RUNS_FILE, Report};
 use screen::{Event, Osc, Row, Screen};
 use sightings::Sightings;
 
@@ -51,7 +51,8 @@ impl Reach {
 pub fn of_job(directory: &Path, is_finished: bool) -> Option<Progress> {
     // Of several runs the one that goes on says how far it is, but not how far all of them are.
     let runs = if is_finished { None } else { reported::read(directory, RUNS_FILE) };
-    let progress = runs.or_else(|| reported::read(directory, REPORTED)).or_else(|| {
+    let progress = runs.or_else(|| reported::read(directory, REPORTED)).or_else(|| reported::read_fenced(directory));
+    let progress = progress.or_else(|| {
         let ends = Stream::BOTH.map(|stream| tail(directory, stream, Reach::of(is_finished).tail));
         let ends: Vec<(&str, bool)> = ends.iter().flatten().map(|end| (end.text.as_str(), end.is_cut)).collect();
         in_output(&ends, is_finished)

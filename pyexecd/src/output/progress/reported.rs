@@ -4,17 +4,21 @@
 //! The job can write whatever it likes there, so nothing in it is trusted: not what kind of file it is, not its size,
 //! not its numbers.
 
+use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
 use pyexec_proto::progress::{MAX_MESSAGE, Progress, Seen};
+use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::regular_file;
 
 /// Its name in the run directory; the module knows it from `PYEXEC_PROGRESS`.
 pub const FILE: &str = "progress";
+/// Of the run directory: where a job reports that may not write into it.
+pub const REPORTS: &str = "reports";
 /// That of the supervisor: how many runs of a benchmark are over.
 pub const RUNS_FILE: &str = "runs";
 /// Far more than either writes.
@@ -34,7 +38,17 @@ pub struct Report {
 }
 
 pub(super) fn read(directory: &Path, file: &str) -> Option<Progress> {
-    let file = regular_file::open(&directory.join(file)).ok()??;
+    read_file(regular_file::open(&directory.join(file)).ok()??)
+}
+
+/// Of a job that may write into no more than a directory of its run directory.
+pub(super) fn read_fenced(directory: &Path) -> Option<Progress> {
+    const FOUND: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+    let reports = rustix::fs::open(directory.join(REPORTS), FOUND, Mode::empty()).ok()?;
+    read_file(regular_file::open_at(&reports, FILE).ok()??)
+}
+
+fn read_file(file: File) -> Option<Progress> {
     let age = file.metadata().ok()?.modified().ok().and_then(|at| at.elapsed().ok()).unwrap_or_default();
     let mut text = Vec::new();
     file.take(LONGEST).read_to_end(&mut text).ok()?;
