@@ -18,6 +18,7 @@ pub mod error;
 pub mod excerpt;
 pub mod job;
 pub mod limits;
+pub mod neutral;
 pub mod os_text;
 pub mod output;
 pub mod paths;

@@ -206,4 +206,19 @@ pub struct DaemonStatus {
     pub jobs_running: u64,
     pub jobs_pending: u64,
     pub rss_bytes: u64,
+    pub scopes: JobScopes,
+}
+
+/// Whether each job gets a control group of its own: a transient scope of the user's service manager.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum JobScopes {
+    /// The manager has not answered yet.
+    Asked,
+    Given,
+    /// Jobs stay in the daemon's; the text says why.
+    Without {
+        why: String,
+    },
+    /// The settings say so.
+    SwitchedOff,
 }

@@ -27,8 +27,9 @@ use tokio::task::JoinSet;
 use tokio_util::codec::LengthDelimitedCodec;
 
 use crate::blocking::blocking;
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, ScopeSetting};
 use crate::engine::local::LocalEngine;
+use crate::engine::scopes::Scopes;
 use crate::environment::Environments;
 use crate::jobs::command::LeftUnfinished;
 use crate::jobs::dispatcher::Dispatcher;
@@ -151,7 +152,8 @@ async fn serve(paths: Arc<Paths>, config: &Config, lock: &File, detached: bool) 
             tracing::warn!(%error, "the environment cache can not be tidied");
         }
     }
-    let engine = Box::new(LocalEngine::new(Paths::clone(&paths), config.output_bytes));
+    let scopes = Arc::new(Scopes::new(config.scopes == ScopeSetting::Auto, config.user_bus.clone()));
+    let engine = Box::new(LocalEngine::new(Paths::clone(&paths), scopes.clone(), config.output_bytes));
     let ended = Arc::new(Notify::new());
     let (dispatcher, commands) =
         Dispatcher::new(store.clone(), environments.clone(), engine, paths.jobs(), config.max_running, ended.clone());
@@ -178,7 +180,7 @@ async fn serve(paths: Arc<Paths>, config: &Config, lock: &File, detached: bool) 
     let scripts = Scripts::new(config, &paths);
     scripts.tidy_in_background();
     let (shutdown, reader) = (Arc::new(shutdown), Arc::default());
-    let service = Service { jobs: jobs.clone(), scripts, paths: paths.clone(), started, shutdown, reader };
+    let service = Service { jobs: jobs.clone(), scripts, paths: paths.clone(), started, scopes, shutdown, reader };
     let signals = Signals::catch()?;
     say_where(lock, &paths.socket)?;
     say_ready(detached);

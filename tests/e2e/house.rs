@@ -91,7 +91,7 @@ fn crates_depend_on_each_other_only_downwards() {
 /// Of the daemon's modules: who may name what. What is not listed may name nothing of the crate; `lib` declares them all.
 ///
 /// Downwards only: daemon, service, jobs, then what jobs are made with. Where it is not, the entry says why.
-const MAY_NAME: [(&str, &[&str]); 10] = [
+const MAY_NAME: [(&str, &[&str]); 11] = [
     // Puts everything together.
     (
         "daemon",
@@ -118,6 +118,8 @@ const MAY_NAME: [(&str, &[&str]); 10] = [
     ("jobs", &["blocking", "config", "engine", "environment", "output", "store", "supervisor::record"]),
     // An order carries the command that an environment came to.
     ("engine", &["environment"]),
+    // A scope is made for a process that is known by more than its pid.
+    ("engine::scopes", &["supervisor::processes"]),
     (
         "engine::local",
         &[

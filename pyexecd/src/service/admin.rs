@@ -15,6 +15,7 @@ pub(super) async fn status(service: &Service) -> Result<DaemonStatus, Error> {
         jobs_running: counts.running as u64,
         jobs_pending: counts.pending as u64,
         rss_bytes: resident_bytes(),
+        scopes: service.scopes.standing(),
     })
 }
 

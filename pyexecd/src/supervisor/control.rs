@@ -117,6 +117,9 @@ pub struct Launch {
     /// Somebody is about to read all of its output: until he says how far he is, nothing is dropped.
     #[serde(default)]
     pub attached: bool,
+    /// The control group that the supervisor is in is this job's alone, and has been given its memory limit.
+    #[serde(default)]
+    pub group_limits_memory: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
