@@ -13,7 +13,7 @@ use futures::StreamExt;
 use tokio::net::UnixListener;
 use tokio::sync::oneshot;
 use zbus::message::{Flags, Type};
-use zbus::{Connection, Guid, Message, MessageStream, ObjectPath, OwnedVariant};
+use zbus::{Connection, Guid, Message, ObjectPath, OwnedVariant};
 
 use crate::sandbox::Sandbox;
 
@@ -54,6 +54,8 @@ struct Shared {
     mood: Mutex<Mood>,
     asked: Mutex<Vec<Asked>>,
     matches: Mutex<Vec<String>>,
+    /// What it was asked and could make nothing of.
+    problems: Mutex<Vec<String>>,
     /// Written when a memory limit has been set, before that is answered.
     limited: PathBuf,
     groups: Option<PathBuf>,
@@ -68,6 +70,7 @@ impl UserManager {
             mood: Mutex::new(mood),
             asked: Mutex::default(),
             matches: Mutex::default(),
+            problems: Mutex::default(),
             limited: sandbox.file("limited"),
             groups: groups.filter(|directory| std::fs::create_dir(directory).is_ok()),
         });
@@ -98,7 +101,8 @@ impl UserManager {
         if let Some((stop, thread)) = self.running.take() {
             let _ = stop.send(());
             thread.join().expect("has not panicked");
-            std::fs::remove_file(&self.socket).expect("was there");
+            // With the sandbox it has gone already.
+            let _ = std::fs::remove_file(&self.socket);
         }
     }
 
@@ -147,6 +151,10 @@ impl Drop for UserManager {
             drop(self.running.take());
         } else {
             self.stop();
+            let problems = self.shared.problems.lock().expect("nothing panics");
+            // A client that has gone is not there to be answered.
+            let problems: Vec<&String> = problems.iter().filter(|problem| !problem.contains("I/O error")).collect();
+            assert!(problems.is_empty(), "{problems:?}");
         }
         let Some(groups) = &self.shared.groups else { return };
         let deadline = Instant::now() + Duration::from_secs(30);
@@ -179,12 +187,12 @@ async fn serve(listener: UnixListener, shared: Arc<Shared>) {
 async fn converse(stream: std::os::unix::net::UnixStream, shared: Arc<Shared>) {
     let builder = zbus::connection::Builder::unix_stream(stream).server(Guid::generate()).p2p();
     let mut messages = builder.build_message_stream().await.expect("the client knows how to begin");
-    let connection = Connection::from(&messages);
+    let connection: Connection = (&messages).into();
     while let Some(Ok(message)) = messages.next().await {
         if message.message_type() == Type::MethodCall
             && let Err(error) = answer(&connection, &message, &shared).await
         {
-            panic!("{message:?}: {error}");
+            shared.problems.lock().expect("nothing panics").push(format!("{message:?}: {error}"));
         }
     }
 }
@@ -240,7 +248,7 @@ async fn answer(connection: &Connection, call: &Message, shared: &Shared) -> zbu
             let wants_none = header.primary().flags().contains(Flags::NO_REPLY_EXPECTED);
             if wants_none || mood == Mood::SilentLater { Ok(()) } else { connection.reply(&header, &()).await }
         }
-        other => panic!("nobody of ours calls {other:?}"),
+        other => Err(zbus::Error::Failure(format!("nobody of ours calls {other:?}"))),
     }
 }
 
