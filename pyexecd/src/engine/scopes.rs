@@ -9,6 +9,7 @@
 
 use std::num::NonZeroUsize;
 use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixStream as StdStream};
 use std::sync::{Arc, Mutex as StdMutex};
 use std::time::{Duration, Instant};
@@ -303,17 +304,10 @@ impl NoScope {
     /// Whether it was the manager that said no, or nobody was there to.
     fn of(error: zbus::Error) -> Self {
         use zbus::fdo::Error as Said;
-        let nobody = match &error {
-            zbus::Error::MethodError(..) => false,
-            zbus::Error::FDO(said) => {
-                matches!(
-                    **said,
-                    Said::ServiceUnknown(_) | Said::NameHasNoOwner(_) | Said::NoReply(_) | Said::Disconnected(_)
-                )
-            }
-            _ => true,
-        };
-        if nobody { NoScope::Bus(error) } else { NoScope::Refused(error) }
+        let answered = matches!(&error, zbus::Error::MethodError(..) | zbus::Error::FDO(_));
+        let by_the_bus = matches!(&error, zbus::Error::FDO(said)
+            if matches!(**said, Said::ServiceUnknown(_) | Said::NameHasNoOwner(_) | Said::NoReply(_) | Said::Disconnected(_)));
+        if answered && !by_the_bus { NoScope::Refused(error) } else { NoScope::Bus(error) }
     }
 }
 
@@ -342,17 +336,16 @@ async fn connect(bus: &str) -> Result<UnixStream, NoScope> {
     let address = zbus::Address::try_from(unix).map_err(|error| no_address(&error.to_string()))?;
     let Transport::Unix(socket) = address.transport() else { return Err(no_address("a Unix socket is expected")) };
     let unreachable = |source| NoScope::Unreachable { address: unix.to_owned(), source };
-    match socket.path() {
-        UnixSocket::File(path) => UnixStream::connect(path).await.map_err(unreachable),
-        UnixSocket::Abstract(name) => {
-            use std::os::unix::ffi::OsStrExt;
-            let stream = SocketAddr::from_abstract_name(name.as_bytes())
-                .and_then(|address| StdStream::connect_addr(&address))
-                .and_then(|stream| stream.set_nonblocking(true).map(|()| stream));
-            stream.and_then(UnixStream::from_std).map_err(unreachable)
-        }
-        _ => Err(no_address("a path or an abstract name is expected")),
+    if let UnixSocket::File(path) = socket.path() {
+        return UnixStream::connect(path).await.map_err(unreachable);
     }
+    let UnixSocket::Abstract(name) = socket.path() else {
+        return Err(no_address("a path or an abstract name is expected"));
+    };
+    let stream = SocketAddr::from_abstract_name(name.as_bytes())
+        .and_then(|address| StdStream::connect_addr(&address))
+        .and_then(|stream| stream.set_nonblocking(true).map(|()| stream));
+    stream.and_then(UnixStream::from_std).map_err(unreachable)
 }
 
 /// For `systemctl --user status`. Made harmless: it becomes a line of a file that the manager reads.
