@@ -208,4 +208,19 @@ pub struct DaemonStatus {
     pub rss_bytes: u64,
     /// Why the index on disk is not used, and another is held in memory until it can be.
     pub index_problem: Option<String>,
+    pub scopes: JobScopes,
+}
+
+/// Whether each job gets a control group of its own: a transient scope of the user's service manager.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum JobScopes {
+    /// The manager has not answered yet.
+    Asked,
+    Given,
+    /// Jobs stay in the daemon's; the text says why.
+    Without {
+        why: String,
+    },
+    /// The settings say so.
+    SwitchedOff,
 }

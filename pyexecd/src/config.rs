@@ -38,12 +38,25 @@ pub struct Config {
     pub environment_timeout: Duration,
     /// Above it, environments that nobody uses are removed, the least recently used first.
     pub environment_cache_bytes: u64,
+    /// Whether each job is put into a control group of its own.
+    pub scopes: ScopeSetting,
+    /// Not a setting: where the user's bus is, as D-Bus writes addresses, if there is one.
+    pub user_bus: Option<String>,
     /// How much of the jobs that have finished is kept.
     pub history: Bounds,
     /// How long code that was run without a file is kept.
     pub autosaved_scripts_max_age: Duration,
     /// How much of it is kept: so many scripts.
     pub autosaved_scripts_max_count: usize,
+}
+
+/// Whether each job is put into a control group of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ScopeSetting {
+    /// Where the user's service manager makes one.
+    Auto,
+    Never,
 }
 
 /// Which of the caller's variables a job gets.
@@ -81,6 +94,8 @@ impl Default for Config {
             environment_max_age: Duration::from_secs(24 * 3600),
             environment_timeout: Duration::from_secs(600),
             environment_cache_bytes: 10 << 30,
+            scopes: ScopeSetting::Auto,
+            user_bus: None,
             history: Bounds {
                 max_age: Duration::from_secs(90 * 24 * 3600),
                 max_jobs: 200_000,
@@ -100,6 +115,10 @@ impl fmt::Display for Config {
             Buffering::Line => "line",
             Buffering::Full => "full",
         };
+        let scopes = match self.scopes {
+            ScopeSetting::Auto => "auto",
+            ScopeSetting::Never => "never",
+        };
         let inherit_env = match &self.inherit_env {
             InheritEnv::All => "all".to_owned(),
             InheritEnv::Only(names) => names.join(","),
@@ -118,6 +137,7 @@ impl fmt::Display for Config {
         writeln!(f, "environment_max_age = {}", humantime::format_duration(self.environment_max_age))?;
         writeln!(f, "environment_timeout = {}", humantime::format_duration(self.environment_timeout))?;
         writeln!(f, "environment_cache_bytes = {}", self.environment_cache_bytes)?;
+        writeln!(f, "scopes = {scopes}")?;
         writeln!(f, "retention_max_age = {}", humantime::format_duration(self.history.max_age))?;
         writeln!(f, "retention_max_jobs = {}", self.history.max_jobs)?;
         writeln!(f, "retention_max_bytes = {}", self.history.max_bytes)?;
@@ -150,6 +170,7 @@ struct File {
     environment_max_age: Option<String>,
     environment_timeout: Option<String>,
     environment_cache_bytes: Option<i64>,
+    scopes: Option<ScopeSetting>,
     retention_max_age: Option<String>,
     retention_max_jobs: Option<i64>,
     retention_max_bytes: Option<i64>,
@@ -206,6 +227,13 @@ impl Config {
                 Buffering::deserialize(text).map_err(|_| refused(&name, &value, "`line` or `full` is expected"))?
             }
             None => file.output_buffering.unwrap_or(defaults.output_buffering),
+        };
+        let scopes = match from_variable("PYEXEC_SCOPES") {
+            Some((name, value)) => {
+                let text: StrDeserializer<'_, serde::de::value::Error> = value.as_str().into_deserializer();
+                ScopeSetting::deserialize(text).map_err(|_| refused(&name, &value, "`auto` or `never` is expected"))?
+            }
+            None => file.scopes.unwrap_or(defaults.scopes),
         };
         let capture_figures = match from_variable("PYEXEC_CAPTURE_FIGURES") {
             Some((name, value)) => {
@@ -282,6 +310,9 @@ impl Config {
                 defaults.environment_timeout,
             )?,
             environment_cache_bytes,
+            scopes,
+            user_bus: variable("DBUS_SESSION_BUS_ADDRESS")
+                .or_else(|| variable("XDG_RUNTIME_DIR").map(|directory| format!("unix:path={directory}/bus"))),
             history: Bounds {
                 max_age: duration(text("retention_max_age", file.retention_max_age), defaults.history.max_age)?,
                 max_jobs: number("jobs", "retention_max_jobs", file.retention_max_jobs, defaults.history.max_jobs)?,
@@ -321,6 +352,19 @@ mod tests {
         let config =
             read("max_running = 3\noutput_buffering = \"full\"\n", &[("PYEXEC_MAX_RUNNING", "5")]).expect("is fine");
         assert_eq!((config.max_running, config.output_buffering), (5, Buffering::Full));
+    }
+
+    #[test]
+    fn the_bus_is_the_one_that_is_named_or_the_usual_one() {
+        let runtime = ("XDG_RUNTIME_DIR", "/run/user/7");
+        let config = read("scopes = \"never\"\n", &[runtime]).expect("is fine");
+        assert_eq!(
+            (config.scopes, config.user_bus.as_deref()),
+            (ScopeSetting::Never, Some("unix:path=/run/user/7/bus"))
+        );
+        let variables = [runtime, ("DBUS_SESSION_BUS_ADDRESS", "unix:abstract=x"), ("PYEXEC_SCOPES", "auto")];
+        let config = read("scopes = \"never\"\n", &variables).expect("is fine");
+        assert_eq!((config.scopes, config.user_bus.as_deref()), (ScopeSetting::Auto, Some("unix:abstract=x")));
     }
 
     #[test]
@@ -366,6 +410,8 @@ mod tests {
             ("default_python = \"2.7\"\n", &[][..], "default_python"),
             ("", &[("PYEXEC_DEFAULT_PYTHON", "x")][..], "PYEXEC_DEFAULT_PYTHON"),
             ("environment_max_age = \"soon\"\n", &[][..], "environment_max_age"),
+            ("scopes = \"always\"\n", &[][..], "config.toml"),
+            ("", &[("PYEXEC_SCOPES", "1")][..], "PYEXEC_SCOPES"),
             ("environment_cache_bytes = -1\n", &[][..], "environment_cache_bytes"),
             ("autosaved_scripts_max_age = \"never\"\n", &[][..], "autosaved_scripts_max_age"),
             ("autosaved_scripts_max_count = -1\n", &[][..], "autosaved_scripts_max_count"),

@@ -25,8 +25,9 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::blocking::blocking;
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, ScopeSetting};
 use crate::engine::local::LocalEngine;
+use crate::engine::scopes::Scopes;
 use crate::environment::Environments;
 use crate::fault::{Point, reached};
 use crate::jobs::command::LeftUnfinished;
@@ -167,7 +168,8 @@ async fn serve(paths: Arc<Paths>, config: &Config, lock: &File, detached: bool) 
             tracing::warn!(%error, "the environment cache can not be tidied");
         }
     }
-    let engine = Box::new(LocalEngine::new(Paths::clone(&paths), config.output_bytes));
+    let scopes = Arc::new(Scopes::new(config.scopes == ScopeSetting::Auto, config.user_bus.clone()));
+    let engine = Box::new(LocalEngine::new(Paths::clone(&paths), scopes.clone(), config.output_bytes));
     let ended = Arc::new(Notify::new());
     let (dispatcher, commands) =
         Dispatcher::new(store.clone(), environments.clone(), engine, paths.jobs(), config.max_running, ended.clone());
@@ -216,8 +218,17 @@ async fn serve(paths: Arc<Paths>, config: &Config, lock: &File, detached: bool) 
     let scripts = Scripts::new(config, &paths);
     scripts.tidy_in_background();
     let reader = Arc::default();
-    let service =
-        Service { jobs, scripts, paths: paths.clone(), started, shutdown, index_problem, reader, confined: None };
+    let service = Service {
+        jobs,
+        scripts,
+        paths: paths.clone(),
+        started,
+        scopes,
+        shutdown,
+        index_problem,
+        reader,
+        confined: None,
+    };
     let signals = Signals::catch()?;
     reached(Point::RecoverListening);
     if let Err(error) = say_where(lock, &paths.socket) {

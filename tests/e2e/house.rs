@@ -91,7 +91,7 @@ fn crates_depend_on_each_other_only_downwards() {
 /// Of the daemon's modules: who may name what. What is not listed may name nothing of the crate; `lib` declares them all.
 ///
 /// Downwards only: daemon, service, jobs, then what jobs are made with. Where it is not, the entry says why.
-const MAY_NAME: [(&str, &[&str]); 12] = [
+const MAY_NAME: [(&str, &[&str]); 13] = [
     // Puts everything together.
     (
         "daemon",
@@ -134,10 +134,22 @@ const MAY_NAME: [(&str, &[&str]); 12] = [
     // Recovery is tested against what supervisors write; what a supervisor can not do is refused before.
     (
         "jobs",
-        &["blocking", "config", "engine", "environment", "fault", "output", "store", "supervisor::fence", "supervisor::record"],
+        &[
+            "blocking",
+            "config",
+            "engine",
+            "environment",
+            "fault",
+            "output",
+            "store",
+            "supervisor::fence",
+            "supervisor::record",
+        ],
     ),
     // An order carries the command that an environment came to.
     ("engine", &["environment"]),
+    // A scope is made for a process that is known by more than its pid.
+    ("engine::scopes", &["supervisor::processes"]),
     (
         "engine::local",
         &[

@@ -66,6 +66,44 @@ fn units_are_placed_enabled_and_taken_out_again() {
     sandbox.pyexec(["kill", "--now", &job]).expect_code(0);
 }
 
+#[test]
+fn the_doctor_looks_at_what_the_manager_made_of_the_units() {
+    let sandbox = with_manager();
+    std::fs::create_dir(sandbox.root().join("run/systemd")).expect("can be made");
+    std::fs::write(sandbox.root().join("run/systemd/private"), "").expect("can be written");
+    sandbox.pyexec(["daemon", "install"]).expect_code(0);
+    let shown = |kill_mode: &str| {
+        let script = format!(
+            "#!/bin/sh\nprintf 'Id=pyexecd.socket\\nLoadState=loaded\\nActiveState=active\\nUnitFileState=enabled\\n\\n\
+             Id=pyexecd.service\\nLoadState=loaded\\nActiveState=active\\nKillMode={kill_mode}\\nDelegate=yes\\n\
+             OOMPolicy=continue\\nDropInPaths=/x/10-mine.conf\\n'\n"
+        );
+        // Not written in place: it may be running.
+        let new = sandbox.write("new", script);
+        std::fs::set_permissions(&new, PermissionsExt::from_mode(0o755)).expect("can be made executable");
+        std::fs::rename(new, sandbox.file("bin/systemctl")).expect("can be put there");
+    };
+    let checks = || sandbox.pyexec(["doctor", "--json"]).json()["checks"].as_array().expect("is a list").clone();
+    let named = |name: &str| checks().into_iter().find(|check| check["name"] == name);
+    shown("process");
+    assert_eq!(named("units").expect("is said")["status"], "ok");
+    assert_eq!(named("pyexecd.service"), None);
+    // No daemon runs, and there is no bus.
+    assert_eq!(named("scopes").expect("is said")["status"], "warning");
+    std::fs::write(sandbox.root().join("run/bus"), "").expect("can be written");
+    assert_eq!(named("scopes").expect("is said")["status"], "ok");
+    shown("control-group");
+    let service = named("pyexecd.service").expect("is said");
+    assert_eq!(service["status"], "problem", "{service}");
+    assert!(service["hint"].as_str().is_some_and(|hint| hint.contains("/x/10-mine.conf")), "{service}");
+    let unit = units(&sandbox).join("pyexecd.service");
+    let text = std::fs::read_to_string(&unit).expect("is there").replace("Restart=always", "Restart=no");
+    std::fs::write(&unit, text).expect("can be written");
+    let differ = named("units").expect("is said");
+    assert_eq!(differ["status"], "warning", "{differ}");
+    assert!(differ["detail"].as_str().is_some_and(|detail| detail.contains("user/pyexecd.service")), "{differ}");
+}
+
 /// Where systemd's own check is there.
 fn verify(sandbox: &Sandbox) {
     if !Path::new("/usr/bin/systemd-analyze").exists() {

@@ -1,12 +1,12 @@
 //! Runs jobs on this machine: a supervisor process for each, and a link to it that the daemon's death cuts and the next
 //! daemon ties again.
 
+mod spare;
+
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use pyexec_proto::error::NoInput;
@@ -15,7 +15,7 @@ use pyexec_proto::limits::Limits;
 use pyexec_proto::output::{OutputLengths, Stream};
 use pyexec_proto::paths::{Paths, socket_address};
 use pyexec_proto::service::InputTaken;
-use pyexec_proto::start::{SERVICE_MARK, TEMPORARY_VARIABLE};
+use pyexec_proto::start::TEMPORARY_VARIABLE;
 use pyexec_proto::{JobId, OsText};
 use rustix::process::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -23,41 +23,30 @@ use tokio::net::UnixStream;
 use tokio::process::Child;
 use tokio::sync::{mpsc, oneshot};
 
+use super::scopes::Scopes;
 use super::{Engine, Events, Order, RunEvent, RunHandle, RunRequest, control_socket};
 use crate::fault::{Point, reached};
 use crate::output::segment;
+use crate::supervisor::NOT_MINE;
 use crate::supervisor::control::{self, InputAnswer, Launch, LaunchStdin, Notice, Request};
 use crate::supervisor::processes::{self, Process};
 use crate::supervisor::record::{self, IDENTITY, Identity, PANIC, WhatEnded};
-use crate::supervisor::{NOT_MINE, VERB};
+use spare::{Spare, Supervisor};
 
 #[derive(Debug)]
 pub struct LocalEngine {
     paths: Paths,
     spare: Spare,
+    scopes: Arc<Scopes>,
     output_bytes: u64,
-}
-
-/// Keeps one supervisor that waits to be told what to run: it has been loaded and set up by the time a job comes.
-#[derive(Clone, Debug)]
-struct Spare {
-    waiting: Arc<Mutex<Option<Supervisor>>>,
-    state: Arc<Path>,
-}
-
-/// A supervisor that has not been told what to run, and our end of its stdin.
-#[derive(Debug)]
-struct Supervisor {
-    child: Child,
-    stream: UnixStream,
 }
 
 impl LocalEngine {
     /// Of a job that says nothing of it, `output_bytes` of each stream are kept.
-    pub fn new(paths: Paths, output_bytes: u64) -> Self {
-        let spare = Spare { waiting: Arc::default(), state: Arc::from(paths.state.as_path()) };
+    pub fn new(paths: Paths, scopes: Arc<Scopes>, output_bytes: u64) -> Self {
+        let spare = Spare::new(scopes.clone(), &paths.state);
         spare.provide();
-        Self { paths, spare, output_bytes }
+        Self { paths, spare, scopes, output_bytes }
     }
 
     fn link(&self, events: Events) -> (Link, RunHandle) {
@@ -114,6 +103,7 @@ impl LocalEngine {
                 .filesystem
                 .and_then(|_| order.command.environment.get(TEMPORARY_VARIABLE))
                 .map(OsText::from),
+            group_limits_memory: false,
         }
     }
 }
@@ -123,12 +113,19 @@ impl Engine for LocalEngine {
         let (mut link, handle) = self.link(events);
         link.to_replace = Some(self.spare.clone());
         link.measured = order.spec.benchmark.is_some();
-        let launch = Request::Launch(Box::new(self.launch_of(&order)));
-        let frame = control::encode(&launch, order.command.environment.as_block());
+        let mut launch = Box::new(self.launch_of(&order));
         match self.spare.take() {
-            Ok(Supervisor { child, stream }) => {
+            Ok(Supervisor { child, stream, scope }) => {
                 reached(Point::StartLaunched);
-                drop(tokio::spawn(link.run(Some((stream, frame)), Some(child))));
+                let scopes = self.scopes.clone();
+                tokio::spawn(async move {
+                    // Nothing of a job runs before it is where it belongs: what is started earlier stays outside.
+                    if let Some(scope) = scope.settled().await {
+                        launch.group_limits_memory = scopes.dedicate(&scope, &order.spec, order.id).await;
+                    }
+                    let frame = control::encode(&Request::Launch(launch), order.command.environment.as_block());
+                    link.run(Some((stream, frame)), Some(child)).await;
+                });
             }
             Err(error) => link.events.send(RunEvent::SpawnFailed(format!("could not start a supervisor: {error}"))),
         }
@@ -151,51 +148,6 @@ impl Engine for LocalEngine {
             }
         });
     }
-}
-
-impl Spare {
-    /// The one that waits, or a new one.
-    fn take(&self) -> io::Result<Supervisor> {
-        let spare = self.waiting.lock().expect("nothing panics while it is held").take();
-        // One that somebody has killed is of no use.
-        let waits = spare.and_then(|mut spare| matches!(spare.child.try_wait(), Ok(None)).then_some(spare));
-        waits.map_or_else(|| spawn_supervisor(&self.state), Ok)
-    }
-
-    /// Makes the next one, unless one waits.
-    fn provide(&self) {
-        let (waiting, state) = (self.waiting.clone(), self.state.clone());
-        tokio::task::spawn_blocking(move || {
-            if waiting.lock().expect("nothing panics while it is held").is_some() {
-                return;
-            }
-            match spawn_supervisor(&state) {
-                Ok(supervisor) => *waiting.lock().expect("nothing panics while it is held") = Some(supervisor),
-                // The job that needs one will find out, and say so.
-                Err(error) => tracing::warn!(%error, "no supervisor could be started to wait for the next job"),
-            }
-        });
-    }
-}
-
-/// `/proc/self/exe` is this very program, also when the file has been replaced by an upgrade.
-fn spawn_supervisor(state: &Path) -> io::Result<Supervisor> {
-    let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
-    ours.set_nonblocking(true)?;
-    let child = tokio::process::Command::new("/proc/self/exe")
-        .arg0("pyexecd")
-        .arg(VERB)
-        .env_clear()
-        .env(SERVICE_MARK, "supervisor")
-        // For people: whose supervisor this is.
-        .env("PYEXEC_STATE", state)
-        .stdin(Stdio::from(OwnedFd::from(theirs)))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .current_dir("/")
-        .kill_on_drop(false)
-        .spawn()?;
-    Ok(Supervisor { child, stream: UnixStream::from_std(ours)? })
 }
 
 /// One job's link to its supervisor, for as long as there is one.

@@ -1,6 +1,7 @@
 //! Where jobs run. The dispatcher knows no more of it than this.
 
 pub mod local;
+pub mod scopes;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -16,6 +16,7 @@ pub(super) async fn status(service: &Service) -> Result<DaemonStatus, Error> {
         jobs_pending: counts.pending as u64,
         rss_bytes: resident_bytes(),
         index_problem: service.index_problem.clone(),
+        scopes: service.scopes.standing(),
     })
 }
 

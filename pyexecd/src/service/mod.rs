@@ -24,6 +24,7 @@ use pyexec_proto::{Error, JobId, OsText};
 use tarpc::context::Context;
 use tokio::sync::watch;
 
+use crate::engine::scopes::Scopes;
 use crate::jobs::Jobs;
 use crate::scripts::Scripts;
 pub use output::Reader;
@@ -35,6 +36,7 @@ pub struct Service {
     pub scripts: Scripts,
     pub paths: Arc<Paths>,
     pub started: Instant,
+    pub scopes: Arc<Scopes>,
     /// Set to make the daemon leave.
     pub shutdown: Arc<watch::Sender<bool>>,
     /// Why the index on disk is not used.

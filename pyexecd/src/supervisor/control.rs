@@ -124,6 +124,9 @@ pub struct Launch {
     /// Of a job that may write nowhere else: made before it starts, removed when it has ended.
     #[serde(default)]
     pub temporary_directory: Option<OsText>,
+    /// The control group that the supervisor is in is this job's alone, and has been given its memory limit.
+    #[serde(default)]
+    pub group_limits_memory: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,7 +1,9 @@
 //! Watching what all processes of a job together use, where the job was given limits.
 //!
 //! The kernel has no limit for this that any user may set: `RLIMIT_AS` and `RLIMIT_CPU` are for one process, and
-//! `RLIMIT_NPROC` is for all that a user runs. So the job is looked at, several times a second.
+//! `RLIMIT_NPROC` is for all that a user runs. So the job is looked at, several times a second. Where the job has a control
+//! group of its own, the kernel stands behind this with a memory limit; not with one for processes, because `pids.max`
+//! counts threads as well, nor for CPU time, of which it knows rates but no sum.
 
 use std::time::Duration;
 

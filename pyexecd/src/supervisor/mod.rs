@@ -12,6 +12,7 @@ pub mod record;
 mod benchmark;
 mod clock;
 mod connection;
+mod control_group;
 pub mod fence;
 mod input;
 mod limits;
@@ -30,6 +31,7 @@ use std::process::ExitCode;
 
 use pyexec_proto::OsText;
 use pyexec_proto::job::ResourceLimit;
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 
@@ -38,6 +40,7 @@ use benchmark::Benchmark;
 use clock::Clocks;
 use connection::{Connection, Door};
 use control::{Launch, LaunchStdin, Request};
+use control_group::LimitedGroup;
 use process::{Program, SignalDescriptor, Stage, StartFailure, Stdio};
 use record::{ENVIRONMENT, Ending, IDENTITY, Identity, LOCK, PANIC, ReservedRecord, STDIN, WhatEnded};
 use supervision::Supervision;
@@ -91,7 +94,9 @@ fn try_supervise() -> io::Result<Supervised> {
     let stdin = io::stdin().as_fd().try_clone_to_owned()?;
     let mut daemon = UnixStream::from(stdin);
     // A daemon that died before it said what to start has promised nothing: the next one starts this job.
-    let Some((launch, environment, rest)) = receive_launch(&mut daemon)? else { return Ok(Supervised::NotMine) };
+    let Some((launch, environment, rest)) = receive_launch(&mut daemon, &signals)? else {
+        return Ok(Supervised::NotMine);
+    };
 
     // A signal that came while nothing ran was not for this job.
     while signals.next().is_some() {}
@@ -120,12 +125,14 @@ fn try_supervise() -> io::Result<Supervised> {
     // A run that is measured is to have the machine for itself.
     let early = launch.benchmark.is_some().then(prepare);
     let temporary_directory = launch.temporary_directory.clone();
+    let group = if launch.group_limits_memory { LimitedGroup::own() } else { None };
     match Starter::new(&launch, &environment).and_then(|starter| starter.start().map(|started| (starter, started))) {
         Ok((starter, started)) => {
             // While Python starts: nothing of it is needed before.
             let (record, door) = early.unwrap_or_else(prepare);
             let benchmark = launch.benchmark.map(|spec| Benchmark::new(spec, starter, started.at));
-            Supervision::new(&launch, started, benchmark, signals, record, connection, door)?.run()?;
+            let supervision = Supervision::new(&launch, started, benchmark, signals, record, connection, door)?;
+            supervision.in_group(group).run()?;
         }
         Err(why) => {
             let what = WhatEnded::SpawnFailed(why);
@@ -160,8 +167,8 @@ fn take_on(identity: &Identity) -> io::Result<Option<File>> {
 
 type Received = (Box<Launch>, Vec<u8>, Vec<u8>);
 
-/// Waits for the first frame. `None` when the daemon has gone without sending it.
-fn receive_launch(daemon: &mut UnixStream) -> io::Result<Option<Received>> {
+/// Waits for the first frame. `None` when the daemon has gone without sending it, or somebody wants this process to end.
+fn receive_launch(daemon: &mut UnixStream, signals: &SignalDescriptor) -> io::Result<Option<Received>> {
     let mut received = Vec::new();
     let mut buffer = vec![0; 64 << 10];
     loop {
@@ -172,12 +179,36 @@ fn receive_launch(daemon: &mut UnixStream) -> io::Result<Option<Received>> {
             }
             None => {}
         }
+        // Once the frame has begun there is a job, and it is not left behind.
+        if received.is_empty() && is_to_leave(daemon, signals)? {
+            return Ok(None);
+        }
         match daemon.read(&mut buffer) {
             Ok(0) => return Ok(None),
             Ok(read) => received.extend_from_slice(&buffer[..read]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
             Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Waits until there is something to read, or a TERM has come: a scope that is stopped must not have to wait for us.
+fn is_to_leave(daemon: &UnixStream, signals: &SignalDescriptor) -> io::Result<bool> {
+    loop {
+        let mut watched = [PollFd::new(daemon, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
+        match poll(&mut watched, None) {
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(error) => return Err(error.into()),
+        }
+        if !watched[0].revents().is_empty() {
+            return Ok(false);
+        }
+        while let Some(signal) = signals.next() {
+            if matches!(signal, process::Received::Terminate { .. }) {
+                return Ok(true);
+            }
         }
     }
 }

@@ -354,7 +354,10 @@ fn resource_usage(usage: &libc::rusage) -> ResourceUsage {
 pub(super) enum Received {
     ChildEnded,
     /// TERM: whoever shuts the machine or the session down wants the job to end.
-    Terminate,
+    Terminate {
+        /// 0 where this process can not see it.
+        sender: u32,
+    },
     /// USR1: the daemon can not find the control socket.
     Rebind,
 }
@@ -391,11 +394,12 @@ impl SignalDescriptor {
                 Ok(read) if read == info.len() => {}
                 Ok(_) | Err(_) => return None,
             }
-            // The signal number is the structure's first field.
-            let number = u32::from_ne_bytes([info[0], info[1], info[2], info[3]]);
+            // The signal number is the structure's first field, the sender's pid its fourth, each of four bytes.
+            let field = |at: usize| u32::from_ne_bytes([info[at], info[at + 1], info[at + 2], info[at + 3]]);
+            let (number, sender) = (field(0), field(12));
             match libc::c_int::try_from(number).unwrap_or(0) {
                 libc::SIGCHLD => return Some(Received::ChildEnded),
-                libc::SIGTERM => return Some(Received::Terminate),
+                libc::SIGTERM => return Some(Received::Terminate { sender }),
                 libc::SIGUSR1 => return Some(Received::Rebind),
                 _ => {}
             }

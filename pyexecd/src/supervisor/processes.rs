@@ -139,6 +139,11 @@ fn marked(mark: &[u8]) -> Vec<Process> {
         .collect()
 }
 
+/// systemd, the machine's or the user's: what it signals, it signals with all that is in the same control group.
+pub fn is_service_manager(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "systemd\n")
+}
+
 /// Reads `/proc/PID/stat`. The name, in parentheses, may itself hold spaces and parentheses.
 fn parse_stat(stat: &str) -> Option<Process> {
     let (pid, rest) = stat.split_once(' ')?;

@@ -24,6 +24,7 @@ use super::benchmark::{Benchmark, micros};
 use super::clock::{Clocks, Timer};
 use super::connection::{Connection, Door};
 use super::control::{Launch, Notice};
+use super::control_group::LimitedGroup;
 use super::input::Input;
 use super::limits::Watch;
 use super::process::SignalDescriptor;
@@ -92,6 +93,8 @@ pub(super) struct Supervision {
     record: ReservedRecord,
     benchmark: Option<Benchmark>,
     limits: Option<Watch>,
+    /// Where the kernel holds the job to its memory limit, too.
+    group: Option<LimitedGroup>,
 }
 
 /// Somebody reads all of the output, and is so far with it: nothing behind that is dropped.
@@ -166,6 +169,7 @@ impl Supervision {
             record,
             benchmark,
             limits: Watch::new(launch.job_limits, started.at),
+            group: None,
         };
         if launch.attached {
             let all = OutputLengths { stdout: 0, stderr: 0 };
@@ -173,6 +177,10 @@ impl Supervision {
         }
         this.welcome(daemon);
         Ok(this)
+    }
+
+    pub(super) fn in_group(self, group: Option<LimitedGroup>) -> Self {
+        Self { group, ..self }
     }
 
     /// Until the job has ended and its record is written.

@@ -34,7 +34,7 @@ impl Process {
             && contains(self.arguments.split(|byte| *byte == 0).next().unwrap_or_default(), "pyexecd")
     }
 
-    pub(super) fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         std::fs::read_to_string(format!("/proc/{}/comm", self.pid)).unwrap_or_default().trim_end().to_owned()
     }
 

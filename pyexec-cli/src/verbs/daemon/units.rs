@@ -45,6 +45,33 @@ impl UnitsError {
     }
 }
 
+/// How the units that lie there compare with those that this version would place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Installed {
+    No,
+    AsPlaced,
+    /// These files differ, or are missing.
+    Otherwise(Vec<PathBuf>),
+}
+
+/// Only looks.
+pub(crate) fn installed() -> Installed {
+    match (directory(), find_program()) {
+        (Ok(directory), Some(program)) => compare(&directory, &program),
+        (Ok(_) | Err(_), _) => Installed::No,
+    }
+}
+
+fn compare(directory: &Path, program: &Path) -> Installed {
+    let expected = [(directory.join(SOCKET.0), SOCKET.1.to_owned()), (directory.join(SERVICE.0), service(program))];
+    if !expected.iter().any(|(path, _)| path.exists()) {
+        return Installed::No;
+    }
+    let differs = |(path, text): &(PathBuf, String)| !std::fs::read_to_string(path).is_ok_and(|there| there == *text);
+    let others: Vec<PathBuf> = expected.into_iter().filter(differs).map(|(path, _)| path).collect();
+    if others.is_empty() { Installed::AsPlaced } else { Installed::Otherwise(others) }
+}
+
 /// Writes the units. Nothing knows of them yet.
 pub(super) fn place() -> Result<(), Failure> {
     let program = find_program().ok_or(UnitsError::NoDaemon)?;
@@ -158,6 +185,19 @@ mod tests {
             assert!(text.contains(expected) && !text.contains(PLACEHOLDER), "{text}");
         }
         assert!(SOCKET.1.contains(OURS) && SERVICE.1.contains(OURS));
+    }
+
+    #[test]
+    fn units_of_another_version_are_told_from_those_of_this_one() {
+        let home = tempfile::tempdir().expect("a directory");
+        let program = Path::new("/opt/pyexecd");
+        assert_eq!(compare(home.path(), program), Installed::No);
+        let [socket, unit] = [SOCKET.0, SERVICE.0].map(|name| home.path().join(name));
+        std::fs::write(&socket, SOCKET.1).expect("can be written");
+        assert_eq!(compare(home.path(), program), Installed::Otherwise(vec![unit.clone()]));
+        std::fs::write(&unit, service(program)).expect("can be written");
+        assert_eq!(compare(home.path(), program), Installed::AsPlaced);
+        assert_eq!(compare(home.path(), Path::new("/usr/bin/pyexecd")), Installed::Otherwise(vec![unit]));
     }
 
     #[test]

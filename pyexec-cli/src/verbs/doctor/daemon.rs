@@ -10,7 +10,7 @@ use pyexec_proto::paths::Paths;
 use pyexec_proto::service::DaemonStatus;
 use pyexec_proto::{Client, OsText};
 
-use super::{Check, LOOK_LIMIT, OUR_VERSION};
+use super::{Check, LOOK_LIMIT, OUR_VERSION, systemd};
 use crate::{render, terminal};
 
 pub(super) async fn checks(paths: &Paths) -> Vec<Check> {
@@ -24,6 +24,10 @@ pub(super) async fn checks(paths: &Paths) -> Vec<Check> {
         Ok(Ok(status)) => status.socket.as_path().to_owned(),
         Ok(Err(_)) | Err(_) => paths.socket.clone(),
     };
+    let scopes = match &asked {
+        Ok(Ok(status)) => Some(systemd::scopes(&status.scopes)),
+        Ok(Err(_)) | Err(_) => systemd::scopes_to_be(),
+    };
     let daemon = match asked {
         Ok(Ok(status)) => running(&status),
         Ok(Err(ClientError::NotRunning)) => Check::ok("daemon", "not running; it starts when it is needed"),
@@ -36,7 +40,7 @@ pub(super) async fn checks(paths: &Paths) -> Vec<Check> {
             Check::problem("daemon", detail, "`pyexec daemon restart` starts another; jobs that run are not affected")
         }
     };
-    [daemon].into_iter().chain(look_at(&socket)).collect()
+    [daemon].into_iter().chain(look_at(&socket)).chain(scopes).collect()
 }
 
 fn running(status: &DaemonStatus) -> Check {

@@ -4,11 +4,12 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use pyexec_proto::job::Leftovers;
-use pyexec_proto::state::StopReason;
+use pyexec_proto::state::{ExitStatus, StopReason};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::{Ended, LeaderExit, Supervision};
 use crate::supervisor::clock::Clocks;
+use crate::supervisor::control_group::LimitedGroup;
 use crate::supervisor::process::{self, Reaped, Received};
 use crate::supervisor::processes::{self, Process};
 use crate::supervisor::pump::Pump;
@@ -18,7 +19,14 @@ impl Supervision {
         while let Some(received) = self.signals.next() {
             match received {
                 Received::ChildEnded => self.reap(),
-                Received::Terminate => self.stop(StopReason::Cancelled, self.grace),
+                Received::Terminate { sender } => {
+                    if self.ended == Ended::NotAsked && processes::is_service_manager(sender) {
+                        // The scope is stopped, and the job's processes hear of it by themselves: a second TERM would come
+                        // while they clean up.
+                        self.ended = Ended::Terminating { kill_at: Clocks::now().boot + self.grace };
+                    }
+                    self.stop(StopReason::Cancelled, self.grace);
+                }
                 Received::Rebind => self.door.open(),
             }
         }
@@ -34,7 +42,8 @@ impl Supervision {
                     }
                     // Once: what the job left behind may get its leader's pid.
                     if pid == self.run.pid && self.leader.is_none() {
-                        self.leader = Some(LeaderExit { exit, at: Clocks::now(), stopped: self.stop });
+                        let stopped = self.stop.or_else(|| self.kernels_reason(exit));
+                        self.leader = Some(LeaderExit { exit, at: Clocks::now(), stopped });
                         self.goes_on = self.another_follows(exit);
                         if let Some(benchmark) = &mut self.benchmark {
                             benchmark.leader_ended();
@@ -62,6 +71,13 @@ impl Supervision {
             (Ended::NotAsked, Some(_), Leftovers::End) => self.terminate(self.grace),
             (Ended::NotAsked | Ended::Terminating { .. }, _, _) => {}
         }
+    }
+
+    /// A job that grows too fast to be looked at meets the limit of its control group, and is killed by the kernel.
+    fn kernels_reason(&self, exit: ExitStatus) -> Option<StopReason> {
+        let killed = matches!(exit, ExitStatus::Signal { signal: libc::SIGKILL, .. });
+        let out_of_memory = killed && self.group.as_ref().is_some_and(LimitedGroup::killed_for_its_limit);
+        out_of_memory.then_some(StopReason::MemoryLimit)
     }
 
     /// Ends the job: asks it to, and makes it after the grace period. A second stop can only be quicker.
