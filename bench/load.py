@@ -253,7 +253,7 @@ def history(chosen):
         listing = in_turns(chosen.rounds, {
             f"pyexec jobs, {name}": lambda home=home: home.timed("jobs") for name, home in both.items()
         })
-        listing["pyexec jobs, full, while 100 % is being measured"] = while_measuring
+        listing["pyexec jobs, full, while all are being measured"] = while_measuring
         base = lambda name: name.rpartition(",")[0] + ", empty" if name.endswith((", full", ", empty")) else None
         report(f"Looking (milliseconds, process start to exit); background measuring took {took:.1f} s", listing, base)
         note("pyexec jobs", pid)
@@ -600,6 +600,8 @@ def main():
     for program in ("pyexec", "pyexecd", "pyexec-mcp"):
         if not os.path.exists(os.path.join(chosen.bin, program)):
             sys.exit(f"no {os.path.join(chosen.bin, program)}: run `cargo build --release` first")
+    # What has been found is shown before 100,000 directories are taken away again.
+    sys.stdout.reconfigure(line_buffering=True)
     print(f"Python {sys.version.split()[0]}, {os.cpu_count()} CPUs, {chosen.rounds} rounds")
     for part in chosen.parts or PARTS:
         PARTS[part](chosen)
