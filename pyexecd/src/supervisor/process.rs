@@ -1,8 +1,8 @@
-//! The system calls that have no safe wrapper: fork and exec of the job, its reaping, the signal descriptor.
+//! The calls that have no safe wrapper: fork and exec of the job, its reaping, the signal descriptor, what the allocator keeps.
 //!
 //! The only place in pyexec with `unsafe`. Everything here is called from a process that has one thread.
 
-#![expect(unsafe_code, reason = "fork, wait4 and signalfd have no safe wrapper with what a supervisor needs")]
+#![expect(unsafe_code, reason = "fork, wait4, signalfd and mallopt have no safe wrapper with what is needed")]
 
 use std::ffi::CString;
 use std::io::{self, Read};
