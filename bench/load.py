@@ -12,158 +12,16 @@ import json
 import os
 import shutil
 import signal
-import sqlite3
 import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import uuid
 
-from latency import clean_environment, resident_kib
+from homes import MISSED, Gate, Home, activity, bound, in_turns, peak_mb, report, rss_mb, until_quiet, woken
+from latency import resident_kib
 from mcp import Session, percentile
-
-MISSED = []
-
-
-def bound(what, value, most, unit):
-    """Says whether a figure is within its bound, and remembers if not."""
-    print(f"{'within' if value <= most else 'MISSED'}: {what} {value:.1f} {unit}, bound {most} {unit}")
-    if value > most:
-        MISSED.append(what)
-
-
-class Home:
-    """A throw-away home with a daemon of its own, which is started by whoever asks first."""
-
-    def __init__(self, binaries, **settings):
-        # A short path: sockets have room for 107 bytes.
-        self.path = tempfile.mkdtemp(prefix="pxl-", dir="/tmp")
-        os.mkdir(f"{self.path}/run", 0o700)
-        self.environment = clean_environment(self.path, os.path.realpath(sys.executable))
-        self.pyexec, self.adapter = (os.path.join(binaries, name) for name in ("pyexec", "pyexec-mcp"))
-        self.state = f"{self.path}/state/pyexec"
-        self.set(**settings)
-
-    def set(self, **settings):
-        self.environment.update({f"PYEXEC_{name.upper()}": str(value) for name, value in settings.items()})
-
-    def run(self, *words, check=True, **stdio):
-        stdio = {"stdin": subprocess.DEVNULL, **stdio}
-        return subprocess.run([self.pyexec, *words], env=self.environment, capture_output=True, text=True, check=check, **stdio).stdout
-
-    def json(self, *words):
-        return json.loads(self.run(*words, "--json"))
-
-    def timed(self, *words):
-        """Milliseconds from the start of the process to its end."""
-        start = time.perf_counter()
-        self.run(*words)
-        return (time.perf_counter() - start) * 1000
-
-    def pid(self):
-        return self.json("daemon", "status")["pid"]
-
-    def stop(self):
-        self.run("daemon", "stop", check=False)
-
-    def total(self, *words):
-        return self.json("jobs", "-n", "1", *words)["total"]
-
-    def database(self):
-        return sqlite3.connect(f"{self.state}/jobs.sqlite3")
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.stop()
-        shutil.rmtree(self.path, ignore_errors=True)
-
-
-class Gate:
-    """What a job waits for without time passing for it: a byte from a named pipe."""
-
-    def __init__(self, home):
-        self.path = f"{home.path}/gate"
-        os.mkfifo(self.path)
-        self.code = f"open({self.path!r}, 'rb', buffering=0).read(1)"
-
-    def open(self, jobs):
-        """Lets so many through. Returns what has to stay open until they are."""
-        writer = os.open(self.path, os.O_RDWR)
-        os.write(writer, b"." * jobs)
-        return writer
-
-
-def status_field(pid, name):
-    with open(f"/proc/{pid}/status") as status:
-        return next(int(line.split()[1]) for line in status if line.startswith(f"{name}:"))
-
-
-def rss_mb(pid):
-    return status_field(pid, "VmRSS") * 1024 / 1e6
-
-
-def peak_mb(pid):
-    """The most it had since this was last asked."""
-    peak = status_field(pid, "VmHWM") * 1024 / 1e6
-    with open(f"/proc/{pid}/clear_refs", "w") as forget:
-        forget.write("5")
-    return peak
-
-
-def activity(pid):
-    """(CPU ticks, context switches of threads that are there, their ids)"""
-    with open(f"/proc/{pid}/stat") as stat:
-        fields = stat.read().rpartition(")")[2].split()
-    switches = {}
-    for thread in os.listdir(f"/proc/{pid}/task"):
-        try:
-            with open(f"/proc/{pid}/task/{thread}/status") as status:
-                lines = [line.split() for line in status]
-        except OSError:
-            continue
-        switches[thread] = sum(int(words[1]) for words in lines if words[0].endswith("ctxt_switches:"))
-    return int(fields[11]) + int(fields[12]), switches
-
-
-def woken(before, after):
-    """Context switches between two looks, of the threads that both saw; how many threads have come or gone."""
-    both = before[1].keys() & after[1].keys()
-    return sum(after[1][thread] - before[1][thread] for thread in both), len(before[1].keys() ^ after[1].keys())
-
-
-def until_quiet(pid, seconds=3):
-    """Until it has done nothing for so long."""
-    last, since = activity(pid), time.monotonic()
-    while time.monotonic() - since < seconds:
-        time.sleep(0.25)
-        now = activity(pid)
-        if now != last:
-            last, since = now, time.monotonic()
-
-
-def in_turns(rounds, variants):
-    """Each of `variants` (name: what takes milliseconds), so many times, one after the other, the order turned each time."""
-    times = {name: [] for name in variants}
-    order = list(variants.items())
-    for _, measure in order:
-        measure()
-    for _ in range(rounds):
-        for name, measure in order:
-            times[name].append(measure())
-        order.reverse()
-    return times
-
-
-def report(title, times, base=None):
-    print(f"\n{title}\n\n{'':52}{'rounds':>7}{'median':>9}{'p99':>9}{'ratio':>8}")
-    for name, sample in times.items():
-        median = statistics.median(sample)
-        ratio = f"{median / statistics.median(times[base(name)]):8.2f}" if base and base(name) else ""
-        print(f"{name:52}{len(sample):7}{median:9.2f}{percentile(sample, 0.99):9.2f}{ratio}")
 
 
 def multiply_history(home, finished):
@@ -403,7 +261,8 @@ def running(chosen):
     with Home(chosen.bin, max_running=chosen.running) as home:
         gate = Gate(home)
         print(f"\n# {chosen.running} jobs that run at once, each waiting at a pipe")
-        pid = home.pid() if home.run("daemon", "start") is not None else 0
+        home.run("daemon", "start")
+        pid = home.pid()
         until_quiet(pid)
         before = rss_mb(pid)
         begun = time.perf_counter()
@@ -423,10 +282,9 @@ def running(chosen):
         after = {process: activity(process) for process in looks}
         ticks = {process: after[process][0] - looks[process][0] for process in looks}
         switches = {process: woken(looks[process], after[process])[0] for process in looks}
-        print(f"\n20 s of silence: daemon {ticks.pop(pid)} CPU ticks, {switches.pop(pid)} context switches;"
-              f" supervisors together {sum(ticks.values())} and {sum(switches.values())}")
-        bound("CPU ticks of all in silence", sum(after[p][0] - looks[p][0] for p in looks), 0, "ticks")
-        bound("context switches of all in silence", sum(woken(looks[p], after[p])[0] for p in looks), 0, "switches")
+        for name, processes in (("the daemon", [pid]), ("its supervisors together", theirs)):
+            bound(f"20 s of silence, CPU ticks of {name}", sum(ticks[process] for process in processes), 0, "ticks")
+            bound(f"20 s of silence, context switches of {name}", sum(switches[process] for process in processes), 0, "switches")
 
         report(f"With {chosen.running} running", in_turns(max(10, chosen.rounds // 4), {
             "pyexec jobs": lambda: home.timed("jobs"),
@@ -543,7 +401,7 @@ def still(home, when, seconds):
           f" {len(after[1])} threads ({threads} came or went), {files_after[0][0] - files[0][0]} bytes written,"
           f" {sum(files[1].get(name) != at for name, at in files_after[1].items())} files changed")
     bound(f"RSS {when}", rss * 1.024 / 1000, 12, "MB")
-    bound(f"ticks, switches, threads, bytes, files {when}", after[0] - look[0] + switches + threads + (files != files_after), 0, "")
+    bound(f"ticks, switches, threads, bytes, files {when}", after[0] - look[0] + switches + threads + (files != files_after), 0, "together")
 
 
 def idle(chosen):
