@@ -211,6 +211,9 @@ fn said() -> Vec<(&'static str, Vec<u8>)> {
         benchmark: Some(Default::default()),
         job_limits: Default::default(),
         attached: true,
+        fence: Default::default(),
+        temporary_directory: None,
+        group_limits_memory: false,
     };
     let record = ExitRecord {
         run: Run { pid: 5, started_at: Timestamp(1) },

@@ -325,6 +325,13 @@ impl Dispatcher {
         tracing::info!(job = %id, ?reason, "stopping");
         reached(Point::StopAsked);
         let unstarted = matches!(live.job.state, JobState::Queued | JobState::Preparing);
+        if unstarted {
+            // Before its permission to start is taken away: a daemon that finds that gone is to know why.
+            let wished = JobDetail { state: JobState::Starting { stop: Some(reason) }, ..live.job.clone() };
+            if let Err(error) = self.store.update(wished).await {
+                tracing::error!(job = %id, %error, "that it is to stop could not be written down");
+            }
+        }
         if unstarted && self.has_started_elsewhere(id).await {
             self.adopt_started(id, Some(reason));
         } else {
@@ -449,8 +456,10 @@ impl Dispatcher {
         let (directory, outcome) = (self.jobs_directory.join(id.to_string()), outcome.clone());
         self.engine.clear(id);
         let settle = move || {
-            let _ = run_directory::revoke(&directory)?;
-            run_directory::write_outcome(&directory, &outcome)
+            // In this order: what is taken away without a reason looks lost to the next daemon. Both, though one fails.
+            let written = run_directory::write_outcome(&directory, &outcome);
+            let revoked = run_directory::revoke(&directory);
+            written.and(revoked.map(drop))
         };
         if let Err(error) = blocking(settle).await {
             tracing::error!(job = %id, %error, "the outcome could not be written into the run directory");

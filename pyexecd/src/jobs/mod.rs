@@ -8,6 +8,7 @@ pub mod intake;
 pub mod recovery;
 pub mod retention;
 pub mod state;
+pub mod under_way;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -19,7 +20,7 @@ use pyexec_proto::output::OutputLengths;
 use pyexec_proto::paths::Paths;
 use pyexec_proto::service::{JobPage, JobQuery, PruneRequest, Pruned, StopAnswer, StopRequest};
 use pyexec_proto::{Error, JobId, Status, Timestamp};
-use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tokio::sync::{Mutex, MutexGuard, mpsc, oneshot, watch};
 
 use crate::blocking::blocking;
 use crate::config::InheritEnv;
@@ -28,12 +29,14 @@ use crate::environment::Environments;
 use crate::environment::variables::{Sources, compose};
 use crate::fault::{Point, reached};
 use crate::output;
-use crate::store::{Listed, Store, StoreError, run_directory};
+use crate::store::run_directory::{self, Listing};
+use crate::store::{HistoryPlace, Listed, Store, StoreError};
 use command::{Command, Counts, LeftUnfinished};
-use retention::{Bounds, Policy};
+use retention::{Bounds, FinishedJob, Policy};
+use under_way::UnderWay;
 
-/// How many jobs are removed, or measured, in one go.
-const BATCH: usize = 500;
+/// How many finished jobs are looked at, measured or removed in one go: the index answers others in between.
+const PAGE: u32 = 500;
 
 /// A job as it is now, for those who watch it.
 #[derive(Clone, Debug)]
@@ -53,7 +56,8 @@ pub struct Jobs {
     inherit: Arc<InheritEnv>,
     paths: Arc<Paths>,
     shutting_down: watch::Receiver<bool>,
-    /// Run directories are removed by one at a time.
+    under_way: UnderWay,
+    /// One at a time: what is half removed while nobody holds it has been left behind.
     removing: Arc<Mutex<()>>,
 }
 
@@ -73,6 +77,7 @@ impl Jobs {
             inherit: Arc::new(inherit),
             paths,
             shutting_down,
+            under_way: UnderWay::default(),
             removing: Arc::default(),
         }
     }
@@ -83,6 +88,11 @@ impl Jobs {
 
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Submissions that are not in the index yet.
+    pub fn under_way(&self) -> &UnderWay {
+        &self.under_way
     }
 
     pub fn directory(&self, id: JobId) -> PathBuf {
@@ -124,7 +134,9 @@ impl Jobs {
             };
         }
         let jobs = self.paths.jobs();
-        let (fresh, job, submission) = blocking(move || {
+        // Goes wherever the submission goes, whether or not the call is given up.
+        let mark = self.under_way.mark(submission.id);
+        let (fresh, job, submission, mark) = blocking(move || {
             let created_at = Timestamp::now();
             let fresh = run_directory::create(&jobs, &submission, created_at)?;
             let job = if fresh {
@@ -134,14 +146,17 @@ impl Jobs {
                 let found = run_directory::read(&jobs, submission.id).map_err(std::io::Error::other)?;
                 found.ok_or_else(|| std::io::Error::other("its run directory has just been removed"))?
             };
-            Ok((fresh, job, submission))
+            Ok((fresh, job, submission, mark))
         })
         .await
         .map_err(storage("make the run directory"))?;
         let job = same_or_taken(job, &submission)?;
         let this = self.clone();
         // A task of its own: what is half recorded must not stay so because a call was given up.
-        let recording = tokio::spawn(async move { this.record(job, fresh).await });
+        let recording = tokio::spawn(async move {
+            let _mark = mark;
+            this.record(job, fresh).await
+        });
         let recorded = recording.await.map_err(storage("record the job"))??;
         match recorded {
             Some(job) => Ok(*job),
@@ -298,30 +313,43 @@ impl Jobs {
     pub async fn retire(&self, bounds: &Bounds) -> Result<(), Error> {
         let failed = |error: StoreError| error.while_doing("bound the history");
         let now = Timestamp::now();
-        let mut jobs = self.store.finished_before(now).await.map_err(failed)?;
-        for batch in jobs.chunks_mut(BATCH) {
-            let unmeasured: Vec<JobId> = batch.iter().filter(|job| job.bytes.is_none()).map(|job| job.id).collect();
-            if unmeasured.is_empty() {
-                continue;
+        let (mut tally, mut place) = (bounds.tally(now), HistoryPlace::at(now));
+        let (mut jobs, mut bytes) = (0, 0);
+        loop {
+            let mut page = self.store.finished(place, PAGE).await.map_err(failed)?;
+            let Some(last) = page.last() else { break };
+            place = HistoryPlace::of(last);
+            let measured = self.measure(&mut page).await?;
+            if !measured.is_empty() {
+                self.store.set_kept_bytes(measured).await.map_err(failed)?;
             }
-            let directories = self.paths.jobs();
-            let measure = move || {
-                let size = |id: JobId| (id, run_directory::size(&directories.join(id.to_string())));
-                Ok(unmeasured.into_iter().map(size).collect::<Vec<_>>())
-            };
-            let measured = blocking(measure).await.map_err(storage("measure finished jobs"))?;
-            // In the same order.
-            for (job, (_, bytes)) in batch.iter_mut().filter(|job| job.bytes.is_none()).zip(&measured) {
-                job.bytes = Some(*bytes);
-            }
-            self.store.set_kept_bytes(measured).await.map_err(failed)?;
+            let doomed: Vec<JobId> = page.iter().filter(|job| tally.forgets(job)).map(|job| job.id).collect();
+            bytes += self.remove(&doomed).await?;
+            jobs += doomed.len();
         }
-        let doomed = bounds.forget(&jobs, now);
-        if !doomed.is_empty() {
-            let bytes = self.remove(&doomed).await?;
-            tracing::info!(jobs = doomed.len(), bytes, "forgotten: beyond the bounds of history");
+        if jobs > 0 {
+            tracing::info!(jobs, bytes, "forgotten: beyond the bounds of history");
         }
         Ok(())
+    }
+
+    /// How much those keep of which that is not known yet.
+    async fn measure(&self, page: &mut [FinishedJob]) -> Result<Vec<(JobId, u64)>, Error> {
+        let unmeasured: Vec<JobId> = page.iter().filter(|job| job.bytes.is_none()).map(|job| job.id).collect();
+        if unmeasured.is_empty() {
+            return Ok(Vec::new());
+        }
+        let directories = self.paths.jobs();
+        let measure = move || {
+            let size = |id: JobId| (id, run_directory::size(&directories.join(id.to_string())));
+            Ok(unmeasured.into_iter().map(size).collect::<Vec<_>>())
+        };
+        let measured = blocking(measure).await.map_err(storage("measure finished jobs"))?;
+        // In the same order.
+        for (job, (_, bytes)) in page.iter_mut().filter(|job| job.bytes.is_none()).zip(&measured) {
+            job.bytes = Some(*bytes);
+        }
+        Ok(measured)
     }
 
     async fn prune_to_the_end(&self, request: PruneRequest) -> Result<Pruned, Error> {
@@ -333,40 +361,58 @@ impl Jobs {
         };
         let now = Timestamp::now();
         let oldest = i64::try_from(request.older_than_ms).unwrap_or(i64::MAX).saturating_mul(1000);
-        let candidates = self.store.finished_before(Timestamp(now.0.saturating_sub(oldest))).await.map_err(failed)?;
-        let doomed: Vec<JobId> = candidates.iter().filter(|job| policy.forgets(job, now)).map(|job| job.id).collect();
+        let mut place = HistoryPlace::at(Timestamp(now.0.saturating_sub(oldest)));
         let total = self.store.count().await.map_err(failed)?;
-        let bytes_freed = if request.dry_run {
-            let (jobs, ids) = (self.paths.jobs(), doomed.clone());
-            let measure = move || Ok(ids.iter().map(|id| run_directory::size(&jobs.join(id.to_string()))).sum::<u64>());
-            blocking(measure).await.map_err(storage("measure what would go"))?
-        } else {
-            self.remove(&doomed).await?
-        };
-        let removed = doomed.len() as u64;
+        let (mut removed, mut bytes_freed) = (0, 0);
+        loop {
+            let mut page = self.store.finished(place, PAGE).await.map_err(failed)?;
+            let Some(last) = page.last() else { break };
+            place = HistoryPlace::of(last);
+            page.retain(|job| policy.forgets(job, now));
+            removed += page.len() as u64;
+            bytes_freed += if request.dry_run {
+                self.measure(&mut page).await?;
+                page.iter().filter_map(|job| job.bytes).sum::<u64>()
+            } else {
+                self.remove(&page.iter().map(|job| job.id).collect::<Vec<_>>()).await?
+            };
+        }
         Ok(Pruned { removed, remaining: total.saturating_sub(removed), bytes_freed })
+    }
+
+    /// What lies in the jobs directory, without what an earlier daemon had begun to remove: that is done with first.
+    pub async fn listed(&self) -> Result<Listing, Error> {
+        let alone = self.removing.lock().await;
+        let jobs = self.paths.jobs();
+        let list = move || run_directory::list(&jobs);
+        let mut listing = blocking(list).await.map_err(storage("list the run directories"))?;
+        let half_removed = std::mem::take(&mut listing.half_removed);
+        if !half_removed.is_empty()
+            && let Err(error) = self.finish_removal(&alone, &half_removed).await
+        {
+            tracing::warn!(%error, "jobs that were being pruned can not be removed");
+        }
+        Ok(listing)
     }
 
     /// Forgets finished jobs, and removes their files; how many bytes those held.
     async fn remove(&self, doomed: &[JobId]) -> Result<u64, Error> {
-        let mut bytes_freed = 0;
-        for batch in doomed.chunks(BATCH) {
-            let (jobs, ids) = (self.paths.jobs(), batch.to_vec());
-            // Away first, at once and whole.
-            let rename = move || ids.iter().try_for_each(|id| run_directory::rename_away(&jobs, *id));
-            blocking(rename).await.map_err(storage("remove run directories"))?;
-            reached(Point::PruneRenamed);
-            bytes_freed += self.finish_removal(batch).await?;
+        if doomed.is_empty() {
+            return Ok(0);
         }
-        Ok(bytes_freed)
+        let alone = self.removing.lock().await;
+        let (jobs, ids) = (self.paths.jobs(), doomed.to_vec());
+        // Away first, at once and whole.
+        let rename = move || ids.iter().try_for_each(|id| run_directory::rename_away(&jobs, *id));
+        blocking(rename).await.map_err(storage("remove run directories"))?;
+        reached(Point::PruneRenamed);
+        self.finish_removal(&alone, doomed).await
     }
 
     /// Removes what has been renamed away: the files, then the rows, then the names. A daemon that dies in between leaves
     /// names, and the next one goes on here. On a full disk it is the files that make room for what the index has to write.
-    pub async fn finish_removal(&self, renamed: &[JobId]) -> Result<u64, Error> {
+    async fn finish_removal(&self, _alone: &MutexGuard<'_, ()>, renamed: &[JobId]) -> Result<u64, Error> {
         let failed = storage("remove run directories");
-        // What the last daemon left may be what a prune, asked for again, wants to remove.
-        let _removing = self.removing.lock().await;
         let (jobs, ids) = (self.paths.jobs(), renamed.to_vec());
         let empty = move || ids.iter().map(|id| run_directory::empty_renamed(&jobs, *id)).sum::<Result<u64, _>>();
         let bytes = blocking(empty).await.map_err(&failed)?;

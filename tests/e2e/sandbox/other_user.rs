@@ -45,7 +45,7 @@ impl Sandbox {
         sandbox.set("PATH", "/usr/bin:/bin");
         sandbox.set("PYEXEC_DAEMON", programs.join("pyexecd"));
         sandbox.pyexec = programs.join("pyexec");
-        sandbox.through = AS_NOBODY;
+        sandbox.set_through(AS_NOBODY);
         sandbox
     }
 
