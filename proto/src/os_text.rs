@@ -4,15 +4,18 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// Usually UTF-8, always bytes: what the kernel hands out is passed on unchanged.
 ///
+/// A copy shares the bytes: code may have 16 MiB, and a job is copied whenever its state changes.
+///
 /// On the wire it is bytes. In JSON it is a string where it is UTF-8, and an array of numbers where it is not, so that
 /// a file stays readable for people and exact for odd names.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct OsText(Vec<u8>);
+pub struct OsText(Arc<[u8]>);
 
 impl OsText {
     pub fn as_bytes(&self) -> &[u8] {
@@ -25,10 +28,6 @@ impl OsText {
 
     pub fn as_path(&self) -> &Path {
         Path::new(self.as_os_str())
-    }
-
-    pub fn into_bytes(self) -> Vec<u8> {
-        self.0
     }
 
     /// For showing to people; bytes that are not UTF-8 become U+FFFD.
@@ -51,31 +50,31 @@ impl fmt::Debug for OsText {
 
 impl From<Vec<u8>> for OsText {
     fn from(bytes: Vec<u8>) -> Self {
-        Self(bytes)
+        Self(bytes.into())
     }
 }
 
 impl From<&str> for OsText {
     fn from(text: &str) -> Self {
-        Self(text.as_bytes().to_vec())
+        Self(text.as_bytes().into())
     }
 }
 
 impl From<String> for OsText {
     fn from(text: String) -> Self {
-        Self(text.into_bytes())
+        Self(text.into_bytes().into())
     }
 }
 
 impl From<OsString> for OsText {
     fn from(text: OsString) -> Self {
-        Self(text.into_vec())
+        Self(text.into_vec().into())
     }
 }
 
 impl From<&OsStr> for OsText {
     fn from(text: &OsStr) -> Self {
-        Self(text.as_bytes().to_vec())
+        Self(text.as_bytes().into())
     }
 }
 
@@ -98,7 +97,7 @@ impl Serialize for OsText {
         }
         match std::str::from_utf8(&self.0) {
             Ok(text) => serializer.serialize_str(text),
-            Err(_) => self.0.serialize(serializer),
+            Err(_) => self.as_bytes().serialize(serializer),
         }
     }
 }
@@ -108,7 +107,7 @@ impl<'de> Deserialize<'de> for OsText {
         if deserializer.is_human_readable() {
             deserializer.deserialize_any(TextOrNumbers)
         } else {
-            serde_bytes::ByteBuf::deserialize(deserializer).map(|bytes| Self(bytes.into_vec()))
+            serde_bytes::ByteBuf::deserialize(deserializer).map(|bytes| Self(bytes.into_vec().into()))
         }
     }
 }
@@ -131,7 +130,7 @@ impl<'de> de::Visitor<'de> for TextOrNumbers {
         while let Some(byte) = numbers.next_element()? {
             bytes.push(byte);
         }
-        Ok(OsText(bytes))
+        Ok(bytes.into())
     }
 }
 
@@ -143,7 +142,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_survive_json(bytes: Vec<u8>) {
-            let text = OsText(bytes);
+            let text = OsText::from(bytes);
             let json = serde_json::to_string(&text).expect("bytes serialize");
             prop_assert_eq!(serde_json::from_str::<OsText>(&json).expect("and come back"), text);
         }
