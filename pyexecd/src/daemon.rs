@@ -38,7 +38,7 @@ use crate::listener::Listener;
 use crate::scripts::Scripts;
 use crate::service::Service;
 use crate::store::{Found, Store, StoreError, run_directory};
-use crate::supervisor::process::forget_starter;
+use crate::supervisor::process::{forget_starter, return_large_memory};
 
 /// How long a new daemon waits for an old one that is on its way out.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
@@ -69,6 +69,7 @@ pub(crate) fn run(detach: bool) -> Result<(), DaemonError> {
     // over comes first.
     let handed_over = std::env::var("LISTEN_FDS").ok().and_then(|count| count.parse::<u32>().ok()).unwrap_or(0);
     forget_starter(3 + handed_over);
+    return_large_memory();
     // Nothing of ours is for other users.
     rustix::process::umask(Mode::from_raw_mode(0o077));
     if detach {
@@ -140,9 +141,6 @@ fn raise_open_files() {
 
 async fn serve(paths: Arc<Paths>, config: &Config, lock: &File, detached: bool) -> Result<(), DaemonError> {
     let started = Instant::now();
-    // Listed before anybody can submit, so that what is being made then is not taken for a left-over.
-    let left_over =
-        run_directory::list(&paths.jobs()).map_err(|source| DaemonError::Prepare { path: paths.jobs(), source })?;
     let (store, found) = Store::open(&paths.database())?;
     let environments = Arc::new(Environments::new(config, &paths));
     {
@@ -184,7 +182,7 @@ async fn serve(paths: Arc<Paths>, config: &Config, lock: &File, detached: bool) 
     say_ready(detached);
     let history = config.history;
     let tidying = tokio::spawn(async move {
-        tidy(jobs.clone(), paths, left_over, found).await;
+        tidy(jobs.clone(), paths, found).await;
         bound_history(jobs, history, ended).await;
     });
     let left = accept(listener, signals, service, shutting_down, lock).await;
@@ -220,31 +218,36 @@ async fn bound_history(jobs: Jobs, bounds: Bounds, ended: Arc<Notify>) {
 }
 
 /// What an earlier daemon left half done, and what the index does not know of. In the background: nobody waits for it.
-async fn tidy(jobs: Jobs, paths: Arc<Paths>, left_over: run_directory::Listing, found: Found) {
+/// What this daemon is making of a submission meanwhile is left alone.
+async fn tidy(jobs: Jobs, paths: Arc<Paths>, found: Found) {
     const BATCH: usize = 500;
     let directory = paths.jobs();
-    for half_made in left_over.half_made {
-        if let Err(error) = blocking(move || std::fs::remove_dir_all(half_made)).await {
-            tracing::warn!(%error, "a run directory that was never finished can not be removed");
-        }
-    }
-    if !left_over.half_removed.is_empty() {
-        let ids = left_over.half_removed;
-        if let Err(error) = jobs.store().delete(ids.clone()).await {
-            tracing::warn!(%error, "jobs that were being pruned can not be forgotten");
-            return;
-        }
-        let directory = directory.clone();
-        let remove = move || ids.iter().try_for_each(|id| run_directory::remove_renamed(&directory, *id).map(drop));
-        if let Err(error) = blocking(remove).await {
-            tracing::warn!(%error, "run directories that were being pruned can not be removed");
-        }
-    }
-    let known = match jobs.store().ids().await {
-        Ok(known) => known,
-        Err(error) => return tracing::error!(%error, "the index can not be compared with the run directories"),
+    let left_over = match jobs.listed().await {
+        Ok(left_over) => left_over,
+        Err(error) => return tracing::error!(%error, "what an earlier daemon left behind can not be tidied"),
     };
-    let unknown: Vec<_> = left_over.jobs.into_iter().filter(|id| !known.contains(id)).collect();
+    for (id, half_made) in left_over.half_made {
+        if id.is_some_and(|id| jobs.under_way().contains(id)) {
+            continue;
+        }
+        match blocking(move || std::fs::remove_dir_all(half_made)).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(%error, "a run directory that was never finished can not be removed");
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+    // The index is asked for a few at a time, and answers clients in between.
+    let mut unknown = Vec::new();
+    for batch in left_over.jobs.chunks(BATCH) {
+        // Before the index is asked: what is not under way any more by now is in it, or gone.
+        let settled = batch.iter().copied().filter(|id| !jobs.under_way().contains(*id)).collect();
+        match jobs.store().unknown(settled).await {
+            Ok(found) => unknown.extend(found),
+            Err(error) => return tracing::error!(%error, "the index can not be compared with the run directories"),
+        }
+    }
+    drop(left_over.jobs);
     if unknown.is_empty() {
         return;
     }

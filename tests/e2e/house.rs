@@ -108,6 +108,7 @@ const MAY_NAME: [(&str, &[&str]); 10] = [
             "service",
             "store",
             "supervisor::process::forget_starter",
+            "supervisor::process::return_large_memory",
         ],
     ),
     // Upwards: bounds of the history are settings, and what they mean is decided in a pure file.

@@ -57,3 +57,21 @@ fn what_a_job_really_uses_is_measured_in_its_children_too() {
         assert!((200.0..300.0).contains(&peak), "{peak} MiB for {code}");
     }
 }
+
+/// Allocators like to keep what is freed, for the next that is as large.
+#[test]
+fn the_daemon_gives_the_memory_of_large_scripts_back() {
+    let sandbox = Sandbox::new();
+    let script = sandbox.write("script.py", format!("#{}\nprint('done')\n", "#".repeat(15 << 20)));
+    let daemon = sandbox.daemon();
+    for _ in 0..3 {
+        let mut run = sandbox.cli(["run", "--no-uv", "-"]);
+        run.stdin(std::fs::File::open(&script).expect("is there"));
+        assert_eq!(sandbox.attend(run).end().expect_code(0).text(), "done\n");
+    }
+    sandbox.wait_until("the daemon is small again", || {
+        let status = sandbox.daemon_status();
+        if status["rss_bytes"].as_u64().is_some_and(|bytes| bytes < 60_000_000) { Ok(()) } else { Err(status) }
+    });
+    assert_eq!(sandbox.daemon_pid(), daemon.pid());
+}

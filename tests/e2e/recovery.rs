@@ -1,5 +1,6 @@
 //! What a daemon makes of what it finds: sockets that are gone, an index that is gone or garbage, damaged directories.
 
+use pyexec_proto::JobId;
 use serde_json::Value;
 
 use crate::sandbox::Sandbox;
@@ -135,6 +136,53 @@ fn an_index_that_was_truncated_is_made_again_from_the_run_directories() {
             let _ = std::fs::remove_file(file);
         }
     });
+}
+
+/// As many more jobs that have finished as `id` has.
+fn multiply(sandbox: &Sandbox, id: &str, number: usize) {
+    for _ in 0..number {
+        let other = JobId::mint().to_string();
+        let directory = sandbox.run_directory(&other);
+        std::fs::create_dir(&directory).expect("can be made");
+        for entry in std::fs::read_dir(sandbox.run_directory(id)).expect("is there") {
+            let file = entry.expect("can be listed").path();
+            if file.is_file() {
+                let text = std::fs::read_to_string(&file).expect("is text").replace(id, &other);
+                std::fs::write(directory.join(file.file_name().expect("has a name")), text).expect("can be written");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_submitted_while_the_index_is_rebuilt_runs_once_and_what_was_half_made_goes() {
+    let sandbox = Sandbox::new();
+    let mut daemon = sandbox.daemon();
+    let finished = sandbox.detach(&["-c", "print('fine')"]);
+    sandbox.finished(&finished);
+    daemon.kill();
+    multiply(&sandbox, &finished, 600);
+    let half_made = sandbox.paths().jobs().join(format!(".new-{}-{}", JobId::mint(), JobId::mint().simple()));
+    std::fs::create_dir(&half_made).expect("can be made");
+    std::fs::write(half_made.join("spec.json"), "{").expect("can be written");
+    for file in database_files(&sandbox) {
+        let _ = std::fs::remove_file(file);
+    }
+    daemon.start();
+    let submitted: Vec<String> =
+        (0..10).map(|number| sandbox.detach(&["-c", &format!("open('ran', 'a').write('{number}\\n')")])).collect();
+    for id in &submitted {
+        assert_eq!(sandbox.finished(id)["exit_code"], 0);
+    }
+    sandbox.wait_until("all jobs are known", || {
+        let total = sandbox.pyexec(["jobs", "--json"]).expect_code(0).json()["total"].clone();
+        if total == 611 { Ok(()) } else { Err(total) }
+    });
+    let ran = std::fs::read_to_string(sandbox.file("ran")).expect("they ran");
+    let mut ran: Vec<&str> = ran.lines().collect();
+    ran.sort();
+    assert_eq!(ran, ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]);
+    assert!(!half_made.exists());
 }
 
 #[test]

@@ -8,6 +8,7 @@ pub mod intake;
 pub mod recovery;
 pub mod retention;
 pub mod state;
+pub mod under_way;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -27,12 +28,14 @@ use crate::engine::RunHandle;
 use crate::environment::Environments;
 use crate::environment::variables::{Sources, compose};
 use crate::output;
-use crate::store::{Listed, Store, StoreError, run_directory};
+use crate::store::run_directory::{self, Listing};
+use crate::store::{HistoryPlace, Listed, Store, StoreError};
 use command::{Command, Counts, LeftUnfinished};
-use retention::{Bounds, Policy};
+use retention::{Bounds, FinishedJob, Policy};
+use under_way::UnderWay;
 
-/// How many jobs are removed, or measured, in one go.
-const BATCH: usize = 500;
+/// How many finished jobs are looked at, measured or removed in one go: the index answers others in between.
+const PAGE: u32 = 500;
 
 /// A job as it is now, for those who watch it.
 #[derive(Clone, Debug)]
@@ -52,6 +55,9 @@ pub struct Jobs {
     inherit: Arc<InheritEnv>,
     paths: Arc<Paths>,
     shutting_down: watch::Receiver<bool>,
+    under_way: UnderWay,
+    /// One at a time: what is half removed while nobody holds it has been left behind.
+    removing: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Jobs {
@@ -63,7 +69,16 @@ impl Jobs {
         paths: Arc<Paths>,
         shutting_down: watch::Receiver<bool>,
     ) -> Self {
-        Self { commands, store, environments, inherit: Arc::new(inherit), paths, shutting_down }
+        Self {
+            commands,
+            store,
+            environments,
+            inherit: Arc::new(inherit),
+            paths,
+            shutting_down,
+            under_way: UnderWay::default(),
+            removing: Arc::default(),
+        }
     }
 
     pub fn environments(&self) -> &Environments {
@@ -72,6 +87,11 @@ impl Jobs {
 
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Submissions that are not in the index yet.
+    pub fn under_way(&self) -> &UnderWay {
+        &self.under_way
     }
 
     pub fn directory(&self, id: JobId) -> PathBuf {
@@ -113,7 +133,9 @@ impl Jobs {
             };
         }
         let jobs = self.paths.jobs();
-        let (fresh, job, submission) = blocking(move || {
+        // Goes wherever the submission goes, whether or not the call is given up.
+        let mark = self.under_way.mark(submission.id);
+        let (fresh, job, submission, mark) = blocking(move || {
             let created_at = Timestamp::now();
             let fresh = run_directory::create(&jobs, &submission, created_at)?;
             let job = if fresh {
@@ -124,14 +146,17 @@ impl Jobs {
                     run_directory::read(&jobs.join(submission.id.to_string())).map_err(std::io::Error::other)?;
                 found.ok_or_else(|| std::io::Error::other("its run directory has just been removed"))?
             };
-            Ok((fresh, job, submission))
+            Ok((fresh, job, submission, mark))
         })
         .await
         .map_err(storage("make the run directory"))?;
         let job = same_or_taken(job, &submission)?;
         let this = self.clone();
         // A task of its own: what is half recorded must not stay so because a call was given up.
-        let recording = tokio::spawn(async move { this.record(job, fresh).await });
+        let recording = tokio::spawn(async move {
+            let _mark = mark;
+            this.record(job, fresh).await
+        });
         let recorded = recording.await.map_err(storage("record the job"))??;
         match recorded {
             Some(job) => Ok(*job),
@@ -276,30 +301,43 @@ impl Jobs {
     pub async fn retire(&self, bounds: &Bounds) -> Result<(), Error> {
         let failed = |error: StoreError| error.while_doing("bound the history");
         let now = Timestamp::now();
-        let mut jobs = self.store.finished_before(now).await.map_err(failed)?;
-        for batch in jobs.chunks_mut(BATCH) {
-            let unmeasured: Vec<JobId> = batch.iter().filter(|job| job.bytes.is_none()).map(|job| job.id).collect();
-            if unmeasured.is_empty() {
-                continue;
+        let (mut tally, mut place) = (bounds.tally(now), HistoryPlace::at(now));
+        let (mut jobs, mut bytes) = (0, 0);
+        loop {
+            let mut page = self.store.finished(place, PAGE).await.map_err(failed)?;
+            let Some(last) = page.last() else { break };
+            place = HistoryPlace::of(last);
+            let measured = self.measure(&mut page).await?;
+            if !measured.is_empty() {
+                self.store.set_kept_bytes(measured).await.map_err(failed)?;
             }
-            let directories = self.paths.jobs();
-            let measure = move || {
-                let size = |id: JobId| (id, run_directory::size(&directories.join(id.to_string())));
-                Ok(unmeasured.into_iter().map(size).collect::<Vec<_>>())
-            };
-            let measured = blocking(measure).await.map_err(storage("measure finished jobs"))?;
-            // In the same order.
-            for (job, (_, bytes)) in batch.iter_mut().filter(|job| job.bytes.is_none()).zip(&measured) {
-                job.bytes = Some(*bytes);
-            }
-            self.store.set_kept_bytes(measured).await.map_err(failed)?;
+            let doomed: Vec<JobId> = page.iter().filter(|job| tally.forgets(job)).map(|job| job.id).collect();
+            bytes += self.remove(&doomed).await?;
+            jobs += doomed.len();
         }
-        let doomed = bounds.forget(&jobs, now);
-        if !doomed.is_empty() {
-            let bytes = self.remove(&doomed).await?;
-            tracing::info!(jobs = doomed.len(), bytes, "forgotten: beyond the bounds of history");
+        if jobs > 0 {
+            tracing::info!(jobs, bytes, "forgotten: beyond the bounds of history");
         }
         Ok(())
+    }
+
+    /// How much those keep of which that is not known yet.
+    async fn measure(&self, page: &mut [FinishedJob]) -> Result<Vec<(JobId, u64)>, Error> {
+        let unmeasured: Vec<JobId> = page.iter().filter(|job| job.bytes.is_none()).map(|job| job.id).collect();
+        if unmeasured.is_empty() {
+            return Ok(Vec::new());
+        }
+        let directories = self.paths.jobs();
+        let measure = move || {
+            let size = |id: JobId| (id, run_directory::size(&directories.join(id.to_string())));
+            Ok(unmeasured.into_iter().map(size).collect::<Vec<_>>())
+        };
+        let measured = blocking(measure).await.map_err(storage("measure finished jobs"))?;
+        // In the same order.
+        for (job, (_, bytes)) in page.iter_mut().filter(|job| job.bytes.is_none()).zip(&measured) {
+            job.bytes = Some(*bytes);
+        }
+        Ok(measured)
     }
 
     async fn prune_to_the_end(&self, request: PruneRequest) -> Result<Pruned, Error> {
@@ -311,38 +349,61 @@ impl Jobs {
         };
         let now = Timestamp::now();
         let oldest = i64::try_from(request.older_than_ms).unwrap_or(i64::MAX).saturating_mul(1000);
-        let candidates = self.store.finished_before(Timestamp(now.0.saturating_sub(oldest))).await.map_err(failed)?;
-        let doomed: Vec<JobId> = candidates.iter().filter(|job| policy.forgets(job, now)).map(|job| job.id).collect();
+        let mut place = HistoryPlace::at(Timestamp(now.0.saturating_sub(oldest)));
         let total = self.store.count().await.map_err(failed)?;
-        let bytes_freed = if request.dry_run {
-            let (jobs, ids) = (self.paths.jobs(), doomed.clone());
-            let measure = move || Ok(ids.iter().map(|id| run_directory::size(&jobs.join(id.to_string()))).sum::<u64>());
-            blocking(measure).await.map_err(storage("measure what would go"))?
-        } else {
-            self.remove(&doomed).await?
-        };
-        let removed = doomed.len() as u64;
+        let (mut removed, mut bytes_freed) = (0, 0);
+        loop {
+            let mut page = self.store.finished(place, PAGE).await.map_err(failed)?;
+            let Some(last) = page.last() else { break };
+            place = HistoryPlace::of(last);
+            page.retain(|job| policy.forgets(job, now));
+            removed += page.len() as u64;
+            bytes_freed += if request.dry_run {
+                self.measure(&mut page).await?;
+                page.iter().filter_map(|job| job.bytes).sum::<u64>()
+            } else {
+                self.remove(&page.iter().map(|job| job.id).collect::<Vec<_>>()).await?
+            };
+        }
         Ok(Pruned { removed, remaining: total.saturating_sub(removed), bytes_freed })
+    }
+
+    /// What lies in the jobs directory, without what an earlier daemon had begun to remove: that is done with first.
+    pub async fn listed(&self) -> Result<Listing, Error> {
+        let _alone = self.removing.lock().await;
+        let jobs = self.paths.jobs();
+        let mut listing = {
+            let jobs = jobs.clone();
+            blocking(move || run_directory::list(&jobs)).await.map_err(storage("list the run directories"))?
+        };
+        let ids = std::mem::take(&mut listing.half_removed);
+        if !ids.is_empty() {
+            self.store.delete(ids.clone()).await.map_err(|error| error.while_doing("forget pruned jobs"))?;
+            let remove = move || ids.iter().try_for_each(|id| run_directory::remove_renamed(&jobs, *id).map(drop));
+            if let Err(error) = blocking(remove).await {
+                tracing::warn!(%error, "run directories that were being pruned can not be removed");
+            }
+        }
+        Ok(listing)
     }
 
     /// Forgets finished jobs, and removes their files; how many bytes those held.
     async fn remove(&self, doomed: &[JobId]) -> Result<u64, Error> {
-        let failed = |error: StoreError| error.while_doing("forget jobs");
-        let mut bytes_freed = 0;
-        for batch in doomed.chunks(BATCH) {
-            let (jobs, ids) = (self.paths.jobs(), batch.to_vec());
-            // Away first, at once and whole; then the rows; then the space. A daemon that dies in between leaves names
-            // that the next one finishes with.
-            let rename = {
-                let (jobs, ids) = (jobs.clone(), ids.clone());
-                move || ids.iter().try_for_each(|id| run_directory::rename_away(&jobs, *id))
-            };
-            blocking(rename).await.map_err(storage("remove run directories"))?;
-            self.store.delete(ids.clone()).await.map_err(failed)?;
-            let remove = move || ids.iter().map(|id| run_directory::remove_renamed(&jobs, *id)).sum::<Result<u64, _>>();
-            bytes_freed += blocking(remove).await.map_err(storage("remove run directories"))?;
+        if doomed.is_empty() {
+            return Ok(0);
         }
-        Ok(bytes_freed)
+        let _alone = self.removing.lock().await;
+        let (jobs, ids) = (self.paths.jobs(), doomed.to_vec());
+        // Away first, at once and whole; then the rows; then the space. A daemon that dies in between leaves names that
+        // the next one finishes with.
+        let rename = {
+            let (jobs, ids) = (jobs.clone(), ids.clone());
+            move || ids.iter().try_for_each(|id| run_directory::rename_away(&jobs, *id))
+        };
+        blocking(rename).await.map_err(storage("remove run directories"))?;
+        self.store.delete(ids.clone()).await.map_err(|error| error.while_doing("forget jobs"))?;
+        let remove = move || ids.iter().map(|id| run_directory::remove_renamed(&jobs, *id)).sum::<Result<u64, _>>();
+        blocking(remove).await.map_err(storage("remove run directories"))
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Error> {

@@ -9,6 +9,8 @@ use pyexec_proto::{JobId, Timestamp};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FinishedJob {
     pub id: JobId,
+    /// Which submission it was, of all there were: tells apart those that ended at the same time.
+    pub sequence: i64,
     pub status: Status,
     pub ended_at: Timestamp,
     /// In its files, as far as it has been measured.
@@ -27,20 +29,29 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// Of all finished jobs, the oldest end first, those that are beyond: the oldest.
-    pub fn forget(&self, jobs: &[FinishedJob], now: Timestamp) -> Vec<JobId> {
-        let (mut number, mut bytes) = (0u64, 0u64);
-        let mut forgotten = Vec::new();
-        for job in jobs.iter().rev() {
-            number += 1;
-            bytes = bytes.saturating_add(job.bytes.unwrap_or(0));
-            let age = job.ended_at.age_at(now);
-            let is_beyond = number > self.max_jobs || bytes > self.max_bytes || age > self.max_age;
-            if is_beyond && age >= self.min_age {
-                forgotten.push(job.id);
-            }
-        }
-        forgotten
+    pub fn tally(&self, now: Timestamp) -> Tally {
+        Tally { bounds: *self, now, jobs: 0, bytes: 0 }
+    }
+}
+
+/// How much of the history has been seen so far. It is long, and seen a page at a time.
+#[derive(Clone, Debug)]
+pub struct Tally {
+    bounds: Bounds,
+    now: Timestamp,
+    jobs: u64,
+    bytes: u64,
+}
+
+impl Tally {
+    /// Whether this one is beyond the bounds. To be asked of every finished job once, the newest end first: the oldest go.
+    pub fn forgets(&mut self, job: &FinishedJob) -> bool {
+        self.jobs += 1;
+        self.bytes = self.bytes.saturating_add(job.bytes.unwrap_or(0));
+        let age = job.ended_at.age_at(self.now);
+        let Bounds { max_age, max_jobs, max_bytes, min_age } = self.bounds;
+        let is_beyond = self.jobs > max_jobs || self.bytes > max_bytes || age > max_age;
+        is_beyond && age >= min_age
     }
 }
 
@@ -93,7 +104,7 @@ mod tests {
             (keep_both, Status::Cancelled, new, false),
             (everything, Status::Completed, now, true),
         ] {
-            let job = FinishedJob { id: JobId::mint(), status, ended_at, bytes: None };
+            let job = FinishedJob { id: JobId::mint(), sequence: 1, status, ended_at, bytes: None };
             assert_eq!(policy.forgets(&job, now), goes, "{status} ended at {ended_at:?} under {policy:?}");
         }
     }
@@ -105,6 +116,7 @@ mod tests {
         let jobs: Vec<FinishedJob> = (1..10)
             .map(|hundred| FinishedJob {
                 id: JobId::mint(),
+                sequence: hundred,
                 status: Status::Completed,
                 ended_at: Timestamp(hundred * 100_000_000),
                 bytes: Some(10),
@@ -121,7 +133,9 @@ mod tests {
             (Bounds { max_bytes: 0, min_age: seconds(250), ..wide }, 7),
             (Bounds { max_jobs: 0, min_age: seconds(10_000), ..wide }, 0),
         ] {
-            let mut forgotten = bounds.forget(&jobs, now);
+            let mut tally = bounds.tally(now);
+            let newest_first = jobs.iter().rev();
+            let mut forgotten: Vec<JobId> = newest_first.filter(|job| tally.forgets(job)).map(|job| job.id).collect();
             forgotten.reverse();
             let expected: Vec<JobId> = jobs[..oldest_that_go].iter().map(|job| job.id).collect();
             assert_eq!(forgotten, expected, "{bounds:?}");

@@ -69,6 +69,24 @@ pub struct Listed {
     pub unseen: Vec<JobId>,
 }
 
+/// A place in the history of finished jobs, whose order is that of their ends and, where those are alike, of submission.
+#[derive(Clone, Copy, Debug)]
+pub struct HistoryPlace {
+    ended_at: Timestamp,
+    sequence: i64,
+}
+
+impl HistoryPlace {
+    /// Before every job that had ended by then.
+    pub fn at(ended_at: Timestamp) -> Self {
+        Self { ended_at, sequence: i64::MAX }
+    }
+
+    pub fn of(job: &FinishedJob) -> Self {
+        Self { ended_at: job.ended_at, sequence: job.sequence }
+    }
+}
+
 impl Store {
     pub fn open(path: &Path) -> Result<(Self, Found), StoreError> {
         let (mut connection, found) = schema::open_or_quarantine(path)?;
@@ -167,13 +185,14 @@ impl Store {
         self.run(|connection| rows::unfinished(connection)).await
     }
 
-    /// Every id, for comparing with the run directories.
-    pub async fn ids(&self) -> Result<std::collections::HashSet<JobId>, StoreError> {
-        self.run(|connection| rows::ids(connection)).await
+    /// Those of `ids` that the index does not know.
+    pub async fn unknown(&self, ids: Vec<JobId>) -> Result<Vec<JobId>, StoreError> {
+        self.run(move |connection| rows::unknown(connection, ids)).await
     }
 
-    pub async fn finished_before(&self, end: Timestamp) -> Result<Vec<FinishedJob>, StoreError> {
-        self.run(move |connection| rows::finished_before(connection, end)).await
+    /// The next `limit` of finished jobs, the newest end first: those that come behind `after`.
+    pub async fn finished(&self, after: HistoryPlace, limit: u32) -> Result<Vec<FinishedJob>, StoreError> {
+        self.run(move |connection| rows::finished(connection, after, limit)).await
     }
 
     pub async fn count(&self) -> Result<u64, StoreError> {
@@ -182,5 +201,124 @@ impl Store {
 
     pub async fn delete(&self, ids: Vec<JobId>) -> Result<(), StoreError> {
         self.run(move |connection| rows::delete(connection, &ids)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pyexec_proto::environment::Interpreter;
+    use pyexec_proto::state::{NotStarted, Outcome, StopReason};
+    use pyexec_proto::{JobSource, JobSpec, JobState, Status};
+
+    fn job(created_at: i64, state: JobState) -> JobDetail {
+        let spec = JobSpec::new(JobSource::Code { code: "pass".into() }, "/", Interpreter::System);
+        JobDetail { state, ..JobDetail::submitted(JobId::mint(), Timestamp(created_at), spec) }
+    }
+
+    /// One that never ran counts as ended when it was submitted.
+    fn ended(at: i64) -> JobDetail {
+        job(at, JobState::Finished(Outcome::NotStarted(NotStarted::Stopped(StopReason::Cancelled))))
+    }
+
+    #[tokio::test]
+    async fn history_is_gone_through_once_from_the_newest_end_whatever_the_size_of_a_page_and_what_is_deleted() {
+        for (limit, delete) in [(1, false), (2, false), (3, true), (100, false)] {
+            let directory = tempfile::tempdir().expect("a directory");
+            let (store, _) = Store::open(&directory.path().join("jobs.sqlite3")).expect("opens");
+            let jobs: Vec<JobDetail> = [30, 10, 20, 20, 20, 20, 40].map(ended).into();
+            let unfinished = job(15, JobState::Queued);
+            store.import(jobs.clone()).await.expect("are recorded");
+            store.import(vec![unfinished]).await.expect("is recorded");
+            let mut expected: Vec<(i64, usize)> =
+                jobs.iter().enumerate().map(|(order, job)| (job.created_at.0, order)).collect();
+            expected.retain(|(at, _)| *at <= 30);
+            expected.sort();
+            expected.reverse();
+            let (mut place, mut seen) = (HistoryPlace::at(Timestamp(30)), Vec::new());
+            loop {
+                let page = store.finished(place, limit).await.expect("can be read");
+                let Some(last) = page.last() else { break };
+                assert!(page.len() <= limit as usize);
+                place = HistoryPlace::of(last);
+                if delete {
+                    store.delete(page.iter().map(|job| job.id).collect()).await.expect("can be deleted");
+                }
+                seen.extend(page);
+            }
+            let order_of = |id| jobs.iter().position(|job| job.id == id).expect("is one of them");
+            let seen: Vec<_> = seen.iter().map(|job| (job.ended_at.0, order_of(job.id))).collect();
+            assert_eq!(seen, expected, "in pages of {limit}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_listing_says_how_many_there_are_of_each_state_whatever_became_of_them() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (store, _) = Store::open(&directory.path().join("jobs.sqlite3")).expect("opens");
+        let total = async |statuses: &[Status]| {
+            let query = JobQuery { statuses: statuses.to_vec(), limit: 1, ..JobQuery::default() };
+            store.list(query).await.expect("can be listed").page.total
+        };
+        assert_eq!(total(&[]).await, 0);
+        let jobs: Vec<JobDetail> = (0..5).map(|at| job(at, JobState::Queued)).collect();
+        store.import(jobs.clone()).await.expect("are recorded");
+        assert!(!store.insert(jobs[0].clone(), false).await.expect("is known"));
+        assert_eq!((total(&[]).await, total(&[Status::Pending]).await), (5, 5));
+        for known in &jobs[..3] {
+            let state = ended(0).state;
+            store.update(JobDetail { state, ..known.clone() }).await.expect("is recorded");
+        }
+        store.update(jobs[4].clone()).await.expect("is recorded");
+        assert_eq!((total(&[Status::Pending]).await, total(&[Status::Cancelled]).await), (2, 3));
+        store.delete(jobs[2..4].iter().map(|job| job.id).collect()).await.expect("are deleted");
+        assert_eq!((total(&[Status::Pending]).await, total(&[Status::Cancelled]).await), (1, 2));
+        assert_eq!(total(&[Status::Pending, Status::Cancelled]).await, 3);
+        assert_eq!((total(&[]).await, store.count().await.expect("can be counted")), (3, 3));
+    }
+
+    #[tokio::test]
+    async fn a_listing_in_pages_is_all_that_was_asked_for_the_newest_first() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (store, _) = Store::open(&directory.path().join("jobs.sqlite3")).expect("opens");
+        let mut jobs = Vec::new();
+        for number in 0..24 {
+            let state = match number % 3 {
+                0 => JobState::Queued,
+                1 => ended(0).state,
+                _ => JobState::Finished(Outcome::Lost { last_seen: None }),
+            };
+            let mut job = job(number, state);
+            job.spec.label =
+                ["night", "day"].get(usize::try_from(number % 4).expect("is small")).map(|l| (*l).to_owned());
+            jobs.push(job);
+        }
+        store.import(jobs.clone()).await.expect("are recorded");
+        use Status::{Cancelled, Failed, Pending, Running};
+        for statuses in [&[][..], &[Pending], &[Failed, Cancelled], &[Cancelled, Running, Pending, Pending, Cancelled]]
+        {
+            for label in [None, Some("night"), Some("day"), Some("dusk")] {
+                let matches = |job: &&JobDetail| {
+                    (statuses.is_empty() || statuses.contains(&job.state.status()))
+                        && label.is_none_or(|label| job.spec.label.as_deref() == Some(label))
+                };
+                let expected: Vec<JobId> = jobs.iter().rev().filter(matches).map(|job| job.id).collect();
+                for limit in [1, 3, 100] {
+                    let (mut listed, mut page) = (Vec::new(), None);
+                    loop {
+                        let (statuses, label) = (statuses.to_vec(), label.map(str::to_owned));
+                        let query = JobQuery { statuses, label, limit, page };
+                        let found = store.list(query).await.expect("can be listed").page;
+                        assert_eq!(found.total, expected.len() as u64);
+                        listed.extend(found.jobs.iter().map(|job| job.id));
+                        page = found.next;
+                        if page.is_none() {
+                            break;
+                        }
+                    }
+                    assert_eq!(listed, expected, "{statuses:?} of {label:?} in pages of {limit}");
+                }
+            }
+        }
     }
 }

@@ -1,7 +1,5 @@
 //! The queries. Each function is one, or one transaction.
 
-use std::collections::HashSet;
-
 use pyexec_proto::job::{JobDetail, JobSummary};
 use pyexec_proto::output::OutputLengths;
 use pyexec_proto::service::{JobPage, JobQuery, MAX_PAGE};
@@ -10,7 +8,7 @@ use pyexec_proto::{JobId, OsText, Progress, Timestamp};
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, named_params, params, params_from_iter};
 
-use super::{Listed, StoreError};
+use super::{HistoryPlace, Listed, StoreError};
 use crate::jobs::retention::FinishedJob;
 
 const INSERT: &str = "
@@ -211,41 +209,51 @@ pub(super) fn with_prefix(connection: &Connection, prefix: &str, limit: u32) -> 
     Ok(ids.collect::<Result<_, _>>()?)
 }
 
-pub(super) fn ids(connection: &Connection) -> Result<HashSet<JobId>, StoreError> {
-    let mut statement = connection.prepare("SELECT id FROM jobs")?;
-    let ids = statement.query_map([], |row| row.get(0).map(|Text(id)| id))?;
-    Ok(ids.collect::<Result<_, _>>()?)
+pub(super) fn unknown(connection: &Connection, ids: Vec<JobId>) -> Result<Vec<JobId>, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT 1 FROM jobs WHERE id = ?1")?;
+    let mut unknown = Vec::new();
+    for id in ids {
+        if !statement.exists([id.to_string()])? {
+            unknown.push(id);
+        }
+    }
+    Ok(unknown)
 }
 
 pub(super) fn list(connection: &Connection, query: &JobQuery) -> Result<Listed, StoreError> {
-    let mut conditions = Vec::new();
-    let mut values: Vec<Box<dyn ToSql>> = Vec::new();
-    if !query.statuses.is_empty() {
-        conditions.push(format!("status IN ({})", vec!["?"; query.statuses.len()].join(", ")));
-        values.extend(query.statuses.iter().map(|status| Box::new(status.name()) as Box<dyn ToSql>));
-    }
-    if let Some(label) = &query.label {
-        conditions.push("label = ?".to_owned());
-        values.push(Box::new(label.clone()));
-    }
-    let only = |conditions: &[String]| {
-        if conditions.is_empty() { String::new() } else { format!("WHERE {}", conditions.join(" AND ")) }
-    };
-    let total: i64 = connection
-        .prepare_cached(&format!("SELECT count(*) FROM jobs {}", only(&conditions)))?
-        .query_row(params_from_iter(&values), |row| row.get(0))?;
-    if let Some(before) = query.page.as_deref().and_then(|page| page.parse::<i64>().ok()) {
-        conditions.push("sequence < ?".to_owned());
-        values.push(Box::new(before));
-    }
+    // Each once.
+    let statuses: Vec<Status> = Status::ALL.into_iter().filter(|status| query.statuses.contains(status)).collect();
+    let total = total(connection, &statuses, query.label.as_deref())?;
     let limit = query.limit.min(MAX_PAGE);
+    let before = query.page.as_deref().and_then(|page| page.parse().ok()).unwrap_or(i64::MAX);
     // One more than asked for says whether there is a next page.
-    values.push(Box::new(i64::from(limit) + 1));
+    let mut values: Vec<Box<dyn ToSql>> = vec![Box::new(i64::from(limit) + 1), Box::new(before)];
+    let mut wanted = "sequence < ?2".to_owned();
+    if let Some(label) = &query.label {
+        values.push(Box::new(label.clone()));
+        wanted += " AND label = ?3";
+    }
+    let mut of_each = Vec::new();
+    for status in &statuses {
+        values.push(Box::new(status.name()));
+        of_each.push(format!("{wanted} AND status = ?{}", values.len()));
+    }
+    match of_each.as_slice() {
+        [] => {}
+        [one] => wanted.clone_from(one),
+        // An index has the jobs of one state in order, and not those of several: the newest of each.
+        several => {
+            let newest = |one| {
+                format!("SELECT sequence FROM (SELECT sequence FROM jobs WHERE {one} ORDER BY sequence DESC LIMIT ?1)")
+            };
+            let newest: Vec<String> = several.iter().map(newest).collect();
+            wanted = format!("sequence IN ({})", newest.join(" UNION ALL "));
+        }
+    }
     let mut statement = connection.prepare_cached(&format!(
         "SELECT sequence, id, created_at, label, status, reason, exit_code, pid, started_at, ended_at, elapsed_us,
              stdout_bytes, stderr_bytes, command, directory, strategy, finished, progress
-         FROM jobs {} ORDER BY sequence DESC LIMIT ?",
-        only(&conditions)
+         FROM jobs WHERE {wanted} ORDER BY sequence DESC LIMIT ?1"
     ))?;
     let mut rows = statement.query(params_from_iter(&values))?;
     let (mut jobs, mut unseen, mut last, mut next) = (Vec::new(), Vec::new(), 0i64, None);
@@ -265,7 +273,25 @@ pub(super) fn list(connection: &Connection, query: &JobQuery) -> Result<Listed, 
             Err(error) => tracing::error!(sequence = last, %error, "a row of the index is damaged, and left out"),
         }
     }
-    Ok(Listed { page: JobPage { jobs, total: total.cast_unsigned(), next }, unseen })
+    Ok(Listed { page: JobPage { jobs, total, next }, unseen })
+}
+
+/// How many there are. Of all labels together that has been counted already.
+fn total(connection: &Connection, statuses: &[Status], label: Option<&str>) -> Result<u64, StoreError> {
+    let mut values: Vec<&str> = statuses.iter().map(|status| status.name()).collect();
+    let of_statuses = match statuses {
+        [] => String::new(),
+        some => format!("AND status IN ({})", vec!["?"; some.len()].join(", ")),
+    };
+    let sql = match label {
+        None => format!("SELECT coalesce(sum(jobs), 0) FROM totals WHERE true {of_statuses}"),
+        Some(label) => {
+            values.push(label);
+            format!("SELECT count(*) FROM jobs WHERE true {of_statuses} AND label = ?")
+        }
+    };
+    let total: i64 = connection.prepare_cached(&sql)?.query_row(params_from_iter(values), |row| row.get(0))?;
+    Ok(total.cast_unsigned())
 }
 
 fn summary(row: &Row<'_>) -> Result<JobSummary, rusqlite::Error> {
@@ -304,21 +330,33 @@ pub(super) fn set_kept_bytes(connection: &mut Connection, measured: &[(JobId, u6
     Ok(transaction.commit()?)
 }
 
-/// The oldest end first.
-pub(super) fn finished_before(connection: &Connection, end: Timestamp) -> Result<Vec<FinishedJob>, StoreError> {
+/// The newest end first.
+pub(super) fn finished(
+    connection: &Connection,
+    after: HistoryPlace,
+    limit: u32,
+) -> Result<Vec<FinishedJob>, StoreError> {
     let mut statement = connection.prepare_cached(
-        "SELECT id, status, ended_at, kept_bytes FROM jobs WHERE finished AND ended_at <= ?1 ORDER BY ended_at",
+        "SELECT id, sequence, status, ended_at, kept_bytes FROM jobs
+         WHERE finished AND (ended_at, sequence) < (?1, ?2)
+         ORDER BY ended_at DESC, sequence DESC LIMIT ?3",
     )?;
-    let jobs = statement.query_map([end.0], |row| {
+    let jobs = statement.query_map(params![after.ended_at.0, after.sequence, limit], |row| {
         let (Text(id), Text(status)) = (row.get("id")?, row.get("status")?);
         let bytes: Option<i64> = row.get("kept_bytes")?;
-        Ok(FinishedJob { id, status, ended_at: Timestamp(row.get("ended_at")?), bytes: bytes.map(i64::cast_unsigned) })
+        Ok(FinishedJob {
+            id,
+            sequence: row.get("sequence")?,
+            status,
+            ended_at: Timestamp(row.get("ended_at")?),
+            bytes: bytes.map(i64::cast_unsigned),
+        })
     })?;
     Ok(jobs.collect::<Result<_, _>>()?)
 }
 
 pub(super) fn count(connection: &Connection) -> Result<u64, StoreError> {
-    let count: i64 = connection.query_row("SELECT count(*) FROM jobs", [], |row| row.get(0))?;
+    let count: i64 = connection.query_row("SELECT coalesce(sum(jobs), 0) FROM totals", [], |row| row.get(0))?;
     Ok(count.cast_unsigned())
 }
 

@@ -160,8 +160,8 @@ pub struct Listing {
     pub jobs: Vec<JobId>,
     /// Removal of these had begun when the daemon died.
     pub half_removed: Vec<JobId>,
-    /// The making of these had.
-    pub half_made: Vec<PathBuf>,
+    /// The making of these had; of which job, if their names say so.
+    pub half_made: Vec<(Option<JobId>, PathBuf)>,
 }
 
 pub fn list(jobs: &Path) -> io::Result<Listing> {
@@ -178,8 +178,9 @@ pub fn list(jobs: &Path) -> io::Result<Listing> {
             listing.jobs.push(id);
         } else if let Some(Ok(id)) = name.strip_prefix(REMOVED).map(str::parse) {
             listing.half_removed.push(id);
-        } else if name.starts_with(UNFINISHED) {
-            listing.half_made.push(entry.path());
+        } else if let Some(rest) = name.strip_prefix(UNFINISHED) {
+            let id = rest.rsplit_once('-').and_then(|(id, _)| id.parse().ok());
+            listing.half_made.push((id, entry.path()));
         }
     }
     Ok(listing)
@@ -281,6 +282,20 @@ mod tests {
         let expected = Outcome::NotStarted(NotStarted::Stopped(StopReason::Cancelled));
         write_outcome(&directory, &expected).expect("can be written");
         assert_eq!(read(&directory).expect("can be read").expect("is there").state, JobState::Finished(expected));
+    }
+
+    #[test]
+    fn what_was_half_made_is_told_with_whose_it_is() {
+        let jobs = tempfile::tempdir().expect("a directory");
+        let id = JobId::mint();
+        let of_a_job = format!("{UNFINISHED}{id}-{}", JobId::mint().simple());
+        for name in [&of_a_job, ".new-of nobody"] {
+            std::fs::create_dir(jobs.path().join(name)).expect("can be made");
+        }
+        let mut listing = list(jobs.path()).expect("can be listed");
+        listing.half_made.sort();
+        let expected = [(None, jobs.path().join(".new-of nobody")), (Some(id), jobs.path().join(of_a_job))];
+        assert_eq!((listing.jobs, listing.half_made), (vec![], expected.to_vec()));
     }
 
     #[test]

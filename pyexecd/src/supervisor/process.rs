@@ -1,8 +1,8 @@
-//! The system calls that have no safe wrapper: fork and exec of the job, its reaping, the signal descriptor.
+//! The calls that have no safe wrapper: fork and exec of the job, its reaping, the signal descriptor, what the allocator keeps.
 //!
 //! The only place in pyexec with `unsafe`. Everything here is called from a process that has one thread.
 
-#![expect(unsafe_code, reason = "fork, wait4 and signalfd have no safe wrapper with what a supervisor needs")]
+#![expect(unsafe_code, reason = "fork, wait4, signalfd and mallopt have no safe wrapper with what is needed")]
 
 use std::ffi::CString;
 use std::io::{self, Read};
@@ -174,6 +174,23 @@ pub fn forget_starter(first: u32) {
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
     // SAFETY: no descriptor from `first` on is owned by anything in this process yet.
     unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) };
+}
+
+/// Memory of large pieces goes back to the kernel when it is freed. To be called before there is a second thread.
+///
+/// By itself glibc takes the first large piece that is freed for a sign of more, and from then on keeps such pieces (up to
+/// 32 MiB) on its heaps, one of which each thread has: a script of 15 MB would leave a daemon of 170 MB. What a job's output
+/// is read and sent in, a MiB at a time, is still used again.
+pub fn return_large_memory() {
+    #[cfg(target_env = "gnu")]
+    {
+        const KEPT: libc::c_int = 2 << 20;
+        // SAFETY: no other thread allocates; both are sizes that mallopt takes, and it can do nothing worse than refuse.
+        unsafe {
+            libc::mallopt(libc::M_MMAP_THRESHOLD, KEPT);
+            libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT);
+        }
+    }
 }
 
 /// What reaping found.
