@@ -109,6 +109,7 @@ const MAY_NAME: [(&str, &[&str]); 13] = [
             "service",
             "store",
             "supervisor::process::forget_starter",
+            "supervisor::process::return_large_memory",
             "supervisor::processes::confined",
         ],
     ),

@@ -335,6 +335,20 @@ mod tests {
     }
 
     #[test]
+    fn what_was_half_made_is_told_with_whose_it_is() {
+        let jobs = tempfile::tempdir().expect("a directory");
+        let id = JobId::mint();
+        let of_a_job = format!("{UNFINISHED}{id}-{}", JobId::mint().simple());
+        for name in [&of_a_job, ".new-of nobody"] {
+            std::fs::create_dir(jobs.path().join(name)).expect("can be made");
+        }
+        let mut listing = list(jobs.path()).expect("can be listed");
+        listing.half_made.sort();
+        let expected = [(None, jobs.path().join(".new-of nobody")), (Some(id), jobs.path().join(of_a_job))];
+        assert_eq!((listing.jobs, listing.half_made), (vec![], expected.to_vec()));
+    }
+
+    #[test]
     fn removal_is_all_at_once_and_can_be_finished_later() {
         let jobs = tempfile::tempdir().expect("a directory");
         let submission = submission();
