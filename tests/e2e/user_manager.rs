@@ -56,7 +56,7 @@ struct Shared {
     matches: Mutex<Vec<String>>,
     /// What it was asked and could make nothing of.
     problems: Mutex<Vec<String>>,
-    /// Written when a memory limit has been set, before that is answered.
+    /// Written when a memory limit has been set and the job not been started, before that is answered.
     limited: PathBuf,
     groups: Option<PathBuf>,
 }
@@ -241,7 +241,7 @@ async fn answer(connection: &Connection, call: &Message, shared: &Shared) -> zbu
         Some("SetUnitProperties") => {
             let (unit, runtime, properties): (String, bool, Vec<(String, OwnedVariant)>) = body.deserialize()?;
             let properties: BTreeMap<String, OwnedVariant> = properties.into_iter().collect();
-            if properties.contains_key("MemoryMax") {
+            if properties.contains_key("MemoryMax") && !has_been_launched(&unit).await {
                 std::fs::write(&shared.limited, "").expect("can be written");
             }
             shared.note(Asked::Set { unit, runtime, properties });
@@ -250,6 +250,20 @@ async fn answer(connection: &Connection, call: &Message, shared: &Shared) -> zbu
         }
         other => Err(zbus::Error::Failure(format!("nobody of ours calls {other:?}"))),
     }
+}
+
+/// Whether the supervisor that the unit is named after takes a job before this is answered. One that does not wait is quick.
+async fn has_been_launched(unit: &str) -> bool {
+    const LOOKS: u32 = 10;
+    let pid = unit.split('-').nth(1).expect("has a pid in its name");
+    for _ in 0..LOOKS {
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        if name.starts_with("pyexec-") && name != "pyexec-spare\n" {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    false
 }
 
 impl Shared {
