@@ -105,7 +105,8 @@ for path in sys.stdin.read().split('\\0'):
     }
     for name, attempt in tries.items():
         try: attempt()
-        except PermissionError: continue
+        # The second is said of any directory that is opened to be written to.
+        except (PermissionError, IsADirectoryError): continue
         except OSError as error: print(path, name, error)
         else: print(path, name)
 ";

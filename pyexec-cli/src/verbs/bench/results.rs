@@ -125,7 +125,7 @@ impl Measured {
     /// Says what went wrong, with the end of what the script had to say of it.
     pub(super) fn complain(&self) {
         let Some(problem) = &self.problem else { return };
-        let said = if self.stderr.is_empty() { String::new() } else { format!(":\n{}", indented(&self.stderr)) };
+        let said = if self.stderr.is_empty() { String::new() } else { format!(":\n{}", self.stderr) };
         let hint = format!("`pyexec logs {}` shows all that it printed", short(self.id));
         terminal::problem(&format!("{}: {problem}{said}", self.name), Some(&hint));
     }
@@ -150,10 +150,6 @@ const IN_A_FILE: usize = 80;
 /// For a locale that has nothing else.
 fn in_ascii(text: &str) -> String {
     text.replace('±', "+-").replace('…', "..").replace('µ', "u")
-}
-
-fn indented(text: &str) -> String {
-    text.lines().map(|line| format!("  {line}\n")).collect::<String>().trim_end().to_owned()
 }
 
 impl Results {
