@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use pyexec_proto::environment::ResolvedEnvironment;
-use pyexec_proto::job::{JobDetail, JobSource, JobSpec, Submission, Variables};
+use pyexec_proto::job::{JobDetail, JobSource, JobSpec, StdinSource, Submission, Variables};
 use pyexec_proto::paths::create_private;
 use pyexec_proto::state::{JobState, Outcome};
 use pyexec_proto::wire::MAX_FRAME_BYTES;
@@ -41,6 +41,11 @@ struct SpecFile {
     /// In which it was submitted.
     boot_id: String,
     spec: JobSpec,
+    /// How long the files are that are gone once it starts. Not in those of older daemons.
+    #[serde(default)]
+    environment_bytes: Option<u64>,
+    #[serde(default)]
+    stdin_bytes: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,28 +87,57 @@ fn fill(directory: &Path, submission: &Submission, created_at: Timestamp) -> io:
     let write = |name: &str, bytes: &[u8]| {
         private_file(&directory.join(name), OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY)?.write_all(bytes)
     };
-    let spec =
-        SpecFile { version: FORMAT, id: submission.id, created_at, boot_id: boot::id(), spec: submission.spec.clone() };
+    let environment = submission.environment.as_block();
+    let stdin = match (&submission.spec.source, submission.spec.stdin) {
+        (JobSource::Stdin { code }, _) => Some(code.as_bytes()),
+        (JobSource::File { .. } | JobSource::Code { .. }, StdinSource::Given) => Some(submission.stdin.as_slice()),
+        (JobSource::File { .. } | JobSource::Code { .. }, StdinSource::Null | StdinSource::Open) => None,
+    };
+    let spec = SpecFile {
+        version: FORMAT,
+        id: submission.id,
+        created_at,
+        boot_id: boot::id(),
+        spec: submission.spec.clone(),
+        environment_bytes: Some(environment.len() as u64),
+        stdin_bytes: stdin.map(|text| text.len() as u64),
+    };
     write(SPEC, &serde_json::to_vec(&spec)?)?;
     reached(Point::SubmitFilling);
-    write(ENVIRONMENT, submission.environment.as_block())?;
-    match &submission.spec.source {
-        JobSource::Stdin { code } => write(STDIN, code.as_bytes()),
-        JobSource::File { .. } | JobSource::Code { .. } => match submission.spec.stdin {
-            pyexec_proto::job::StdinSource::Given => write(STDIN, &submission.stdin),
-            pyexec_proto::job::StdinSource::Null | pyexec_proto::job::StdinSource::Open => Ok(()),
-        },
-    }?;
+    write(ENVIRONMENT, environment)?;
+    if let Some(stdin) = stdin {
+        write(STDIN, stdin)?;
+    }
     reached(Point::SubmitFilled);
     Ok(())
 }
 
 /// The environment a job that has not started will start with; `None` once it has, or was stopped.
+///
+/// # Errors
+/// Also when it, or the text for stdin, is not as long as it was: the job is not to start with less than it was given.
 pub fn environment(directory: &Path) -> io::Result<Option<Variables>> {
     let Some(file) = regular_file::open(&directory.join(ENVIRONMENT))? else { return Ok(None) };
     let mut block = Vec::new();
     file.take(MAX_FRAME_BYTES as u64).read_to_end(&mut block)?;
+    if let Ok(Some(spec)) = record::read::<SpecFile>(&directory.join(SPEC)) {
+        check_length(ENVIRONMENT, spec.environment_bytes, block.len() as u64)?;
+        if spec.stdin_bytes.is_some() {
+            let stdin = regular_file::open(&directory.join(STDIN))?;
+            let found = stdin.map(|file| file.metadata()).transpose()?.map_or(0, |data| data.len());
+            check_length(STDIN, spec.stdin_bytes, found)?;
+        }
+    }
     Ok(Some(Variables::from_block(block)))
+}
+
+fn check_length(name: &str, written: Option<u64>, found: u64) -> io::Result<()> {
+    match written {
+        Some(written) if written != found => {
+            Err(io::Error::other(format!("the file `{name}` is damaged: it holds {found} bytes of {written}")))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Takes away what a job that will not start must not leave behind, and with it the permission to start. `false` when
@@ -145,6 +179,9 @@ pub fn outcome_of(what: WhatEnded) -> Outcome {
 }
 
 /// The job as its directory tells it, its state not looked into: as if it had just been submitted, or finished.
+///
+/// A record that is damaged says nothing of its end, which is then looked for as that of any job that has not finished;
+/// only without its specification there is no job to tell of.
 pub fn read(jobs: &Path, id: JobId) -> Result<Option<JobDetail>, ReadError> {
     let directory = &jobs.join(id.to_string());
     let path = directory.join(SPEC);
@@ -152,12 +189,23 @@ pub fn read(jobs: &Path, id: JobId) -> Result<Option<JobDetail>, ReadError> {
     if file.id != id {
         return Err(damaged(&path, format_args!("it is of job {}", file.id)));
     }
-    let state = outcome(directory)?.map_or(JobState::Queued, JobState::Finished);
+    let state = unless_damaged(outcome(directory))?.map_or(JobState::Queued, JobState::Finished);
     Ok(Some(JobDetail {
         state,
-        environment: record::read::<ResolvedFile>(&directory.join(RESOLVED))?.map(|file| file.environment),
+        environment: unless_damaged(record::read::<ResolvedFile>(&directory.join(RESOLVED)))?
+            .map(|file| file.environment),
         ..JobDetail::submitted(file.id, file.created_at, file.spec)
     }))
+}
+
+fn unless_damaged<T>(read: Result<Option<T>, ReadError>) -> Result<Option<T>, ReadError> {
+    match read {
+        Err(error @ ReadError::Damaged { .. }) => {
+            tracing::warn!(%error, "done without");
+            Ok(None)
+        }
+        read => read,
+    }
 }
 
 /// Whether the job was submitted in this boot; `false` where nobody can say.
@@ -239,7 +287,6 @@ pub fn size(directory: &Path) -> u64 {
 mod tests {
     use super::*;
     use pyexec_proto::environment::Interpreter;
-    use pyexec_proto::job::StdinSource;
     use pyexec_proto::state::{NotStarted, StopReason};
 
     fn submission() -> Submission {
@@ -318,20 +365,6 @@ mod tests {
             read(jobs.path(), submission.id).expect("can be read").expect("is there").state,
             JobState::Finished(expected)
         );
-    }
-
-    #[test]
-    fn what_was_half_made_is_told_with_whose_it_is() {
-        let jobs = tempfile::tempdir().expect("a directory");
-        let id = JobId::mint();
-        let of_a_job = format!("{UNFINISHED}{id}-{}", JobId::mint().simple());
-        for name in [&of_a_job, ".new-of nobody"] {
-            std::fs::create_dir(jobs.path().join(name)).expect("can be made");
-        }
-        let mut listing = list(jobs.path()).expect("can be listed");
-        listing.half_made.sort();
-        let expected = [(None, jobs.path().join(".new-of nobody")), (Some(id), jobs.path().join(of_a_job))];
-        assert_eq!((listing.jobs, listing.half_made), (vec![], expected.to_vec()));
     }
 
     #[test]
