@@ -51,5 +51,6 @@ mod secrets;
 mod starter;
 mod submission;
 mod units;
+mod upgrade;
 mod user_manager;
 mod uv;

@@ -26,7 +26,7 @@ fn die_at(point: Point, sandbox: &Sandbox, scene: impl AsyncFnOnce() -> Promised
         });
         let promised = runtime.block_on(scene());
         let _daemon = next.join().expect("says itself what was wrong");
-        runtime.block_on(verify(sandbox, &promised.jobs, &promised.checked));
+        runtime.block_on(verify(sandbox, &promised.jobs, &promised.checked, &[]));
     });
 }
 
