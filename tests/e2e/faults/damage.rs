@@ -92,10 +92,8 @@ fn block_on<T>(task: impl Future<Output = T>) -> T {
 }
 
 fn outcome(job: &JobDetail) -> &Outcome {
-    match &job.state {
-        JobState::Finished(outcome) => outcome,
-        other => panic!("it has not finished: {other:?}"),
-    }
+    let JobState::Finished(outcome) = &job.state else { panic!("it has not finished: {:?}", job.state) };
+    outcome
 }
 
 fn exit(job: &JobDetail) -> Option<i32> {
