@@ -1,5 +1,5 @@
 //! Named points at which a test can have the daemon die as `kill -9` would have it: between any two steps that a crash
-//! might part. Only builds for development have them; in a release [`reached`] is nothing.
+//! might part. Only builds for development have them; in a release they are nothing.
 
 /// Where: what has been done by then, and what has not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
