@@ -1,6 +1,7 @@
 //! What a daemon may find that is not its own doing: clocks, pids and boots that do not fit, left-overs, crowds.
 
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -194,7 +195,20 @@ fn left_overs_of_all_kinds_are_in_nobodys_way() {
     innocent.assert_unharmed();
 }
 
-/// An index that somebody else holds, or that may only be read, is done without until it can be had.
+/// Returns once a daemon uses it again, and it knows of so many jobs.
+#[track_caller]
+fn wait_for_the_index(sandbox: &Sandbox, jobs: usize) {
+    sandbox.wait_until("the index is used again, and knows all jobs", || {
+        let listing = sandbox.pyexec(["jobs", "--json"]).expect_code(0).json();
+        let status = sandbox.daemon_status();
+        if status["index_problem"].is_null() && status["running"] == true && listing["total"] == jobs {
+            Ok(())
+        } else {
+            Err(format!("{status}, {}", listing["total"]))
+        }
+    });
+}
+
 #[test]
 fn an_index_that_is_held_by_somebody_else_is_done_without_for_a_while() {
     let sandbox = Sandbox::new();
@@ -219,16 +233,33 @@ fn an_index_that_is_held_by_somebody_else_is_done_without_for_a_while() {
     let meanwhile = sandbox.detach(&["-c", "raise SystemExit(4)"]);
     assert_eq!(sandbox.finished(&meanwhile)["exit_code"], 4);
     drop(holder);
-    sandbox.wait_until("the index is used again, and knows both", || {
-        let listing = sandbox.pyexec(["jobs", "--json"]).expect_code(0).json();
-        let status = sandbox.daemon_status();
-        if status["index_problem"].is_null() && status["running"] == true && listing["total"] == 2 {
-            Ok(())
-        } else {
-            Err(format!("{status}, {}", listing["total"]))
-        }
-    });
+    wait_for_the_index(&sandbox, 2);
     assert_eq!(sandbox.show(&meanwhile)["exit_code"], 4);
+}
+
+#[test]
+fn an_index_that_may_only_be_read_is_done_without_for_a_while() {
+    let mut sandbox = Sandbox::new();
+    sandbox.set_unprivileged();
+    let id = sandbox.detach(&["-c", "raise SystemExit(3)"]);
+    sandbox.finished(&id);
+    sandbox.kill_daemon();
+    let set_mode = |mode| {
+        for suffix in ["", "-wal", "-shm"] {
+            let mut path = sandbox.paths().database().into_os_string();
+            path.push(suffix);
+            if Path::new(&path).exists() {
+                std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).expect("are ours");
+            }
+        }
+    };
+    set_mode(0o400);
+    assert_eq!(sandbox.show(&id)["exit_code"], 3);
+    let status = sandbox.daemon_status();
+    assert!(status["index_problem"].is_string(), "{status}");
+    assert_eq!(sandbox.run(&["-c", "print(1)"]).expect_code(0).text(), "1\n");
+    set_mode(0o600);
+    wait_for_the_index(&sandbox, 2);
 }
 
 #[test]
