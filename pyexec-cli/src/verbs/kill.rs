@@ -1,6 +1,6 @@
 //! `pyexec kill`: cancels jobs, or kills them, and waits until they have ended.
 
-use pyexec_proto::service::{JobQuery, StopAnswer, StopRequest};
+use pyexec_proto::service::{FollowRequest, JobQuery, StopAnswer, StopRequest};
 use pyexec_proto::{Client, JobDetail, JobId, Outcome, Reason, Status};
 
 use crate::args::Kill;
@@ -28,11 +28,24 @@ pub(crate) async fn perform(kill: &Kill) -> Result<Code, Failure> {
     for (id, answer) in asked {
         let what = match answer {
             StopAnswer::AlreadyFinished(_) => ALREADY_FINISHED,
-            StopAnswer::Stopping => how_it_ended(&client.wait(id).await?),
+            StopAnswer::Stopping => how_it_ended(&end_of(&client, id).await?),
         };
         terminal::print(&format!("{id} {what}\n"))?;
     }
     Ok(SUCCESS)
+}
+
+/// The job as it is when it has finished. What keeps it from that is said: a full disk, on which the rest of its output has
+/// no room.
+async fn end_of(client: &Client, id: JobId) -> Result<JobDetail, Failure> {
+    const SAY_WHY_AFTER_MS: u64 = 2_000;
+    if let Some(job) = client.follow(id, &FollowRequest::until_exit(SAY_WHY_AFTER_MS)).await?.finished {
+        return Ok(job);
+    }
+    if let Some(message) = client.show(id).await?.message {
+        terminal::note(&format!("job {id} has not ended yet: {message}"));
+    }
+    Ok(client.wait(id).await?)
 }
 
 const ALREADY_FINISHED: &str = "already finished";

@@ -248,10 +248,11 @@ fn a_job_that_waits_for_room_can_be_killed() {
     let disk = Disk::mount(state_of(&sandbox), 6);
     let _daemon = sandbox.daemon();
     let id = a_job_that_waits_for_room(&sandbox, &disk);
-    let killing: Attended<'_> = sandbox.attend(sandbox.cli(["kill", &id]));
+    let mut killing: Attended<'_> = sandbox.attend(sandbox.cli(["kill", &id]));
     // Its processes are gone at once; what is still in its pipe is kept, once there is room.
     let pid = crate::sandbox::pid_of(&sandbox.show(&id)["pid"]);
     sandbox.wait_until_gone(pid);
+    killing.wait_for_stderr("No space left on device");
     disk.make_room();
     killing.end().expect_code(0);
     let job = sandbox.show(&id);
