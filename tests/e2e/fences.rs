@@ -196,6 +196,32 @@ progress(3, 10, 'third')"
     }
 }
 
+/// Typing into a terminal has a shell behind it do what the job may not.
+#[test]
+fn a_read_only_job_has_no_power_over_the_terminals_of_others() {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("can be opened");
+    grantpt(&terminal).and_then(|()| unlockpt(&terminal)).expect("is ours");
+    let path = ptsname(&terminal, Vec::new()).expect("has a name");
+    for sandbox in sandboxes() {
+        let code = format!(
+            "{ATTEMPT}
+import fcntl, termios
+def terminal(): return os.open({path:?}, os.O_RDONLY | os.O_NOCTTY)
+attempt('types', lambda: fcntl.ioctl(terminal(), termios.TIOCSTI, b'x'))
+attempt('takes', lambda: fcntl.ioctl(terminal(), termios.TIOCSCTTY, 1))
+attempt('writes', write, '/dev/tty')
+powers = next(line.split()[1] for line in open('/proc/self/status') if line.startswith('CapEff'))
+print(int(powers, 16) >> 21 & 1)",
+            path = path.to_str().expect("is text")
+        );
+        let ran = sandbox.run(&["--filesystem", "read-only", "-c", &code]).expect_code(0).text();
+        let lines: Vec<&str> = ran.lines().collect();
+        assert!(!lines[0].ends_with("done") && !lines[2].ends_with("done"), "{ran}");
+        assert_eq!(lines[3], "0", "{ran}");
+    }
+}
+
 #[test]
 fn a_job_in_its_working_directory_writes_there_and_leads_nothing_out_of_it() {
     for sandbox in sandboxes() {

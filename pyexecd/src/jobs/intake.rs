@@ -97,6 +97,14 @@ pub fn fence(spec: &JobSpec, paths: &Paths) -> Result<(), Error> {
     }
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let directory = real(spec.directory.as_path());
+    // There a name means something else to each process, or a device.
+    if ["/proc", "/sys", "/dev"].iter().any(|kernels| directory.starts_with(kernels)) {
+        return Err(Error::NoFence {
+            fence: "filesystem".to_owned(),
+            problem: format!("the working directory {} is the kernel's", spec.directory),
+            hint: "give the job a directory of its own".to_owned(),
+        });
+    }
     let ours = [&paths.state, &paths.data, &paths.cache, &paths.config, &paths.runtime];
     let overlapping = ours.into_iter().map(|path| real(path)).find(|ours| {
         // Either way: what we keep there decides what is run outside of the fence.

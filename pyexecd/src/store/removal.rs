@@ -62,8 +62,8 @@ fn held_in(seen: &Stat) -> u64 {
 /// Every directory below is moved up to the top before it is emptied, so that there is neither recursion nor a path that
 /// grows: at most two are open at a time.
 pub fn empty(directory: &Path) -> io::Result<u64> {
-    let top = match rustix::fs::open(directory, LISTED, Mode::empty()) {
-        Ok(top) => top,
+    let top = match rustix::fs::open(directory, FOUND, Mode::empty()) {
+        Ok(found) => made_accessible(&found)?,
         Err(Errno::NOENT) => return Ok(0),
         Err(error) => return Err(error.into()),
     };
@@ -171,7 +171,7 @@ mod tests {
         rustix::fs::mknodat(rustix::fs::CWD, doomed.join("pipe"), FileType::Fifo, 0o600.into(), 0)
             .expect("can be made");
         assert_eq!(size(&doomed), 8);
-        for closed in [&locked, &doomed.join("artifacts/locked")] {
+        for closed in [&locked, &doomed.join("artifacts/locked"), &doomed] {
             std::fs::set_permissions(closed, PermissionsExt::from_mode(0o000)).expect("can be closed");
         }
         assert_eq!(empty(&doomed).expect("can be emptied"), 8);

@@ -159,7 +159,8 @@ fn make_temporary(path: &Path) -> io::Result<()> {
 fn ruleset(writable: &[PathBuf]) -> Result<OwnedFd, String> {
     // Shared memory and semaphores are files there: multiprocessing does not do without.
     const SHARED_MEMORY: &str = "/dev/shm";
-    const DEVICES: [&str; 4] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/tty"];
+    // Not /dev/tty: a job has no terminal of its own, and nobody else's is to become it.
+    const DEVICES: [&str; 3] = ["/dev/null", "/dev/zero", "/dev/full"];
     check_landlock().map_err(|refusal| refusal.problem)?;
     let said = |error: landlock::RulesetError| error.to_string();
     let writing = AccessFs::from_write(ABI::V3);

@@ -213,6 +213,12 @@ fn become_program(
         if program.fence.is_some() && libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 {
             return Stage::Landlock;
         }
+        if program.fence.ruleset.is_some() {
+            // Powers of root's that lead around rules about files. Without effect for others, who have none to lose.
+            for power in POWERS_OVER_THE_MACHINE {
+                libc::prctl(libc::PR_CAPBSET_DROP, power, 0, 0, 0);
+            }
+        }
         if let Some(ruleset) = &program.fence.ruleset
             && libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0) < 0
         {
@@ -222,6 +228,11 @@ fn become_program(
     }
     Stage::Exec
 }
+
+/// By their numbers in `linux/capability.h`: `NET_ADMIN`, `SYS_MODULE`, `SYS_RAWIO`, `SYS_PTRACE`, `SYS_ADMIN` (typing into
+/// terminals, and taking them), `SYS_BOOT`, `SYS_TIME`, `SYS_TTY_CONFIG`, `MKNOD`, `SYSLOG`, `PERFMON`, `BPF`,
+/// `CHECKPOINT_RESTORE`. What a root without them executes does not get them back.
+const POWERS_OVER_THE_MACHINE: [libc::c_ulong; 13] = [12, 16, 17, 19, 21, 22, 25, 26, 27, 34, 38, 39, 40];
 
 /// In the child: into a user namespace, in which `say` has its ids mapped, and a network namespace with nothing in it but
 /// its loopback device. Returns only a stage that failed, with errno set. Leaves descriptor 0 closed.

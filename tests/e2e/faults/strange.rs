@@ -195,6 +195,21 @@ fn left_overs_of_all_kinds_are_in_nobodys_way() {
     innocent.assert_unharmed();
 }
 
+#[test]
+fn a_job_that_shuts_its_run_directory_is_known_to_its_end_and_can_be_pruned() {
+    let mut sandbox = Sandbox::new();
+    sandbox.set_unprivileged();
+    let code = "import os\nos.chmod(os.path.dirname(os.environ['PYEXEC_ARTIFACTS']), 0)\nprint('shut')";
+    let id = sandbox.detach(&["-c", code]);
+    assert_eq!(sandbox.finished(&id)["exit_code"], 0);
+    assert_eq!(sandbox.logs(&id), b"shut\n");
+    let shut = sandbox.run_directory(&id);
+    std::fs::set_permissions(&shut, PermissionsExt::from_mode(0)).expect("is ours");
+    let pruned = sandbox.pyexec(["prune", "--older-than", "0s", "--json"]).expect_code(0).json();
+    assert_eq!(pruned["removed"], 1, "{pruned}");
+    assert!(!shut.exists());
+}
+
 /// Returns once a daemon uses it again, and it knows of so many jobs.
 #[track_caller]
 fn wait_for_the_index(sandbox: &Sandbox, jobs: usize) {
