@@ -204,7 +204,7 @@ fn a_job_that_shuts_its_run_directory_is_known_to_its_end_and_can_be_pruned() {
     assert_eq!(sandbox.finished(&id)["exit_code"], 0);
     assert_eq!(sandbox.logs(&id), b"shut\n");
     let shut = sandbox.run_directory(&id);
-    std::fs::set_permissions(&shut, PermissionsExt::from_mode(0)).expect("is ours");
+    std::fs::set_permissions(&shut, PermissionsExt::from_mode(0o000)).expect("is ours");
     let pruned = sandbox.pyexec(["prune", "--older-than", "0s", "--json"]).expect_code(0).json();
     assert_eq!(pruned["removed"], 1, "{pruned}");
     assert!(!shut.exists());
