@@ -264,6 +264,17 @@ fn a_working_directory_that_has_the_daemons_own_files_in_it_is_no_fence() {
     }
 }
 
+#[test]
+fn a_working_directory_of_the_kernels_is_no_fence() {
+    let sandbox = Sandbox::new();
+    for directory in ["/proc/self", "/sys", "/dev/shm"] {
+        let arguments = ["--filesystem", "workdir", "--dir", directory, "-c", "print(1)"];
+        let refused = sandbox.run(&arguments).expect_code(126);
+        assert!(refused.stderr.contains("is the kernel's"), "{refused}");
+        sandbox.run(&["--filesystem", "read-only", "--dir", directory, "-c", "print(1)"]).expect_code(0);
+    }
+}
+
 /// A daemon does for whoever asks what that one could do by himself: not so for a job that it keeps from it.
 #[test]
 fn a_job_in_a_fence_has_the_daemon_do_nothing() {
