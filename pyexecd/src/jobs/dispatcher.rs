@@ -268,10 +268,11 @@ impl Dispatcher {
                 live.job.environment = Some(used.clone());
                 live.lease = lease;
                 reached(Point::PrepareDone);
-                note_resolved(self.jobs_directory.join(id.to_string()), used);
                 self.apply(id, JobEvent::Prepared).await;
                 // It may have been stopped while it was being prepared.
                 let Some(live) = self.live.get(&id).filter(|live| !live.job.state.is_finished()) else { return };
+                // Not for a job that is over: nobody would tidy up after a daemon that dies while it writes.
+                note_resolved(self.jobs_directory.join(id.to_string()), used);
                 reached(Point::StartCommitted);
                 if live.may_start {
                     self.launch(id, command);
