@@ -289,10 +289,7 @@ async fn tidy(jobs: Jobs, paths: Arc<Paths>, found: Found) {
         Ok(left_over) => left_over,
         Err(error) => return tracing::error!(%error, "what an earlier daemon left behind can not be tidied"),
     };
-    for (id, half_made) in left_over.half_made {
-        if id.is_some_and(|id| jobs.under_way().contains(id)) {
-            continue;
-        }
+    for half_made in left_over.half_made {
         match blocking(move || std::fs::remove_dir_all(half_made)).await {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 tracing::warn!(%error, "a run directory that was never finished can not be removed");

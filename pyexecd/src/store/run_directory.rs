@@ -4,6 +4,7 @@
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use pyexec_proto::environment::ResolvedEnvironment;
 use pyexec_proto::job::{JobDetail, JobSource, JobSpec, StdinSource, Submission, Variables};
@@ -32,6 +33,10 @@ const FORMAT: u32 = 1;
 /// A directory that is being made, or removed, has a name that is no job id.
 const UNFINISHED: &str = ".new-";
 const REMOVED: &str = ".removed-";
+
+/// Whose a directory is that is being made: what another daemon was at when it died must not be taken for our work, the
+/// same submission's neither.
+static MAKER: LazyLock<String> = LazyLock::new(|| format!("{UNFINISHED}{}-", JobId::mint().simple()));
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct SpecFile {
@@ -64,7 +69,7 @@ struct OutcomeFile {
 pub fn create(jobs: &Path, submission: &Submission, created_at: Timestamp) -> io::Result<bool> {
     create_private(jobs)?;
     let name = submission.id.to_string();
-    let unfinished = jobs.join(format!("{UNFINISHED}{name}-{}", JobId::mint().simple()));
+    let unfinished = jobs.join(format!("{}{}", *MAKER, JobId::mint().simple()));
     create_private(&unfinished)?;
     let made =
         fill(&unfinished, submission, created_at).and_then(|()| match std::fs::rename(&unfinished, jobs.join(&name)) {
@@ -226,8 +231,8 @@ pub struct Listing {
     pub jobs: Vec<JobId>,
     /// Removal of these had begun when the daemon died.
     pub half_removed: Vec<JobId>,
-    /// The making of these had; of which job, if their names say so.
-    pub half_made: Vec<(Option<JobId>, PathBuf)>,
+    /// The making of these had.
+    pub half_made: Vec<PathBuf>,
 }
 
 pub fn list(jobs: &Path) -> io::Result<Listing> {
@@ -244,9 +249,8 @@ pub fn list(jobs: &Path) -> io::Result<Listing> {
             listing.jobs.push(id);
         } else if let Some(Ok(id)) = name.strip_prefix(REMOVED).map(str::parse) {
             listing.half_removed.push(id);
-        } else if let Some(rest) = name.strip_prefix(UNFINISHED) {
-            let id = rest.rsplit_once('-').and_then(|(id, _)| id.parse().ok());
-            listing.half_made.push((id, entry.path()));
+        } else if name.starts_with(UNFINISHED) && !name.starts_with(&*MAKER) {
+            listing.half_made.push(entry.path());
         }
     }
     Ok(listing)
@@ -368,16 +372,17 @@ mod tests {
     }
 
     #[test]
-    fn what_was_half_made_is_told_with_whose_it_is() {
+    fn what_another_daemon_was_making_is_told_and_what_this_one_makes_is_not() {
         let jobs = tempfile::tempdir().expect("a directory");
-        let id = JobId::mint();
-        let of_a_job = format!("{UNFINISHED}{id}-{}", JobId::mint().simple());
-        for name in [&of_a_job, ".new-of nobody"] {
+        let an_older_releases = format!("{UNFINISHED}{}-{}", JobId::mint(), JobId::mint().simple());
+        let ours = format!("{}{}", *MAKER, JobId::mint().simple());
+        for name in [an_older_releases.as_str(), ".new-of nobody", &ours] {
             std::fs::create_dir(jobs.path().join(name)).expect("can be made");
         }
         let mut listing = list(jobs.path()).expect("can be listed");
         listing.half_made.sort();
-        let expected = [(None, jobs.path().join(".new-of nobody")), (Some(id), jobs.path().join(of_a_job))];
+        let mut expected = [".new-of nobody", &an_older_releases].map(|name| jobs.path().join(name));
+        expected.sort();
         assert_eq!((listing.jobs, listing.half_made), (vec![], expected.to_vec()));
     }
 
