@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use pyexec_proto::job::{JobDetail, JobSummary};
+use pyexec_proto::job::JobDetail;
 use pyexec_proto::service::StopRequest;
 use pyexec_proto::{JobId, JobSpec, JobState};
 use tokio::sync::{oneshot, watch};
@@ -50,10 +50,6 @@ pub enum Command {
     Describe {
         id: JobId,
         answer: oneshot::Sender<Option<Box<JobDetail>>>,
-    },
-    /// Jobs of whose state the index could not be told, or is about to be.
-    Unwritten {
-        answer: oneshot::Sender<Vec<JobSummary>>,
     },
     EnvironmentsInUse {
         answer: oneshot::Sender<HashMap<String, Vec<JobId>>>,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pyexec_proto::environment::ResolvedEnvironment;
-use pyexec_proto::job::{JobDetail, JobSummary};
+use pyexec_proto::job::JobDetail;
 use pyexec_proto::output::OutputLengths;
 use pyexec_proto::service::StopRequest;
 use pyexec_proto::state::{Outcome, Status, StopReason};
@@ -147,10 +147,6 @@ impl Dispatcher {
             }
             Command::Describe { id, answer } => {
                 let _ = answer.send(self.live.get(&id).map(|live| Box::new(self.describe(live))));
-            }
-            Command::Unwritten { answer } => {
-                let unwritten = self.uncommitted.union(&self.settled).filter_map(|id| self.live.get(id));
-                let _ = answer.send(unwritten.map(|live| JobSummary::of(&live.job)).collect());
             }
             Command::EnvironmentsInUse { answer } => {
                 let mut in_use: HashMap<String, Vec<JobId>> = HashMap::new();
@@ -552,7 +548,6 @@ impl Dispatcher {
             Belief::Waits => {
                 job.state = JobState::Queued;
                 job.environment = None;
-
                 self.queue.push(id, class_of(&job.spec), self.running_ancestors(&job.spec));
                 self.insert(job, false);
             }

@@ -232,13 +232,10 @@ impl Jobs {
     /// A page of all there are. What is not in the index yet is looked for: how much those have written that run, or were
     /// lost, how far those are that run, and how far those came that finished without anybody having looked.
     pub async fn list(&self, query: JobQuery) -> Result<JobPage, Error> {
-        // Asked first: what the dispatcher has decided by now, the index hears of before it is asked for the page.
-        let unwritten = self.ask(|answer| Command::Unwritten { answer }).await?;
+        // Jobs that are to be taken up have been, and the index hears of them before it is asked for the page.
+        self.counts().await?;
         let Listed { mut page, unseen } =
-            self.store.list(query.clone()).await.map_err(|error| error.while_doing("list the jobs"))?;
-        for job in unwritten {
-            correct(&mut page, &query, job);
-        }
+            self.store.list(query).await.map_err(|error| error.while_doing("list the jobs"))?;
         let is_measured = |job: &JobSummary| job.started_at.is_some() && job.ended_at.is_none();
         let runs = |job: &JobSummary| job.status == Status::Running;
         let wanted: Vec<(usize, PathBuf)> = (page.jobs.iter().enumerate())
@@ -433,26 +430,6 @@ impl Jobs {
         let (answer, answered) = oneshot::channel();
         self.commands.send(command(answer)).map_err(|_| Error::ShuttingDown)?;
         answered.await.map_err(|_| Error::ShuttingDown)
-    }
-}
-
-/// Puts right what a page says of a job of whose state the index could not be told: the disk is full, say.
-fn correct(page: &mut JobPage, query: &JobQuery, job: JobSummary) {
-    let wanted = (query.statuses.is_empty() || query.statuses.contains(&job.status))
-        && (query.label.is_none() || query.label == job.label);
-    match page.jobs.iter().position(|row| row.id == job.id) {
-        Some(index) if wanted => page.jobs[index] = job,
-        Some(index) => {
-            page.jobs.remove(index);
-            page.total = page.total.saturating_sub(1);
-        }
-        // It has come to match: at its place among the newest, on the page that has those.
-        None if wanted && query.page.is_none() => {
-            let place = page.jobs.iter().position(|row| row.created_at < job.created_at);
-            page.jobs.insert(place.unwrap_or(page.jobs.len()), job);
-            page.total += 1;
-        }
-        None => {}
     }
 }
 

@@ -6,19 +6,21 @@
 pub mod removal;
 pub mod run_directory;
 
+mod listing;
 mod rows;
 mod schema;
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
-use pyexec_proto::job::JobDetail;
+use pyexec_proto::job::{JobDetail, JobSummary};
 use pyexec_proto::service::{JobPage, JobQuery};
 use pyexec_proto::{Error, JobId, Progress, Timestamp};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use crate::jobs::retention::FinishedJob;
+use listing::Unwritten;
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -43,9 +45,15 @@ impl StoreError {
     }
 }
 
-type Task = Box<dyn FnOnce(&mut Connection) + Send>;
+/// What lives on the thread.
+struct Index {
+    connection: Connection,
+    unwritten: Unwritten,
+}
 
-/// A handle; the connection lives on the thread.
+type Task = Box<dyn FnOnce(&mut Index) + Send>;
+
+/// A handle on the thread.
 #[derive(Clone, Debug)]
 pub struct Store {
     tasks: mpsc::Sender<Task>,
@@ -95,11 +103,12 @@ impl HistoryPlace {
 
 impl Store {
     pub fn open(path: &Path) -> Result<(Self, Found), StoreError> {
-        let (mut connection, found) = schema::open_or_quarantine(path)?;
+        let (connection, found) = schema::open_or_quarantine(path)?;
+        let mut index = Index { connection, unwritten: Unwritten::new() };
         let (tasks, queue) = mpsc::channel::<Task>();
         let work = move || {
             for task in queue {
-                task(&mut connection);
+                task(&mut index);
             }
         };
         std::thread::Builder::new()
@@ -125,12 +134,12 @@ impl Store {
     fn run<T, F>(&self, task: F) -> impl Future<Output = Result<T, StoreError>> + use<T, F>
     where
         T: Send + 'static,
-        F: FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
+        F: FnOnce(&mut Index) -> Result<T, StoreError> + Send + 'static,
     {
         let (answer, answered) = oneshot::channel();
-        let task: Task = Box::new(move |connection| {
+        let task: Task = Box::new(move |index| {
             // Nobody may be waiting any more; the work is done all the same.
-            let _ = answer.send(task(connection));
+            let _ = answer.send(task(index));
         });
         let queued = self.tasks.send(task);
         async move {
@@ -141,12 +150,12 @@ impl Store {
 
     /// Durable once this returns, also against a loss of power. `false` when the id is taken.
     pub async fn insert(&self, job: JobDetail, may_have_started: bool) -> Result<bool, StoreError> {
-        self.run(move |connection| rows::insert_durably(connection, &job, may_have_started)).await
+        self.run(move |index| rows::insert_durably(&index.connection, &job, may_have_started)).await
     }
 
     /// Durable once this returns, also against a loss of power: from here on the job may be started.
     pub fn mark_started(&self, id: JobId) -> impl Future<Output = Result<(), StoreError>> + use<> {
-        self.run(move |connection| rows::mark_started(connection, id))
+        self.run(move |index| rows::mark_started(&index.connection, id))
     }
 
     /// Returns when everything that was asked for before has been done.
@@ -156,27 +165,35 @@ impl Store {
 
     /// Whether the machine has been restarted since the index was last written.
     pub async fn note_boot(&self, boot_id: String) -> Result<bool, StoreError> {
-        self.run(move |connection| rows::note_boot(connection, &boot_id)).await
+        self.run(move |index| rows::note_boot(&index.connection, &boot_id)).await
     }
 
     /// Rows for jobs that were found on disk, all or none. Those that are known already are left as they are.
     pub async fn import(&self, jobs: Vec<JobDetail>) -> Result<(), StoreError> {
-        self.run(move |connection| rows::import(connection, &jobs)).await
+        self.run(move |index| rows::import(&mut index.connection, &jobs)).await
     }
 
-    /// Queued at once: a query that is made later sees it, though the answer may still be under way.
+    /// Queued at once: a query that is made later sees it, though the answer may still be under way. A listing sees it also
+    /// when it could not be written.
     pub fn update(&self, job: JobDetail) -> impl Future<Output = Result<(), StoreError>> + use<> {
-        self.run(move |connection| rows::update(connection, &job))
+        self.run(move |index| {
+            let updated = rows::update(&index.connection, &job);
+            match updated {
+                Ok(()) => index.unwritten.remove(&job.id),
+                Err(_) => index.unwritten.insert(job.id, JobSummary::of(&job)),
+            };
+            updated
+        })
     }
 
     /// With whether its last progress has been looked for.
     pub async fn get(&self, id: JobId) -> Result<Option<(JobDetail, bool)>, StoreError> {
-        self.run(move |connection| rows::get(connection, id)).await
+        self.run(move |index| rows::get(&index.connection, id)).await
     }
 
     /// Ids that begin with `prefix`, at most `limit`.
     pub async fn with_prefix(&self, prefix: String, limit: u32) -> Result<Vec<JobId>, StoreError> {
-        self.run(move |connection| rows::with_prefix(connection, &prefix, limit)).await
+        self.run(move |index| rows::with_prefix(&index.connection, &prefix, limit)).await
     }
 
     /// Keeps the last progress of a job that has finished, or that there was none. Queued at once.
@@ -185,39 +202,44 @@ impl Store {
         id: JobId,
         progress: Option<Progress>,
     ) -> impl Future<Output = Result<(), StoreError>> + use<> {
-        self.run(move |connection| rows::set_progress(connection, id, progress.as_ref()))
+        self.run(move |index| rows::set_progress(&index.connection, id, progress.as_ref()))
     }
 
     /// Keeps how much the files of jobs that have finished hold.
     pub fn set_kept_bytes(&self, measured: Vec<(JobId, u64)>) -> impl Future<Output = Result<(), StoreError>> + use<> {
-        self.run(move |connection| rows::set_kept_bytes(connection, &measured))
+        self.run(move |index| rows::set_kept_bytes(&mut index.connection, &measured))
     }
 
     pub async fn list(&self, query: JobQuery) -> Result<Listed, StoreError> {
-        self.run(move |connection| rows::list(connection, &query)).await
+        self.run(move |index| listing::list(&index.connection, &query, &index.unwritten)).await
     }
 
     /// Every job that has not finished, in the order of submission, with whether it may have been started.
     pub async fn unfinished(&self) -> Result<Vec<(JobDetail, bool)>, StoreError> {
-        self.run(|connection| rows::unfinished(connection)).await
+        self.run(|index| rows::unfinished(&index.connection)).await
     }
 
     /// Those of `ids` that the index does not know.
     pub async fn unknown(&self, ids: Vec<JobId>) -> Result<Vec<JobId>, StoreError> {
-        self.run(move |connection| rows::unknown(connection, ids)).await
+        self.run(move |index| rows::unknown(&index.connection, ids)).await
     }
 
     /// The next `limit` of finished jobs, the newest end first: those that come behind `after`.
     pub async fn finished(&self, after: HistoryPlace, limit: u32) -> Result<Vec<FinishedJob>, StoreError> {
-        self.run(move |connection| rows::finished(connection, after, limit)).await
+        self.run(move |index| rows::finished(&index.connection, after, limit)).await
     }
 
     pub async fn count(&self) -> Result<u64, StoreError> {
-        self.run(|connection| rows::count(connection)).await
+        self.run(|index| rows::count(&index.connection)).await
     }
 
     pub async fn delete(&self, ids: Vec<JobId>) -> Result<(), StoreError> {
-        self.run(move |connection| rows::delete(connection, &ids)).await
+        let delete = move |index: &mut Index| {
+            rows::delete(&mut index.connection, &ids)?;
+            index.unwritten.retain(|id, _| !ids.contains(id));
+            Ok(())
+        };
+        self.run(delete).await
     }
 }
 
@@ -311,6 +333,44 @@ mod tests {
             jobs.push(job);
         }
         store.import(jobs.clone()).await.expect("are recorded");
+        assert_listed_in_pages(&store, &jobs).await;
+    }
+
+    #[tokio::test]
+    async fn a_listing_knows_what_could_not_be_written() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (store, _) = Store::open(&directory.path().join("jobs.sqlite3")).expect("opens");
+        let mut jobs: Vec<JobDetail> = (0..12).map(|number| job(number, JobState::Queued)).collect();
+        for job in &mut jobs[..3] {
+            job.spec.label = Some("night".to_owned());
+        }
+        store.import(jobs.clone()).await.expect("are recorded");
+        let writable = async |writable: bool| {
+            let set = move |index: &mut Index| Ok(index.connection.pragma_update(None, "query_only", !writable)?);
+            store.run(set).await.expect("can be set");
+        };
+        writable(false).await;
+        for number in [0, 1, 5, 6, 11] {
+            jobs[number].state = ended(0).state;
+            store.update(jobs[number].clone()).await.expect_err("nothing can be written");
+        }
+        assert_listed_in_pages(&store, &jobs).await;
+        jobs[6].state = JobState::Finished(Outcome::Lost { last_seen: None });
+        store.update(jobs[6].clone()).await.expect_err("nothing can be written");
+        assert_listed_in_pages(&store, &jobs).await;
+        writable(true).await;
+        for number in [1, 6, 11] {
+            store.update(jobs[number].clone()).await.expect("can be written again");
+        }
+        assert_listed_in_pages(&store, &jobs).await;
+        store.delete(vec![jobs.remove(5).id, jobs.remove(1).id]).await.expect("can be deleted");
+        assert_listed_in_pages(&store, &jobs).await;
+        let unwritten = store.run(|index| Ok(index.unwritten.len())).await.expect("can be asked");
+        assert_eq!(unwritten, 1);
+    }
+
+    /// Whatever is asked for, and however long a page is.
+    async fn assert_listed_in_pages(store: &Store, jobs: &[JobDetail]) {
         use Status::{Cancelled, Failed, Pending, Running};
         for statuses in [&[][..], &[Pending], &[Failed, Cancelled], &[Cancelled, Running, Pending, Pending, Cancelled]]
         {

@@ -1,14 +1,13 @@
-//! The queries. Each function is one, or one transaction.
+//! The queries, but for [`super::listing`]. Each function is one, or one transaction.
 
 use pyexec_proto::job::{JobDetail, JobSummary};
 use pyexec_proto::output::OutputLengths;
-use pyexec_proto::service::{JobPage, JobQuery, MAX_PAGE};
 use pyexec_proto::state::{Reason, Status};
-use pyexec_proto::{JobId, OsText, Progress, Timestamp};
+use pyexec_proto::{JobId, Progress, Timestamp};
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
-use rusqlite::{Connection, OptionalExtension, Row, ToSql, named_params, params, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 
-use super::{HistoryPlace, Listed, StoreError};
+use super::{HistoryPlace, StoreError};
 use crate::jobs::retention::FinishedJob;
 
 const INSERT: &str = "
@@ -155,7 +154,7 @@ fn detail(row: &Row<'_>) -> Result<JobDetail, StoreError> {
 }
 
 /// `None` when nobody has looked for it; what can not be read is as good as that.
-fn progress(row: &Row<'_>) -> Result<Option<Option<Progress>>, rusqlite::Error> {
+pub(super) fn progress(row: &Row<'_>) -> Result<Option<Option<Progress>>, rusqlite::Error> {
     let json = row.get_ref("progress")?.as_str_or_null()?;
     Ok(json.and_then(|json| serde_json::from_str(json).ok()))
 }
@@ -167,7 +166,7 @@ pub(super) fn set_progress(connection: &Connection, id: JobId, progress: Option<
     Ok(())
 }
 
-fn lengths(row: &Row<'_>) -> Result<OutputLengths, rusqlite::Error> {
+pub(super) fn lengths(row: &Row<'_>) -> Result<OutputLengths, rusqlite::Error> {
     let bytes = |column| row.get(column).map(i64::cast_unsigned);
     Ok(OutputLengths { stdout: bytes("stdout_bytes")?, stderr: bytes("stderr_bytes")? })
 }
@@ -220,106 +219,6 @@ pub(super) fn unknown(connection: &Connection, ids: Vec<JobId>) -> Result<Vec<Jo
     Ok(unknown)
 }
 
-pub(super) fn list(connection: &Connection, query: &JobQuery) -> Result<Listed, StoreError> {
-    // Each once.
-    let statuses: Vec<Status> = Status::ALL.into_iter().filter(|status| query.statuses.contains(status)).collect();
-    let total = total(connection, &statuses, query.label.as_deref())?;
-    let limit = query.limit.min(MAX_PAGE);
-    let before = query.page.as_deref().and_then(|page| page.parse().ok()).unwrap_or(i64::MAX);
-    // One more than asked for says whether there is a next page.
-    let mut values: Vec<Box<dyn ToSql>> = vec![Box::new(i64::from(limit) + 1), Box::new(before)];
-    let mut wanted = "sequence < ?2".to_owned();
-    if let Some(label) = &query.label {
-        values.push(Box::new(label.clone()));
-        wanted += " AND label = ?3";
-    }
-    let mut of_each = Vec::new();
-    for status in &statuses {
-        values.push(Box::new(status.name()));
-        of_each.push(format!("{wanted} AND status = ?{}", values.len()));
-    }
-    match of_each.as_slice() {
-        [] => {}
-        [one] => wanted.clone_from(one),
-        // An index has the jobs of one state in order, and not those of several: the newest of each.
-        several => {
-            let newest = |one| {
-                format!("SELECT sequence FROM (SELECT sequence FROM jobs WHERE {one} ORDER BY sequence DESC LIMIT ?1)")
-            };
-            let newest: Vec<String> = several.iter().map(newest).collect();
-            wanted = format!("sequence IN ({})", newest.join(" UNION ALL "));
-        }
-    }
-    let mut statement = connection.prepare_cached(&format!(
-        "SELECT sequence, id, created_at, label, status, reason, exit_code, pid, started_at, ended_at, elapsed_us,
-             stdout_bytes, stderr_bytes, command, directory, strategy, finished, progress
-         FROM jobs WHERE {wanted} ORDER BY sequence DESC LIMIT ?1"
-    ))?;
-    let mut rows = statement.query(params_from_iter(&values))?;
-    let (mut jobs, mut unseen, mut last, mut next) = (Vec::new(), Vec::new(), 0i64, None);
-    while let Some(row) = rows.next()? {
-        if jobs.len() == limit as usize {
-            next = Some(last.to_string());
-            break;
-        }
-        last = row.get("sequence")?;
-        match summary(row) {
-            Ok(job) => {
-                if row.get("finished")? && progress(row)?.is_none() {
-                    unseen.push(job.id);
-                }
-                jobs.push(job);
-            }
-            Err(error) => tracing::error!(sequence = last, %error, "a row of the index is damaged, and left out"),
-        }
-    }
-    Ok(Listed { page: JobPage { jobs, total, next }, unseen })
-}
-
-/// How many there are. Of all labels together that has been counted already.
-fn total(connection: &Connection, statuses: &[Status], label: Option<&str>) -> Result<u64, StoreError> {
-    let mut values: Vec<&str> = statuses.iter().map(|status| status.name()).collect();
-    let of_statuses = match statuses {
-        [] => String::new(),
-        some => format!("AND status IN ({})", vec!["?"; some.len()].join(", ")),
-    };
-    let sql = match label {
-        None => format!("SELECT coalesce(sum(jobs), 0) FROM totals WHERE true {of_statuses}"),
-        Some(label) => {
-            values.push(label);
-            format!("SELECT count(*) FROM jobs WHERE true {of_statuses} AND label = ?")
-        }
-    };
-    let total: i64 = connection.prepare_cached(&sql)?.query_row(params_from_iter(values), |row| row.get(0))?;
-    Ok(total.cast_unsigned())
-}
-
-fn summary(row: &Row<'_>) -> Result<JobSummary, rusqlite::Error> {
-    let Text(id) = row.get("id")?;
-    let Text(status) = row.get("status")?;
-    let time = |column| row.get::<_, Option<i64>>(column).map(|at| at.map(Timestamp));
-    let ended_at = time("ended_at")?;
-    let elapsed_us = row.get::<_, Option<i64>>("elapsed_us")?.map(i64::cast_unsigned);
-    Ok(JobSummary {
-        id,
-        created_at: Timestamp(row.get("created_at")?),
-        label: row.get("label")?,
-        status,
-        reason: row.get::<_, Option<Text<Reason>>>("reason")?.map(|Text(reason)| reason),
-        exit_code: row.get("exit_code")?,
-        pid: row.get("pid")?,
-        started_at: time("started_at")?,
-        // The column also holds what retention goes by; only a run that ended has an end.
-        ended_at: ended_at.filter(|_| elapsed_us.is_some()),
-        elapsed_us,
-        output: lengths(row)?,
-        progress: progress(row)?.flatten(),
-        command: row.get("command")?,
-        directory: OsText::from(row.get::<_, Vec<u8>>("directory")?),
-        strategy: row.get("strategy")?,
-    })
-}
-
 pub(super) fn set_kept_bytes(connection: &mut Connection, measured: &[(JobId, u64)]) -> Result<(), StoreError> {
     let transaction = connection.transaction()?;
     for (id, bytes) in measured {
@@ -369,7 +268,7 @@ pub(super) fn delete(connection: &mut Connection, ids: &[JobId]) -> Result<(), S
 }
 
 /// A column that holds the name of something.
-struct Text<T>(T);
+pub(super) struct Text<T>(pub T);
 
 impl FromSql for Text<JobId> {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
