@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Sandbox, file_names};
 
 fn keys(value: &Value) -> Vec<&str> {
     value.as_object().unwrap_or_else(|| panic!("no object: {value}")).keys().map(String::as_str).collect()
@@ -151,14 +151,7 @@ fn prune_forgets_finished_jobs_and_removes_their_files() {
     sandbox.pyexec(["wait", &completed, &failed]).expect_code(1);
     sandbox.wait_until_running(&running);
     let prune = |options: &[&str]| sandbox.pyexec([&["prune", "--json"], options].concat()).expect_code(0).json();
-    let left = || {
-        let mut left: Vec<String> = std::fs::read_dir(sandbox.paths().jobs())
-            .expect("is there")
-            .map(|entry| entry.expect("is there").file_name().to_string_lossy().into_owned())
-            .collect();
-        left.sort();
-        left
-    };
+    let left = || file_names(&sandbox.paths().jobs());
     let sorted = |ids: &[&String]| {
         let mut ids: Vec<String> = ids.iter().map(|id| (*id).clone()).collect();
         ids.sort();

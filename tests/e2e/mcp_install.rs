@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::sandbox::{PYEXEC, Ran, Sandbox, path_variable};
+use crate::sandbox::{PYEXEC, Ran, Sandbox, file_names, path_variable};
 
 /// Each client, and its file in the directories of a sandbox.
 const CLIENTS: [(&str, &str); 6] = [
@@ -67,14 +67,6 @@ fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-fn names(directory: &Path) -> Vec<String> {
-    let entries = directory.read_dir().expect("can be listed");
-    let mut names: Vec<String> =
-        entries.map(|entry| entry.expect("can be listed").file_name().to_string_lossy().into_owned()).collect();
-    names.sort();
-    names
-}
-
 #[test]
 fn each_client_gets_the_form_it_documents() {
     let home = Home::new();
@@ -115,7 +107,7 @@ fn a_second_time_changes_nothing_and_makes_no_backup() {
         assert_eq!(again.text(), format!("{client}: already in {}\n", path.display()));
         assert_eq!(read(&path), before);
         assert_eq!(path.metadata().expect("is there").ino(), was.ino(), "{client}: written anew");
-        assert!(!names(path.parent().expect("has one")).iter().any(|name| name.contains(".bak")), "{client}");
+        assert!(!file_names(path.parent().expect("has one")).iter().any(|name| name.contains(".bak")), "{client}");
     }
 }
 
@@ -193,7 +185,7 @@ fn a_file_that_can_not_be_understood_is_left_alone_and_the_snippet_is_shown() {
     assert!(ran.stderr.contains("config.toml can not be edited: line 1, column "), "{ran}");
     assert!(ran.stderr.contains("hint: nothing was changed; ") && ran.stderr.contains("    \"pyexec\": {\n"), "{ran}");
     assert_eq!(read(&path), broken);
-    assert_eq!(names(path.parent().expect("has one")), ["mcp.json"]);
+    assert_eq!(file_names(path.parent().expect("has one")), ["mcp.json"]);
     assert_eq!(home.json("zed")["context_servers"]["pyexec"]["args"], json!([]));
 }
 
@@ -252,7 +244,7 @@ fn a_client_is_found_where_its_own_variable_says() {
     home.sandbox.set("CODEX_HOME", &elsewhere);
     home.install("claude-code").expect_code(0);
     home.install("codex").expect_code(0);
-    assert_eq!(names(&elsewhere), [".claude.json", "config.toml"]);
+    assert_eq!(file_names(&elsewhere), [".claude.json", "config.toml"]);
 }
 
 #[test]

@@ -89,30 +89,15 @@ fn assert_rebuilt_after(damage: impl Fn(&Sandbox)) {
     assert_eq!(sandbox.logs(&running), b"before\nafter\n");
 }
 
-fn database_files(sandbox: &Sandbox) -> Vec<std::path::PathBuf> {
-    let database = sandbox.paths().database();
-    let mut files = vec![database.clone()];
-    for suffix in ["-wal", "-shm"] {
-        let mut name = database.clone().into_os_string();
-        name.push(suffix);
-        files.push(name.into());
-    }
-    files
-}
-
 #[test]
 fn an_index_that_was_deleted_is_made_again_from_the_run_directories() {
-    assert_rebuilt_after(|sandbox| {
-        for file in database_files(sandbox) {
-            let _ = std::fs::remove_file(file);
-        }
-    });
+    assert_rebuilt_after(Sandbox::remove_index);
 }
 
 #[test]
 fn an_index_that_is_garbage_is_made_again_from_the_run_directories() {
     assert_rebuilt_after(|sandbox| {
-        for file in database_files(sandbox) {
+        for file in sandbox.index_files() {
             if file.exists() {
                 std::fs::write(file, b"this is no database, and never was one\n".repeat(500)).expect("can be written");
             }
@@ -123,7 +108,7 @@ fn an_index_that_is_garbage_is_made_again_from_the_run_directories() {
 #[test]
 fn an_index_that_was_truncated_is_made_again_from_the_run_directories() {
     assert_rebuilt_after(|sandbox| {
-        let files = database_files(sandbox);
+        let files = sandbox.index_files();
         // All of it first into the one file, as a checkpoint does; then half of it is lost.
         let length = std::fs::metadata(&files[0]).expect("is there").len();
         std::fs::OpenOptions::new()
@@ -165,9 +150,7 @@ fn what_is_submitted_while_the_index_is_rebuilt_runs_once_and_what_was_half_made
     let half_made = sandbox.paths().jobs().join(format!(".new-{}-{}", JobId::mint(), JobId::mint().simple()));
     std::fs::create_dir(&half_made).expect("can be made");
     std::fs::write(half_made.join("spec.json"), "{").expect("can be written");
-    for file in database_files(&sandbox) {
-        let _ = std::fs::remove_file(file);
-    }
+    sandbox.remove_index();
     daemon.start();
     let submitted: Vec<String> =
         (0..10).map(|number| sandbox.detach(&["-c", &format!("open('ran', 'a').write('{number}\\n')")])).collect();

@@ -6,6 +6,7 @@
 
 mod attended;
 mod daemon;
+mod files;
 mod other_user;
 mod process;
 mod terminal;
@@ -31,9 +32,10 @@ use tempfile::TempDir;
 
 pub(crate) use attended::{Attended, Ran};
 pub(crate) use daemon::TestDaemon;
+pub(crate) use files::file_names;
 pub(crate) use other_user::{NOBODY, STRANGER, can_change_users};
 use process::every_pid;
-pub(crate) use process::{Process, is_alive, process_state, send};
+pub(crate) use process::{Process, is_alive, process_state, send, started};
 pub(crate) use terminal::Shown;
 
 /// The command line under test.

@@ -11,7 +11,7 @@ use pyexec_proto::{ClientError, Error, JobId, Timestamp};
 use serde_json::{Value, json};
 
 use crate::environment_sandbox::{EnvironmentSandbox, names, pythons};
-use crate::sandbox::{Ran, Sandbox, contains};
+use crate::sandbox::{Ran, Sandbox, contains, file_names};
 
 const SOURCE: &str = "#!/usr/bin/env python3\n\"\"\"Counts.\n\nSlowly.\"\"\"\nimport sys\nprint(len(sys.argv))\n";
 
@@ -384,15 +384,7 @@ async fn autosaved_scripts_go_with_their_sidecars_when_they_are_too_many_or_too_
         .daemon_with(&[("PYEXEC_AUTOSAVED_SCRIPTS_MAX_COUNT", "3"), ("PYEXEC_AUTOSAVED_SCRIPTS_MAX_AGE", "10d")]);
     let client = sandbox.client().await;
     let directory = sandbox.paths().autosaved_scripts();
-    let left = || {
-        let mut names: Vec<String> = std::fs::read_dir(&directory)
-            .expect("is there")
-            .flatten()
-            .map(|entry| entry.file_name().to_string_lossy().into_owned())
-            .collect();
-        names.sort();
-        names
-    };
+    let left = || file_names(&directory);
     let with_sidecars = |names: &[String]| {
         let sidecar = |name: &String| format!("{}.json", name.strip_suffix(".py").expect("is a script"));
         let mut files: Vec<String> = names.iter().flat_map(|name| [sidecar(name), name.clone()]).collect();

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Sandbox, started};
 
 /// In the files, where the boot was that they were written in.
 const BOOT: &str = "00000000-1111-4222-8333-444444444444";
@@ -141,7 +141,7 @@ impl OldSupervisor {
         std::fs::create_dir_all(sandbox.paths().supervisors()).expect("can be made");
         change(&directory.join("supervisor.json"), |identity| {
             identity["pid"] = std::process::id().into();
-            identity["started"] = started().into();
+            identity["started"] = started(std::process::id()).into();
             identity["control_socket"] = socket.to_str().into();
         });
         std::fs::write(directory.join("stdout.0"), "begun\n").expect("can be written");
@@ -185,18 +185,6 @@ impl OldSupervisor {
         say(&mut daemon, &format!(r#"{{"type":"ended","what":{{"run":{run}}},"unwritten":null}}"#));
         told
     }
-}
-
-/// This process's own start, in clock ticks since boot.
-fn started() -> u64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").expect("we live");
-    stat.rsplit_once(") ")
-        .expect("has a name")
-        .1
-        .split(' ')
-        .nth(19)
-        .and_then(|ticks| ticks.parse().ok())
-        .expect("is one")
 }
 
 #[test]

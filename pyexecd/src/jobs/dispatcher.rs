@@ -4,33 +4,32 @@
 //! then starts, stops and tells. What takes time (an environment, a supervisor) happens in tasks of its own, and comes
 //! back as a message.
 
+mod stopping;
+mod taking_up;
+
 use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pyexec_proto::environment::ResolvedEnvironment;
 use pyexec_proto::job::JobDetail;
 use pyexec_proto::output::OutputLengths;
-use pyexec_proto::service::StopRequest;
-use pyexec_proto::state::{Outcome, Status, StopReason};
+use pyexec_proto::state::{Outcome, Status};
 use pyexec_proto::{JobId, JobSpec, JobState};
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::AbortHandle;
 
 use super::Snapshot;
 use super::admission::{Class, Queue};
 use super::command::{Command, Counts, LeftUnfinished};
-use super::recovery::{Belief, Circumstances, believe, believe_unreadable};
 use super::state::{JobEvent, transition};
 use crate::blocking::blocking;
-use crate::engine::local::Evidence;
-use crate::engine::{self, Engine, Events, Order, RunEvent, RunHandle};
+use crate::engine::{Engine, Events, Order, RunEvent, RunHandle};
 use crate::environment::{self, EnvironmentError, Environments, Lease, Preparation, PreparationLog, Prepared};
 use crate::fault::{Point, reached};
 use crate::output;
 use crate::store::{Store, StoreError, run_directory};
-use crate::supervisor::record::ReadError;
 
 /// How long to wait before a commit that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -312,61 +311,6 @@ impl Dispatcher {
         }
     }
 
-    async fn stop(&mut self, id: JobId, request: StopRequest, answer: oneshot::Sender<bool>) {
-        let Some(live) = self.live.get(&id).filter(|live| !live.job.state.is_finished()) else {
-            let _ = answer.send(false);
-            return;
-        };
-        let reason = if request.now { StopReason::Killed } else { StopReason::Cancelled };
-        let grace = if request.now { 0 } else { request.grace_ms.unwrap_or(live.job.spec.grace_ms) };
-        tracing::info!(job = %id, ?reason, "stopping");
-        reached(Point::StopAsked);
-        let unstarted = matches!(live.job.state, JobState::Queued | JobState::Preparing);
-        if unstarted {
-            // Before its permission to start is taken away: a daemon that finds that gone is to know why.
-            let wished = JobDetail { state: JobState::Starting { stop: Some(reason) }, ..live.job.clone() };
-            if let Err(error) = self.store.update(wished).await {
-                tracing::error!(job = %id, %error, "that it is to stop could not be written down");
-            }
-        }
-        if unstarted && self.has_started_elsewhere(id).await {
-            self.adopt_started(id, Some(reason));
-        } else {
-            self.apply(id, JobEvent::StopRequested(reason)).await;
-        }
-        // The wish is in the index before anybody acts on it: a restart in the middle of a stop goes on with it. The
-        // index works in order, so an answer to anything asked now says that the commit before it is through.
-        let written = self.store.barrier();
-        let Some(to_self) = self.to_self.upgrade() else { return };
-        tokio::spawn(async move {
-            let _ = written.await;
-            let _ = to_self.send(Command::StopWritten { id, grace: Duration::from_millis(grace), answer });
-        });
-    }
-
-    /// Tells the supervisor of a stop that is wanted, if there is one to tell.
-    fn pass_stop_on(&self, id: JobId, grace: Option<Duration>) {
-        let Some(live) = self.live.get(&id) else { return };
-        let reason = match &live.job.state {
-            JobState::Stopping { reason, .. } | JobState::Starting { stop: Some(reason) } => *reason,
-            JobState::Starting { stop: None }
-            | JobState::Queued
-            | JobState::Preparing
-            | JobState::Running { .. }
-            | JobState::Finished(_) => return,
-        };
-        let grace = match (grace, reason) {
-            (Some(grace), _) => grace,
-            (None, StopReason::Killed | StopReason::MemoryLimit | StopReason::ProcessLimit) => Duration::ZERO,
-            (None, StopReason::Cancelled | StopReason::TimedOut | StopReason::CpuLimit | StopReason::OutputLimit) => {
-                Duration::from_millis(live.job.spec.grace_ms)
-            }
-        };
-        if let Some(handle) = &live.told.borrow().handle {
-            handle.stop(reason, grace);
-        }
-    }
-
     async fn hear(&mut self, id: JobId, event: RunEvent) {
         let event = match event {
             RunEvent::Started(run) => {
@@ -392,34 +336,6 @@ impl Dispatcher {
             // A stop that came before there was anybody to tell, or before the last daemon died.
             self.pass_stop_on(id, None);
         }
-    }
-
-    /// A job that has not been started here may have been by a supervisor of an earlier daemon's, which was late. Taking
-    /// the permission to start away settles it: where it is gone already, there is somebody to find.
-    async fn has_started_elsewhere(&self, id: JobId) -> bool {
-        let directory = self.jobs_directory.join(id.to_string());
-        let taken = blocking(move || {
-            if run_directory::revoke(&directory)? {
-                return Ok(false);
-            }
-            let evidence = engine::local::examine(&directory).map_err(std::io::Error::other)?;
-            Ok(!matches!(evidence, Evidence::NeverStarted))
-        });
-        taken.await.unwrap_or(false)
-    }
-
-    /// Takes up a run that somebody else has begun.
-    fn adopt_started(&mut self, id: JobId, stop: Option<StopReason>) {
-        self.queue.remove(id);
-        let Some(live) = self.live.get_mut(&id) else { return };
-        live.preparation = None;
-        live.may_start = true;
-        live.job.state = JobState::Starting { stop };
-        let lengths = live.lengths.clone();
-        tracing::info!(job = %id, "has been started by an earlier daemon's supervisor");
-        let handle = self.engine.adopt(self.events_of(id, lengths));
-        self.attach(id, handle);
-        self.commit(id);
     }
 
     /// The only place where a state changes: decide, make durable, tell.
@@ -521,52 +437,6 @@ impl Dispatcher {
             self.commit(id);
         }
     }
-
-    async fn recover(&mut self, mut job: JobDetail, may_have_run: bool) {
-        let id = job.id;
-        if self.live.contains_key(&id) {
-            return;
-        }
-        match self.store.get(id).await {
-            Ok(Some((known, _))) if known.state.is_finished() => return,
-            Ok(Some((known, _))) => job = known,
-            Ok(None) => {
-                if let Err(error) = self.store.import(vec![job.clone()]).await {
-                    tracing::error!(job = %id, %error, "a job that was found on disk could not be recorded");
-                }
-            }
-            Err(error) => tracing::error!(job = %id, %error, "a job could not be looked up"),
-        }
-        let directory = self.jobs_directory.join(id.to_string());
-        reached(Point::RecoverLooking);
-        let known = job.state.clone();
-        let believed = blocking(move || Ok(look(&directory, known, may_have_run))).await;
-        let believed = believed
-            .unwrap_or_else(|error| Belief::Finished(believe_unreadable(job.state.clone(), &error.to_string())));
-        tracing::info!(job = %id, ?believed, "recovered");
-        match believed {
-            Belief::Waits => {
-                job.state = JobState::Queued;
-                job.environment = None;
-                self.queue.push(id, class_of(&job.spec), self.running_ancestors(&job.spec));
-                self.insert(job, false);
-            }
-            Belief::Adopt(state) => {
-                job.state = state;
-                self.insert(job, true);
-                let Some(live) = self.live.get(&id) else { return };
-                let handle = self.engine.adopt(self.events_of(id, live.lengths.clone()));
-                self.attach(id, handle);
-            }
-            Belief::Finished(outcome) => {
-                self.engine.clear(id);
-                job.state = JobState::Finished(outcome.clone());
-                self.insert(job, true);
-                self.settle(id, &outcome).await;
-                self.commit(id);
-            }
-        }
-    }
 }
 
 /// For the day the index has to be rebuilt: the job does not wait for it.
@@ -615,25 +485,5 @@ struct AbortOnDrop(AbortHandle);
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
-    }
-}
-
-/// Reads what there is to believe, and takes away what the last daemon left half written.
-fn look(directory: &Path, known: JobState, may_have_run: bool) -> Belief {
-    if let Err(error) = run_directory::remove_unfinished(directory) {
-        tracing::warn!(directory = %directory.display(), %error, "what the last daemon left can not be removed");
-    }
-    match run_directory::outcome(directory) {
-        Ok(Some(outcome)) => return Belief::Finished(outcome),
-        // A record that is damaged tells nothing: whoever is still there may.
-        Ok(None) | Err(ReadError::Damaged { .. }) => {}
-        Err(error @ ReadError::Io { .. }) => return Belief::Finished(believe_unreadable(known, &error.to_string())),
-    }
-    match engine::local::examine(directory) {
-        Ok(evidence) => {
-            let has_environment = matches!(run_directory::environment(directory), Ok(Some(_)));
-            believe(known, evidence, Circumstances { has_environment, may_have_run })
-        }
-        Err(error) => Belief::Finished(believe_unreadable(known, &error.to_string())),
     }
 }

@@ -153,11 +153,7 @@ fn without_an_index_what_can_not_be_read_is_said_not_to_be_known() {
     let victims = finished(&sandbox);
     daemon.kill();
     hurt(&sandbox, &victims);
-    for suffix in ["", "-wal", "-shm"] {
-        let mut path = sandbox.paths().database().into_os_string();
-        path.push(suffix);
-        let _ = std::fs::remove_file(path);
-    }
+    sandbox.remove_index();
     daemon.start();
     let readable: Vec<&Victim> = victims.iter().filter(|victim| !victim.is_hurt_in(&["spec.json"])).collect();
     sandbox.wait_until("all that can be read are known again", || {

@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::environment_sandbox::EnvironmentSandbox;
-use crate::sandbox::{Attended, Sandbox};
+use crate::sandbox::{Attended, Sandbox, file_names, pid_of, python};
 
 /// Set for a test that runs in a mount namespace of its own.
 const INSIDE: &str = "PYEXEC_TEST_MOUNTS";
@@ -205,7 +205,7 @@ fn a_daemon_starts_on_a_full_disk_and_a_prune_makes_room() {
     assert_eq!(sandbox.run(&["-c", "print(1)"]).expect_code(0).text(), "1\n");
     sandbox.wait_until("what was pruned is forgotten", || {
         let total = sandbox.pyexec(["jobs", "--json"]).json()["total"].clone();
-        let left = names(&sandbox.paths().jobs());
+        let left = file_names(&sandbox.paths().jobs());
         if total == 1 && left.len() == 1 { Ok(()) } else { Err(format!("{total} jobs, {left:?}")) }
     });
 }
@@ -213,13 +213,8 @@ fn a_daemon_starts_on_a_full_disk_and_a_prune_makes_room() {
 /// Takes away the log beside an index; the next daemon has to make one, for which there must be room.
 fn without_log(database: &Path) {
     let program = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('PRAGMA journal_mode = DELETE')";
-    let ran = Command::new(crate::sandbox::python()).args(["-c", program]).arg(database).status();
+    let ran = Command::new(python()).args(["-c", program]).arg(database).status();
     assert!(ran.expect("can be started").success());
-}
-
-fn names(directory: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(directory).expect("is there");
-    entries.map(|entry| entry.expect("can be listed").file_name().to_string_lossy().into_owned()).collect()
 }
 
 #[test]
@@ -250,7 +245,7 @@ fn a_job_that_waits_for_room_can_be_killed() {
     let id = a_job_that_waits_for_room(&sandbox, &disk);
     let mut killing: Attended<'_> = sandbox.attend(sandbox.cli(["kill", &id]));
     // Its processes are gone at once; what is still in its pipe is kept, once there is room.
-    let pid = crate::sandbox::pid_of(&sandbox.show(&id)["pid"]);
+    let pid = pid_of(&sandbox.show(&id)["pid"]);
     sandbox.wait_until_gone(pid);
     killing.wait_for_stderr("No space left on device");
     disk.make_room();

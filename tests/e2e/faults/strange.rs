@@ -10,7 +10,7 @@ use pyexec_proto::preamble::Preamble;
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use serde_json::{Value, json};
 
-use crate::sandbox::{Sandbox, is_alive, python, send};
+use crate::sandbox::{Sandbox, is_alive, python, send, started};
 
 /// Runs a Python program over files of a daemon that does not run.
 fn edit(program: &str, arguments: &[&Path]) {
@@ -84,18 +84,6 @@ fn rename_supervisor(sandbox: &Sandbox, id: &str, changes: &Value) {
     std::fs::write(&path, identity.to_string()).expect("can be written");
 }
 
-/// In clock ticks since boot.
-fn started(pid: u32) -> u64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it lives");
-    stat.rsplit_once(") ")
-        .expect("has a name")
-        .1
-        .split(' ')
-        .nth(19)
-        .and_then(|ticks| ticks.parse().ok())
-        .expect("is one")
-}
-
 #[test]
 fn a_pid_that_belongs_to_somebody_else_by_now_is_left_alone() {
     let sandbox = Sandbox::new();
@@ -121,12 +109,7 @@ fn a_pid_that_belongs_to_somebody_else_by_now_is_left_alone() {
         })
         .collect();
     daemon.kill();
-    // So that the run directories are what is believed.
-    for suffix in ["", "-wal", "-shm"] {
-        let mut path = sandbox.paths().database().into_os_string();
-        path.push(suffix);
-        let _ = std::fs::remove_file(path);
-    }
+    sandbox.remove_index();
     for (_, id) in &jobs {
         std::fs::remove_file(sandbox.run_directory(id).join("outcome.json")).expect("says that it is lost");
     }
@@ -260,12 +243,8 @@ fn an_index_that_may_only_be_read_is_done_without_for_a_while() {
     sandbox.finished(&id);
     sandbox.kill_daemon();
     let set_mode = |mode| {
-        for suffix in ["", "-wal", "-shm"] {
-            let mut path = sandbox.paths().database().into_os_string();
-            path.push(suffix);
-            if Path::new(&path).exists() {
-                std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).expect("are ours");
-            }
+        for file in sandbox.index_files().iter().filter(|file| file.exists()) {
+            std::fs::set_permissions(file, PermissionsExt::from_mode(mode)).expect("are ours");
         }
     };
     set_mode(0o400);

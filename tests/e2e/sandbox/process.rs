@@ -66,6 +66,13 @@ pub(crate) fn process_state(pid: u32) -> Option<char> {
     stat.rsplit_once(") ")?.1.chars().next()
 }
 
+/// When it started, in clock ticks since the machine did.
+pub(crate) fn started(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it lives");
+    let ticks = stat.rsplit_once(") ").and_then(|(_, fields)| fields.split(' ').nth(19));
+    ticks.and_then(|ticks| ticks.parse().ok()).expect("stands there")
+}
+
 pub(crate) fn is_alive(pid: u32) -> bool {
     !matches!(process_state(pid), None | Some('Z' | 'X'))
 }

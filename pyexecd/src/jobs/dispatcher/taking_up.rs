@@ -1,0 +1,111 @@
+//! Taking up what an earlier daemon left unfinished: jobs, and runs that its supervisors have begun.
+
+use std::path::Path;
+
+use pyexec_proto::job::JobDetail;
+use pyexec_proto::state::StopReason;
+use pyexec_proto::{JobId, JobState};
+
+use super::{Dispatcher, class_of};
+use crate::blocking::blocking;
+use crate::engine::{self, local::Evidence};
+use crate::fault::{Point, reached};
+use crate::jobs::recovery::{Belief, Circumstances, believe, believe_unreadable};
+use crate::store::run_directory;
+use crate::supervisor::record::ReadError;
+
+impl Dispatcher {
+    pub(super) async fn recover(&mut self, mut job: JobDetail, may_have_run: bool) {
+        let id = job.id;
+        if self.live.contains_key(&id) {
+            return;
+        }
+        match self.store.get(id).await {
+            Ok(Some((known, _))) if known.state.is_finished() => return,
+            Ok(Some((known, _))) => job = known,
+            Ok(None) => {
+                if let Err(error) = self.store.import(vec![job.clone()]).await {
+                    tracing::error!(job = %id, %error, "a job that was found on disk could not be recorded");
+                }
+            }
+            Err(error) => tracing::error!(job = %id, %error, "a job could not be looked up"),
+        }
+        let directory = self.jobs_directory.join(id.to_string());
+        reached(Point::RecoverLooking);
+        let known = job.state.clone();
+        let believed = blocking(move || Ok(look(&directory, known, may_have_run))).await;
+        let believed = believed
+            .unwrap_or_else(|error| Belief::Finished(believe_unreadable(job.state.clone(), &error.to_string())));
+        tracing::info!(job = %id, ?believed, "recovered");
+        match believed {
+            Belief::Waits => {
+                job.state = JobState::Queued;
+                job.environment = None;
+                self.queue.push(id, class_of(&job.spec), self.running_ancestors(&job.spec));
+                self.insert(job, false);
+            }
+            Belief::Adopt(state) => {
+                job.state = state;
+                self.insert(job, true);
+                let Some(live) = self.live.get(&id) else { return };
+                let handle = self.engine.adopt(self.events_of(id, live.lengths.clone()));
+                self.attach(id, handle);
+            }
+            Belief::Finished(outcome) => {
+                self.engine.clear(id);
+                job.state = JobState::Finished(outcome.clone());
+                self.insert(job, true);
+                self.settle(id, &outcome).await;
+                self.commit(id);
+            }
+        }
+    }
+
+    /// A job that has not been started here may have been by a supervisor of an earlier daemon's, which was late. Taking
+    /// the permission to start away settles it: where it is gone already, there is somebody to find.
+    pub(super) async fn has_started_elsewhere(&self, id: JobId) -> bool {
+        let directory = self.jobs_directory.join(id.to_string());
+        let taken = blocking(move || {
+            if run_directory::revoke(&directory)? {
+                return Ok(false);
+            }
+            let evidence = engine::local::examine(&directory).map_err(std::io::Error::other)?;
+            Ok(!matches!(evidence, Evidence::NeverStarted))
+        });
+        taken.await.unwrap_or(false)
+    }
+
+    /// Takes up a run that somebody else has begun.
+    pub(super) fn adopt_started(&mut self, id: JobId, stop: Option<StopReason>) {
+        self.queue.remove(id);
+        let Some(live) = self.live.get_mut(&id) else { return };
+        live.preparation = None;
+        live.may_start = true;
+        live.job.state = JobState::Starting { stop };
+        let lengths = live.lengths.clone();
+        tracing::info!(job = %id, "has been started by an earlier daemon's supervisor");
+        let handle = self.engine.adopt(self.events_of(id, lengths));
+        self.attach(id, handle);
+        self.commit(id);
+    }
+}
+
+/// Reads what there is to believe, and takes away what the last daemon left half written.
+fn look(directory: &Path, known: JobState, may_have_run: bool) -> Belief {
+    if let Err(error) = run_directory::remove_unfinished(directory) {
+        tracing::warn!(directory = %directory.display(), %error, "what the last daemon left can not be removed");
+    }
+    match run_directory::outcome(directory) {
+        Ok(Some(outcome)) => return Belief::Finished(outcome),
+        // A record that is damaged tells nothing: whoever is still there may.
+        Ok(None) | Err(ReadError::Damaged { .. }) => {}
+        Err(error @ ReadError::Io { .. }) => return Belief::Finished(believe_unreadable(known, &error.to_string())),
+    }
+    match engine::local::examine(directory) {
+        Ok(evidence) => {
+            let has_environment = matches!(run_directory::environment(directory), Ok(Some(_)));
+            believe(known, evidence, Circumstances { has_environment, may_have_run })
+        }
+        Err(error) => Belief::Finished(believe_unreadable(known, &error.to_string())),
+    }
+}
