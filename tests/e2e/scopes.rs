@@ -1,5 +1,7 @@
 //! A control group of its own for each job, made by the user's service manager.
 
+use std::process::Stdio;
+
 use pyexec_proto::start::SERVICE_MARK;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -235,9 +237,14 @@ time.sleep(600)";
     let systemd = sandbox.file("systemd");
     std::fs::copy("/bin/sh", &systemd).expect("can be copied");
     let mut stop = sandbox.command(&systemd);
-    stop.args(["-c", &format!("kill -TERM {supervisor}; kill -TERM {leader}; :")]).env_remove(SERVICE_MARK);
-    sandbox.attend(stop).end().expect_code(0);
+    let kill = format!("kill -TERM {supervisor}; kill -TERM {leader}; read -r _");
+    stop.args(["-c", &kill]).env_remove(SERVICE_MARK).stdin(Stdio::piped());
+    let mut stop = sandbox.attend(stop);
+    // As the manager does, it outlives those it stops.
+    let alive = stop.stdin();
     sandbox.wait_until_gone(supervisor);
+    drop(alive);
+    stop.end().expect_code(1);
     daemon.start();
     let job = sandbox.finished(&id);
     assert_eq!((&job["status"], &job["exit_code"]), (&"cancelled".into(), &3.into()), "{job}");

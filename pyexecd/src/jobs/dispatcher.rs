@@ -18,7 +18,7 @@ use pyexec_proto::output::OutputLengths;
 use pyexec_proto::state::{Outcome, Status};
 use pyexec_proto::{JobId, JobSpec, JobState};
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 use super::Snapshot;
 use super::admission::{Class, Queue};
@@ -39,6 +39,9 @@ struct Live {
     job: JobDetail,
     /// Ends the preparation of its environment when the job ends before it.
     preparation: Option<AbortOnDrop>,
+    /// Writes down what it runs with. Over before its end is committed: what is left half written of a job that has not
+    /// finished is tidied up by the next daemon.
+    noting: Option<JoinHandle<()>>,
     /// Keeps its environment from being evicted.
     lease: Option<Lease>,
     lengths: watch::Sender<OutputLengths>,
@@ -203,7 +206,10 @@ impl Dispatcher {
         let used = job.environment.as_ref().and_then(|used| used.id.as_deref());
         let lease = used.filter(|_| !job.state.is_finished()).map(|id| self.environments.lease(id));
         let (told, _) = watch::channel(Snapshot { job: Arc::new(job.clone()), handle: None, lengths: lengths_seen });
-        self.live.insert(job.id, Live { job, stalled: None, preparation: None, lease, lengths, may_start, told });
+        self.live.insert(
+            job.id,
+            Live { job, stalled: None, preparation: None, noting: None, lease, lengths, may_start, told },
+        );
     }
 
     fn describe(&self, live: &Live) -> JobDetail {
@@ -265,9 +271,9 @@ impl Dispatcher {
                 reached(Point::PrepareDone);
                 self.apply(id, JobEvent::Prepared).await;
                 // It may have been stopped while it was being prepared.
-                let Some(live) = self.live.get(&id).filter(|live| !live.job.state.is_finished()) else { return };
-                // Not for a job that is over: nobody would tidy up after a daemon that dies while it writes.
-                note_resolved(self.jobs_directory.join(id.to_string()), used);
+                let unfinished = |live: &&mut Live| !live.job.state.is_finished();
+                let Some(live) = self.live.get_mut(&id).filter(unfinished) else { return };
+                live.noting = Some(note_resolved(self.jobs_directory.join(id.to_string()), used));
                 reached(Point::StartCommitted);
                 if live.may_start {
                     self.launch(id, command);
@@ -354,6 +360,9 @@ impl Dispatcher {
         }
         live.job.state = state;
         if let JobState::Finished(outcome) = live.job.state.clone() {
+            if let Some(noting) = live.noting.take() {
+                let _ = noting.await;
+            }
             self.queue.remove(id);
             self.settle(id, &outcome).await;
         }
@@ -440,13 +449,13 @@ impl Dispatcher {
 }
 
 /// For the day the index has to be rebuilt: the job does not wait for it.
-fn note_resolved(run_directory: PathBuf, used: ResolvedEnvironment) {
+fn note_resolved(run_directory: PathBuf, used: ResolvedEnvironment) -> JoinHandle<()> {
     tokio::task::spawn_blocking(move || {
         if let Err(error) = run_directory::write_resolved(&run_directory, &used) {
             let directory = run_directory.display();
             tracing::error!(%directory, %error, "the environment could not be noted in the run directory");
         }
-    });
+    })
 }
 
 /// So that a listing need not read its output, and it outlives it. Nobody waits for this; whoever is quicker looks himself.
