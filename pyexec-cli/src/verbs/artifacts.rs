@@ -2,9 +2,11 @@
 
 mod copy;
 
+use std::collections::HashMap;
 use std::io::Write;
 use std::path::Path;
 
+use futures::{StreamExt, stream};
 use pyexec_proto::artifact::{
     Artifact, ArtifactChunk, ArtifactList, MAX_ARTIFACT_CHUNK_BYTES, MAX_ARTIFACTS, NoArtifact,
 };
@@ -17,6 +19,9 @@ use crate::args::Artifacts;
 use crate::exit_code::{Code, Failure, SUCCESS};
 use crate::{render, terminal};
 use copy::Target;
+
+/// How many files are asked for before the first of them is written. Each answer may be as long as a chunk.
+const ASKED_FOR_AHEAD: usize = 8;
 
 /// Why files could not be copied.
 #[derive(Debug, thiserror::Error)]
@@ -115,7 +120,8 @@ fn tell_what_is_missing(list: &ArtifactList) {
 /// Byte for byte.
 async fn printed(client: &Client, id: JobId, path: &OsText) -> Result<(), Failure> {
     let mut stdout = std::io::stdout();
-    read(client, id, path, |bytes| stdout.write_all(bytes).map_err(Failure::Output)).await?;
+    let first = chunk(client, id, path, 0).await;
+    read(client, id, path, first, |bytes| stdout.write_all(bytes).map_err(Failure::Output)).await?;
     stdout.flush().map_err(Failure::Output)
 }
 
@@ -135,11 +141,15 @@ async fn copied(
             target.refuse_to_replace(path)?;
         }
     }
+    let artifacts: HashMap<&OsText, &Artifact> = list.artifacts.iter().map(|found| (&found.path, found)).collect();
     let mut written = Vec::with_capacity(wanted.len());
     let (number, mut left) = (wanted.len(), 0);
-    for path in wanted {
+    // Small files are asked for while others are written: of many, the answers are what takes the time.
+    let begun = wanted.into_iter().map(|path| async move { (path, chunk(client, id, path, 0).await) });
+    let mut begun = stream::iter(begun).buffered(ASKED_FOR_AHEAD);
+    while let Some((path, first)) = begun.next().await {
         let mut file = target.begin(path)?;
-        let bytes = match read(client, id, path, |bytes| Ok(file.write(bytes)?)).await {
+        let bytes = match read(client, id, path, first, |bytes| Ok(file.write(bytes)?)).await {
             Ok(bytes) => bytes,
             // One that was not named by itself does not keep the others from being copied.
             Err(failure) if !paths.contains(path) && is_about_the_file(&failure) => {
@@ -158,8 +168,7 @@ async fn copied(
             let shown = directory.join(path.as_path());
             terminal::print(&format!("{}\n", render::one_line(&shown.to_string_lossy())))?;
         }
-        let view = list.artifacts.iter().find(|artifact| artifact.path == *path);
-        let uri = view.and_then(|artifact| ArtifactView::of(id, artifact).uri);
+        let uri = artifacts.get(path).and_then(|artifact| ArtifactView::of(id, artifact).uri);
         written.push(ArtifactView { path: path.to_text(), bytes, uri });
     }
     if asked.json {
@@ -200,32 +209,37 @@ fn named<'a>(paths: &'a [OsText], all: &[&'a OsText]) -> Vec<&'a OsText> {
     wanted
 }
 
-/// All of a file as it was when the reading began; how many bytes that were.
+async fn chunk(client: &Client, id: JobId, path: &OsText, offset: u64) -> Result<ArtifactChunk, ClientError> {
+    client.read_artifact(id, path, offset, MAX_ARTIFACT_CHUNK_BYTES).await
+}
+
+/// All of a file as it was when the reading began, with its `first` chunk; how many bytes that were.
 async fn read(
     client: &Client,
     id: JobId,
     path: &OsText,
+    first: Result<ArtifactChunk, ClientError>,
     mut take: impl FnMut(&[u8]) -> Result<(), Failure>,
 ) -> Result<u64, Failure> {
+    let mut chunk_read = first?;
+    let (total, known) = (chunk_read.total, chunk_read.inode);
     let mut offset = 0;
-    let mut first: Option<(u64, u64)> = None;
     loop {
-        let ArtifactChunk { mut bytes, total, inode } =
-            client.read_artifact(id, path, offset, MAX_ARTIFACT_CHUNK_BYTES).await?;
-        let (total, known) = *first.get_or_insert((total, inode));
+        let ArtifactChunk { mut bytes, inode, .. } = chunk_read;
         if inode != known {
             return Err(CopyError::Replaced { path: path.clone() }.into());
         }
         // A file that grows as fast as it is read would never end.
         bytes.truncate(usize::try_from(total - offset).unwrap_or(usize::MAX));
+        take(&bytes)?;
+        offset += bytes.len() as u64;
         if offset == total {
             return Ok(offset);
         }
         if bytes.is_empty() {
             return Err(CopyError::Shortened { path: path.clone(), read: offset, total }.into());
         }
-        take(&bytes)?;
-        offset += bytes.len() as u64;
+        chunk_read = chunk(client, id, path, offset).await?;
     }
 }
 
