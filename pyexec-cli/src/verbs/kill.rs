@@ -1,5 +1,6 @@
 //! `pyexec kill`: cancels jobs, or kills them, and waits until they have ended.
 
+use pyexec_proto::client::ClientError;
 use pyexec_proto::service::{FollowRequest, JobQuery, StopAnswer, StopRequest};
 use pyexec_proto::{Client, JobDetail, JobId, Outcome, Reason, Status};
 
@@ -35,17 +36,25 @@ pub(crate) async fn perform(kill: &Kill) -> Result<Code, Failure> {
     Ok(SUCCESS)
 }
 
-/// The job as it is when it has finished. What keeps it from that is said: a full disk, on which the rest of its output has
-/// no room.
+/// The job as it is when it has finished.
 async fn end_of(client: &Client, id: JobId) -> Result<JobDetail, Failure> {
-    const SAY_WHY_AFTER_MS: u64 = 2_000;
-    if let Some(job) = client.follow(id, &FollowRequest::until_exit(SAY_WHY_AFTER_MS)).await?.finished {
-        return Ok(job);
+    match ended_soon(client, id).await? {
+        Some(job) => Ok(job),
+        None => Ok(client.wait(id).await?),
     }
-    if let Some(message) = client.show(id).await?.message {
+}
+
+/// The job, if it ends soon after it was told to. What keeps it from that is said: a full disk, on which the rest of its
+/// output has no room.
+pub(super) async fn ended_soon(client: &Client, id: JobId) -> Result<Option<JobDetail>, ClientError> {
+    const SAY_WHY_AFTER_MS: u64 = 2_000;
+    let finished = client.follow(id, &FollowRequest::until_exit(SAY_WHY_AFTER_MS)).await?.finished;
+    if finished.is_none()
+        && let Some(message) = client.show(id).await?.message
+    {
         terminal::note(&format!("job {id} has not ended yet: {message}"));
     }
-    Ok(client.wait(id).await?)
+    Ok(finished)
 }
 
 const ALREADY_FINISHED: &str = "already finished";

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::environment_sandbox::EnvironmentSandbox;
@@ -91,15 +92,20 @@ for line in range(30_000): print('x' * 99)
 
 fn a_job_that_waits_for_room(sandbox: &Sandbox, disk: &Disk) -> String {
     let id = sandbox.detach(&["-c", PRINTS]);
+    have_wait_for_room(sandbox, disk, &id);
+    id
+}
+
+/// A job that prints, just submitted.
+fn have_wait_for_room(sandbox: &Sandbox, disk: &Disk, id: &str) {
     sandbox.wait_for_file("begun");
-    sandbox.wait_until_running(&id);
+    sandbox.wait_until_running(id);
     disk.fill();
     sandbox.write("go", "");
     sandbox.wait_until("it waits for room", || {
-        let job = sandbox.show(&id);
+        let job = sandbox.show(id);
         if job["message"].as_str().is_some_and(|message| message.contains("No space left")) { Ok(()) } else { Err(job) }
     });
-    id
 }
 
 #[test]
@@ -232,6 +238,29 @@ fn an_environment_for_which_there_is_no_room_is_said_to_be_just_that() {
     disk.make_room();
     assert_eq!(sandbox.run_with_uv(with_six).expect_code(0).text(), "six\n");
     sandbox.wait_until_the_shelf_is_tidy();
+}
+
+#[test]
+fn a_run_that_is_told_to_end_says_that_its_job_waits_for_room() {
+    if !in_mount_namespace("a_run_that_is_told_to_end_says_that_its_job_waits_for_room") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let disk = Disk::mount(state_of(&sandbox), 6);
+    let _daemon = sandbox.daemon();
+    let mut run = sandbox.attend_run(&["-c", PRINTS]);
+    sandbox.wait_for_file("begun");
+    let listing = sandbox.pyexec(["jobs", "--json"]).expect_code(0).json();
+    let id = listing["jobs"][0]["id"].as_str().expect("is there");
+    have_wait_for_room(&sandbox, &disk, id);
+    run.signal(Signal::TERM);
+    run.wait_for_stderr("has not ended yet");
+    run.wait_for_stderr("No space left on device");
+    disk.make_room();
+    let ran = run.end().expect_code(143);
+    let job = sandbox.show(id);
+    assert_eq!((&job["status"], &job["stdout_bytes"]), (&"cancelled".into(), &ran.stdout.len().into()), "{job}");
+    assert_eq!(ran.stdout, sandbox.logs(id));
 }
 
 #[test]

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use crate::exit_code::Interruption;
 use crate::terminal;
+use crate::verbs::kill;
 
 /// What is to become of the job, each more urgent than the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -121,13 +122,17 @@ impl Interruptions {
             tokio::select! {
                 // An answer that is slow to come must not hold up what is more urgent.
                 () = more_urgent => {}
-                answer = client.stop(id, StopRequest { now, grace_ms: None }) => {
-                    if let Err(error) = answer {
-                        terminal::error(&error, error.hint().as_deref());
-                    }
-                }
+                () = stop(&client, id, now) => {}
             }
         }
+    }
+}
+
+async fn stop(client: &Client, id: JobId, now: bool) {
+    match client.stop(id, StopRequest { now, grace_ms: None }).await {
+        Err(error) => terminal::error(&error, error.hint().as_deref()),
+        // Whoever shows what the job prints hears of its end, and of what went wrong meanwhile.
+        Ok(_) => drop(kill::ended_soon(client, id).await),
     }
 }
 
