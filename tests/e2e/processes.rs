@@ -86,7 +86,7 @@ def clean_up(*_):
     print('clean')
     sys.exit(3)
 signal.signal(signal.SIGTERM, clean_up)
-print('ready')
+os.write(1, b'ready\\n')
 time.sleep(600)
 ",
     );
@@ -105,9 +105,9 @@ fn a_job_that_ignores_term_is_killed_after_its_grace() {
     sandbox.write(
         "deaf.py",
         "
-import signal, time
+import os, signal, time
 signal.signal(signal.SIGTERM, lambda *_: print('never mind'))
-print('ready')
+os.write(1, b'ready\\n')
 while True: time.sleep(600)
 ",
     );

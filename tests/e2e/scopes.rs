@@ -217,13 +217,13 @@ fn a_scope_that_is_stopped_ends_its_job_with_a_record() {
     let (_manager, sandbox) = UserManager::with_sandbox(Mood::Obliging);
     let mut daemon = sandbox.daemon();
     let code = "
-import signal, sys, time
+import os, signal, sys, time
 def leave(*_):
     print('asked', flush=True)
     time.sleep(0.2)
     sys.exit(3)
 signal.signal(signal.SIGTERM, leave)
-print('ready', flush=True)
+os.write(1, b'ready\\n')
 time.sleep(600)";
     let id = sandbox.detach(&["-c", code]);
     sandbox.wait_until("it is ready", || {
