@@ -64,6 +64,9 @@ pub enum ClientError {
     Late { limit: Duration },
     #[error("the connection to the daemon broke {ATTEMPTS} times in a row")]
     Broken { source: RpcError },
+    /// The answer to a submission was lost, and perhaps only that.
+    #[error("{source}; job {id} may have been taken all the same")]
+    Unanswered { id: JobId, source: Box<ClientError> },
     #[error("the request is larger than {} MiB, and no daemon would take it", MAX_FRAME_BYTES >> 20)]
     TooLarge,
 }
@@ -90,6 +93,9 @@ impl ClientError {
             }
             ClientError::Late { .. } | ClientError::Broken { .. } => {
                 "`pyexec daemon logs` says what it is busy with; `pyexec doctor` looks for what may be wrong".into()
+            }
+            ClientError::Unanswered { id, .. } => {
+                format!("`pyexec show {id}` says what became of it: look before running it again")
             }
             ClientError::TooLarge => "put what is that long into a file, and let the script open that".into(),
         })
@@ -121,12 +127,17 @@ impl Client {
     }
 
     pub async fn submit(&self, submission: Submission) -> Result<JobDetail, ClientError> {
-        let submission = Arc::new(submission);
-        self.call(WRITE, |daemon, context| {
+        let (id, submission) = (submission.id, Arc::new(submission));
+        let mut sent = false;
+        let submitted = self.call_noting(&mut sent, WRITE, |daemon, context| {
             let submission = Submission::clone(&submission);
             async move { daemon.submit(context, submission).await }
+        });
+        submitted.await.map_err(|error| {
+            // A daemon that answers knows whether an earlier one had taken it.
+            let is_answer = matches!(error, ClientError::Refused(_) | ClientError::TooLarge);
+            if sent && !is_answer { ClientError::Unanswered { id, source: Box::new(error) } } else { error }
         })
-        .await
     }
 
     pub async fn resolve(&self, given: &str) -> Result<JobId, ClientError> {
@@ -283,6 +294,15 @@ impl Client {
         F: Fn(PyexecClient, Context) -> Answer,
         Answer: Future<Output = Result<Result<T, Error>, RpcError>>,
     {
+        self.call_noting(&mut false, limit, method).await
+    }
+
+    /// Notes in `sent` whether a daemon may have had the request, though it did not answer.
+    async fn call_noting<T, F, Answer>(&self, sent: &mut bool, limit: Duration, method: F) -> Result<T, ClientError>
+    where
+        F: Fn(PyexecClient, Context) -> Answer,
+        Answer: Future<Output = Result<Result<T, Error>, RpcError>>,
+    {
         let mut attempt = 1;
         loop {
             let daemon = self.connection().await?;
@@ -291,10 +311,16 @@ impl Client {
             let broken = match method(daemon, context).await {
                 Ok(Err(Error::ShuttingDown)) if attempt < ATTEMPTS => None,
                 Ok(answer) => return Ok(answer?),
-                Err(RpcError::DeadlineExceeded) => return Err(ClientError::Late { limit }),
+                Err(RpcError::DeadlineExceeded) => {
+                    *sent = true;
+                    return Err(ClientError::Late { limit });
+                }
                 // It was not sent, and the next daemon would be sent no more of it. The connection is as good as before.
                 Err(RpcError::Send(source)) if is_too_large(source.as_ref()) => return Err(ClientError::TooLarge),
-                Err(broken) => Some(broken),
+                Err(broken) => {
+                    *sent = true;
+                    Some(broken)
+                }
             };
             *self.connection.lock().await = None;
             if let Some(source) = broken

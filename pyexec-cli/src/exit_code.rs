@@ -153,6 +153,7 @@ fn of_client_error(error: &ClientError) -> Code {
         ClientError::NotRunning
         | ClientError::Start(_)
         | ClientError::ForeignDirectory(_)
+        | ClientError::Unanswered { .. }
         | ClientError::Connect { .. }
         | ClientError::ForeignDaemon { .. }
         | ClientError::Preamble { .. }

@@ -7,7 +7,6 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use pyexec_picture::Curve;
-use pyexec_proto::JobId;
 use pyexec_proto::client::ClientError;
 use pyexec_proto::course::Course;
 use pyexec_proto::error::{Error, Named, NoInput};
@@ -101,9 +100,6 @@ pub(crate) enum Failure {
     Argument { problem: String, next: String },
     #[error(transparent)]
     Client(#[from] ClientError),
-    /// The answer to a submission was lost, and perhaps only that.
-    #[error("{source}; job {id} may have been taken all the same")]
-    Unanswered { id: JobId, source: ClientError },
 }
 
 impl Failure {
@@ -133,9 +129,6 @@ impl Failure {
         match self {
             Failure::Argument { next, .. } => Some(next.clone()),
             Failure::Client(error) => next_after(error),
-            Failure::Unanswered { id, .. } => {
-                Some(format!("ask py_job_status of job {id} before running it again: it may be running"))
-            }
         }
     }
 }
@@ -149,6 +142,9 @@ fn next_after(error: &ClientError) -> Option<String> {
                  installed version; jobs are not affected"
                     .to_owned(),
             ),
+            ClientError::Unanswered { id, .. } => {
+                Some(format!("ask py_job_status of job {id} before running it again: it may be running"))
+            }
             ClientError::NotRunning
             | ClientError::Start(_)
             | ClientError::ForeignDirectory(_)
@@ -212,9 +208,9 @@ mod tests {
 
     #[test]
     fn a_submission_whose_answer_was_lost_names_the_job_twice() {
-        let id = JobId::mint();
-        let failure =
-            Failure::Unanswered { id, source: ClientError::Late { limit: std::time::Duration::from_secs(30) } };
+        let id = pyexec_proto::JobId::mint();
+        let late = ClientError::Late { limit: std::time::Duration::from_secs(30) };
+        let failure = Failure::from(ClientError::Unanswered { id, source: Box::new(late) });
         let text = failure.text();
         assert_eq!(text.matches(&id.to_string()).count(), 2, "{text}");
         assert!(text.contains("within 30 s") && text.contains("py_job_status"), "{text}");

@@ -31,19 +31,7 @@ const MOST_RUNS: usize = 20;
 
 /// Starts a job.
 pub(crate) async fn submit(call: &Call<'_>, submission: Submission) -> Result<JobDetail, Failure> {
-    let id = submission.id;
-    call.server.client().await?.submit(submission).await.map_err(|error| match error {
-        ClientError::Late { .. } | ClientError::Broken { .. } => Failure::Unanswered { id, source: error },
-        ClientError::Refused(_)
-        | ClientError::TooLarge
-        | ClientError::NotRunning
-        | ClientError::Start(_)
-        | ClientError::ForeignDirectory(_)
-        | ClientError::Connect { .. }
-        | ClientError::ForeignDaemon { .. }
-        | ClientError::Preamble { .. }
-        | ClientError::Version { .. } => Failure::Client(error),
-    })
+    Ok(call.server.client().await?.submit(submission).await?)
 }
 
 /// What is asked for beside the text.

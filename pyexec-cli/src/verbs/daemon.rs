@@ -127,6 +127,7 @@ fn is_beyond_words(error: &ClientError) -> bool {
         ClientError::Preamble { .. }
         | ClientError::Version { .. }
         | ClientError::Late { .. }
+        | ClientError::Unanswered { .. }
         | ClientError::Broken { .. } => true,
         ClientError::Refused(_)
         | ClientError::NotRunning

@@ -10,7 +10,6 @@ pub(super) mod submission;
 use std::io;
 use std::sync::Arc;
 
-use pyexec_proto::client::ClientError;
 use pyexec_proto::excerpt::{self, Gap};
 use pyexec_proto::output::PerStream;
 use pyexec_proto::service::StopRequest;
@@ -43,12 +42,7 @@ pub(crate) async fn perform(run: Run) -> Result<Code, Failure> {
     let submitted = tokio::select! {
         biased;
         interruption = interruptions.gave_up() => return Ok(left(id, interruption)),
-        submitted = client.submit(submission) => submitted.inspect_err(|error| {
-            // The answer was lost, and perhaps only that.
-            if !matches!(error, ClientError::Refused(_) | ClientError::TooLarge) {
-                terminal::note(&format!("job {id} may have been taken all the same; `pyexec show {id}` tells"));
-            }
-        })?,
+        submitted = client.submit(submission) => submitted?,
     };
     if detach {
         return detached(&client, &submitted, &interruptions, json).await;

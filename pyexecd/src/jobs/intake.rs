@@ -97,13 +97,14 @@ pub fn fence(spec: &JobSpec, paths: &Paths) -> Result<(), Error> {
     }
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let directory = real(spec.directory.as_path());
+    let refused = |why: String| Error::NoFence {
+        fence: "filesystem".to_owned(),
+        problem: format!("the working directory {} {why}", spec.directory),
+        hint: "give the job a directory of its own".to_owned(),
+    };
     // There a name means something else to each process, or a device.
     if ["/proc", "/sys", "/dev"].iter().any(|kernels| directory.starts_with(kernels)) {
-        return Err(Error::NoFence {
-            fence: "filesystem".to_owned(),
-            problem: format!("the working directory {} is the kernel's", spec.directory),
-            hint: "give the job a directory of its own".to_owned(),
-        });
+        return Err(refused("is the kernel's".to_owned()));
     }
     let ours = [&paths.state, &paths.data, &paths.cache, &paths.config, &paths.runtime];
     let overlapping = ours.into_iter().map(|path| real(path)).find(|ours| {
@@ -111,15 +112,7 @@ pub fn fence(spec: &JobSpec, paths: &Paths) -> Result<(), Error> {
         ours.starts_with(&directory) || directory.starts_with(ours)
     });
     match overlapping {
-        Some(ours) => Err(Error::NoFence {
-            fence: "filesystem".to_owned(),
-            problem: format!(
-                "the working directory {} overlaps {}, where pyexec keeps what it runs",
-                spec.directory,
-                ours.display()
-            ),
-            hint: "give the job a directory of its own".to_owned(),
-        }),
+        Some(ours) => Err(refused(format!("overlaps {}, where pyexec keeps what it runs", ours.display()))),
         None => Ok(()),
     }
 }

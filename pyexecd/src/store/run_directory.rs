@@ -34,8 +34,8 @@ const FORMAT: u32 = 1;
 const UNFINISHED: &str = ".new-";
 const REMOVED: &str = ".removed-";
 
-/// Whose a directory is that is being made: what another daemon was at when it died must not be taken for our work, the
-/// same submission's neither.
+/// Begins the names of what this daemon is making. What another was making when it died is told from it, also where both
+/// are of the same submission.
 static MAKER: LazyLock<String> = LazyLock::new(|| format!("{UNFINISHED}{}-", JobId::mint().simple()));
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -180,16 +180,21 @@ pub(super) fn id_of(sandbox: &Sandbox, tag: &str) -> JobId {
 /// Again and again while there is no daemon, or one that goes away under the call.
 pub(super) async fn insist<T>(call: impl AsyncFn() -> Result<T, ClientError>) -> T {
     loop {
-        match call().await {
+        let error = match call().await {
             Ok(answer) => return answer,
-            Err(
-                ClientError::NotRunning
+            // Sent again, it is the same job.
+            Err(ClientError::Unanswered { source, .. }) => *source,
+            Err(error) => error,
+        };
+        let is_between_daemons = matches!(
+            error,
+            ClientError::NotRunning
                 | ClientError::Broken { .. }
                 | ClientError::Preamble { .. }
-                | ClientError::Refused(Error::ShuttingDown),
-            ) => tokio::time::sleep(Duration::from_millis(1)).await,
-            Err(error) => panic!("{error}: {error:?}"),
-        }
+                | ClientError::Refused(Error::ShuttingDown)
+        );
+        assert!(is_between_daemons, "{error}: {error:?}");
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 
