@@ -360,10 +360,11 @@ impl Client {
                 // One that has ended before it was spoken to is started again.
                 Ok(()) if attempt < ATTEMPTS => attempt += 1,
                 Ok(()) => break dial(&self.paths.socket).await?,
-                Err(StartError::Killed { .. }) if attempt < ATTEMPTS => attempt += 1,
+                Err(StartError::Died) if attempt < ATTEMPTS => attempt += 1,
                 Err(error) => return Err(error.into()),
             }
         };
+        start::orphans::adopt();
         *kept = Some(connection.clone());
         Ok(connection)
     }

@@ -1,16 +1,19 @@
 //! Starting the daemon, exactly once however many clients want it.
 //!
 //! The clients queue on a lock; whoever holds it looks again before it starts anything. The daemon it starts belongs to
-//! nobody: it leads a session of its own, sees none of the caller's job, and where the user's systemd answers it is a
-//! unit of that, so that it does not end with the editor's or the terminal's scope.
+//! nobody: its parent is init, it leads a session of its own, sees none of the caller's job, and where the user's systemd
+//! answers it is a unit of that, so that it does not end with the editor's or the terminal's scope.
+
+pub(crate) mod orphans;
 
 use std::fs::File;
 use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::FlockOperation;
@@ -22,7 +25,7 @@ use crate::client::nobody_listens;
 use crate::paths::{Paths, create_private, socket_address};
 
 /// The longest a start may take, in seconds: it is over when the daemon listens, which does not wait for recovery.
-const START_LIMIT_SECONDS: i64 = 30;
+const START_LIMIT_SECONDS: u64 = 30;
 
 /// What the daemon writes to its stdout once it listens.
 pub const READY: &str = "ready";
@@ -58,8 +61,8 @@ pub enum StartError {
     Spawn { program: PathBuf, source: std::io::Error },
     #[error("the daemon did not start: {said}")]
     Failed { said: String },
-    #[error("the daemon was killed by signal {signal} while it started")]
-    Killed { signal: i32 },
+    #[error("the daemon ended while it started, and said nothing")]
+    Died,
     #[error("the daemon did not listen within {START_LIMIT_SECONDS} s")]
     Late,
 }
@@ -78,7 +81,7 @@ impl StartError {
             StartError::Spawn { .. } => {
                 "check that the file is executable; `pyexec doctor` looks at the whole installation".into()
             }
-            StartError::Failed { .. } | StartError::Killed { .. } | StartError::Late => {
+            StartError::Failed { .. } | StartError::Died | StartError::Late => {
                 "`pyexec doctor` looks for what may be wrong, and `pyexec daemon logs` has more".into()
             }
         }
@@ -105,7 +108,7 @@ pub(crate) fn ensure_running(paths: &Paths) -> Result<(), StartError> {
     }
     match start_directly(&program, paths) {
         // Ours found another one there, which somebody started at the same moment without asking for our lock.
-        Err(StartError::Failed { .. } | StartError::Killed { .. }) if listens(&paths.socket) => Ok(()),
+        Err(StartError::Failed { .. } | StartError::Died) if listens(&paths.socket) => Ok(()),
         started => started,
     }
 }
@@ -118,7 +121,7 @@ fn take_turn(lock: File) -> Result<File, Option<std::io::Error>> {
         let locked = rustix::fs::flock(&lock, FlockOperation::LockExclusive);
         let _ = taken.send(locked.map(|()| lock));
     });
-    let limit = std::time::Duration::from_secs(START_LIMIT_SECONDS.unsigned_abs());
+    let limit = Duration::from_secs(START_LIMIT_SECONDS);
     match told.recv_timeout(limit) {
         Ok(Ok(lock)) => Ok(lock),
         Ok(Err(error)) => Err(Some(error.into())),
@@ -161,7 +164,7 @@ pub(crate) fn find_running(paths: &Paths) -> Option<PathBuf> {
             return Some(socket.to_owned());
         }
         // It has nothing else by which to say that it has done so.
-        std::thread::sleep(std::time::Duration::from_millis(10));
+        std::thread::sleep(Duration::from_millis(10));
     }
     None
 }
@@ -210,7 +213,8 @@ fn environment() -> impl Iterator<Item = (std::ffi::OsString, std::ffi::OsString
 }
 
 fn start_directly(program: &Path, paths: &Paths) -> Result<(), StartError> {
-    let mut daemon = Command::new(program)
+    let _own_child = orphans::own_child();
+    let mut starter = Command::new(program)
         .arg("--detach")
         .env_clear()
         .envs(environment())
@@ -223,34 +227,87 @@ fn start_directly(program: &Path, paths: &Paths) -> Result<(), StartError> {
         .stderr(Stdio::null())
         .spawn()
         .map_err(|source| StartError::Spawn { program: program.to_owned(), source })?;
-    let mut stdout = daemon.stdout.take().expect("its stdout is a pipe");
-    let mut said = String::new();
-    // To the end of it: what is no greeting is an explanation, perhaps of several lines.
-    while said.trim_end_matches('\n') != READY {
-        let mut watched = [PollFd::new(&stdout, PollFlags::IN)];
-        let limit = Timespec { tv_sec: START_LIMIT_SECONDS, tv_nsec: 0 };
-        let mut buffer = [0; 1024];
-        match poll(&mut watched, Some(&limit)) {
-            Ok(0) => return Err(StartError::Late),
-            Ok(_) => match stdout.read(&mut buffer) {
-                Ok(0) | Err(_) => break,
-                Ok(read) => said.push_str(&String::from_utf8_lossy(&buffer[..read])),
-            },
-            Err(rustix::io::Errno::INTR) => {}
-            Err(_) => break,
-        }
-    }
+    let stdout = starter.stdout.take().expect("its stdout is a pipe");
+    let mut starter = Starter::of(starter);
+    let said = starter.listen(stdout);
+    let status = starter.end();
+    let said = said?;
     if said.trim_end() == READY {
         return Ok(());
     }
-    // It has left, or is about to: take its exit status, so that no zombie stays with a client that lives on.
-    let status = daemon.wait();
-    if let Some(signal) = status.as_ref().ok().and_then(ExitStatusExt::signal) {
-        return Err(StartError::Killed { signal });
-    }
-    let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
     let said = said.trim().to_owned();
-    Err(StartError::Failed { said: if said.is_empty() { status } else { said } })
+    match status {
+        Some(status) if said.is_empty() && !status.success() => Err(StartError::Failed { said: status.to_string() }),
+        _ if said.is_empty() => Err(StartError::Died),
+        _ => Err(StartError::Failed { said }),
+    }
+}
+
+/// The process that becomes the daemon's parent, and then leaves the daemon to init: it is waited for as soon as it has
+/// ended, so that no zombie is left, even if this client is killed in the next moment.
+struct Starter {
+    child: Child,
+    /// Readable when the process has ended. `None` where the kernel has no such thing, and afterwards.
+    ended: Option<OwnedFd>,
+    status: Option<ExitStatus>,
+}
+
+impl Starter {
+    fn of(child: Child) -> Self {
+        use rustix::process::{Pid, PidfdFlags, pidfd_open};
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        let ended = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        Self { child, ended, status: None }
+    }
+
+    /// What the daemon says, up to its greeting or to the end: what is no greeting is an explanation, perhaps of several
+    /// lines.
+    fn listen(&mut self, mut stdout: ChildStdout) -> Result<String, StartError> {
+        let deadline = Instant::now() + Duration::from_secs(START_LIMIT_SECONDS);
+        let mut said = String::new();
+        while said.trim_end_matches('\n') != READY {
+            let (speaks, ended) = {
+                let mut watched = vec![PollFd::new(&stdout, PollFlags::IN)];
+                watched.extend(self.ended.as_ref().map(|ended| PollFd::new(ended, PollFlags::IN)));
+                let left = Timespec::try_from(deadline.saturating_duration_since(Instant::now())).ok();
+                match poll(&mut watched, left.as_ref()) {
+                    Ok(0) => return Err(StartError::Late),
+                    Err(rustix::io::Errno::INTR) => continue,
+                    Ok(_) | Err(_) => {}
+                }
+                let happened = |at: usize| watched.get(at).is_some_and(|watched| !watched.revents().is_empty());
+                (happened(0), happened(1))
+            };
+            if ended {
+                self.reap();
+            }
+            if speaks {
+                let mut buffer = [0; 1024];
+                match stdout.read(&mut buffer) {
+                    Ok(0) | Err(_) => break,
+                    Ok(read) => said.push_str(&String::from_utf8_lossy(&buffer[..read])),
+                }
+            }
+        }
+        Ok(said)
+    }
+
+    fn reap(&mut self) {
+        self.status = self.child.wait().ok();
+        self.ended = None;
+    }
+
+    /// How the process has ended. One that still has not, long after the daemon has spoken, is of an older version, whose
+    /// daemon it is, or hangs before it has become one.
+    fn end(&mut self) -> Option<ExitStatus> {
+        const PATIENCE: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+        if let Some(ended) = &self.ended
+            && matches!(poll(&mut [PollFd::new(ended, PollFlags::IN)], Some(&PATIENCE)), Ok(1..))
+        {
+            self.reap();
+        }
+        self.status.or_else(|| self.child.try_wait().ok().flatten())
+    }
 }
 
 mod systemd {
@@ -286,6 +343,7 @@ mod systemd {
     }
 
     fn run(command: &mut Command) -> bool {
+        let _own_child = orphans::own_child();
         let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
         status.is_ok_and(|status| status.success())
     }

@@ -38,7 +38,7 @@ use crate::listener::Listener;
 use crate::scripts::Scripts;
 use crate::service::Service;
 use crate::store::{Found, Store, StoreError, run_directory};
-use crate::supervisor::process::{forget_starter, return_large_memory};
+use crate::supervisor::process::{forget_priority, forget_starter, leave_starter, return_large_memory};
 use crate::supervisor::processes::confined;
 
 /// How long a new daemon waits for an old one that is on its way out.
@@ -70,24 +70,50 @@ pub(crate) enum DaemonError {
     Store(#[from] StoreError),
     #[error("could not start: {0}")]
     Start(#[from] io::Error),
+    #[error(
+        "could not leave the program that started it: {0}; \
+        the user or the control group may have as many processes as it is allowed (`ulimit -u`)"
+    )]
+    Leave(io::Error),
+}
+
+/// Who started the daemon, and what that has to hear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// A service manager, or a person: the process is theirs.
+    Foreground,
+    /// A program that wants to hear when the daemon listens; the process is its own child.
+    Announced,
+    /// A client, which wants to hear it too, and to which nothing must tie the daemon.
+    Detached,
+}
+
+impl Start {
+    /// Whether stdout is read by whoever started the daemon.
+    pub(crate) fn is_announced(self) -> bool {
+        match self {
+            Start::Announced | Start::Detached => true,
+            Start::Foreground => false,
+        }
+    }
 }
 
 /// Runs until it is told to leave.
-pub(crate) fn run(detach: bool) -> Result<(), DaemonError> {
+pub(crate) fn run(start: Start) -> Result<(), DaemonError> {
     if let Some(fence) = std::env::var_os(FENCE_VARIABLE) {
         return Err(DaemonError::Fenced { fence: fence.to_string_lossy().into_owned() });
     }
     // A lock or a pipe that whoever started us holds open must not stay so for as long as we live. What systemd hands
     // over comes first.
-    let handed_over = std::env::var("LISTEN_FDS").ok().and_then(|count| count.parse::<u32>().ok()).unwrap_or(0);
-    forget_starter(3 + handed_over);
+    forget_starter(3 + handed_over());
+    if start == Start::Detached {
+        leave_starter().map_err(DaemonError::Leave)?;
+        forget_priority();
+        std::env::set_current_dir("/")?;
+    }
     return_large_memory();
     // Nothing of ours is for other users.
     rustix::process::umask(Mode::from_raw_mode(0o077));
-    if detach {
-        // Fails only for the leader of a group, which then has a session to itself in any case.
-        let _ = rustix::process::setsid();
-    }
     let paths = Paths::from_environment()?;
     let config = Config::load(&paths.config_file())?;
     paths.check()?;
@@ -98,21 +124,29 @@ pub(crate) fn run(detach: bool) -> Result<(), DaemonError> {
     paths.check()?;
     crate::logging::start(&paths.logs(), &config.log)
         .map_err(|source| DaemonError::Prepare { path: paths.logs(), source })?;
-    let lock = take_lock(&paths, detach)?;
+    let lock = take_lock(&paths, start)?;
     raise_open_files();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let served = runtime.block_on(serve(Arc::new(paths), &config, &lock, detach));
+    let served = runtime.block_on(serve(Arc::new(paths), &config, &lock, start));
     // Nothing that is still being read or written is waited for: a job has its own supervisor.
     runtime.shutdown_timeout(Duration::from_millis(100));
     tracing::info!("left");
     served
 }
 
+/// How many descriptors systemd hands over to this process: what it hands over to another is not for us.
+fn handed_over() -> u32 {
+    let of = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let is_ours = of("LISTEN_PID").is_none_or(|pid| pid == std::process::id().to_string());
+    let count = of("LISTEN_FDS").and_then(|count| count.parse().ok()).unwrap_or(0);
+    if is_ours { count } else { 0 }
+}
+
 /// Held until the process ends, however it does.
 ///
 /// A client starts a daemon when nobody listens. If somebody does by now, another start has won (systemd's, perhaps, after a
 /// crash), and the client is not kept waiting for the patience we have with a daemon that is leaving.
-fn take_lock(paths: &Paths, started_by_client: bool) -> Result<File, DaemonError> {
+fn take_lock(paths: &Paths, start: Start) -> Result<File, DaemonError> {
     const LOOK_AGAIN: Duration = Duration::from_millis(50);
     let path = paths.daemon_lock();
     let prepare = |source| DaemonError::Prepare { path: path.clone(), source };
@@ -128,7 +162,7 @@ fn take_lock(paths: &Paths, started_by_client: bool) -> Result<File, DaemonError
             Ok(Ok(())) => break,
             Ok(Err(error)) => return Err(prepare(error.into())),
             Err(RecvTimeoutError::Timeout)
-                if Instant::now() < deadline && !(started_by_client && somebody_listens(paths)) => {}
+                if Instant::now() < deadline && !(start.is_announced() && somebody_listens(paths)) => {}
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
                 return Err(DaemonError::AlreadyRunning { lock: path });
             }
@@ -156,7 +190,7 @@ fn raise_open_files() {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
-async fn serve(paths: Arc<Paths>, config: &Config, lock: &File, detached: bool) -> Result<(), DaemonError> {
+async fn serve(paths: Arc<Paths>, config: &Config, lock: &File, start: Start) -> Result<(), DaemonError> {
     let started = Instant::now();
     let (store, found) = Store::open(&paths.database())?;
     let environments = Arc::new(Environments::new(config, &paths));
@@ -232,15 +266,15 @@ async fn serve(paths: Arc<Paths>, config: &Config, lock: &File, detached: bool) 
     if let Err(error) = say_where(lock, &paths.socket) {
         tracing::warn!(%error, "clients that look for the socket elsewhere will not find it");
     }
-    say_ready(detached);
+    say_ready(start);
     let left = accept(listener, signals, service, shutting_down, lock).await;
     tidying.abort();
     left?;
     Ok(())
 }
 
-fn say_ready(detached: bool) {
-    if detached {
+fn say_ready(start: Start) {
+    if start.is_announced() {
         let mut stdout = io::stdout();
         let _ = writeln!(stdout, "{READY}").and_then(|()| stdout.flush());
         // Whoever started us reads to the end of it, and may be waited for in turn.

@@ -29,12 +29,15 @@ use std::process::ExitCode;
 
 use pyexec_proto::harmless;
 
+use daemon::Start;
+
 const USAGE: &str = "pyexecd: the daemon of pyexec
 
-usage: pyexecd [--detach | --check-config | --check-fences | --version | --help]
+usage: pyexecd [--detach | --announce | --check-config | --check-fences | --version | --help]
 
 Runs in the foreground until it is told to leave (SIGTERM, `pyexec daemon stop`); its jobs go on without it.
-With --detach it takes a session of its own and writes `ready` to stdout once it listens.
+With --announce it writes `ready` to stdout once it listens.
+With --detach it does that from the background: nothing of whoever started it reaches it any more.
 With --check-config it prints the settings it would run with, or what is wrong with them.
 With --check-fences it says, as JSON, which fences a job can have here; `pyexec doctor` shows it.
 `pyexec` starts one by itself where none runs.
@@ -46,8 +49,9 @@ pub fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(|word| word.to_str().unwrap_or("\u{fffd}")).collect();
     match words.as_slice() {
         [verb] if *verb == supervisor::VERB => supervisor::supervise(),
-        [] => run(false),
-        ["--detach"] => run(true),
+        [] => run(Start::Foreground),
+        ["--announce"] => run(Start::Announced),
+        ["--detach"] => run(Start::Detached),
         ["--check-config"] => check_config(),
         // Tries them on a process that it forks: nothing that has threads may.
         ["--check-fences"] => {
@@ -63,8 +67,8 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(detach: bool) -> ExitCode {
-    match daemon::run(detach) {
+fn run(start: Start) -> ExitCode {
+    match daemon::run(start) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             if matches!(error, daemon::DaemonError::AlreadyRunning { .. }) {
@@ -72,8 +76,8 @@ fn run(detach: bool) -> ExitCode {
             } else {
                 tracing::error!(%error, "the daemon ends");
             }
-            // Detached, stdout goes to whoever started us, and stderr nowhere.
-            let _ = if detach {
+            // Whoever waits for the announcement reads stdout; stderr goes nowhere.
+            let _ = if start.is_announced() {
                 writeln!(std::io::stdout(), "{error}")
             } else {
                 writeln!(std::io::stderr(), "error: {}", harmless::lines(&error.to_string()))

@@ -32,6 +32,7 @@ mod mcp_protocol;
 mod mcp_recovery;
 mod mcp_session;
 mod memory;
+mod nobodys_child;
 mod other_users;
 mod output;
 mod output_limit;

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
@@ -92,7 +92,27 @@ impl<'a> McpSession<'a> {
         [to_server, from_server]: [OwnedFd; 2],
     ) -> Self {
         let mut command = sandbox.command(PYEXEC_MCP);
-        command.args(arguments).envs(variables.iter().copied()).stdin(input).stdout(output).stderr(Stdio::inherit());
+        command.args(arguments).envs(variables.iter().copied());
+        Self::of(sandbox, era, command, [input, output], [to_server, from_server])
+    }
+
+    /// Of a server that `command` starts.
+    #[track_caller]
+    pub(crate) fn open_command(sandbox: &'a Sandbox, era: Era, command: Command) -> Self {
+        let (input, to_server) = std::io::pipe().expect("a pipe");
+        let (from_server, output) = std::io::pipe().expect("a pipe");
+        Self::of(sandbox, era, command, [input.into(), output.into()], [to_server.into(), from_server.into()])
+    }
+
+    #[track_caller]
+    fn of(
+        sandbox: &'a Sandbox,
+        era: Era,
+        mut command: Command,
+        [input, output]: [OwnedFd; 2],
+        [to_server, from_server]: [OwnedFd; 2],
+    ) -> Self {
+        command.stdin(input).stdout(output).stderr(Stdio::inherit());
         let child = command.spawn().expect("can be started");
         // Its ends of the pipes are in the command.
         drop(command);

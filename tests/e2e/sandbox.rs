@@ -34,8 +34,7 @@ pub(crate) use attended::{Attended, Ran};
 pub(crate) use daemon::TestDaemon;
 pub(crate) use files::file_names;
 pub(crate) use other_user::{NOBODY, STRANGER, can_change_users};
-use process::every_pid;
-pub(crate) use process::{Process, is_alive, process_state, send, started};
+pub(crate) use process::{Process, every_pid, is_alive, process_state, send, started};
 pub(crate) use terminal::Shown;
 
 /// The command line under test.

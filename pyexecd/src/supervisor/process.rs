@@ -292,18 +292,69 @@ fn reset_dispositions() {
     }
 }
 
-/// Lets go of what was inherited from whoever started this process: signals that are ignored, and descriptors from
-/// `first` on. To be called before anything is opened.
+/// Lets go of what was inherited from whoever started this process: signals that are ignored or blocked, and descriptors
+/// from `first` on. To be called before anything is opened.
 ///
 /// A shell that waits for the end of a pipe, or a lock that is held by a descriptor, must not wait for us.
 pub fn forget_starter(first: u32) {
     reset_dispositions();
+    let mut none = MaybeUninit::uninit();
+    // SAFETY: sigemptyset initialises the set before sigprocmask reads it.
+    unsafe {
+        libc::sigemptyset(none.as_mut_ptr());
+        libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut());
+    }
     // What Rust arranges before main, and the line above has undone: a peer that has gone is an error of a write, and
     // not the end of this process.
     // SAFETY: SIG_IGN is a valid disposition for SIGPIPE.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
     // SAFETY: no descriptor from `first` on is owned by anything in this process yet.
     unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) };
+}
+
+/// Continues in a new process, which leads a session of its own, and ends this one. The new process is no descendant of
+/// whoever started this one: its parent is init, or the nearest subreaper.
+///
+/// A host that ends a program ends what lies below it, by parent pid, by process group or by session. What continues here
+/// is in none of them. To be called before there is a second thread.
+///
+/// # Errors
+/// The user or the control group has as many processes as it may have. Then this process is as it was.
+pub fn leave_starter() -> io::Result<()> {
+    // SAFETY: this process has one thread, so the child has a consistent copy of its memory.
+    match unsafe { libc::fork() } {
+        0 => Ok(rustix::process::setsid().map(drop)?),
+        child if child < 0 => Err(io::Error::last_os_error()),
+        // SAFETY: _exit leaves without running destructors or flushing buffers, which are the child's now.
+        _ => unsafe { libc::_exit(0) },
+    }
+}
+
+/// Takes the priority that a process of this user has by default, as far as the kernel allows it: nice value, CPU and I/O
+/// scheduling class, CPU affinity, timer slack, and what the kernel would end first without memory.
+///
+/// What is not allowed without privileges, a lower nice value most of all, stays as the starter had it.
+pub fn forget_priority() {
+    // Of `linux/ioprio.h`.
+    const IOPRIO_WHO_PROCESS: libc::c_int = 1;
+    const IOPRIO_NONE: libc::c_int = 0;
+    // The kernel's default, in nanoseconds.
+    const TIMER_SLACK: libc::c_ulong = 50_000;
+    // SAFETY: plain system calls about this process; the structures are locals, and all zeros is a value of both.
+    unsafe {
+        libc::setpriority(libc::PRIO_PROCESS, 0, 0);
+        let parameters: libc::sched_param = std::mem::zeroed();
+        libc::sched_setscheduler(0, libc::SCHED_OTHER, &raw const parameters);
+        libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_NONE);
+        // The kernel keeps to the CPUs that there are, and that the control group may use.
+        let mut every: libc::cpu_set_t = std::mem::zeroed();
+        for cpu in 0..libc::CPU_SETSIZE as usize {
+            libc::CPU_SET(cpu, &mut every);
+        }
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const every);
+        libc::prctl(libc::PR_SET_TIMERSLACK, TIMER_SLACK, 0, 0, 0);
+    }
+    let _ = std::fs::write("/proc/self/oom_score_adj", "0");
 }
 
 /// Memory of large pieces goes back to the kernel when it is freed. To be called before there is a second thread.

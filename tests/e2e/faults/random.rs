@@ -50,7 +50,7 @@ fn kind(random: &mut fastrand::Rng) -> Kind {
 fn kill_daemons(sandbox: &Sandbox, mut random: fastrand::Rng, wanted: u32) {
     for _ in 0..wanted {
         let mut command = sandbox.command(PYEXECD);
-        command.arg("--detach").env("PYEXEC_SERVICE", "daemon").stdout(Stdio::null()).stderr(Stdio::null());
+        command.arg("--announce").env("PYEXEC_SERVICE", "daemon").stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = command.spawn().expect("can be started");
         let longest = *random.choice(&[20, 100, 400, 800]).expect("there are some");
         std::thread::sleep(Duration::from_millis(random.u64(..longest)));

@@ -22,7 +22,7 @@ pub(crate) struct TestDaemon<'a> {
 /// Returns when a daemon listens; `None` when that is another one, which a client was quicker to start.
 fn start_daemon(sandbox: &Sandbox, variables: &[(OsString, OsString)]) -> Option<Child> {
     let mut command = sandbox.command(PYEXECD);
-    command.arg("--detach").envs(variables.iter().cloned()).env(SERVICE_MARK, "daemon").current_dir("/");
+    command.arg("--announce").envs(variables.iter().cloned()).env(SERVICE_MARK, "daemon").current_dir("/");
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("can be started");
     let mut said = String::new();
     let mut stdout = BufReader::new(child.stdout.take().expect("is a pipe"));

@@ -23,7 +23,7 @@ impl Process {
         Some(Self { pid, arguments: read("cmdline"), environment: read("environ") })
     }
 
-    pub(super) fn parent(&self) -> Option<u32> {
+    pub(crate) fn parent(&self) -> Option<u32> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
         stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
     }
@@ -55,7 +55,7 @@ impl Display for Process {
     }
 }
 
-pub(super) fn every_pid() -> impl Iterator<Item = u32> {
+pub(crate) fn every_pid() -> impl Iterator<Item = u32> {
     let entries = std::fs::read_dir("/proc").expect("there is a /proc");
     entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
