@@ -1,5 +1,7 @@
 //! The client both faces share: it finds the daemon or starts it, and keeps talking to it across restarts.
 
+mod patience;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,6 +28,7 @@ use crate::service::{
 };
 use crate::start::{self, StartError};
 use crate::wire::{self, MAX_FRAME_BYTES};
+use patience::{LONGEST_PAUSE, Patience};
 
 /// Calls that only look something up.
 const LOOKUP: Duration = Duration::from_secs(10);
@@ -35,8 +38,8 @@ const WRITE: Duration = Duration::from_secs(30);
 const BUILD: Duration = Duration::from_secs(24 * 3600);
 /// How much longer than the wait it asked for a waiting call may take.
 const SLACK: Duration = Duration::from_secs(10);
-/// How often a call is sent again when the daemon goes away under it.
-const ATTEMPTS: u32 = 5;
+/// How often a daemon is started that ends before it has been spoken to.
+const STARTS: u32 = 5;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
@@ -62,8 +65,8 @@ pub enum ClientError {
     Version { daemon: Preamble, client: Preamble },
     #[error("the daemon did not answer within {} s", limit.as_secs())]
     Late { limit: Duration },
-    #[error("the connection to the daemon broke {ATTEMPTS} times in a row")]
-    Broken { source: RpcError },
+    #[error("the connection to the daemon broke {attempts} times in a row")]
+    Broken { attempts: u32, source: RpcError },
     /// The answer to a submission was lost, and perhaps only that.
     #[error("{source}; job {id} may have been taken all the same")]
     Unanswered { id: JobId, source: Box<ClientError> },
@@ -102,6 +105,23 @@ impl ClientError {
     }
 }
 
+/// What came of sending a request once.
+enum Attempt<T> {
+    Answered(T),
+    /// The daemon was on its way out, and has done nothing.
+    Leaving,
+    /// There was no answer in time.
+    Late,
+    /// The daemon went away; it may have done what was asked.
+    Broken(RpcError),
+}
+
+/// What is told if it happens too often.
+enum Failed {
+    Leaving,
+    Broken(RpcError),
+}
+
 /// Whether a missing daemon is started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Daemon {
@@ -134,8 +154,21 @@ impl Client {
             async move { daemon.submit(context, submission).await }
         });
         submitted.await.map_err(|error| {
-            // A daemon that answers knows whether an earlier one had taken it.
-            let is_answer = matches!(error, ClientError::Refused(_) | ClientError::TooLarge);
+            let is_answer = match &error {
+                // It has not looked whether an earlier daemon had taken it.
+                ClientError::Refused(Error::ShuttingDown) => false,
+                ClientError::Refused(_) | ClientError::TooLarge => true,
+                ClientError::NotRunning
+                | ClientError::Start(_)
+                | ClientError::ForeignDirectory(_)
+                | ClientError::Connect { .. }
+                | ClientError::ForeignDaemon { .. }
+                | ClientError::Preamble { .. }
+                | ClientError::Version { .. }
+                | ClientError::Late { .. }
+                | ClientError::Broken { .. }
+                | ClientError::Unanswered { .. } => false,
+            };
             if sent && !is_answer { ClientError::Unanswered { id, source: Box::new(error) } } else { error }
         })
     }
@@ -161,12 +194,14 @@ impl Client {
     }
 
     pub async fn follow(&self, id: JobId, request: &FollowRequest) -> Result<Followed, ClientError> {
-        let limit = Duration::from_millis(request.wait_ms) + SLACK;
-        self.call(limit, |daemon, context| {
-            let request = request.clone();
+        let ask = |daemon: PyexecClient, context, wait_ms| {
+            let request = FollowRequest { wait_ms, ..request.clone() };
             async move { daemon.follow(context, id, request).await }
-        })
-        .await
+        };
+        let is_news = |followed: &Followed| {
+            followed.finished.is_some() || Stream::BOTH.iter().any(|of| !followed.output.get(*of).bytes.is_empty())
+        };
+        self.wait_for(request.wait_ms, ask, is_news).await
     }
 
     /// The job as it is when it has finished, however long that takes.
@@ -184,12 +219,12 @@ impl Client {
     }
 
     pub async fn send_input(&self, id: JobId, input: &Input) -> Result<InputTaken, ClientError> {
-        let limit = Duration::from_millis(input.wait_ms) + SLACK;
-        self.call(limit, |daemon, context| {
-            let input = input.clone();
+        let ask = |daemon: PyexecClient, context, wait_ms| {
+            let input = Input { wait_ms, ..input.clone() };
             async move { daemon.send_input(context, id, input).await }
-        })
-        .await
+        };
+        let is_news = |taken: &InputTaken| taken.bytes_written > 0 || (input.bytes.is_empty() && !input.close);
+        self.wait_for(input.wait_ms, ask, is_news).await
     }
 
     pub async fn stop(&self, id: JobId, request: StopRequest) -> Result<StopAnswer, ClientError> {
@@ -297,39 +332,89 @@ impl Client {
         self.call_noting(&mut false, limit, method).await
     }
 
+    /// A call that waits up to `wait_ms`, through any number of daemons: when one goes away, the next is asked at once how
+    /// things stand. Its answer is progress, whatever it says, and what is left of the time is waited with it.
+    async fn wait_for<T, F, Answer>(&self, wait_ms: u64, ask: F, is_news: impl Fn(&T) -> bool) -> Result<T, ClientError>
+    where
+        F: Fn(PyexecClient, Context, u64) -> Answer,
+        Answer: Future<Output = Result<Result<T, Error>, RpcError>>,
+    {
+        let until = Instant::now() + Duration::from_millis(wait_ms);
+        let left_ms = || u64::try_from(until.saturating_duration_since(Instant::now()).as_millis()).unwrap_or(u64::MAX);
+        let mut wait_ms = wait_ms;
+        let mut pauses = Patience::from(Instant::now());
+        loop {
+            let limit = Duration::from_millis(wait_ms) + SLACK;
+            if let Attempt::Answered(answer) =
+                self.attempt(limit, |daemon, context| ask(daemon, context, wait_ms)).await?
+            {
+                return Ok(answer);
+            }
+            // Daemons that go away all the time are not asked all the time.
+            tokio::time::sleep(pauses.after_failure(Instant::now()).unwrap_or(LONGEST_PAUSE)).await;
+            let answer = self.call(LOOKUP, |daemon, context| ask(daemon, context, 0)).await?;
+            wait_ms = left_ms();
+            if is_news(&answer) || wait_ms == 0 {
+                return Ok(answer);
+            }
+        }
+    }
+
     /// Notes in `sent` whether a daemon may have had the request, though it did not answer.
     async fn call_noting<T, F, Answer>(&self, sent: &mut bool, limit: Duration, method: F) -> Result<T, ClientError>
     where
         F: Fn(PyexecClient, Context) -> Answer,
         Answer: Future<Output = Result<Result<T, Error>, RpcError>>,
     {
-        let mut attempt = 1;
+        let mut patience = Patience::from(Instant::now());
         loop {
-            let daemon = self.connection().await?;
-            let mut context = tarpc::context::current();
-            context.deadline = Instant::now() + limit;
-            let broken = match method(daemon, context).await {
-                Ok(Err(Error::ShuttingDown)) if attempt < ATTEMPTS => None,
-                Ok(answer) => return Ok(answer?),
-                Err(RpcError::DeadlineExceeded) => {
+            let failure = match self.attempt(limit, &method).await? {
+                Attempt::Answered(answer) => return Ok(answer),
+                Attempt::Leaving => Failed::Leaving,
+                Attempt::Late => {
                     *sent = true;
                     return Err(ClientError::Late { limit });
                 }
-                // It was not sent, and the next daemon would be sent no more of it. The connection is as good as before.
-                Err(RpcError::Send(source)) if is_too_large(source.as_ref()) => return Err(ClientError::TooLarge),
-                Err(broken) => {
+                Attempt::Broken(source) => {
                     *sent = true;
-                    Some(broken)
+                    Failed::Broken(source)
                 }
             };
-            *self.connection.lock().await = None;
-            if let Some(source) = broken
-                && attempt >= ATTEMPTS
-            {
-                return Err(ClientError::Broken { source });
+            match patience.after_failure(Instant::now()) {
+                Some(pause) if pause.is_zero() => {}
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => {
+                    return Err(match failure {
+                        Failed::Leaving => Error::ShuttingDown.into(),
+                        Failed::Broken(source) => ClientError::Broken { attempts: patience.failures(), source },
+                    });
+                }
             }
-            attempt += 1;
         }
+    }
+
+    /// Sends a request once. A connection on which there was no answer is not used again.
+    ///
+    /// # Errors
+    /// There is no daemon to ask, it says no, or the request is too large for any.
+    async fn attempt<T, F, Answer>(&self, limit: Duration, method: F) -> Result<Attempt<T>, ClientError>
+    where
+        F: FnOnce(PyexecClient, Context) -> Answer,
+        Answer: Future<Output = Result<Result<T, Error>, RpcError>>,
+    {
+        let daemon = self.connection().await?;
+        let mut context = tarpc::context::current();
+        context.deadline = Instant::now() + limit;
+        let failed = match method(daemon, context).await {
+            Ok(Err(Error::ShuttingDown)) => Attempt::Leaving,
+            Ok(answer) => return Ok(Attempt::Answered(answer?)),
+            Err(RpcError::DeadlineExceeded) => Attempt::Late,
+            // It was not sent, and the next daemon would be sent no more of it. The connection is as good as before.
+            Err(RpcError::Send(source)) if is_too_large(source.as_ref()) => return Err(ClientError::TooLarge),
+            Err(broken) => Attempt::Broken(broken),
+        };
+        *self.connection.lock().await = None;
+        Ok(failed)
     }
 
     /// The connection there is, or a new one.
@@ -358,9 +443,9 @@ impl Client {
             let paths = self.paths.clone();
             match blocking(move || start::ensure_running(&paths)).await {
                 // One that has ended before it was spoken to is started again.
-                Ok(()) if attempt < ATTEMPTS => attempt += 1,
+                Ok(()) if attempt < STARTS => attempt += 1,
                 Ok(()) => break dial(&self.paths.socket).await?,
-                Err(StartError::Died) if attempt < ATTEMPTS => attempt += 1,
+                Err(StartError::Died) if attempt < STARTS => attempt += 1,
                 Err(error) => return Err(error.into()),
             }
         };

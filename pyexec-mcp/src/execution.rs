@@ -44,7 +44,15 @@ pub(crate) struct Shown {
 }
 
 /// Answers with a job's result, or with where it has got to when the budget is used up.
+///
+/// # Errors
+/// They all name the job: it has been taken, and goes on.
 pub(crate) async fn attend(call: &Call<'_>, id: JobId, max_bytes: u32, shown: Shown) -> Result<Answer, Failure> {
+    let attended = try_attend(call, id, max_bytes, shown).await;
+    attended.map_err(|failure| failure.of_job(&id.to_string(), || wait_for_result(id, shown.plot)))
+}
+
+async fn try_attend(call: &Call<'_>, id: JobId, max_bytes: u32, shown: Shown) -> Result<Answer, Failure> {
     let client = call.server.client().await?;
     let until = Instant::now() + call.server.budget();
     match wait(call, &client, id, until).await? {
@@ -283,7 +291,7 @@ pub(crate) async fn with_images(client: &Client, id: JobId, mut answer: Answer) 
 }
 
 /// The call that waits for a job, and draws it where that was asked for.
-pub(crate) fn wait_for_result(id: JobId, plot: bool) -> String {
+pub(crate) fn wait_for_result(id: impl std::fmt::Display, plot: bool) -> String {
     let (images, draws) = if plot { (", images=true", " and draws it") } else { ("", "") };
     format!("py_job_status(job_id=\"{id}\", wait_seconds={SUGGESTED_WAIT_SECONDS}{images}) waits for the result{draws}")
 }

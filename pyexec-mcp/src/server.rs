@@ -111,6 +111,11 @@ impl Server {
                 "jobs are not affected: py_list_jobs shows them",
             ))
         });
+        let answered =
+            answered.map_err(|failure| match call.arguments.get("job_id").and_then(serde_json::Value::as_str) {
+                Some(job) => failure.of_job(job, || tools::next_after_failure(tool, job)),
+                None => failure,
+            });
         Ok(answer::result(answered, form).into())
     }
 }

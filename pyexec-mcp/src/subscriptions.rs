@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use pyexec_proto::Client;
+use pyexec_proto::client::ClientError;
+use pyexec_proto::error::Error;
 use pyexec_proto::output::{OutputLengths, PerStream};
 use pyexec_proto::service::{FollowRequest, MAX_WAIT_MS};
 use rmcp::model::ResourceUpdatedNotificationParam;
@@ -46,7 +48,13 @@ pub(crate) async fn listen(server: &Server, context: &SubscriptionContext) -> Re
         if uris.is_empty() {
             return;
         }
-        let Ok(client) = server.client().await else { return };
+        let mut trouble = Trouble::default();
+        let client = loop {
+            match server.client().await {
+                Ok(client) => break client,
+                Err(_) => trouble.passes().await,
+            }
+        };
         let watch = |uri: String| {
             let (client, listener) = (client.clone(), Listener::Sink(context.sink().clone()));
             async move { watch(&client, &uri, &listener).await }
@@ -76,33 +84,77 @@ pub(crate) async fn subscribe(server: &Server, uri: String, peer: Peer<RoleServe
     Ok(task.abort_handle())
 }
 
+/// How long a daemon is not asked again that could not be asked.
+#[derive(Debug)]
+struct Trouble(Duration);
+
+impl Default for Trouble {
+    fn default() -> Self {
+        Self(Self::SHORTEST)
+    }
+}
+
+impl Trouble {
+    const SHORTEST: Duration = Duration::from_secs(1);
+    const LONGEST: Duration = Duration::from_secs(30);
+
+    /// Waits, longer each time.
+    async fn passes(&mut self) {
+        tokio::time::sleep(self.0).await;
+        self.0 = (self.0 * 2).min(Self::LONGEST);
+    }
+}
+
 /// Tells of new output, and of the end, for as long as somebody listens. What was there before is told of too: it may have
 /// come after the client had read, and before this began.
+///
+/// A daemon that cannot be asked is asked again later: whoever subscribes relies on being told. The last word is about the
+/// job's end, or that there is no such job any more.
 async fn watch(client: &Client, uri: &str, listener: &Listener) {
     let Some(given) = resources::job_in(uri) else { return };
-    let Ok(mut job) = resources::find(client, given).await else { return };
-    if !job.spec.notify_output {
-        return;
-    }
     let mut told = OutputLengths::default();
+    let mut trouble = Trouble::default();
+    loop {
+        match tell_news(client, given, uri, listener, &mut told).await {
+            Ok(()) => return,
+            Err(ClientError::Refused(Error::NoSuchJob { .. } | Error::AmbiguousJob { .. })) => {
+                listener.tell(uri).await;
+                return;
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a subscription waits for a daemon");
+                trouble.passes().await;
+            }
+        }
+    }
+}
+
+/// Returns when there is nothing more to tell, or nobody to be told.
+async fn tell_news(
+    client: &Client,
+    given: &str,
+    uri: &str,
+    listener: &Listener,
+    told: &mut OutputLengths,
+) -> Result<(), ClientError> {
+    let mut job = resources::find(client, given).await?;
+    if !job.spec.notify_output {
+        return Ok(());
+    }
     loop {
         let is_finished = job.state.is_finished();
-        if job.output != told || is_finished {
-            told = job.output;
+        if job.output != *told || is_finished {
+            *told = job.output;
             if !listener.tell(uri).await || is_finished {
-                return;
+                return Ok(());
             }
             tokio::time::sleep(INTERVAL).await;
         }
         let cursors = PerStream { stdout: Some(told.stdout), stderr: Some(told.stderr) };
         let request = FollowRequest { cursors, max_bytes: 1, wait_ms: MAX_WAIT_MS, attached: false };
-        let Ok(followed) = client.follow(job.id, &request).await else { return };
-        job = match followed.finished {
+        job = match client.follow(job.id, &request).await?.finished {
             Some(job) => job,
-            None => match client.show(job.id).await {
-                Ok(job) => job,
-                Err(_) => return,
-            },
+            None => client.show(job.id).await?,
         };
     }
 }

@@ -43,6 +43,7 @@ mod projects;
 mod python_start;
 mod queue;
 mod recovery;
+mod restarts;
 mod retention;
 mod running;
 mod sandbox;

@@ -144,7 +144,7 @@ async fn attend(
         Ok(client.wait(id).await?)
     };
     stopping.abort();
-    ended
+    super::of_job(id, ended)
 }
 
 async fn conclude(client: &Client, name: String, job: JobDetail, stopped: bool) -> Result<(Measured, Code), Failure> {

@@ -24,12 +24,13 @@ pub(crate) async fn perform(kill: &Kill) -> Result<Code, Failure> {
     // All are asked before any is waited for, so that their graces pass together.
     let mut asked = Vec::with_capacity(ids.len());
     for id in ids {
-        asked.push((id, client.stop(id, request).await?));
+        let stopped = client.stop(id, request).await.map_err(Failure::from);
+        asked.push((id, super::of_job(id, stopped)?));
     }
     for (id, answer) in asked {
         let what = match answer {
             StopAnswer::AlreadyFinished(_) => ALREADY_FINISHED,
-            StopAnswer::Stopping => how_it_ended(&end_of(&client, id).await?),
+            StopAnswer::Stopping => how_it_ended(&super::of_job(id, end_of(&client, id).await)?),
         };
         terminal::print(&format!("{id} {what}\n"))?;
     }

@@ -14,7 +14,8 @@ pub(crate) async fn perform(logs: &Logs) -> Result<Code, Failure> {
     let cursors = cursors(&client, id, logs).await?;
     let mut passage = Passage::open(id, cursors, BrokenStderr::Ends);
     if logs.follow {
-        status_line::to_the_end(&mut passage, &client, id, While::Unfinished).await?;
+        let followed = status_line::to_the_end(&mut passage, &client, id, While::Unfinished).await;
+        super::of_job(id, followed)?;
     } else {
         let job = client.show(id).await?;
         if !job.state.is_finished() {

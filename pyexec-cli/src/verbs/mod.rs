@@ -17,12 +17,14 @@ mod send;
 mod show;
 mod wait;
 
-use pyexec_proto::client::Daemon;
+use pyexec_proto::client::{ClientError, Daemon};
+use pyexec_proto::error::Error;
 use pyexec_proto::paths::Paths;
 use pyexec_proto::{Client, JobId};
 
 use crate::args::Verb;
 use crate::exit_code::{Code, Failure};
+use crate::terminal;
 
 /// Does what the command line says.
 pub(crate) async fn perform(verb: Verb) -> Result<Code, Failure> {
@@ -49,6 +51,16 @@ pub(crate) async fn perform(verb: Verb) -> Result<Code, Failure> {
 /// A daemon, started if there is none: even a listing needs one, because the index is the daemon's.
 async fn connect() -> Result<Client, Failure> {
     Ok(Client::connect(Paths::from_environment()?, Daemon::StartIfNone).await?)
+}
+
+/// What came of asking about job `id`. That the daemon cannot be asked is no news of the job, and said to be none.
+fn of_job<T>(id: JobId, asked: Result<T, Failure>) -> Result<T, Failure> {
+    if let Err(Failure::Client(error)) = &asked
+        && !matches!(error, ClientError::Refused(refusal) if !matches!(refusal, Error::ShuttingDown))
+    {
+        terminal::note(&format!("job {id} is not affected; `pyexec wait {id}` waits for it"));
+    }
+    asked
 }
 
 /// All of them, or nothing: a slip in one id must not have half of the others acted upon.

@@ -97,7 +97,8 @@ async fn detached(
     match interruptions.first() {
         // Told to stop before the id was known to anybody.
         Some(interruption @ (Interruption::Interrupt | Interruption::Terminate)) => {
-            client.stop(id, StopRequest { now: false, grace_ms: None }).await?;
+            let stopped = client.stop(id, StopRequest { now: false, grace_ms: None }).await.map_err(Failure::from);
+            super::of_job(id, stopped)?;
             return Ok(exit_code::of_interruption(interruption));
         }
         Some(Interruption::HangUp) | None => {}

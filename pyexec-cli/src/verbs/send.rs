@@ -14,7 +14,8 @@ pub(crate) async fn perform(send: Send) -> Result<Code, Failure> {
     let bytes = line(send.text, send.no_newline);
     let given = bytes.len() as u64;
     let input = Input { sender: SenderId::mint(), offset: 0, bytes, close: send.eof, wait_ms: 0 };
-    let taken = client.send_input(id, &input).await?.bytes_written;
+    let sent = client.send_input(id, &input).await.map_err(Failure::from);
+    let taken = super::of_job(id, sent)?.bytes_written;
     if taken < given {
         return Err(Failure::InputBufferFull { id, taken, given });
     }

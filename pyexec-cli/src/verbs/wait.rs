@@ -16,7 +16,8 @@ pub(crate) async fn perform(wait: &Wait) -> Result<Code, Failure> {
     for id in ids {
         // No output: only the line that says how it goes.
         let mut passage = Passage::open(id, PerStream { stdout: None, stderr: None }, BrokenStderr::GoesOn);
-        last = Some(status_line::to_the_end(&mut passage, &client, id, While::Unfinished).await?);
+        let waited = status_line::to_the_end(&mut passage, &client, id, While::Unfinished).await;
+        last = Some(super::of_job(id, waited)?);
         passage.close().await?;
     }
     let Some(last) = last else { return Ok(SUCCESS) };

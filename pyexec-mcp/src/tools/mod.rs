@@ -21,6 +21,7 @@ use serde_json::{Map, Value, json};
 use crate::Toolset;
 use crate::answer::{Answer, Failure};
 use crate::arguments::{self, Kind, Parameter};
+use crate::execution;
 use crate::server::Server;
 
 pub(crate) struct Tool {
@@ -105,6 +106,16 @@ const CORE: [&str; 6] = [
 /// Also by its name without the prefix, as older clients call it.
 pub(crate) fn find<'a>(tools: &'a [Tool], name: &str) -> Option<&'a Tool> {
     tools.iter().find(|tool| tool.name == name || tool.name.strip_prefix("py_") == Some(name))
+}
+
+/// What to call when a call about a job has failed for a reason that is not the job's.
+pub(crate) fn next_after_failure(tool: &Tool, job: &str) -> String {
+    match tool.hints {
+        Hints::Reads | Hints::RunsCode => execution::wait_for_result(job, false),
+        Hints::Adds | Hints::Removes => {
+            format!("py_job_status(job_id=\"{job}\") says how it is; then {} again, if it has not been done", tool.name)
+        }
+    }
 }
 
 impl Tool {
