@@ -1,33 +1,35 @@
 //! The client both faces share: it finds the daemon or starts it, and keeps talking to it across restarts.
 
+mod dial;
 mod patience;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::net::sockopt::socket_peercred;
 use tarpc::client::RpcError;
 use tarpc::context::Context;
-use tokio::net::UnixStream;
 use tokio::sync::Mutex;
 use tokio_util::codec::LengthDelimitedCodecError;
 
 use crate::artifact::{ArtifactChunk, ArtifactList};
 use crate::environment::EnvironmentInfo;
 use crate::error::Error;
+use crate::greeting::Greeting;
 use crate::job::{JobDetail, JobId, Submission};
 use crate::os_text::OsText;
 use crate::output::Stream;
-use crate::paths::{ForeignDirectory, Paths, socket_address};
+use crate::paths::{ForeignDirectory, Paths};
 use crate::preamble::{Preamble, PreambleError};
 use crate::script::{Autosave, SaveScript, SavedScript, Script, ScriptInfo};
 use crate::service::{
     CreateEnvironment, DaemonStatus, EnvironmentsRemoved, FollowRequest, Followed, Input, InputTaken, JobPage,
     JobQuery, PruneRequest, Pruned, PyexecClient, StopAnswer, StopRequest,
 };
-use crate::start::{self, StartError};
-use crate::wire::{self, MAX_FRAME_BYTES};
+use crate::start::process::ProcessState;
+use crate::start::{self, SOCKET_VARIABLE, StartError};
+use crate::wire::MAX_FRAME_BYTES;
+use dial::dial;
 use patience::{LONGEST_PAUSE, Patience};
 
 /// Calls that only look something up.
@@ -58,6 +60,12 @@ pub enum ClientError {
     ForeignDaemon { socket: PathBuf, owner: u32 },
     #[error("no greeting from the daemon at {}: {source}", socket.display())]
     Preamble { socket: PathBuf, source: PreambleError },
+    /// A daemon has the socket, and does not answer.
+    #[error("the daemon, process {pid}, does not answer: {state}")]
+    Unresponsive { pid: u32, state: ProcessState },
+    /// A daemon answers there that keeps its jobs elsewhere, and no other may be started.
+    #[error("the daemon at {} keeps its jobs in {theirs}, and yours are in {}", socket.display(), ours.display())]
+    OtherState { socket: PathBuf, theirs: OsText, ours: PathBuf },
     #[error(
         "pyexecd {} speaks protocol {}-{}, this program ({}) speaks {}-{}",
         daemon.version, daemon.lowest, daemon.highest, client.version, client.lowest, client.highest
@@ -88,6 +96,19 @@ impl ClientError {
             ClientError::Preamble { .. } => {
                 "something else may be listening there: look at PYEXEC_SOCKET; `pyexec doctor` does, too".into()
             }
+            ClientError::Unresponsive { pid, state: ProcessState::Stopped } => format!(
+                "`kill -CONT {pid}` lets it go on; `pyexec daemon restart` ends it and starts another; jobs that run are \
+                 not affected"
+            ),
+            ClientError::Unresponsive { .. } => {
+                "`pyexec daemon logs` says what it is busy with; `pyexec daemon restart` \
+                ends it, by force if need be, and starts another; jobs that run are not affected"
+                    .into()
+            }
+            ClientError::OtherState { .. } => format!(
+                "unset {SOCKET_VARIABLE}, and pyexec starts a daemon of yours beside it; or let {SOCKET_VARIABLE} name \
+                 another socket"
+            ),
             ClientError::Version { daemon, client } if daemon.highest < client.lowest => {
                 "the daemon is the older one: `pyexec daemon restart` starts the installed version; jobs go on".into()
             }
@@ -164,6 +185,8 @@ impl Client {
                 | ClientError::Connect { .. }
                 | ClientError::ForeignDaemon { .. }
                 | ClientError::Preamble { .. }
+                | ClientError::Unresponsive { .. }
+                | ClientError::OtherState { .. }
                 | ClientError::Version { .. }
                 | ClientError::Late { .. }
                 | ClientError::Broken { .. }
@@ -426,26 +449,37 @@ impl Client {
         self.paths.check()?;
         let mut attempt = 1;
         let connection = loop {
-            match dial(&self.paths.socket).await {
-                Err(ClientError::Connect { source, .. }) if nobody_listens(&source) => {}
-                dialled => break dialled?,
-            }
+            let ours = Greeting::of(&self.paths);
+            // Of whoever else answers where ours would be.
+            let other = match dial(&self.paths.socket, &ours).await {
+                Ok(dialled) if dialled.theirs.state.is(&ours.directories.state) => break dialled.client,
+                Ok(dialled) => Some(dialled.theirs.state.path),
+                Err(ClientError::Connect { source, .. }) if nobody_listens(&source) => None,
+                Err(error) => return Err(error),
+            };
             let paths = self.paths.clone();
             let elsewhere = blocking(move || start::find_running(&paths)).await;
             if let Some(socket) = elsewhere
-                && let Ok(connection) = dial(&socket).await
+                && let Ok(dialled) = dial(&socket, &ours).await
+                && dialled.theirs.state.is(&ours.directories.state)
             {
-                break connection;
+                break dialled.client;
             }
             if self.daemon == Daemon::MustRun {
                 return Err(ClientError::NotRunning);
             }
-            let paths = self.paths.clone();
+            let mut paths = self.paths.clone();
+            if let Some(theirs) = other {
+                if !paths.has_default_socket() {
+                    return Err(ClientError::OtherState { socket: paths.socket, theirs, ours: paths.state });
+                }
+                // Both daemons go on; each client finds its own by the lock in its state directory.
+                paths.socket = paths.socket_beside();
+            }
             match blocking(move || start::ensure_running(&paths)).await {
-                // One that has ended before it was spoken to is started again.
-                Ok(()) if attempt < STARTS => attempt += 1,
-                Ok(()) => break dial(&self.paths.socket).await?,
-                Err(StartError::Died) if attempt < STARTS => attempt += 1,
+                Ok(()) | Err(StartError::Died) if attempt < STARTS => attempt += 1,
+                // One that has ended before it was spoken to is started again, so often.
+                Ok(()) => return Err(StartError::Died.into()),
                 Err(error) => return Err(error.into()),
             }
         };
@@ -478,32 +512,4 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 pub(crate) fn nobody_listens(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{ConnectionRefused, ConnectionReset, NotFound};
     matches!(error.kind(), NotFound | ConnectionRefused | ConnectionReset)
-}
-
-async fn dial(at: &Path) -> Result<PyexecClient, ClientError> {
-    let socket = || at.to_owned();
-    let connect = async {
-        let (address, _directory) = socket_address(at)?;
-        UnixStream::connect(address).await
-    };
-    let mut stream = connect.await.map_err(|source| ClientError::Connect { socket: socket(), source })?;
-    let peer =
-        socket_peercred(&stream).map_err(|error| ClientError::Connect { socket: socket(), source: error.into() })?;
-    if peer.uid != rustix::process::geteuid() {
-        return Err(ClientError::ForeignDaemon { socket: socket(), owner: peer.uid.as_raw() });
-    }
-    let client = Preamble::ours();
-    let daemon = match client.exchange(&mut stream).await {
-        Ok(daemon) => daemon,
-        // The daemon went away between accepting and greeting: the next one is to be asked.
-        Err(PreambleError::Io(source)) => {
-            let source = std::io::Error::new(std::io::ErrorKind::ConnectionRefused, source);
-            return Err(ClientError::Connect { socket: socket(), source });
-        }
-        Err(source) => return Err(ClientError::Preamble { socket: socket(), source }),
-    };
-    if client.agree(&daemon).is_none() {
-        return Err(ClientError::Version { daemon, client });
-    }
-    Ok(PyexecClient::new(tarpc::client::Config::default(), wire::call(stream)).spawn())
 }

@@ -27,6 +27,9 @@ pub struct Paths {
     pub socket: PathBuf,
 }
 
+/// The name of the socket.
+const SOCKET: &str = "pyexecd.sock";
+
 #[derive(Debug, thiserror::Error)]
 #[error("there is no home directory: HOME is not set")]
 pub struct NoHome;
@@ -45,15 +48,30 @@ impl Paths {
             socket: match socket {
                 // The daemon has another working directory than whoever named it.
                 Some(named) => std::path::absolute(&named).unwrap_or_else(|_| PathBuf::from(named)),
-                None => runtime.join("pyexecd.sock"),
+                None => runtime.join(SOCKET),
             },
             state,
             runtime,
         })
     }
 
+    /// Whether the daemon listens where it does by itself, and nobody has named another place.
+    pub fn has_default_socket(&self) -> bool {
+        self.socket == self.runtime.join(SOCKET)
+    }
+
+    /// Where a daemon of this state directory listens when that of another one has the usual place: the name is made from
+    /// that of the directory.
+    pub fn socket_beside(&self) -> PathBuf {
+        // FNV-1a: the same in every build, which the standard library's hash is not.
+        let hash = self.state.as_os_str().as_encoded_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
+        self.runtime.join(format!("pyexecd-{:08x}.sock", hash >> 32))
+    }
+
     /// Whether the directories are this user's, and nobody else can put anything into them. What is not there yet is made
-    /// later; what is ours, and open to others, is closed.
+    /// later, but never below a directory of another user's; what is ours, and open to others, is closed.
     pub fn check(&self) -> Result<(), ForeignDirectory> {
         // Made by somebody else: `pyexec` in it could be replaced under us.
         if let Some(shared) = self.runtime.parent().filter(|_| !self.runtime.starts_with(&self.state)) {
@@ -63,6 +81,7 @@ impl Paths {
             (&self.state, "XDG_STATE_HOME"),
             (&self.data, "XDG_DATA_HOME"),
             (&self.cache, "XDG_CACHE_HOME"),
+            (&self.config, "XDG_CONFIG_HOME"),
             (&self.runtime, "XDG_RUNTIME_DIR"),
         ];
         own.into_iter().try_for_each(|(directory, variable)| check_own(directory, variable))
@@ -105,12 +124,22 @@ impl Paths {
 
     /// Scripts that somebody saved under a name.
     pub fn scripts(&self) -> PathBuf {
-        self.data.join("scripts")
+        Self::scripts_in(&self.data)
+    }
+
+    /// The same in any data directory.
+    pub fn scripts_in(data: &Path) -> PathBuf {
+        data.join("scripts")
     }
 
     /// Code that was run without a file.
     pub fn autosaved_scripts(&self) -> PathBuf {
-        self.data.join("autosaved_scripts")
+        Self::autosaved_scripts_in(&self.data)
+    }
+
+    /// The same in any data directory.
+    pub fn autosaved_scripts_in(data: &Path) -> PathBuf {
+        data.join("autosaved_scripts")
     }
 
     /// The control sockets of supervisors.
@@ -156,7 +185,26 @@ fn check_own(directory: &Path, variable: &str) -> Result<(), ForeignDirectory> {
         hint: format!("remove it, or let {variable} name a directory of your own"),
     };
     let user = rustix::process::geteuid().as_raw();
-    let Ok(found) = std::fs::symlink_metadata(directory) else { return Ok(()) };
+    let found = match std::fs::symlink_metadata(directory) {
+        Ok(found) => found,
+        // It would be made in the nearest directory there is: root would leave something in a user's home that shuts him out.
+        Err(_) => {
+            let nearest = directory.ancestors().skip(1).find_map(|above| Some((above, std::fs::metadata(above).ok()?)));
+            return match nearest {
+                Some((above, found)) if found.uid() != user && found.uid() != 0 => Err(ForeignDirectory {
+                    hint: format!(
+                        "let {variable} name a directory of your own (after `sudo`, HOME may be another user's)"
+                    ),
+                    ..foreign(format!(
+                        "would be made in {}, which belongs to user {}, not to you",
+                        above.display(),
+                        found.uid()
+                    ))
+                }),
+                Some(_) | None => Ok(()),
+            };
+        }
+    };
     // A link of one's own is a wish; one of somebody else's leads where he likes.
     if found.is_symlink() && found.uid() != user && found.uid() != 0 {
         return Err(foreign(format!("is a link that user {} has made", found.uid())));

@@ -3,16 +3,14 @@
 //! bincode is positional: a client of one version on a daemon of another would have the wrong method executed and get
 //! an answer that decodes. So each side first sends [`LENGTH`] bytes of fixed form,
 //! `PYEXEC/1 <lowest>-<highest> <program version>`, padded with NULs; the highest protocol both speak is spoken.
-//! This form never changes.
+//! This form never changes. Since protocol 2 a [`crate::greeting`] follows, which either side sends without waiting.
 
 use std::time::Duration;
-
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// The size of a preamble, in bytes.
 pub const LENGTH: usize = 64;
 
-/// How long the other side may take to say its own.
+/// How long the other side may take to say its own, and its greeting.
 pub const TIME_LIMIT: Duration = Duration::from_secs(2);
 
 const MAGIC: &str = "PYEXEC/1 ";
@@ -39,7 +37,7 @@ pub enum PreambleError {
 impl Preamble {
     /// What this build says.
     pub fn ours() -> Self {
-        Self { lowest: 1, highest: 1, version: env!("CARGO_PKG_VERSION").to_owned() }
+        Self { lowest: 2, highest: 2, version: env!("CARGO_PKG_VERSION").to_owned() }
     }
 
     /// The protocol to speak, if there is one both know.
@@ -63,17 +61,6 @@ impl Preamble {
         let (lowest, highest) = range.split_once('-')?;
         let (lowest, highest) = (lowest.parse().ok()?, highest.parse().ok()?);
         (lowest <= highest).then(|| Self { lowest, highest, version: version.to_owned() })
-    }
-
-    /// Says ours and hears theirs.
-    pub async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(&self, connection: &mut S) -> Result<Self, PreambleError> {
-        let exchange = async {
-            connection.write_all(&self.encode()).await?;
-            let mut theirs = [0; LENGTH];
-            connection.read_exact(&mut theirs).await?;
-            Self::decode(&theirs).ok_or(PreambleError::Foreign)
-        };
-        tokio::time::timeout(TIME_LIMIT, exchange).await.map_err(|_| PreambleError::Silent)?
     }
 }
 
@@ -107,15 +94,5 @@ mod tests {
             all[32..].copy_from_slice(&tail);
             let _ = Preamble::decode(&all);
         }
-    }
-
-    #[tokio::test]
-    async fn something_else_on_the_socket_is_named_as_such() {
-        let (mut ours, mut theirs) = tokio::io::duplex(256);
-        let other = async { theirs.write_all(&[b'x'; LENGTH]).await };
-        let us = Preamble::ours();
-        let (heard, said) = tokio::join!(us.exchange(&mut ours), other);
-        said.expect("the other side can write");
-        assert!(matches!(heard, Err(PreambleError::Foreign)), "{heard:?}");
     }
 }

@@ -9,6 +9,7 @@ use crate::OsText;
 use crate::artifact::{ArtifactChunk, ArtifactList};
 use crate::environment::{EnvironmentInfo, EnvironmentSpec};
 use crate::error::Error;
+use crate::greeting::Directories;
 use crate::job::{JobDetail, JobId, JobSummary, Submission, Variables};
 use crate::output::{OutputChunk, PerStream, Stream};
 use crate::script::{Autosave, SaveScript, SavedScript, Script, ScriptInfo};
@@ -209,6 +210,8 @@ pub struct DaemonStatus {
     /// Why the index on disk is not used, and another is held in memory until it can be.
     pub index_problem: Option<String>,
     pub scopes: JobScopes,
+    /// What it is bound to: those of whoever started it.
+    pub directories: Directories,
 }
 
 /// Whether each job gets a control group of its own: a transient scope of the user's service manager.

@@ -5,9 +5,10 @@
 //! answers it is a unit of that, so that it does not end with the editor's or the terminal's scope.
 
 pub(crate) mod orphans;
+pub mod process;
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
@@ -16,13 +17,14 @@ use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, OFlags};
 use serde::{Deserialize, Serialize};
 
-use crate::os_text::OsText;
-
 use crate::client::nobody_listens;
+use crate::greeting::Directories;
+use crate::os_text::OsText;
 use crate::paths::{Paths, create_private, socket_address};
+use process::DaemonProcess;
 
 /// The longest a start may take, in seconds: it is over when the daemon listens, which does not wait for recovery.
 const START_LIMIT_SECONDS: u64 = 30;
@@ -56,9 +58,9 @@ pub enum StartError {
     #[error("could not find `pyexecd`")]
     NoProgram,
     #[error("could not prepare {}: {source}", path.display())]
-    Prepare { path: PathBuf, source: std::io::Error },
+    Prepare { path: PathBuf, source: io::Error },
     #[error("could not run {}: {source}", program.display())]
-    Spawn { program: PathBuf, source: std::io::Error },
+    Spawn { program: PathBuf, source: io::Error },
     #[error("the daemon did not start: {said}")]
     Failed { said: String },
     #[error("the daemon ended while it started, and said nothing")]
@@ -92,18 +94,18 @@ impl StartError {
 pub(crate) fn ensure_running(paths: &Paths) -> Result<(), StartError> {
     let prepare = |path: &Path| {
         let path = path.to_owned();
-        move |source: std::io::Error| StartError::Prepare { path, source }
+        move |source: io::Error| StartError::Prepare { path, source }
     };
     create_private(&paths.state).map_err(prepare(&paths.state))?;
     let lock_path = paths.start_lock();
-    let lock = File::options().create(true).append(true).mode(0o600).open(&lock_path).map_err(prepare(&lock_path))?;
+    let lock = open_lock(&lock_path).map_err(prepare(&lock_path))?;
     let _lock =
         take_turn(lock).map_err(|error| error.map_or(StartError::Late, |source| prepare(&lock_path)(source)))?;
     if listens(&paths.socket) {
         return Ok(());
     }
     let program = find_program().ok_or(StartError::NoProgram)?;
-    if systemd::start(&program) && listens(&paths.socket) {
+    if paths.has_default_socket() && systemd::start(&program) && listens(&paths.socket) {
         return Ok(());
     }
     match start_directly(&program, paths) {
@@ -113,9 +115,24 @@ pub(crate) fn ensure_running(paths: &Paths) -> Result<(), StartError> {
     }
 }
 
+/// Opens a lock file, or makes it. Something else in its place, a pipe above all, is not waited for.
+///
+/// # Errors
+/// Of the file system; and when it is no regular file.
+pub fn open_lock(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NONBLOCK.union(OFlags::NOCTTY).bits();
+    let mut options = File::options();
+    options.read(true).append(true).create(true).mode(0o600).custom_flags(flags.cast_signed());
+    let file = options.open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is no regular file: remove it"));
+    }
+    Ok(file)
+}
+
 /// Waits for the starter's lock, and returns it held. `None` as the error: it took too long, whoever has it may be
 /// suspended.
-fn take_turn(lock: File) -> Result<File, Option<std::io::Error>> {
+fn take_turn(lock: File) -> Result<File, Option<io::Error>> {
     let (taken, told) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let locked = rustix::fs::flock(&lock, FlockOperation::LockExclusive);
@@ -129,12 +146,15 @@ fn take_turn(lock: File) -> Result<File, Option<std::io::Error>> {
     }
 }
 
-/// What a daemon writes into its lock file.
+/// What a daemon writes into its lock file. Fields are only added: a program of another version reads it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Running {
     pub pid: u32,
     /// Where it listens.
     pub socket: OsText,
+    /// What it is bound to.
+    #[serde(default)]
+    pub directories: Directories,
 }
 
 /// The daemon of this state directory, if one holds its lock, wherever it listens.
@@ -143,7 +163,7 @@ pub struct Running {
 /// have been swept away: then the daemon is asked, by signal, to make it again.
 pub(crate) fn find_running(paths: &Paths) -> Option<PathBuf> {
     const PATIENCE: u32 = 200;
-    let file = File::open(paths.daemon_lock()).ok()?;
+    let file = open_lock(&paths.daemon_lock()).ok()?;
     if rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).is_ok() {
         return None;
     }
@@ -152,13 +172,8 @@ pub(crate) fn find_running(paths: &Paths) -> Option<PathBuf> {
     if listens(socket) {
         return Some(socket.to_owned());
     }
-    // The lock says that it lives; its name, that the number still means it.
-    let name = std::fs::read_to_string(format!("/proc/{}/comm", running.pid)).ok()?;
-    if !name.contains("pyexecd") {
-        return None;
-    }
-    let pid = rustix::process::Pid::from_raw(i32::try_from(running.pid).ok()?)?;
-    rustix::process::kill_process(pid, rustix::process::Signal::HUP).ok()?;
+    // The lock says that it lives, the process that the number still means it.
+    DaemonProcess::find(running.pid)?.signal(rustix::process::Signal::HUP).ok()?;
     for _ in 0..PATIENCE {
         if listens(socket) {
             return Some(socket.to_owned());

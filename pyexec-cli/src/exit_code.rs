@@ -71,8 +71,8 @@ pub(crate) enum Failure {
     InputBufferFull { id: JobId, taken: u64, given: u64 },
     #[error("the daemon says that job {id} has finished, but not how")]
     NoOutcome { id: JobId },
-    #[error("the daemon did not leave within {} s", limit.as_secs())]
-    DaemonStays { limit: Duration },
+    #[error("the daemon, process {pid}, did not leave within {} s", limit.as_secs())]
+    DaemonStays { pid: u32, limit: Duration },
     #[error("could not read {}", path.display())]
     DaemonFile { path: PathBuf, source: io::Error },
     #[error("could not write {}", path.display())]
@@ -102,7 +102,10 @@ impl Failure {
             Failure::Script { .. } => Some("name a file, or give `-` to read it from stdin".into()),
             Failure::NoCurrentDirectory(_) => Some("change to a directory that exists, or name one with --dir".into()),
             Failure::InputBufferFull { .. } => Some("send the rest when the job has read some of it".into()),
-            Failure::NoOutcome { .. } | Failure::DaemonStays { .. } => {
+            Failure::DaemonStays { pid, .. } => Some(format!(
+                "`kill -KILL {pid}` ends it; jobs that run are not affected, and the next call starts another"
+            )),
+            Failure::NoOutcome { .. } => {
                 Some("`pyexec daemon logs` has the details; jobs that run are not affected".into())
             }
             Failure::NoDaemonLog { .. } => Some("`pyexec daemon start` starts one, which writes a log".into()),
@@ -158,6 +161,8 @@ fn of_client_error(error: &ClientError) -> Code {
         | ClientError::ForeignDaemon { .. }
         | ClientError::Preamble { .. }
         | ClientError::Version { .. }
+        | ClientError::Unresponsive { .. }
+        | ClientError::OtherState { .. }
         | ClientError::Late { .. }
         | ClientError::Broken { .. }
         | ClientError::TooLarge => PYEXEC_FAILED,

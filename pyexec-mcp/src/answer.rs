@@ -197,6 +197,8 @@ fn next_after(error: &ClientError) -> Option<String> {
             | ClientError::Connect { .. }
             | ClientError::Refused(_)
             | ClientError::Version { .. }
+            | ClientError::Unresponsive { .. }
+            | ClientError::OtherState { .. }
             | ClientError::ForeignDaemon { .. }
             | ClientError::Preamble { .. }
             | ClientError::Late { .. }

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream as StdStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use pyexec_proto::JobDetail;
 use pyexec_proto::OsText;
+use pyexec_proto::greeting::{Directories, Directory, Greeting};
 use pyexec_proto::paths::{ForeignDirectory, NoHome, Paths, create_private, socket_address};
-use pyexec_proto::preamble::Preamble;
 use pyexec_proto::service::Pyexec;
-use pyexec_proto::start::{FENCE_VARIABLE, READY, Running};
+use pyexec_proto::start::{FENCE_VARIABLE, READY, Running, open_lock};
 use pyexec_proto::wire;
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::{FlockOperation, Mode};
 use rustix::net::sockopt::socket_peercred;
 use tarpc::server::{BaseChannel, Channel};
 use tokio::net::UnixStream;
@@ -150,9 +150,7 @@ fn take_lock(paths: &Paths, start: Start) -> Result<File, DaemonError> {
     const LOOK_AGAIN: Duration = Duration::from_millis(50);
     let path = paths.daemon_lock();
     let prepare = |source| DaemonError::Prepare { path: path.clone(), source };
-    let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC;
-    let lock: File =
-        rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR).map_err(|error| prepare(error.into()))?.into();
+    let lock = open_lock(&path).map_err(prepare)?;
     let waiting = lock.try_clone().map_err(prepare)?;
     let (taken, told) = std::sync::mpsc::channel();
     std::thread::spawn(move || taken.send(rustix::fs::flock(&waiting, FlockOperation::LockExclusive)));
@@ -174,8 +172,9 @@ fn take_lock(paths: &Paths, start: Start) -> Result<File, DaemonError> {
 }
 
 /// For clients that look where we are not. Not before we listen, and would hear their signal.
-fn say_where(mut lock: &File, socket: &Path) -> io::Result<()> {
-    let running = Running { pid: std::process::id(), socket: OsText::from(socket) };
+fn say_where(mut lock: &File, paths: &Paths, directories: &Directories) -> io::Result<()> {
+    let socket = OsText::from(paths.socket.as_path());
+    let running = Running { pid: std::process::id(), socket, directories: Directories::clone(directories) };
     lock.write_all(&serde_json::to_vec(&running)?)
 }
 
@@ -250,10 +249,12 @@ async fn serve(paths: Arc<Paths>, config: &Config, lock: &File, start: Start) ->
     let scripts = Scripts::new(config, &paths);
     scripts.tidy_in_background();
     let reader = Arc::default();
+    let directories = Arc::new(Directories::of(&paths));
     let service = Service {
         jobs,
         scripts,
         paths: paths.clone(),
+        directories: directories.clone(),
         started,
         scopes,
         shutdown,
@@ -263,7 +264,7 @@ async fn serve(paths: Arc<Paths>, config: &Config, lock: &File, start: Start) ->
     };
     let signals = Signals::catch()?;
     reached(Point::RecoverListening);
-    if let Err(error) = say_where(lock, &paths.socket) {
+    if let Err(error) = say_where(lock, &paths, &directories) {
         tracing::warn!(%error, "clients that look for the socket elsewhere will not find it");
     }
     say_ready(start);
@@ -441,16 +442,20 @@ async fn converse(mut stream: UnixStream, service: Service, mut shutting_down: w
         Err(error) => return tracing::warn!(%error, "a connection of nobody knows whom was refused"),
     };
     let service = Service { confined, ..service };
-    let us = Preamble::ours();
+    // The state directory as it is now: it may have been removed and made again.
+    let state = Directory::at(&service.paths.state);
+    let directories = Directories { state, ..Directories::clone(&service.directories) };
+    let us = Greeting { pid: std::process::id(), directories };
     let greeted = tokio::select! {
         greeted = us.exchange(&mut stream) => greeted,
         () = leaving(&mut shutting_down) => return,
     };
-    match greeted {
-        Ok(client) if us.agree(&client).is_some() => {}
-        Ok(client) => return tracing::warn!(?client, "a client speaks none of our protocols"),
+    let client = match greeted {
+        Ok((_, Some(client))) => client,
+        Ok((client, None)) => return tracing::warn!(?client, "a client speaks none of our protocols"),
         Err(error) => return tracing::debug!(%error, "no greeting"),
-    }
+    };
+    let service = service.for_client(&client.directories);
     let mut requests = Box::pin(BaseChannel::with_defaults(wire::serve(stream)).execute(service.serve()));
     let mut calls = JoinSet::new();
     loop {

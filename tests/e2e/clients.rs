@@ -31,15 +31,6 @@ fn a_second_daemon_leaves_and_says_why() {
     assert_eq!(sandbox.daemon_pid(), daemon.pid());
 }
 
-fn greet(sandbox: &Sandbox) -> UnixStream {
-    let mut stream = UnixStream::connect(sandbox.paths().socket).expect("somebody listens");
-    stream.write_all(&Preamble::ours().encode()).expect("can be written");
-    let mut theirs = [0; LENGTH];
-    stream.read_exact(&mut theirs).expect("the daemon greets");
-    assert_eq!(Preamble::decode(&theirs), Some(Preamble::ours()));
-    stream
-}
-
 #[test]
 fn clients_that_make_no_sense_disturb_nobody() {
     let sandbox = Sandbox::new();
@@ -64,7 +55,7 @@ fn clients_that_make_no_sense_disturb_nobody() {
     odd.push(stream);
     // Greets well, and then: a frame of 4 GiB; half a frame; a frame of garbage; an empty one.
     for said in [&[0xff; 12][..], &[0, 0, 0, 200, 1, 2, 3], &[0, 0, 0, 5, 9, 9, 9, 9, 9], &[0, 0, 0, 0]] {
-        let mut stream = greet(&sandbox);
+        let mut stream = sandbox.greeted();
         stream.write_all(said).expect("can be written");
         odd.push(stream);
     }
@@ -83,8 +74,10 @@ fn a_daemon_that_is_none_or_of_another_version_is_told_as_such() {
     let socket = sandbox.root().join("other.sock");
     sandbox.set("PYEXEC_SOCKET", &socket);
     let of = |lowest, highest| Preamble { lowest, highest, version: "7.7.7".to_owned() }.encode().to_vec();
+    let newer = Preamble::ours().highest + 1;
+    let said_of_newer = format!("pyexecd 7.7.7 speaks protocol {newer}-900, this program (");
     for (says, error, hint) in [
-        (of(2, 3), "pyexecd 7.7.7 speaks protocol 2-3, this program (", "this program is the older one: upgrade it"),
+        (of(newer, 900), said_of_newer.as_str(), "this program is the older one: upgrade it"),
         (
             of(0, 0),
             "pyexecd 7.7.7 speaks protocol 0-0, this program (",

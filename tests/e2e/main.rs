@@ -9,6 +9,7 @@ mod benchmarks;
 mod clients;
 mod daemon_death;
 mod daemon_verbs;
+mod directories;
 mod doctor;
 mod environment_builds;
 mod environment_cache;

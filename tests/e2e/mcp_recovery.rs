@@ -209,12 +209,14 @@ fn without_a_daemon_that_can_be_started_the_reason_is_told() {
 fn a_server_that_is_too_old_says_to_restart_it() {
     let sandbox = Sandbox::new();
     let socket = sandbox.root().join("other.sock");
-    let newer = Preamble { lowest: 2, highest: 3, version: "7.7.7".to_owned() };
+    let lowest = Preamble::ours().highest + 1;
+    let newer = Preamble { lowest, highest: 900, version: "7.7.7".to_owned() };
     let upgraded = greets_as(&socket, newer, None);
     let named = socket.to_str().expect("is text");
     let mut session = McpSession::open_with(&sandbox, Era::Stateless, &["--socket", named], &[]);
     let failed = session.failure("py_list_jobs", json!({}));
-    assert!(failed.starts_with("**Error:** pyexecd 7.7.7 speaks protocol 2-3"), "{failed}");
+    let said = format!("**Error:** pyexecd 7.7.7 speaks protocol {lowest}-900");
+    assert!(failed.starts_with(&said), "{failed}");
     assert!(failed.contains("**Next:** this MCP server is older than the daemon: restart it"), "{failed}");
     drop(upgraded);
     assert!(sandbox.daemons().is_empty(), "one was started nevertheless");

@@ -1,9 +1,6 @@
 //! What a job is said to have used is its own, however large the daemon is.
 
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
-
-use pyexec_proto::preamble::{LENGTH, Preamble};
+use std::io::Write;
 
 use crate::sandbox::{Sandbox, python};
 
@@ -25,9 +22,7 @@ fn the_peak_of_a_trivial_job_is_not_that_of_a_daemon_of_400_megabytes() {
     // Each has sent all but the last byte of a large request, which the daemon has to keep.
     let mut unfinished = Vec::new();
     for _ in 0..15 {
-        let mut stream = UnixStream::connect(sandbox.paths().socket).expect("somebody listens");
-        stream.write_all(&Preamble::ours().encode()).expect("can be written");
-        stream.read_exact(&mut [0; LENGTH]).expect("the daemon greets");
+        let mut stream = sandbox.greeted();
         stream.write_all(&u32::try_from(PART).expect("fits").to_be_bytes()).expect("can be written");
         stream.write_all(&vec![1; PART - 1]).expect("is read");
         unfinished.push(stream);

@@ -14,8 +14,9 @@ mod terminal;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
@@ -23,8 +24,10 @@ use std::time::{Duration, Instant};
 
 use pyexec_proto::client::Daemon;
 use pyexec_proto::environment::Interpreter;
+use pyexec_proto::greeting::Greeting;
 use pyexec_proto::job::{Submission, Variables};
 use pyexec_proto::paths::Paths;
+use pyexec_proto::preamble::{self, Preamble};
 use pyexec_proto::{Client, JobId, JobSource, JobSpec};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -362,6 +365,26 @@ impl Sandbox {
     #[track_caller]
     pub(crate) fn daemon_or_another(&self) -> TestDaemon<'_> {
         TestDaemon::or_another(self)
+    }
+
+    /// A connection on which both sides have greeted.
+    #[track_caller]
+    pub(crate) fn greeted(&self) -> UnixStream {
+        let mut stream = UnixStream::connect(self.paths().socket).expect("somebody listens");
+        stream.write_all(&self.opening()).expect("can be written");
+        let mut theirs = [0; preamble::LENGTH];
+        stream.read_exact(&mut theirs).expect("the daemon greets");
+        assert_eq!(Preamble::decode(&theirs), Some(Preamble::ours()));
+        let mut length = [0; 4];
+        stream.read_exact(&mut length).expect("the daemon greets");
+        let mut text = vec![0; usize::try_from(u32::from_le_bytes(length)).expect("fits")];
+        stream.read_exact(&mut text).expect("the daemon greets");
+        stream
+    }
+
+    /// What a client of this sandbox begins a connection with.
+    pub(crate) fn opening(&self) -> Vec<u8> {
+        Greeting::of(&self.paths()).opening(&Preamble::ours())
     }
 
     /// A client that starts no daemon.

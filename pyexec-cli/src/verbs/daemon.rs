@@ -10,8 +10,11 @@ use std::time::Duration;
 
 use pyexec_proto::client::{ClientError, Daemon};
 use pyexec_proto::error::Error;
+use pyexec_proto::greeting::Directories;
 use pyexec_proto::paths::Paths;
 use pyexec_proto::service::DaemonStatus;
+use pyexec_proto::start::open_lock;
+use pyexec_proto::start::process::DaemonProcess;
 use pyexec_proto::view::DaemonView;
 use pyexec_proto::{Client, OsText};
 use rustix::fs::FlockOperation;
@@ -81,33 +84,49 @@ struct Stopped {
     pid: u32,
     /// As it said itself, if it could be asked.
     jobs_running: Option<u64>,
+    /// It did not leave by itself.
+    by_force: bool,
 }
 
 /// Returns when the daemon has gone; `None` when there was none.
 async fn stop(paths: &Paths) -> Result<Option<Stopped>, Failure> {
-    let stopped = match ask_to_leave(paths).await {
-        Ok(stopped) => stopped,
+    let (stopped, process) = match ask_to_leave(paths).await {
+        Ok(stopped) => (stopped, DaemonProcess::find(stopped.pid)),
         Err(ClientError::NotRunning) => return Ok(None),
-        Err(error) if is_beyond_words(&error) => match by_signal::terminate(paths) {
-            Ok(Some(pid)) => Stopped { pid, jobs_running: None },
+        Err(error) if is_beyond_words(&error) => match by_signal::listener(paths) {
+            Ok(Some(process)) if by_signal::terminate(&process).is_ok() => {
+                (Stopped { pid: process.pid(), jobs_running: None, by_force: false }, Some(process))
+            }
             // What is wrong with it is of more use than why it could not be ended either.
-            Ok(None) | Err(_) => return Err(error.into()),
+            Ok(Some(_) | None) | Err(_) => return Err(error.into()),
         },
         Err(error) => return Err(error.into()),
     };
-    let gone = async {
-        tokio::select! {
-            free = wait_for_lock(paths.daemon_lock()) => free?,
-            // A client that missed it has started the next one, which has the lock before we could.
-            () = wait_for_successor(paths, stopped.pid) => {}
-        }
-        wait_for_silence(paths, stopped.pid).await;
-        Ok(())
-    };
-    match tokio::time::timeout(LEAVE_LIMIT, gone).await {
-        Ok(gone) => gone.map(|()| Some(stopped)),
-        Err(_) => Err(Failure::DaemonStays { limit: LEAVE_LIMIT }),
+    if let Ok(gone) = tokio::time::timeout(LEAVE_LIMIT, gone(paths, stopped.pid)).await {
+        return gone.map(|()| Some(stopped));
     }
+    // Jobs have their own supervisors, and go on.
+    match process {
+        Some(process) if by_signal::kill(&process).is_ok() => {
+            let stopped = Stopped { by_force: true, ..stopped };
+            match tokio::time::timeout(LEAVE_LIMIT, gone(paths, stopped.pid)).await {
+                Ok(gone) => gone.map(|()| Some(stopped)),
+                Err(_) => Err(Failure::DaemonStays { pid: stopped.pid, limit: LEAVE_LIMIT }),
+            }
+        }
+        Some(_) | None => Err(Failure::DaemonStays { pid: stopped.pid, limit: LEAVE_LIMIT }),
+    }
+}
+
+/// Returns when the daemon that had this pid does not run any more.
+async fn gone(paths: &Paths, pid: u32) -> Result<(), Failure> {
+    tokio::select! {
+        free = wait_for_lock(paths.daemon_lock()) => free?,
+        // A client that missed it has started the next one, which has the lock before we could.
+        () = wait_for_successor(paths, pid) => {}
+    }
+    wait_for_silence(paths, pid).await;
+    Ok(())
 }
 
 async fn ask_to_leave(paths: &Paths) -> Result<Stopped, ClientError> {
@@ -118,7 +137,7 @@ async fn ask_to_leave(paths: &Paths) -> Result<Stopped, ClientError> {
         Ok(()) | Err(ClientError::NotRunning | ClientError::Refused(Error::ShuttingDown)) => {}
         Err(error) => return Err(error),
     }
-    Ok(Stopped { pid: status.pid, jobs_running: Some(status.jobs_running) })
+    Ok(Stopped { pid: status.pid, jobs_running: Some(status.jobs_running), by_force: false })
 }
 
 /// Whether something listens that can not be asked anything, but may well be a daemon.
@@ -126,6 +145,7 @@ fn is_beyond_words(error: &ClientError) -> bool {
     match error {
         ClientError::Preamble { .. }
         | ClientError::Version { .. }
+        | ClientError::Unresponsive { .. }
         | ClientError::Late { .. }
         | ClientError::Unanswered { .. }
         | ClientError::Broken { .. } => true,
@@ -135,17 +155,17 @@ fn is_beyond_words(error: &ClientError) -> bool {
         | ClientError::Start(_)
         | ClientError::Connect { .. }
         | ClientError::ForeignDaemon { .. }
+        | ClientError::OtherState { .. }
         | ClientError::ForeignDirectory(_) => false,
     }
 }
 
 /// The daemon holds this lock for its whole life: once it can be had, the next one can start.
 async fn wait_for_lock(path: PathBuf) -> Result<(), Failure> {
-    let lock = match File::open(&path) {
-        Ok(lock) => lock,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(source) => return Err(Failure::DaemonFile { path, source }),
-    };
+    if !path.exists() {
+        return Ok(());
+    }
+    let lock = open_lock(&path).map_err(|source| Failure::DaemonFile { path: path.clone(), source })?;
     let (answer, taken) = tokio::sync::oneshot::channel();
     // A thread, because flock has no time limit; one that waits in vain ends with us. The lock is let go of at once.
     std::thread::spawn(move || {
@@ -189,6 +209,9 @@ async fn wait_for_silence(paths: &Paths, pid: u32) {
 
 fn farewell(stopped: Stopped) -> String {
     let pid = stopped.pid;
+    if stopped.by_force {
+        return format!("killed, pid {pid}: it did not leave within {} s; running jobs go on\n", LEAVE_LIMIT.as_secs());
+    }
     match stopped.jobs_running {
         Some(0) | None => format!("stopped, pid {pid}\n"),
         Some(1) => format!("stopped, pid {pid}; 1 running job goes on\n"),
@@ -204,12 +227,12 @@ async fn describe(paths: &Paths, json: bool) -> Result<Code, Failure> {
         let view = status.as_ref().map_or_else(|| DaemonView::not_running(socket()), DaemonView::of);
         terminal::print_json(&view)?;
     } else {
-        terminal::print(&status.as_ref().map_or_else(|| "not running\n".to_owned(), text))?;
+        terminal::print(&status.as_ref().map_or_else(|| "not running\n".to_owned(), |status| text(status, paths)))?;
     }
     Ok(code)
 }
 
-fn text(status: &DaemonStatus) -> String {
+fn text(status: &DaemonStatus, paths: &Paths) -> String {
     let mut lines = vec![
         ("running", "yes".to_owned()),
         ("pid", status.pid.to_string()),
@@ -223,6 +246,16 @@ fn text(status: &DaemonStatus) -> String {
     if let Some(problem) = &status.index_problem {
         lines.push(("index", format!("held in memory until the file can be used: {}", render::one_line(problem))));
     }
+    lines.extend(status.directories.differences(&Directories::of(paths)).map(|(name, _, theirs, ours)| {
+        (
+            name,
+            format!(
+                "{}; yours is {}",
+                render::one_line(&theirs.path.to_text()),
+                render::one_line(&ours.path.to_text())
+            ),
+        )
+    }));
     render::aligned(&lines)
 }
 
@@ -330,10 +363,12 @@ mod tests {
 
     #[test]
     fn stopping_says_that_jobs_go_on() {
-        let with = |jobs_running| farewell(Stopped { pid: 7, jobs_running });
+        let with = |jobs_running| farewell(Stopped { pid: 7, jobs_running, by_force: false });
         assert_eq!(with(Some(2)), "stopped, pid 7; 2 running jobs go on\n");
         assert_eq!(with(Some(0)), "stopped, pid 7\n");
         assert_eq!(with(None), "stopped, pid 7\n");
+        let killed = farewell(Stopped { pid: 7, jobs_running: None, by_force: true });
+        assert!(killed.starts_with("killed, pid 7: ") && killed.ends_with("go on\n"), "{killed}");
     }
 
     #[tokio::test]

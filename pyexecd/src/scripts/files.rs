@@ -38,6 +38,15 @@ pub(super) fn open(path: &Path) -> io::Result<Found> {
     Ok(if metadata.is_file() { Found::File(file, metadata) } else { Found::NoFile })
 }
 
+/// A lock on a directory that other daemons may write into, held for as long as the descriptor. `None` while there is no
+/// such directory, or where its file system knows no locks: then nobody is waited for.
+pub(super) fn lock(directory: &Path) -> Option<File> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(directory, flags, Mode::empty()).ok()?;
+    rustix::fs::flock(&opened, rustix::fs::FlockOperation::LockExclusive).ok()?;
+    Some(opened.into())
+}
+
 /// Whether there is anything under this name, and whether it is a file.
 pub(super) fn look(path: &Path) -> io::Result<Option<bool>> {
     match std::fs::symlink_metadata(path) {

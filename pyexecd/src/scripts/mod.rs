@@ -10,12 +10,14 @@ mod saved;
 mod version_specifiers;
 
 use std::cmp::Reverse;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyexec_proto::error::Named;
+use pyexec_proto::greeting::Directory;
 use pyexec_proto::paths::Paths;
 use pyexec_proto::script::{
     Autosave, MAX_DOCSTRING_CHARS, MAX_SOURCE_BYTES, SaveScript, SavedScript, Script, ScriptInfo,
@@ -45,8 +47,10 @@ pub struct Scripts(Arc<Directories>);
 struct Directories {
     saved: PathBuf,
     autosaved: PathBuf,
+    /// The directory that both lie in, as a client has named it that has another one than the daemon.
+    of_client: Option<Directory>,
     retention: Retention,
-    /// Held by whoever writes or tidies. There is one daemon, so there is nobody else.
+    /// Held by whoever writes or tidies in this daemon; the lock of the directory itself is for other daemons.
     writing: Mutex<()>,
     saves_since_tidying: AtomicUsize,
     /// Somebody is about to tidy, and will see all there is by then.
@@ -58,10 +62,25 @@ impl Scripts {
         Self(Arc::new(Directories {
             saved: paths.scripts(),
             autosaved: paths.autosaved_scripts(),
+            of_client: None,
             retention: Retention {
                 max_age: config.autosaved_scripts_max_age,
                 max_count: config.autosaved_scripts_max_count,
             },
+            writing: Mutex::new(()),
+            saves_since_tidying: AtomicUsize::new(0),
+            tidying_is_due: AtomicBool::new(false),
+        }))
+    }
+
+    /// Those in a directory of a client's own, under the same settings.
+    pub fn of_client(&self, data: Directory) -> Self {
+        let Self(directories) = self;
+        Self(Arc::new(Directories {
+            saved: Paths::scripts_in(data.path.as_path()),
+            autosaved: Paths::autosaved_scripts_in(data.path.as_path()),
+            of_client: Some(data),
+            retention: directories.retention,
             writing: Mutex::new(()),
             saves_since_tidying: AtomicUsize::new(0),
             tidying_is_due: AtomicBool::new(false),
@@ -142,15 +161,39 @@ impl Scripts {
         work: impl FnOnce(&Directories) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let Self(directories) = self.clone();
-        blocking(move || Ok(work(&directories))).await.map_err(failed(doing))?
+        let checked = move || Ok(directories.check().and_then(|()| work(&directories)));
+        blocking(checked).await.map_err(failed(doing))?
     }
 }
 
 impl Directories {
     /// It guards files, not memory: a panic leaves nothing half done that the next one would trip over.
-    fn writing(&self) -> MutexGuard<'_, ()> {
-        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    fn writing(&self) -> Writing<'_> {
+        let mutex = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        Writing { _mutex: mutex, _directory: files::lock(&self.saved) }
     }
+
+    /// Whether a directory that a client has named is what the client means by it: in a container it may be another.
+    fn check(&self) -> Result<(), Error> {
+        match &self.of_client {
+            Some(named) if !Directory::at(named.path.as_path()).is(named) => Err(Error::InvalidArgument {
+                what: "data directory".to_owned(),
+                given: named.path.to_text(),
+                problem: "it is another directory for the daemon than for you".to_owned(),
+                hint:
+                    "in a container, let XDG_STATE_HOME name a directory of the container's own, and a daemon of its \
+                    own is started"
+                        .to_owned(),
+            }),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+/// Nobody else writes, in this daemon or in another that shares the directory.
+struct Writing<'a> {
+    _mutex: MutexGuard<'a, ()>,
+    _directory: Option<File>,
 }
 
 fn view(directories: &Directories, given: &str, autosaved: bool) -> Result<Script, Error> {
@@ -251,6 +294,7 @@ mod tests {
         Directories {
             saved: home.join("scripts"),
             autosaved: home.join("autosaved_scripts"),
+            of_client: None,
             retention: Retention { max_age: std::time::Duration::MAX, max_count: 1_000 },
             writing: Mutex::new(()),
             saves_since_tidying: AtomicUsize::new(0),

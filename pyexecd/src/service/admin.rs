@@ -1,5 +1,6 @@
 //! The daemon about itself.
 
+use pyexec_proto::greeting::Directories;
 use pyexec_proto::service::DaemonStatus;
 use pyexec_proto::{Error, OsText};
 
@@ -17,6 +18,7 @@ pub(super) async fn status(service: &Service) -> Result<DaemonStatus, Error> {
         rss_bytes: resident_bytes(),
         index_problem: service.index_problem.clone(),
         scopes: service.scopes.standing(),
+        directories: Directories::clone(&service.directories),
     })
 }
 

@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use pyexec_proto::artifact::{ArtifactChunk, ArtifactList};
 use pyexec_proto::environment::EnvironmentInfo;
+use pyexec_proto::greeting::Directories;
 use pyexec_proto::job::{JobDetail, Submission};
 use pyexec_proto::output::Stream;
 use pyexec_proto::paths::Paths;
@@ -35,6 +36,8 @@ pub struct Service {
     pub jobs: Jobs,
     pub scripts: Scripts,
     pub paths: Arc<Paths>,
+    /// What the daemon is bound to, as it was when it started.
+    pub directories: Arc<Directories>,
     pub started: Instant,
     pub scopes: Arc<Scopes>,
     /// Set to make the daemon leave.
@@ -48,6 +51,17 @@ pub struct Service {
 }
 
 impl Service {
+    /// For a client that uses these directories: scripts are its own.
+    pub(crate) fn for_client(self, client: &Directories) -> Self {
+        let (ours, theirs) = (&self.directories.data, &client.data);
+        // Looked at when a call wants them, off this thread: a mount of a client's may hang.
+        let is_ours = theirs.path == ours.path && (ours.identity.is_none() || theirs.is(ours));
+        if is_ours || theirs.path.as_bytes().is_empty() || theirs.is(ours) {
+            return self;
+        }
+        Self { scripts: self.scripts.of_client(theirs.clone()), ..self }
+    }
+
     /// For calls that do something.
     fn unconfined(&self) -> Result<&Self, Error> {
         self.confined.map_or(Ok(self), |why| Err(Error::Fenced { why: why.to_owned() }))

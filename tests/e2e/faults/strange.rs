@@ -6,7 +6,6 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use pyexec_proto::preamble::Preamble;
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use serde_json::{Value, json};
 
@@ -265,7 +264,7 @@ fn a_thousand_clients_that_make_no_sense_are_in_nobodys_way() {
         .expect("can be raised");
     let sandbox = Sandbox::new();
     let daemon = sandbox.daemon();
-    let greeting = Preamble::ours().encode();
+    let greeting = sandbox.opening();
     let crowd: Vec<UnixStream> = (0..CROWD)
         .map(|number| {
             let mut stream = UnixStream::connect(sandbox.paths().socket).expect("somebody listens");

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use pyexec_proto::client::{ClientError, Daemon};
+use pyexec_proto::greeting::Directories;
 use pyexec_proto::paths::Paths;
 use pyexec_proto::service::DaemonStatus;
 use pyexec_proto::{Client, OsText};
@@ -28,19 +29,44 @@ pub(super) async fn checks(paths: &Paths) -> Vec<Check> {
         Ok(Ok(status)) => Some(systemd::scopes(&status.scopes)),
         Ok(Err(_)) | Err(_) => systemd::scopes_to_be(),
     };
-    let daemon = match asked {
-        Ok(Ok(status)) => running(&status),
+    let daemon = match &asked {
+        Ok(Ok(status)) => running(status),
         Ok(Err(ClientError::NotRunning)) => Check::ok("daemon", "not running; it starts when it is needed"),
         Ok(Err(error)) => {
             let hint = error.hint().unwrap_or_else(|| "`pyexec daemon logs` has more".into());
-            Check::problem("daemon", terminal::with_causes(&error), hint)
+            Check::problem("daemon", terminal::with_causes(error), hint)
         }
         Err(_) => {
             let detail = format!("did not answer within {} s", LOOK_LIMIT.as_secs());
             Check::problem("daemon", detail, "`pyexec daemon restart` starts another; jobs that run are not affected")
         }
     };
-    [daemon].into_iter().chain(look_at(&socket)).chain(scopes).collect()
+    let differences = match &asked {
+        Ok(Ok(status)) => differences(status, paths),
+        Ok(Err(_)) | Err(_) => vec![],
+    };
+    [daemon].into_iter().chain(look_at(&socket)).chain(differences).chain(scopes).collect()
+}
+
+/// The daemon has the directories of whoever started it.
+fn differences(status: &DaemonStatus, paths: &Paths) -> Vec<Check> {
+    let ours = Directories::of(paths);
+    let of_each = status.directories.differences(&ours).map(|(name, variable, theirs, ours)| {
+        let title = format!("{name} directory of the daemon");
+        let detail = format!("{}, and yours is {}", theirs.path, ours.path);
+        match name {
+            // Scripts are the client's own, and the socket has been found.
+            "data" | "runtime" => Check::ok(title, detail),
+            _ => {
+                let hint = format!(
+                    "{variable} is another one where the daemon was started; `pyexec daemon restart` starts it with yours, \
+                     jobs that run are not affected"
+                );
+                Check::warning(title, detail, hint)
+            }
+        }
+    });
+    of_each.collect()
 }
 
 fn running(status: &DaemonStatus) -> Check {

@@ -1,0 +1,57 @@
+//! One connection to a daemon, from connecting to the end of the greeting, and who it is that answers.
+
+use std::path::{Path, PathBuf};
+
+use rustix::net::sockopt::socket_peercred;
+use tokio::net::UnixStream;
+
+use super::ClientError;
+use crate::greeting::{Directories, Greeting};
+use crate::paths::socket_address;
+use crate::preamble::{Preamble, PreambleError};
+use crate::service::PyexecClient;
+use crate::start::process::DaemonProcess;
+use crate::wire;
+
+/// A connection on which calls can be made.
+#[derive(Debug)]
+pub(super) struct Dialled {
+    pub(super) client: PyexecClient,
+    /// Of the daemon, as it is bound.
+    pub(super) theirs: Directories,
+}
+
+pub(super) async fn dial(at: &Path, ours: &Greeting) -> Result<Dialled, ClientError> {
+    let socket = || at.to_owned();
+    let connect = async {
+        let (address, _directory) = socket_address(at)?;
+        UnixStream::connect(address).await
+    };
+    let mut stream = connect.await.map_err(|source| ClientError::Connect { socket: socket(), source })?;
+    let peer =
+        socket_peercred(&stream).map_err(|error| ClientError::Connect { socket: socket(), source: error.into() })?;
+    if peer.uid != rustix::process::geteuid() {
+        return Err(ClientError::ForeignDaemon { socket: socket(), owner: peer.uid.as_raw() });
+    }
+    let theirs = match ours.exchange(&mut stream).await {
+        Ok((_, Some(theirs))) => theirs,
+        Ok((daemon, None)) => return Err(ClientError::Version { daemon, client: Preamble::ours() }),
+        // The daemon went away between accepting and greeting: the next one is to be asked.
+        Err(PreambleError::Io(source)) => {
+            let source = std::io::Error::new(std::io::ErrorKind::ConnectionRefused, source);
+            return Err(ClientError::Connect { socket: socket(), source });
+        }
+        Err(PreambleError::Silent) => return Err(silent(socket(), peer.pid.as_raw_nonzero().get())),
+        Err(source) => return Err(ClientError::Preamble { socket: socket(), source }),
+    };
+    let client = PyexecClient::new(tarpc::client::Config::default(), wire::call(stream)).spawn();
+    Ok(Dialled { client, theirs: theirs.directories })
+}
+
+/// Somebody has the socket and says nothing. The kernel knows who made it listen: a daemon is named, with what it does.
+fn silent(socket: PathBuf, listener: i32) -> ClientError {
+    match u32::try_from(listener).ok().and_then(DaemonProcess::find) {
+        Some(process) => ClientError::Unresponsive { pid: process.pid(), state: process.state() },
+        None => ClientError::Preamble { socket, source: PreambleError::Silent },
+    }
+}

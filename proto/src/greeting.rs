@@ -1,0 +1,209 @@
+//! What client and daemon tell each other of themselves, behind the preamble and before tarpc.
+//!
+//! A daemon is bound to five directories. A client that has others may be served all the same, or not, but never without
+//! anybody knowing. Both sides send preamble and greeting at once, so that this costs no round trip.
+//!
+//! The form: the length of what follows in four bytes, the lowest first, then JSON, whose fields are only added to.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use crate::OsText;
+use crate::paths::Paths;
+use crate::preamble::{self, Preamble, PreambleError};
+
+/// The longest greeting, in bytes: five paths of the longest the kernel takes, in the longest way to write them.
+pub const MAX_BYTES: usize = 128 << 10;
+
+/// Who speaks.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Greeting {
+    pub pid: u32,
+    pub directories: Directories,
+}
+
+/// The directories that a program uses.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Directories {
+    pub state: Directory,
+    pub data: Directory,
+    pub cache: Directory,
+    pub config: Directory,
+    pub runtime: Directory,
+}
+
+/// A directory by its name, and by what tells it from another of that name: in a container a path may mean another one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Directory {
+    pub path: OsText,
+    /// Device and inode, `stat(2)`; `None` while there is no such directory.
+    pub identity: Option<(u64, u64)>,
+}
+
+impl Directory {
+    /// As it is now.
+    pub fn at(path: &Path) -> Self {
+        let identity = std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+        Self { path: path.into(), identity }
+    }
+
+    /// Whether both are the same directory. Of two that are not there yet, the name decides.
+    pub fn is(&self, other: &Self) -> bool {
+        match (self.identity, other.identity) {
+            (Some(this), Some(that)) => this == that,
+            (None, None) => self.path == other.path,
+            (Some(_), None) | (None, Some(_)) => false,
+        }
+    }
+}
+
+impl Directories {
+    /// As they are now.
+    pub fn of(paths: &Paths) -> Self {
+        Self {
+            state: Directory::at(&paths.state),
+            data: Directory::at(&paths.data),
+            cache: Directory::at(&paths.cache),
+            config: Directory::at(&paths.config),
+            runtime: Directory::at(&paths.runtime),
+        }
+    }
+
+    /// Those that are not the same: each with its name and its variable, as they are here and there.
+    pub fn differences<'a>(
+        &'a self,
+        other: &'a Directories,
+    ) -> impl Iterator<Item = (&'static str, &'static str, &'a Directory, &'a Directory)> {
+        let pairs = self.each().into_iter().zip(other.each());
+        let pairs = pairs.map(|((name, variable, here), (_, _, there))| (name, variable, here, there));
+        // One that was made since is the same by its name.
+        let both_are_there = |here: &Directory, there: &Directory| here.identity.is_some() && there.identity.is_some();
+        pairs.filter(move |(_, _, here, there)| {
+            !here.is(there) && (here.path != there.path || both_are_there(here, there))
+        })
+    }
+
+    /// Each with the name people know it by, and the variable that moves it.
+    pub fn each(&self) -> [(&'static str, &'static str, &Directory); 5] {
+        [
+            ("state", "XDG_STATE_HOME", &self.state),
+            ("data", "XDG_DATA_HOME", &self.data),
+            ("cache", "XDG_CACHE_HOME", &self.cache),
+            ("config", "XDG_CONFIG_HOME", &self.config),
+            ("runtime", "XDG_RUNTIME_DIR", &self.runtime),
+        ]
+    }
+}
+
+impl Greeting {
+    pub fn of(paths: &Paths) -> Self {
+        Self { pid: std::process::id(), directories: Directories::of(paths) }
+    }
+
+    /// What one side of a connection begins with.
+    pub fn opening(&self, preamble: &Preamble) -> Vec<u8> {
+        let text = serde_json::to_vec(self).expect("a greeting has text for keys");
+        let length = u32::try_from(text.len()).expect("five paths are shorter than 4 GiB");
+        [&preamble.encode()[..], &length.to_le_bytes(), &text].concat()
+    }
+
+    /// Says ours and hears theirs. `None` in place of their greeting when the two sides have no protocol in common.
+    pub async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        connection: &mut S,
+    ) -> Result<(Preamble, Option<Greeting>), PreambleError> {
+        let ours = Preamble::ours();
+        let exchange = async {
+            connection.write_all(&self.opening(&ours)).await?;
+            let mut theirs = [0; preamble::LENGTH];
+            connection.read_exact(&mut theirs).await?;
+            let theirs = Preamble::decode(&theirs).ok_or(PreambleError::Foreign)?;
+            if ours.agree(&theirs).is_none() {
+                return Ok((theirs, None));
+            }
+            let length = usize::try_from(connection.read_u32_le().await?).unwrap_or(usize::MAX);
+            if length > MAX_BYTES {
+                return Err(PreambleError::Foreign);
+            }
+            let mut text = vec![0; length];
+            connection.read_exact(&mut text).await?;
+            let greeting = serde_json::from_slice(&text).map_err(|_| PreambleError::Foreign)?;
+            Ok((theirs, Some(greeting)))
+        };
+        tokio::time::timeout(preamble::TIME_LIMIT, exchange).await.map_err(|_| PreambleError::Silent)?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_paths_fit_into_a_greeting() {
+        let directory = || Directory { path: vec![0xff; 4096].into(), identity: Some((u64::MAX, u64::MAX)) };
+        let directories = Directories {
+            state: directory(),
+            data: directory(),
+            cache: directory(),
+            config: directory(),
+            runtime: directory(),
+        };
+        let opening = Greeting { pid: u32::MAX, directories }.opening(&Preamble::ours());
+        assert!(opening.len() - preamble::LENGTH - 4 <= MAX_BYTES, "{} bytes", opening.len());
+    }
+
+    #[test]
+    fn the_same_directory_is_known_by_any_of_its_names() {
+        let home = tempfile::tempdir().expect("a directory");
+        let (real, link, other) = (home.path().join("real"), home.path().join("link"), home.path().join("other"));
+        std::fs::create_dir(&real).expect("can be made");
+        std::fs::create_dir(&other).expect("can be made");
+        std::os::unix::fs::symlink(&real, &link).expect("can be made");
+        let at = |path: &Path| Directory::at(path);
+        assert!(at(&real).is(&at(&link)));
+        assert!(!at(&real).is(&at(&other)));
+        let (gone, away) = (home.path().join("gone"), home.path().join("away"));
+        assert!(at(&gone).is(&at(&gone)) && !at(&gone).is(&at(&away)) && !at(&gone).is(&at(&real)));
+    }
+
+    #[tokio::test]
+    async fn both_sides_hear_who_the_other_is() {
+        let (mut one, mut other) = tokio::io::duplex(256);
+        let greeting = |pid| Greeting { pid, ..Greeting::default() };
+        let (first, second) = (greeting(1), greeting(2));
+        let (heard, overheard) = tokio::join!(first.exchange(&mut one), second.exchange(&mut other));
+        assert_eq!(heard.expect("both speak").1, Some(second));
+        assert_eq!(overheard.expect("both speak").1, Some(first));
+    }
+
+    #[tokio::test]
+    async fn something_else_on_the_socket_is_named_as_such() {
+        let (mut ours, mut theirs) = tokio::io::duplex(1 << 20);
+        theirs.write_all(&[b'x'; preamble::LENGTH]).await.expect("can be written");
+        let heard = Greeting::default().exchange(&mut ours).await;
+        assert!(matches!(heard, Err(PreambleError::Foreign)), "{heard:?}");
+    }
+
+    #[tokio::test]
+    async fn who_speaks_another_protocol_is_not_listened_to() {
+        let (mut ours, mut theirs) = tokio::io::duplex(1 << 20);
+        let future = Preamble { lowest: 900, highest: 901, version: "9.0.0".to_owned() };
+        theirs.write_all(&future.encode()).await.expect("can be written");
+        assert_eq!(Greeting::default().exchange(&mut ours).await.expect("both speak"), (future, None));
+    }
+
+    #[tokio::test]
+    async fn an_endless_greeting_is_no_greeting() {
+        let (mut ours, mut theirs) = tokio::io::duplex(1 << 20);
+        let said = [&Preamble::ours().encode()[..], &[0xff; 4]].concat();
+        theirs.write_all(&said).await.expect("can be written");
+        let heard = Greeting::default().exchange(&mut ours).await;
+        assert!(matches!(heard, Err(PreambleError::Foreign)), "{heard:?}");
+    }
+}

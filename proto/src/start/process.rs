@@ -1,0 +1,94 @@
+//! A daemon as a process: found by a pid that somebody gave, and signalled as that very process.
+
+use std::fmt;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+/// A process that is a daemon of pyexec.
+#[derive(Debug)]
+pub struct DaemonProcess {
+    pid: Pid,
+    /// Of the process that was looked at: a signal never reaches another that has the pid by then.
+    handle: OwnedFd,
+}
+
+/// What a process does, by the letter of `/proc/PID/stat`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProcessState {
+    /// Somebody has stopped it, by a signal or with a debugger.
+    Stopped,
+    /// It waits for a disk or another file system, which no signal interrupts.
+    Blocked,
+    Runs,
+    Unknown,
+}
+
+impl DaemonProcess {
+    /// `None` when there is no such process, or it is something else.
+    pub fn find(pid: u32) -> Option<Self> {
+        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw)?;
+        // The handle comes first: what is looked at next is the process that it stays with.
+        let handle = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+        let program = std::fs::read_link(format!("/proc/{}/exe", pid.as_raw_nonzero())).ok()?;
+        is_daemon(&program).then_some(Self { pid, handle })
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.pid.as_raw_nonzero().get().unsigned_abs()
+    }
+
+    /// # Errors
+    /// It has ended.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        Ok(pidfd_send_signal(&self.handle, signal)?)
+    }
+
+    pub fn state(&self) -> ProcessState {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
+        match stat.rsplit_once(") ").and_then(|(_, fields)| fields.chars().next()) {
+            Some('T' | 't') => ProcessState::Stopped,
+            Some('D') => ProcessState::Blocked,
+            Some(_) => ProcessState::Runs,
+            None => ProcessState::Unknown,
+        }
+    }
+}
+
+impl fmt::Display for ProcessState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ProcessState::Stopped => "it is stopped",
+            ProcessState::Blocked => "it waits for a file system that does not answer",
+            ProcessState::Runs => "it is there, and busy or out of descriptors",
+            ProcessState::Unknown => "how it is cannot be seen",
+        })
+    }
+}
+
+/// An upgrade removes the program of the daemon that runs, which the kernel then says behind its name.
+fn is_daemon(program: &Path) -> bool {
+    let name = program.file_name().map(|name| name.to_string_lossy());
+    name.is_some_and(|name| name.strip_suffix(" (deleted)").unwrap_or(&name).ends_with("pyexecd"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_daemon_is_taken_for_one() {
+        for (program, expected) in [
+            ("/usr/bin/pyexecd", true),
+            ("/usr/bin/pyexecd (deleted)", true),
+            ("/usr/lib/systemd/systemd", false),
+            ("/usr/bin/pyexecd-helper", false),
+        ] {
+            assert_eq!(is_daemon(Path::new(program)), expected, "{program}");
+        }
+        assert!(DaemonProcess::find(std::process::id()).is_none(), "a test is none");
+        assert!(DaemonProcess::find(0).is_none());
+    }
+}
