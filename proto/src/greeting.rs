@@ -113,29 +113,38 @@ impl Greeting {
         [&preamble.encode()[..], &length.to_le_bytes(), &text].concat()
     }
 
+    /// What stands behind the length; `None` for anything else.
+    pub fn decode(text: &[u8]) -> Option<Self> {
+        serde_json::from_slice(text).ok()
+    }
+
     /// Says ours and hears theirs. `None` in place of their greeting when the two sides have no protocol in common.
     pub async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         connection: &mut S,
     ) -> Result<(Preamble, Option<Greeting>), PreambleError> {
         let ours = Preamble::ours();
-        let exchange = async {
-            connection.write_all(&self.opening(&ours)).await?;
+        let opening = self.opening(&ours);
+        let (mut from, mut to) = tokio::io::split(connection);
+        let say = async { Ok(to.write_all(&opening).await?) };
+        let hear = async {
             let mut theirs = [0; preamble::LENGTH];
-            connection.read_exact(&mut theirs).await?;
+            from.read_exact(&mut theirs).await?;
             let theirs = Preamble::decode(&theirs).ok_or(PreambleError::Foreign)?;
             if ours.agree(&theirs).is_none() {
                 return Ok((theirs, None));
             }
-            let length = usize::try_from(connection.read_u32_le().await?).unwrap_or(usize::MAX);
+            let length = usize::try_from(from.read_u32_le().await?).unwrap_or(usize::MAX);
             if length > MAX_BYTES {
                 return Err(PreambleError::Foreign);
             }
             let mut text = vec![0; length];
-            connection.read_exact(&mut text).await?;
-            let greeting = serde_json::from_slice(&text).map_err(|_| PreambleError::Foreign)?;
+            from.read_exact(&mut text).await?;
+            let greeting = Self::decode(&text).ok_or(PreambleError::Foreign)?;
             Ok((theirs, Some(greeting)))
         };
+        // At the same time: neither side waits for the other to read first.
+        let exchange = async { futures::try_join!(say, hear).map(|((), heard)| heard) };
         tokio::time::timeout(preamble::TIME_LIMIT, exchange).await.map_err(|_| PreambleError::Silent)?
     }
 }

@@ -164,6 +164,7 @@ fn said() -> Vec<(&'static str, Vec<u8>)> {
     use crate::supervisor::control::{self, Launch, LaunchStdin, Notice, Request};
     use crate::supervisor::record::WhatEnded;
     use pyexec_proto::environment::Interpreter;
+    use pyexec_proto::greeting::{Directories, Directory, Greeting};
     use pyexec_proto::job::{Leftovers, Submission};
     use pyexec_proto::output::{OutputLengths, Stream};
     use pyexec_proto::preamble::Preamble;
@@ -235,9 +236,12 @@ fn said() -> Vec<(&'static str, Vec<u8>)> {
         control::encode(&Notice::Stalled { problem: Some("full".into()) }, &[]),
         control::encode(&Notice::Ended { what: WhatEnded::Run(record), unwritten: None }, &[]),
     ];
+    let directory = |name: &str| Directory { path: name.into(), identity: Some((1, 2)) };
+    let directories = Directories { state: directory("/home/u/.local/state/pyexec"), ..Directories::default() };
+    let opening = Greeting { pid: 4711, directories }.opening(&Preamble::ours());
     vec![
-        ("greeting", Preamble::ours().encode().to_vec()),
-        ("conversation", [&Preamble::ours().encode()[..], &calls.concat()].concat()),
+        ("greeting", opening.clone()),
+        ("conversation", [&opening[..], &calls.concat()].concat()),
         ("calls", calls.concat()),
         ("requests", requests.concat()),
         ("notices", notices.concat()),

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use futures::{FutureExt, StreamExt};
+use pyexec_proto::greeting::{self, Greeting};
 use pyexec_proto::preamble::{LENGTH, Preamble};
 use pyexec_proto::service::PyexecRequest;
 use pyexec_proto::wire::{MAX_FRAME_BYTES, serve};
@@ -43,6 +44,15 @@ fn check_greeting(input: &[u8]) {
     assert!(spoken.is_none_or(|spoken| (preamble.lowest..=preamble.highest).contains(&spoken)), "{preamble:?}");
     let again = Preamble::decode(&preamble.encode()).expect("what is understood can be said");
     assert_eq!((again.lowest, again.highest), (preamble.lowest, preamble.highest));
+    let Some((length, text)) = input[LENGTH..].split_first_chunk::<4>() else { return };
+    let length = usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX);
+    let Some(text) = text.get(..length).filter(|text| text.len() <= greeting::MAX_BYTES) else { return };
+    let mut greeting = None;
+    ALLOWANCE.check(text, || greeting = Greeting::decode(text));
+    if let Some(greeting) = greeting {
+        let opening = greeting.opening(&preamble);
+        assert_eq!(Greeting::decode(&opening[LENGTH + 4..]), Some(greeting), "what is understood can be said");
+    }
 }
 
 /// What the daemon understands of it, up to the first thing it does not.
