@@ -1,5 +1,7 @@
 //! An environment is built once, whole or not at all, and what the building takes can be seen and ended.
 
+use std::os::unix::fs::PermissionsExt;
+
 use rustix::process::Signal;
 
 use crate::environment_sandbox::{EnvironmentSandbox, environment_of, names};
@@ -165,6 +167,66 @@ fn a_daemon_that_stops_in_the_middle_of_a_build_leaves_no_uv_and_the_next_one_bu
     assert_eq!(job["exit_code"], 0, "{job}");
     sandbox.wait_until_the_shelf_is_tidy();
     assert_eq!(sandbox.on_the_shelf(), [environment_of(&job)]);
+}
+
+/// A uv that hangs when it is called with these first words, with a program that it has started; as often as it is called
+/// while `hangs` is there.
+fn hanging_uv(sandbox: &mut EnvironmentSandbox, words: &str) {
+    let script = format!(
+        "#!/bin/sh\ncase \"$*\" in '{words}'*) if [ -e '{hangs}' ]; then\n\
+        sleep 600 &\necho \"$$ $!\" > '{there}.tmp'\nmv '{there}.tmp' '{there}'\nwait\nfi;; esac\nexec '{uv}' \"$@\"\n",
+        hangs = sandbox.file("hangs").display(),
+        there = sandbox.file("there").display(),
+        uv = sandbox.root().join("uv").display(),
+    );
+    let path = sandbox.write("hanging-uv", script);
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).expect("can be made executable");
+    sandbox.set("PYEXEC_UV", path);
+    sandbox.write("hangs", "");
+}
+
+/// The processes of a uv that hangs.
+#[track_caller]
+fn hanging(sandbox: &EnvironmentSandbox) -> Vec<u32> {
+    let pids = sandbox.wait_for_file("there").split(' ').map(|pid| pid.parse().expect("is a pid")).collect();
+    std::fs::remove_file(sandbox.file("there")).expect("is there");
+    pids
+}
+
+#[test]
+fn a_short_call_of_uv_ends_whole_with_what_it_was_made_for() {
+    for words in ["--version", "python find"] {
+        let mut sandbox = EnvironmentSandbox::new();
+        hanging_uv(&mut sandbox, words);
+        let mut daemon = sandbox.daemon_with(&[("PYEXEC_ENVIRONMENT_TIMEOUT", "10m")]);
+        // When its job is cancelled.
+        let id = sandbox.detach_with_uv(&["--with", "six", "-c", "import six"]);
+        let pids = hanging(&sandbox);
+        sandbox.pyexec(["kill", &id]).expect_code(0);
+        for pid in pids {
+            sandbox.wait_until_gone(pid);
+        }
+        // When its daemon dies, and the next one comes.
+        let id = sandbox.detach_with_uv(&["--with", "six", "-c", "import six"]);
+        let pids = hanging(&sandbox);
+        std::fs::remove_file(sandbox.file("hangs")).expect("is there");
+        daemon.restart();
+        for pid in pids {
+            sandbox.wait_until_gone(pid);
+        }
+        assert_eq!(sandbox.finished(&id)["exit_code"], 0);
+    }
+}
+
+#[test]
+fn a_short_call_of_uv_that_takes_too_long_ends_whole() {
+    let mut sandbox = EnvironmentSandbox::new();
+    hanging_uv(&mut sandbox, "python find");
+    let _daemon = sandbox.daemon_with(&[("PYEXEC_ENVIRONMENT_TIMEOUT", "1s")]);
+    sandbox.run_with_uv(&["--with", "six", "-c", "import six"]).expect_code(126);
+    for pid in hanging(&sandbox) {
+        sandbox.wait_until_gone(pid);
+    }
 }
 
 #[test]

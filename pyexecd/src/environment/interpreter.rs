@@ -1,7 +1,7 @@
 //! Which Python: found, or installed by uv, and known by its identity.
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -17,8 +17,10 @@ use super::{EnvironmentError, find_on_path};
 const ANSWER_AGE: Duration = Duration::from_secs(600);
 
 /// Remembers what was found out, so that a second run does not ask again.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Interpreters {
+    /// See [`Call::mark`].
+    mark: OsString,
     found: Mutex<HashMap<Question, Answer>>,
     versions: Mutex<HashMap<FileIdentity, String>>,
 }
@@ -37,6 +39,10 @@ pub(super) struct Caller<'a> {
 }
 
 impl Interpreters {
+    pub(super) fn new(mark: OsString) -> Self {
+        Self { mark, found: Mutex::default(), versions: Mutex::default() }
+    }
+
     /// The first `python3` on the caller's `PATH`, and its version if that can be told without running it anew each time.
     pub(super) async fn system(&self, variables: &Variables) -> Result<(PathBuf, String), EnvironmentError> {
         let python = find_on_path("python3", variables.get("PATH")).ok_or(EnvironmentError::NoPython)?;
@@ -60,11 +66,11 @@ impl Interpreters {
         {
             return Ok(identity);
         }
-        let path = match find(uv, wanted, caller.variables).await? {
+        let path = match find(uv, wanted, caller.variables, caller.mark).await? {
             Some(path) => path,
             None => {
                 install(uv, wanted, caller).await?;
-                let found = find(uv, wanted, caller.variables).await?;
+                let found = find(uv, wanted, caller.variables, caller.mark).await?;
                 found.ok_or_else(|| EnvironmentError::NoSuchPython { wanted: wanted.to_owned(), found: Vec::new() })?
             }
         };
@@ -82,14 +88,15 @@ impl Interpreters {
         if is_known(&self.found.lock().expect("nothing panics while it is held")) {
             return Ok(());
         }
-        if let Some(path) = find(uv, wanted, variables).await? {
+        if let Some(path) = find(uv, wanted, variables, &self.mark).await? {
             self.found.lock().expect("nothing panics while it is held").insert(key, (path, Instant::now()));
             return Ok(());
         }
-        if uv::is_downloadable(uv, wanted, variables).await {
+        if uv::is_downloadable(uv, wanted, variables, &self.mark).await {
             return Ok(());
         }
-        Err(EnvironmentError::NoSuchPython { wanted: wanted.to_owned(), found: uv::installed(uv, variables).await })
+        let found = uv::installed(uv, variables, &self.mark).await;
+        Err(EnvironmentError::NoSuchPython { wanted: wanted.to_owned(), found })
     }
 
     async fn identity(&self, python: &Path, variables: &Variables) -> Result<InterpreterIdentity, EnvironmentError> {
@@ -110,7 +117,7 @@ impl Interpreters {
         if let Some(known) = known {
             return Ok(known);
         }
-        let output = uv::run(python, &["-I", "-S", "-c", PROBE], variables).await?;
+        let output = uv::run(python, &["-I", "-S", "-c", PROBE], variables, &self.mark).await?;
         let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
         if let Some(identity) = identity
             && output.status.success()
@@ -122,13 +129,18 @@ impl Interpreters {
 }
 
 /// `None` when uv knows of none here.
-pub(super) async fn find(uv: &Path, wanted: &str, variables: &Variables) -> Result<Option<PathBuf>, EnvironmentError> {
+pub(super) async fn find(
+    uv: &Path,
+    wanted: &str,
+    variables: &Variables,
+    mark: &OsStr,
+) -> Result<Option<PathBuf>, EnvironmentError> {
     // `--system`: not the environment that happens to be active.
     let mut arguments = vec!["python", "find", "--no-project", "--system", "--no-python-downloads"];
     if !wanted.is_empty() {
         arguments.push(wanted);
     }
-    let output = uv::run(uv, &arguments, variables).await?;
+    let output = uv::run(uv, &arguments, variables, mark).await?;
     let path = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     Ok((output.status.success() && !path.is_empty()).then(|| PathBuf::from(path)))
 }
@@ -136,9 +148,9 @@ pub(super) async fn find(uv: &Path, wanted: &str, variables: &Variables) -> Resu
 async fn install(uv: &Path, wanted: &str, caller: Caller<'_>) -> Result<(), EnvironmentError> {
     let missing = async || EnvironmentError::NoSuchPython {
         wanted: wanted.to_owned(),
-        found: uv::installed(uv, caller.variables).await,
+        found: uv::installed(uv, caller.variables, caller.mark).await,
     };
-    if wanted.is_empty() || !uv::is_downloadable(uv, wanted, caller.variables).await {
+    if wanted.is_empty() || !uv::is_downloadable(uv, wanted, caller.variables, caller.mark).await {
         return Err(missing().await);
     }
     caller.log.line(&format!("no Python {wanted} here: asking uv to install it"));

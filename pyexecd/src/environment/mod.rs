@@ -215,14 +215,15 @@ pub struct Preparation {
 
 impl Environments {
     pub fn new(config: &Config, paths: &Paths) -> Self {
+        let mark = paths.state.clone().into_os_string();
         Self {
-            uv: Uv::new(config.uv.clone()),
-            interpreters: Interpreters::default(),
+            uv: Uv::new(config.uv.clone(), mark.clone()),
+            interpreters: Interpreters::new(mark.clone()),
             cache: Arc::new(Cache::new(paths.cache.clone())),
             names: Names::new(paths.data.join("environments")),
             cache_directory: paths.cache.clone(),
             settings: config.clone(),
-            mark: paths.state.clone().into_os_string(),
+            mark,
         }
     }
 

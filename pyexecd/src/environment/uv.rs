@@ -1,7 +1,7 @@
 //! The only place that runs uv.
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -23,6 +23,8 @@ use crate::supervisor::processes::PREPARING_VARIABLE;
 pub(super) struct Uv {
     /// From the configuration.
     named: Option<PathBuf>,
+    /// See [`Call::mark`].
+    mark: OsString,
     versions: Mutex<HashMap<FileIdentity, String>>,
 }
 
@@ -43,8 +45,8 @@ pub(super) struct Failed {
 }
 
 impl Uv {
-    pub(super) fn new(named: Option<PathBuf>) -> Self {
-        Self { named, versions: Mutex::default() }
+    pub(super) fn new(named: Option<PathBuf>, mark: OsString) -> Self {
+        Self { named, mark, versions: Mutex::default() }
     }
 
     /// The caller's `PYEXEC_UV`, the configured one, the first on the caller's `PATH`, or one in the usual places.
@@ -68,7 +70,7 @@ impl Uv {
         if let Some(known) = known {
             return Ok(known);
         }
-        let output = run(uv, &["--version"], variables).await?;
+        let output = run(uv, &["--version"], variables, &self.mark).await?;
         let text = String::from_utf8_lossy(&output.stdout);
         let version = text.split_whitespace().nth(1).unwrap_or_default().to_owned();
         if let Some(identity) = identity {
@@ -114,18 +116,18 @@ pub(super) fn search_settings(variables: &Variables) -> String {
 }
 
 /// The minor versions uv sees, newest first.
-pub(super) async fn installed(uv: &Path, variables: &Variables) -> Vec<String> {
-    listed(uv, &["python", "list", "--only-installed", "--output-format", "json"], variables).await
+pub(super) async fn installed(uv: &Path, variables: &Variables, mark: &OsStr) -> Vec<String> {
+    listed(uv, &["python", "list", "--only-installed", "--output-format", "json"], variables, mark).await
 }
 
 /// Whether uv knows where to get this version.
-pub(super) async fn is_downloadable(uv: &Path, version: &str, variables: &Variables) -> bool {
+pub(super) async fn is_downloadable(uv: &Path, version: &str, variables: &Variables, mark: &OsStr) -> bool {
     let arguments = ["python", "list", "--only-downloads", "--output-format", "json", version];
-    !listed(uv, &arguments, variables).await.is_empty()
+    !listed(uv, &arguments, variables, mark).await.is_empty()
 }
 
-async fn listed(uv: &Path, arguments: &[&str], variables: &Variables) -> Vec<String> {
-    let Ok(output) = run(uv, arguments, variables).await else { return Vec::new() };
+async fn listed(uv: &Path, arguments: &[&str], variables: &Variables, mark: &OsStr) -> Vec<String> {
+    let Ok(output) = run(uv, arguments, variables, mark).await else { return Vec::new() };
     let listed: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap_or_default();
     let mut versions: Vec<PythonVersion> = listed
         .iter()
@@ -139,17 +141,29 @@ async fn listed(uv: &Path, arguments: &[&str], variables: &Variables) -> Vec<Str
     versions.iter().rev().map(PythonVersion::to_string).collect()
 }
 
-/// A short call whose progress nobody needs to see.
-pub(super) async fn run(program: &Path, arguments: &[&str], variables: &Variables) -> Result<Output, EnvironmentError> {
-    command(program, variables, Path::new("/"))
+/// A short call whose progress nobody needs to see. Dropping this ends the program and all it has started, as with a
+/// [`Call`]; `mark` is that of the call.
+pub(super) async fn run(
+    program: &Path,
+    arguments: &[&str],
+    variables: &Variables,
+    mark: &OsStr,
+) -> Result<Output, EnvironmentError> {
+    let failed = |source| EnvironmentError::Run { program: program.to_owned(), source };
+    let mut command = command(program, variables, Path::new("/"), mark);
+    let child = command
         .args(arguments)
         .stdin(Stdio::null())
-        .output()
-        .await
-        .map_err(|source| EnvironmentError::Run { program: program.to_owned(), source })
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(failed)?;
+    let _group = child.id().map(Group);
+    child.wait_with_output().await.map_err(failed)
 }
 
-fn command(program: &Path, variables: &Variables, directory: &Path) -> tokio::process::Command {
+/// In a process group of its own, so that what the program starts ends with it, and marked.
+fn command(program: &Path, variables: &Variables, directory: &Path, mark: &OsStr) -> tokio::process::Command {
     let mut command = tokio::process::Command::new(program);
     command
         .env_clear()
@@ -158,6 +172,8 @@ fn command(program: &Path, variables: &Variables, directory: &Path) -> tokio::pr
         // An active environment of the caller's is not what is being asked about.
         .env_remove("VIRTUAL_ENV")
         .env_remove("CONDA_PREFIX")
+        .env(PREPARING_VARIABLE, mark)
+        .process_group(0)
         .current_dir(directory)
         .kill_on_drop(true);
     command
@@ -183,14 +199,12 @@ impl Call<'_> {
         /// An explanation is read by people.
         const MOST_SAID: usize = 64 << 10;
         let failed = |source| EnvironmentError::Run { program: self.program.to_owned(), source };
-        let mut command = command(self.program, self.variables, self.directory);
-        command.env(PREPARING_VARIABLE, self.mark);
+        let mut command = command(self.program, self.variables, self.directory, self.mark);
         let mut child = command
             .args(&self.arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .process_group(0)
             .spawn()
             .map_err(failed)?;
         // Builds run programs of their own: they are in the same group, and end with it.
