@@ -1,5 +1,7 @@
 //! What a connection carries once both sides have greeted each other: frames of bounded size, with bincode in each.
 
+mod begun;
+
 use std::io;
 use std::pin::Pin;
 use std::time::Duration;
@@ -17,6 +19,8 @@ use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
 use crate::service::{PyexecRequest, PyexecResponse};
 
+pub use begun::{Timely, allowance};
+
 /// The largest message either side accepts, in bytes: a submission with all the stdin it may carry fits.
 pub const MAX_FRAME_BYTES: usize = 32 << 20;
 
@@ -24,8 +28,8 @@ pub const MAX_FRAME_BYTES: usize = 32 << 20;
 /// clock can count to.
 pub const MAX_DEADLINE: Duration = Duration::from_secs(48 * 3600);
 
-/// The daemon's side.
-pub type Served<S> = Transport<S, ClientMessage<PyexecRequest>, Response<PyexecResponse>, Requests>;
+/// The daemon's side. A frame that is begun and not gone on with ends it.
+pub type Served<S> = Transport<Timely<S>, ClientMessage<PyexecRequest>, Response<PyexecResponse>, Requests>;
 /// A client's side.
 pub type Called<S> = Transport<
     S,
@@ -34,8 +38,8 @@ pub type Called<S> = Transport<
     Bincode<Response<PyexecResponse>, ClientMessage<PyexecRequest>>,
 >;
 
-pub fn serve<S: AsyncRead + AsyncWrite>(stream: S) -> Served<S> {
-    tarpc::serde_transport::new(framed(stream), Requests)
+pub fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> Served<S> {
+    tarpc::serde_transport::new(framed(Timely::new(stream)), Requests)
 }
 
 pub fn call<S: AsyncRead + AsyncWrite>(stream: S) -> Called<S> {

@@ -20,6 +20,7 @@ mod faults;
 mod fences;
 mod figures;
 mod following;
+mod frames;
 mod hostile_text;
 mod house;
 mod input;

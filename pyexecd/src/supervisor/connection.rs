@@ -3,10 +3,12 @@
 use std::io::{self, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use pyexec_proto::output::OutputLengths;
 use pyexec_proto::paths::{create_private, socket_address};
 use pyexec_proto::service::SenderId;
+use pyexec_proto::wire::allowance;
 use rustix::net::sockopt::socket_peercred;
 
 use super::control::{self, Notice, Request};
@@ -20,6 +22,8 @@ pub(super) struct Connection {
     stream: UnixStream,
     incoming: Vec<u8>,
     outgoing: Vec<u8>,
+    /// When the frame began of which `incoming` is a part; on the boot clock.
+    begun: Option<Duration>,
     /// Say when a stream is longer than this.
     pub(super) watch: Option<OutputLengths>,
     /// Input that waits for room.
@@ -34,13 +38,14 @@ pub(super) struct WaitingInput {
     pub(super) bytes: Vec<u8>,
     pub(super) close: bool,
     /// On the boot clock.
-    pub(super) until: std::time::Duration,
+    pub(super) until: Duration,
 }
 
 impl Connection {
     pub(super) fn new(stream: UnixStream, already_read: Vec<u8>) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
-        Ok(Self { stream, incoming: already_read, outgoing: Vec::new(), watch: None, waiting: Vec::new() })
+        let (outgoing, waiting) = (Vec::new(), Vec::new());
+        Ok(Self { stream, incoming: already_read, outgoing, begun: None, watch: None, waiting })
     }
 
     pub(super) fn stream(&self) -> &UnixStream {
@@ -68,9 +73,20 @@ impl Connection {
         }
     }
 
-    /// The next request that is whole.
-    pub(super) fn next(&mut self) -> io::Result<Option<(Request, Vec<u8>)>> {
-        control::decode(&mut self.incoming)
+    /// The next request that is whole; `now` is on the boot clock.
+    pub(super) fn next(&mut self, now: Duration) -> io::Result<Option<(Request, Vec<u8>)>> {
+        let next = control::decode(&mut self.incoming)?;
+        self.begun = match (&next, self.incoming.is_empty()) {
+            (_, true) => None,
+            (Some(_), false) => Some(now),
+            (None, false) => self.begun.or(Some(now)),
+        };
+        Ok(next)
+    }
+
+    /// When a frame that has begun is to be whole, on the boot clock. Between two frames a connection may be idle.
+    pub(super) fn due(&self) -> Option<Duration> {
+        self.begun.map(|begun| begun + allowance(self.incoming.len()))
     }
 
     /// # Errors
@@ -147,4 +163,28 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
     let listener = UnixListener::bind(address)?;
     listener.set_nonblocking(true)?;
     Ok(listener)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_that_is_begun_is_due_and_a_connection_between_two_is_not() {
+        let (ours, mut theirs) = UnixStream::pair().expect("a pair");
+        let mut connection = Connection::new(ours, Vec::new()).expect("works");
+        let seconds = Duration::from_secs;
+        let frame = control::encode(&Request::Hold { from: None }, &[]);
+        let mut receive = |bytes: &[u8], at| {
+            theirs.write_all(bytes).expect("is taken");
+            connection.receive().expect("it goes on");
+            let taken = std::iter::from_fn(|| connection.next(seconds(at)).expect("is well formed")).count();
+            (taken, connection.due())
+        };
+        assert_eq!(receive(&frame, 1), (1, None));
+        assert_eq!(receive(&frame[..1], 2), (0, Some(seconds(2) + allowance(1))));
+        assert_eq!(receive(&frame[1..3], 9), (0, Some(seconds(2) + allowance(3))));
+        assert_eq!(receive(&[&frame[3..], &frame[..2]].concat(), 11), (1, Some(seconds(11) + allowance(2))));
+        assert_eq!(receive(&frame[2..], 12), (1, None));
+    }
 }

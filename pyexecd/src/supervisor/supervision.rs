@@ -296,7 +296,8 @@ impl Supervision {
         let look = self.benchmark.as_ref().and_then(Benchmark::next_look);
         let limits = self.limits.as_ref().map(Watch::next_look);
         let hold = self.hold.and_then(|hold| hold.until);
-        let limits = limits.into_iter().chain(hold);
+        let unfinished = self.connections.values().filter_map(Connection::due);
+        let limits = limits.into_iter().chain(hold).chain(unfinished);
         self.times_out_at.into_iter().chain(kill_at).chain(retry_at).chain(input).chain(look).chain(limits).min()
     }
 
@@ -315,6 +316,7 @@ impl Supervision {
         if self.connections.values().any(|connection| connection.waiting.iter().any(|waiting| waiting.until <= now)) {
             self.answer_waiting_input();
         }
+        self.connections.retain(|_, connection| connection.due().is_none_or(|due| due > now));
         self.pass_hold_on(now);
         if let Some(limits) = &mut self.limits
             && limits.next_look() <= now

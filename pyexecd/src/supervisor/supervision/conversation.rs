@@ -31,9 +31,10 @@ impl Supervision {
         let Some(connection) = self.connections.get_mut(&number) else { return Ok(()) };
         connection.flush()?;
         let received = connection.receive();
+        let now = Clocks::now().boot;
         // What came before the end still counts.
         while let Some(connection) = self.connections.get_mut(&number)
-            && let Some((request, payload)) = connection.next()?
+            && let Some((request, payload)) = connection.next(now)?
         {
             self.obey(number, &request, payload)?;
         }
