@@ -3,6 +3,8 @@
 //! Writing happens on a thread of its own: a terminal that is paused, or a reader that is slow, blocks the thread and,
 //! with it, the next read from the daemon, but never the signals.
 
+mod readers;
+
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -14,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::exit_code::Failure;
 use crate::{render, terminal};
+use readers::{Reader, Readers, nobody_reads};
 
 /// What becomes of us when nobody reads our stderr any more. A stdout that nobody reads always is the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +38,7 @@ pub(crate) struct Passage {
     /// All of it is to be passed on, however long somebody takes to read it.
     attached: bool,
     writer: Writer,
+    readers: Readers,
 }
 
 /// What one step found.
@@ -50,7 +54,17 @@ impl Passage {
     /// All that comes from `cursors` on.
     pub(crate) fn open(id: JobId, cursors: PerStream<Option<u64>>, broken_stderr: BrokenStderr) -> Self {
         let until = PerStream { stdout: u64::MAX, stderr: u64::MAX };
-        Self { id, cursors, until, attached: false, writer: Writer::start(broken_stderr) }
+        Self { id, cursors, until, attached: false, writer: Writer::start(broken_stderr), readers: Readers::default() }
+    }
+
+    /// Ends when nobody reads any more what it is to show, also while there is nothing to show.
+    pub(crate) fn while_somebody_reads(mut self) -> Self {
+        let (stdout, stderr) = (io::stdout(), io::stderr());
+        self.readers = Readers {
+            stdout: self.cursors.stdout.and_then(|_| Reader::of(stdout.as_fd())),
+            stderr: self.cursors.stderr.and_then(|_| Reader::of(stderr.as_fd())),
+        };
+        self
     }
 
     /// Of a job that waits for whoever reads what it prints.
@@ -75,7 +89,12 @@ impl Passage {
     pub(crate) async fn step(&mut self, client: &Client, wait_ms: u64) -> Result<Step, Failure> {
         let request =
             FollowRequest { cursors: self.cursors, max_bytes: MAX_CHUNK_BYTES, wait_ms, attached: self.attached };
-        let mut followed = client.follow(self.id, &request).await?;
+        let mut followed = tokio::select! {
+            biased;
+            error = self.writer.failed() => return Err(Failure::Output(error)),
+            () = self.readers.left() => return Err(Failure::Output(nobody_reads())),
+            followed = client.follow(self.id, &request) => followed?,
+        };
         let mut empty = true;
         for stream in Stream::BOTH {
             let Some(cursor) = *self.cursors.get(stream) else { continue };
@@ -219,6 +238,15 @@ impl Writer {
             Ok(()) => Ok(()),
             // It has ended before its time, and says why.
             Err(_) => (&mut self.ended).await.unwrap_or(Ok(())).and(Err(io::ErrorKind::BrokenPipe.into())),
+        }
+    }
+
+    /// Returns when something could not be written, and says why. To be awaited until then, and not again.
+    async fn failed(&mut self) -> io::Error {
+        match (&mut self.ended).await {
+            Ok(Err(error)) => error,
+            // It ends well only once there is nothing more to write.
+            Ok(Ok(())) | Err(_) => std::future::pending().await,
         }
     }
 

@@ -1,9 +1,9 @@
 //! Output: every byte, in order, whatever a job does with its streams.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Child, Command, Stdio};
 
 use crate::sandbox::{Sandbox, python};
 
@@ -171,6 +171,56 @@ fn a_reader_that_has_seen_enough_ends_the_job() {
     command.args(["-c", pipeline, crate::sandbox::PYEXEC]);
     assert_eq!(sandbox.attend(command).end().expect_code(0).text(), "y\ny\n");
     let id = sandbox.pyexec(["jobs", "--json"]).json()["jobs"][0]["id"].as_str().expect("is text").to_owned();
+    assert_eq!(sandbox.finished(&id)["status"], "cancelled");
+}
+
+/// Starts a command whose stdout is a pipe, and returns it when it has printed one line that nobody reads on from.
+fn read_one_line(mut command: Command, expected: &str) -> Child {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("can be started");
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().expect("is a pipe")).read_line(&mut line).expect("can be read");
+    assert_eq!(line, expected);
+    child
+}
+
+#[track_caller]
+fn exit_code(sandbox: &Sandbox, mut child: Child) -> Option<i32> {
+    let status = sandbox.wait_until("the command has ended", || match child.try_wait() {
+        Ok(Some(status)) => Ok(status),
+        other => Err(format!("{other:?}")),
+    });
+    status.code()
+}
+
+#[test]
+fn whoever_follows_a_silent_job_ends_with_the_reader() {
+    let sandbox = Sandbox::new();
+    let code = "import sys, time; print('ready'); print('err', file=sys.stderr); time.sleep(600)";
+    let id = sandbox.detach(&["-c", code]);
+    let follow = read_one_line(sandbox.cli(["logs", "-f", &id]), "ready\n");
+    assert_eq!(exit_code(&sandbox, follow), Some(141));
+    let mut into_stdout = sandbox.command("sh");
+    into_stdout.args(["-c", "exec \"$0\" logs -f --stderr \"$1\" 2>&1 > /dev/null", crate::sandbox::PYEXEC, &id]);
+    let follow = read_one_line(into_stdout, "err\n");
+    assert_eq!(exit_code(&sandbox, follow), Some(141));
+    assert_eq!(sandbox.show(&id)["status"], "running");
+    sandbox.pyexec(["kill", "--now", &id]).expect_code(0);
+}
+
+/// As with a pipe between two programs: the first line that nobody takes is the end, and no other has to follow it.
+#[test]
+fn a_job_is_cancelled_with_the_first_line_that_nobody_takes() {
+    let sandbox = Sandbox::new();
+    let code = "import os, time
+print('one')
+while not os.path.exists('go'): time.sleep(0.005)
+print('two')
+time.sleep(600)";
+    let run = read_one_line(sandbox.cli(["run", "--no-uv", "--grace", "1s", "-c", code]), "one\n");
+    let id = sandbox.pyexec(["jobs", "--json"]).json()["jobs"][0]["id"].as_str().expect("is text").to_owned();
+    assert_eq!(sandbox.show(&id)["status"], "running");
+    sandbox.write("go", "");
+    assert_eq!(exit_code(&sandbox, run), Some(141));
     assert_eq!(sandbox.finished(&id)["status"], "cancelled");
 }
 

@@ -14,6 +14,7 @@ pub(crate) async fn perform(logs: &Logs) -> Result<Code, Failure> {
     let cursors = cursors(&client, id, logs).await?;
     let mut passage = Passage::open(id, cursors, BrokenStderr::Ends);
     if logs.follow {
+        passage = passage.while_somebody_reads();
         let followed = status_line::to_the_end(&mut passage, &client, id, While::Unfinished).await;
         super::of_job(id, followed)?;
     } else {
