@@ -242,12 +242,13 @@ impl Client {
     }
 
     pub async fn send_input(&self, id: JobId, input: &Input) -> Result<InputTaken, ClientError> {
-        let ask = |daemon: PyexecClient, context, wait_ms| {
-            let input = Input { wait_ms, ..input.clone() };
+        let ask = |daemon: PyexecClient, context, most_ms| {
+            let (wait_ms, start_wait_ms) = (input.wait_ms.min(most_ms), input.start_wait_ms.min(most_ms));
+            let input = Input { wait_ms, start_wait_ms, ..input.clone() };
             async move { daemon.send_input(context, id, input).await }
         };
         let is_news = |taken: &InputTaken| taken.bytes_written > 0 || (input.bytes.is_empty() && !input.close);
-        self.wait_for(input.wait_ms, ask, is_news).await
+        self.wait_for(input.wait_ms.saturating_add(input.start_wait_ms), ask, is_news).await
     }
 
     pub async fn stop(&self, id: JobId, request: StopRequest) -> Result<StopAnswer, ClientError> {

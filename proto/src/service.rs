@@ -122,6 +122,8 @@ pub struct Input {
     pub close: bool,
     /// When the buffer is full, wait so long for room for at least one byte.
     pub wait_ms: u64,
+    /// When the job has not started yet, wait so long for its start; the daemon caps it at [`MAX_WAIT_MS`].
+    pub start_wait_ms: u64,
 }
 
 /// Tells apart those who write to the same job, so that each can repeat what it is not sure has arrived.

@@ -66,6 +66,37 @@ fn lines_sent_to_a_job_are_read_by_it_until_its_input_is_closed() {
     assert_eq!(sandbox.finished(&id)["exit_code"], 0);
 }
 
+/// Jobs that wait for their turn always have to be waited for; of those that are just being started, some.
+#[test]
+fn a_line_sent_to_a_job_that_has_not_started_yet_is_read_once_it_has() {
+    let sandbox = Sandbox::new();
+    let _daemon = sandbox.daemon_with(&[("PYEXEC_MAX_RUNNING", "1")]);
+    let first = sandbox.detach(&["-i", "-c", "print(input())"]);
+    let waits = sandbox.detach(&["-i", "-c", "print(input())"]);
+    let send = sandbox.attend(sandbox.cli(["send", &waits, "late"]));
+    assert_eq!(sandbox.show(&waits)["status"], "pending");
+    sandbox.pyexec(["send", &first, "early"]).expect_code(0);
+    send.end().expect_code(0);
+    for (id, expected) in [(&first, "early\n"), (&waits, "late\n")] {
+        assert_eq!(sandbox.finished(id)["exit_code"], 0);
+        assert_eq!(String::from_utf8_lossy(&sandbox.logs(id)), expected);
+    }
+}
+
+#[test]
+fn a_line_for_a_job_that_never_starts_is_refused_when_that_is_known() {
+    let sandbox = Sandbox::new();
+    let _daemon = sandbox.daemon_with(&[("PYEXEC_MAX_RUNNING", "1")]);
+    let first = sandbox.detach(&["-c", "import time; time.sleep(600)"]);
+    let waits = sandbox.detach(&["-i", "-c", "print(input())"]);
+    let send = sandbox.attend(sandbox.cli(["send", &waits, "text"]));
+    assert_eq!(sandbox.show(&waits)["status"], "pending");
+    sandbox.pyexec(["kill", &waits]).expect_code(0);
+    let refused = send.end().expect_code(125);
+    assert_eq!(refused.stderr, format!("error: job {waits} takes no input: it has finished\n"));
+    sandbox.pyexec(["kill", "--now", &first]).expect_code(0);
+}
+
 #[test]
 fn input_outlives_the_daemon_that_took_it() {
     let sandbox = Sandbox::new();

@@ -3,7 +3,7 @@
 //! Three things go on at once: output is shown ([`crate::output`]), stdin is passed on ([`input`]), and signals are
 //! turned into stops ([`interruption`]). The job itself needs none of them.
 
-mod input;
+pub(super) mod input;
 pub(super) mod interruption;
 pub(super) mod submission;
 

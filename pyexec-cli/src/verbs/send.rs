@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStringExt;
 
 use pyexec_proto::service::{Input, SenderId};
 
+use super::run::input::{START_MS, send_once_started};
 use crate::args::Send;
 use crate::exit_code::{Code, Failure, SUCCESS};
 
@@ -13,8 +14,10 @@ pub(crate) async fn perform(send: Send) -> Result<Code, Failure> {
     let id = client.resolve(&send.id).await?;
     let bytes = line(send.text, send.no_newline);
     let given = bytes.len() as u64;
-    let input = Input { sender: SenderId::mint(), offset: 0, bytes, close: send.eof, wait_ms: 0 };
-    let sent = client.send_input(id, &input).await.map_err(Failure::from);
+    let (sender, close) = (SenderId::mint(), send.eof);
+    // A job that has been submitted is written to once it starts; a buffer that is full is not waited for.
+    let input = Input { sender, offset: 0, bytes, close, wait_ms: 0, start_wait_ms: START_MS };
+    let sent = send_once_started(&client, id, &input).await.map_err(Failure::from);
     let taken = super::of_job(id, sent)?.bytes_written;
     if taken < given {
         return Err(Failure::InputBufferFull { id, taken, given });

@@ -62,6 +62,7 @@ async fn perform(call: &Call<'_>) -> Result<Answer, Failure> {
             close: given.close && piece.len() == rest.len(),
             // What was begun is not waited for: it is told how far it got.
             wait_ms: if written == 0 { PATIENCE_MS } else { 0 },
+            start_wait_ms: PATIENCE_MS,
         };
         let taken = client.send_input(id, &input).await?;
         let before = written;

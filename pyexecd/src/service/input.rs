@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::jobs::{Jobs, leaving};
 
-/// For a job that has not started, waits for it as long as the sender would wait for room.
+/// For a job that has not started, waits for the start for as long as the sender says, and then for room in its buffer.
 pub(super) async fn send(jobs: &Jobs, id: JobId, mut input: Input) -> Result<InputTaken, Error> {
     let refused = |why| Error::NoInput { id, why };
     let watched = jobs.watch(id).await?;
@@ -29,7 +29,12 @@ pub(super) async fn send(jobs: &Jobs, id: JobId, mut input: Input) -> Result<Inp
             hint: "send it in pieces".to_owned(),
         });
     }
-    let until = Instant::now() + Duration::from_millis(input.wait_ms.min(MAX_WAIT_MS));
+    let now = Instant::now();
+    let at_most = now + Duration::from_millis(MAX_WAIT_MS);
+    let starts_by = (now + Duration::from_millis(input.start_wait_ms.min(MAX_WAIT_MS))).min(at_most);
+    let room = Duration::from_millis(input.wait_ms.min(MAX_WAIT_MS));
+    // Counted from the moment at which the job is seen to run.
+    let mut room_by = None;
     let mut shutting_down = jobs.shutting_down();
     let Some(mut told) = watched else { return Err(refused(NoInput::Finished)) };
     loop {
@@ -41,11 +46,12 @@ pub(super) async fn send(jobs: &Jobs, id: JobId, mut input: Input) -> Result<Inp
             return Err(refused(NoInput::Finished));
         }
         if let (JobState::Running { .. } | JobState::Stopping { .. }, Some(handle)) = (&state, &handle) {
-            input.wait_ms = u64::try_from(until.saturating_duration_since(Instant::now()).as_millis()).unwrap_or(0);
+            let room_by = *room_by.get_or_insert_with(|| (Instant::now() + room).min(at_most));
+            input.wait_ms = u64::try_from(room_by.saturating_duration_since(Instant::now()).as_millis()).unwrap_or(0);
             match handle.input(input.clone()).await {
                 Ok(taken) => return Ok(taken),
                 // The link broke and is being tied again; the offset keeps anything from being fed twice.
-                Err(NoInput::NotStarted) if Instant::now() < until => continue,
+                Err(NoInput::NotStarted) if Instant::now() < starts_by.max(room_by) => continue,
                 Err(why) => return Err(refused(why)),
             }
         }
@@ -53,7 +59,7 @@ pub(super) async fn send(jobs: &Jobs, id: JobId, mut input: Input) -> Result<Inp
             changed = told.changed() => if changed.is_err() {
                 return Err(refused(NoInput::Finished));
             },
-            () = tokio::time::sleep_until(until) => return Err(refused(NoInput::NotStarted)),
+            () = tokio::time::sleep_until(starts_by) => return Err(refused(NoInput::NotStarted)),
             () = leaving(&mut shutting_down) => return Err(Error::ShuttingDown),
         }
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use pyexec_proto::client::ClientError;
 use pyexec_proto::error::{Error, NoInput};
-use pyexec_proto::service::{FollowRequest, Input, SenderId};
+use pyexec_proto::service::{Input, InputTaken, SenderId};
 use pyexec_proto::{Client, JobId};
 use rustix::event::{PollFd, PollFlags, poll};
 use tokio::sync::mpsc;
@@ -28,6 +28,8 @@ const CHUNK_BYTES: usize = 64 << 10;
 
 /// How long one call may wait for room in the job's buffer.
 const ROOM_MS: u64 = 20_000;
+/// How long one call may wait for the job's start.
+pub(in crate::verbs) const START_MS: u64 = 20_000;
 
 /// Until our stdin ends, or the job's does.
 pub(super) async fn pass_on(client: Arc<Client>, id: JobId, at_end: AtEnd) {
@@ -46,12 +48,13 @@ fn is_the_jobs_choice(error: &ClientError) -> bool {
     let ClientError::Refused(Error::NoInput { why, .. }) = error else { return false };
     match why {
         NoInput::Finished | NoInput::Closed | NoInput::ClosedByJob => true,
-        NoInput::NotOpened | NoInput::NotStarted => false,
+        NoInput::NotOpened | NoInput::NotStarted | NoInput::NoAnswer { .. } => false,
     }
 }
 
 async fn feed(client: &Client, id: JobId, mut read: mpsc::Receiver<Vec<u8>>, at_end: AtEnd) -> Result<(), ClientError> {
-    let mut input = Input { sender: SenderId::mint(), offset: 0, bytes: vec![], close: false, wait_ms: ROOM_MS };
+    let (wait_ms, start_wait_ms) = (ROOM_MS, START_MS);
+    let mut input = Input { sender: SenderId::mint(), offset: 0, bytes: vec![], close: false, wait_ms, start_wait_ms };
     while let Some(bytes) = read.recv().await {
         input.bytes = bytes;
         input.offset = send(client, id, input.clone()).await?;
@@ -68,23 +71,30 @@ async fn feed(client: &Client, id: JobId, mut read: mpsc::Receiver<Vec<u8>>, at_
 
 /// Returns the offset to go on with when all of it has been taken.
 async fn send(client: &Client, id: JobId, mut input: Input) -> Result<u64, ClientError> {
-    let mut patience_ms = 10;
     loop {
-        match client.send_input(id, &input).await {
+        match send_once_started(client, id, &input).await {
             Ok(taken) => match remaining(input, taken.total) {
                 Ok(rest) => input = rest,
                 Err(total) => return Ok(total),
             },
             // The offset says what has been taken already: nothing is fed twice.
             Err(ClientError::Late { .. }) => {}
-            Err(ClientError::Refused(Error::NoInput { why: NoInput::NotStarted, .. })) => {
-                // Not a plain sleep: the end of a job that never starts is heard of at once.
-                if client.follow(id, &FollowRequest::until_exit(patience_ms)).await?.finished.is_some() {
-                    return Err(Error::NoInput { id, why: NoInput::Finished }.into());
-                }
-                patience_ms = (patience_ms * 2).min(250);
-            }
             Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Sends `input` to a job that may still wait for its turn or for its environment. The daemon waits for the start, and
+/// hears of the end of a job that never starts; this repeats the call for as long as it takes.
+pub(in crate::verbs) async fn send_once_started(
+    client: &Client,
+    id: JobId,
+    input: &Input,
+) -> Result<InputTaken, ClientError> {
+    loop {
+        match client.send_input(id, input).await {
+            Err(ClientError::Refused(Error::NoInput { why: NoInput::NotStarted, .. })) => {}
+            other => return other,
         }
     }
 }
@@ -142,8 +152,10 @@ mod tests {
     #[test]
     fn what_was_not_taken_is_sent_again_from_where_it_stopped() {
         let sender = SenderId::mint();
-        let input =
-            |offset, bytes: &[u8]| Input { sender, offset, bytes: bytes.to_vec(), close: false, wait_ms: ROOM_MS };
+        let input = |offset, bytes: &[u8]| {
+            let (wait_ms, start_wait_ms) = (ROOM_MS, START_MS);
+            Input { sender, offset, bytes: bytes.to_vec(), close: false, wait_ms, start_wait_ms }
+        };
         assert_eq!(remaining(input(10, b"abcdef"), 14), Ok(input(14, b"ef")));
         assert_eq!(remaining(input(10, b"abcdef"), 10), Ok(input(10, b"abcdef")));
         assert_eq!(remaining(input(10, b"abcdef"), 16), Err(16));
