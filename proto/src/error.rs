@@ -77,6 +77,34 @@ pub enum NoInput {
     Closed,
     #[error("it closed its stdin itself")]
     ClosedByJob,
+    #[error("its supervisor (process {pid}) does not answer: it {held}")]
+    NoAnswer { pid: u32, held: Held },
+}
+
+/// What keeps a process of ours from answering.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Held {
+    /// By a signal.
+    Stopped,
+    Traced,
+    /// It waits in the kernel.
+    Disk,
+    /// Nothing that could be seen.
+    Busy,
+    /// It has no socket to speak to it on.
+    OutOfReach,
+}
+
+impl std::fmt::Display for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Held::Stopped => "is stopped by a signal",
+            Held::Traced => "is held by a debugger",
+            Held::Disk => "waits in the kernel, mostly for a disk",
+            Held::Busy => "is busy",
+            Held::OutOfReach => "has no control socket",
+        })
+    }
 }
 
 impl Error {
@@ -113,6 +141,14 @@ impl Error {
                 "start it with `pyexec run -i` to write to it later".into()
             }
             Error::NoInput { why: NoInput::NotStarted, .. } => "try again when `pyexec show` says running".into(),
+            Error::NoInput { id, why: NoInput::NoAnswer { pid, held } } => match held {
+                Held::Stopped => format!(
+                    "`kill -CONT {pid}` lets it go on, which the daemon has tried; `pyexec kill --now {id}` ends the job"
+                ),
+                Held::Traced | Held::Disk | Held::Busy | Held::OutOfReach => {
+                    format!("`pyexec show {id}` says how the job is; `pyexec kill --now {id}` ends it")
+                }
+            },
             Error::NoInput { .. } => return None,
             Error::NoArtifact { id, why: NoArtifact::Directory, .. } => {
                 format!("`pyexec artifacts {id} -o DIR` copies what is in it")

@@ -69,6 +69,8 @@ pub(crate) enum Failure {
     NoCurrentDirectory(#[source] io::Error),
     #[error("job {id} took {taken} of {given} bytes: its input buffer is full")]
     InputBufferFull { id: JobId, taken: u64, given: u64 },
+    #[error("job {id} has not ended within {} s: {problem}", limit.as_secs())]
+    NotEnded { id: JobId, limit: Duration, problem: String },
     #[error("the daemon says that job {id} has finished, but not how")]
     NoOutcome { id: JobId },
     #[error("the daemon, process {pid}, did not leave within {} s", limit.as_secs())]
@@ -101,6 +103,9 @@ impl Failure {
             Failure::StdinTooLarge { .. } => Some("put it into a file, and let the script open that".into()),
             Failure::Script { .. } => Some("name a file, or give `-` to read it from stdin".into()),
             Failure::NoCurrentDirectory(_) => Some("change to a directory that exists, or name one with --dir".into()),
+            Failure::NotEnded { id, .. } => Some(format!(
+                "the daemon goes on with it: `pyexec wait {id}` waits for its end, `pyexec show {id}` says how it is"
+            )),
             Failure::InputBufferFull { .. } => Some("send the rest when the job has read some of it".into()),
             Failure::DaemonStays { pid, .. } => Some(format!(
                 "`kill -KILL {pid}` ends it; jobs that run are not affected, and the next call starts another"
@@ -137,6 +142,7 @@ impl Failure {
             | Failure::NothingToDraw { .. }
             | Failure::Script { .. }
             | Failure::InputBufferFull { .. }
+            | Failure::NotEnded { .. }
             | Failure::NoOutcome { .. }
             | Failure::DaemonStays { .. }
             | Failure::DaemonFile { .. }

@@ -232,6 +232,9 @@ fn next_after(error: &ClientError) -> Option<String> {
         Error::NoInput { why: NoInput::Finished | NoInput::Closed | NoInput::ClosedByJob, .. } => {
             "py_job_status shows how far it got"
         }
+        Error::NoInput { why: NoInput::NoAnswer { .. }, .. } => {
+            "py_job_status says how the job is; py_kill_job ends it in any case"
+        }
         Error::NoArtifact { .. } => "py_job_status lists the artifacts of a job",
         Error::NotFound { what: Named::RequirementsFile, .. }
         | Error::IdTaken { .. }

@@ -53,6 +53,7 @@ mod scopes;
 mod scripts;
 mod secrets;
 mod starter;
+mod stopped_supervisors;
 mod submission;
 mod units;
 mod upgrade;

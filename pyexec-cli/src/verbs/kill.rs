@@ -1,5 +1,7 @@
 //! `pyexec kill`: cancels jobs, or kills them, and waits until they have ended.
 
+use std::time::Duration;
+
 use pyexec_proto::client::ClientError;
 use pyexec_proto::service::{FollowRequest, JobQuery, StopAnswer, StopRequest};
 use pyexec_proto::{Client, JobDetail, JobId, Outcome, Reason, Status};
@@ -30,19 +32,30 @@ pub(crate) async fn perform(kill: &Kill) -> Result<Code, Failure> {
     for (id, answer) in asked {
         let what = match answer {
             StopAnswer::AlreadyFinished(_) => ALREADY_FINISHED,
-            StopAnswer::Stopping => how_it_ended(&super::of_job(id, end_of(&client, id).await)?),
+            StopAnswer::Stopping => how_it_ended(&super::of_job(id, end_of(&client, id, kill.now).await)?),
         };
         terminal::print(&format!("{id} {what}\n"))?;
     }
     Ok(SUCCESS)
 }
 
-/// The job as it is when it has finished.
-async fn end_of(client: &Client, id: JobId) -> Result<JobDetail, Failure> {
-    match ended_soon(client, id).await? {
-        Some(job) => Ok(job),
-        None => Ok(client.wait(id).await?),
+/// The job as it is when it has finished. A job that is killed, and kept from ending by something that the daemon knows of,
+/// is not waited for without end.
+async fn end_of(client: &Client, id: JobId, now: bool) -> Result<JobDetail, Failure> {
+    const KILLED_WITHIN: Duration = Duration::from_secs(30);
+    if let Some(job) = ended_soon(client, id).await? {
+        return Ok(job);
     }
+    if now {
+        let wait_ms = u64::try_from(KILLED_WITHIN.as_millis()).unwrap_or(u64::MAX);
+        if let Some(job) = client.follow(id, &FollowRequest::until_exit(wait_ms)).await?.finished {
+            return Ok(job);
+        }
+        if let Some(problem) = client.show(id).await?.message {
+            return Err(Failure::NotEnded { id, limit: KILLED_WITHIN, problem });
+        }
+    }
+    Ok(client.wait(id).await?)
 }
 
 /// The job, if it ends soon after it was told to. What keeps it from that is said: a full disk, on which the rest of its

@@ -1,6 +1,8 @@
 //! Runs jobs on this machine: a supervisor process for each, and a link to it that the daemon's death cuts and the next
 //! daemon ties again.
 
+mod held_up;
+mod out_of_reach;
 mod spare;
 
 use std::collections::BTreeMap;
@@ -9,28 +11,31 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use pyexec_proto::error::NoInput;
-use pyexec_proto::job::{JobSource, StdinSource};
+use pyexec_proto::error::{Held, NoInput};
+use pyexec_proto::job::{JobDetail, JobSource, StdinSource};
 use pyexec_proto::limits::Limits;
 use pyexec_proto::output::{OutputLengths, Stream};
-use pyexec_proto::paths::{Paths, socket_address};
+use pyexec_proto::paths::Paths;
 use pyexec_proto::service::InputTaken;
 use pyexec_proto::start::TEMPORARY_VARIABLE;
-use pyexec_proto::{JobId, OsText};
+use pyexec_proto::state::Run;
+use pyexec_proto::{JobId, JobSpec, OsText, Timestamp};
 use rustix::process::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::process::Child;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::scopes::Scopes;
 use super::{Engine, Events, Order, RunEvent, RunHandle, RunRequest, control_socket};
 use crate::fault::{Point, reached};
 use crate::output::segment;
-use crate::supervisor::NOT_MINE;
 use crate::supervisor::control::{self, InputAnswer, Launch, LaunchStdin, Notice, Request};
-use crate::supervisor::processes::{self, Process};
-use crate::supervisor::record::{self, IDENTITY, Identity, PANIC, WhatEnded};
+use crate::supervisor::processes::{self, Process, State};
+use crate::supervisor::record::{self, IDENTITY, Identity, WhatEnded};
+use held_up::{Patience, Remedy};
+use out_of_reach::Seen;
 use spare::{Spare, Supervisor};
 
 #[derive(Debug)]
@@ -53,6 +58,13 @@ impl LocalEngine {
         let (sender, requests) = mpsc::unbounded_channel();
         let directory = self.paths.run_directory(events.id);
         let link = Link {
+            supervisor: None,
+            patience: Patience::default(),
+            timeout: None,
+            grace: Duration::ZERO,
+            kills_at: None,
+            problem: None,
+            requests_open: true,
             directory,
             control_socket: control_socket(&self.paths.supervisors(), events.id),
             events,
@@ -113,10 +125,12 @@ impl Engine for LocalEngine {
         let (mut link, handle) = self.link(events);
         link.to_replace = Some(self.spare.clone());
         link.measured = order.spec.benchmark.is_some();
+        link.expects(&order.spec);
         let mut launch = Box::new(self.launch_of(&order));
         match self.spare.take() {
             Ok(Supervisor { child, stream, scope }) => {
                 reached(Point::StartLaunched);
+                link.supervisor = child.id().and_then(Process::find);
                 let scopes = self.scopes.clone();
                 tokio::spawn(async move {
                     // Nothing of a job runs before it is where it belongs: what is started earlier stays outside.
@@ -124,6 +138,8 @@ impl Engine for LocalEngine {
                         launch.group_limits_memory = scopes.dedicate(&scope, &order.spec, order.id).await;
                     }
                     let frame = control::encode(&Request::Launch(launch), order.command.environment.as_block());
+                    link.let_supervisor_go_on();
+                    link.patience.launched(Instant::now());
                     link.run(Some((stream, frame)), Some(child)).await;
                 });
             }
@@ -132,8 +148,13 @@ impl Engine for LocalEngine {
         handle
     }
 
-    fn adopt(&self, events: Events) -> RunHandle {
-        let (link, handle) = self.link(events);
+    fn adopt(&self, job: &JobDetail, events: Events) -> RunHandle {
+        let (mut link, handle) = self.link(events);
+        link.expects(&job.spec);
+        if let Some(run) = job.state.run() {
+            link.note_started(run);
+        }
+        link.patience.launched(Instant::now());
         tokio::spawn(link.run(None, None));
         handle
     }
@@ -164,12 +185,31 @@ struct Link {
     readers: BTreeMap<u64, OutputLengths>,
     /// What the supervisor has been told of them.
     held: Option<OutputLengths>,
-    waiting: Vec<(u64, oneshot::Sender<Result<InputTaken, NoInput>>)>,
+    waiting: Vec<Waiting>,
     sequence: u64,
+    /// Once it is known.
+    supervisor: Option<Process>,
+    patience: Patience,
+    /// What the job was given.
+    timeout: Option<Duration>,
+    grace: Duration,
+    /// When the job is killed for a supervisor that could be told of the stop by signal only.
+    kills_at: Option<Instant>,
+    /// What people have been told of a supervisor that does not answer.
+    problem: Option<String>,
+    /// Somebody may still ask for something.
+    requests_open: bool,
     /// This job has taken the spare supervisor. The next one is made once the job runs, not while it starts.
     to_replace: Option<Spare>,
     /// The first moments of this job are measured: the next supervisor is made when it has ended.
     measured: bool,
+}
+
+/// Input that was passed on and not answered yet.
+struct Waiting {
+    sequence: u64,
+    answer: oneshot::Sender<Result<InputTaken, NoInput>>,
+    due: Instant,
 }
 
 /// What a connection came to.
@@ -192,16 +232,10 @@ impl Link {
                     Cut::Ended(what) => break ended(what),
                     Cut::Silent => Next::Unknown,
                 },
-                Next::Unknown => {
-                    let status = match &mut child {
-                        Some(child) => child.wait().await.ok(),
-                        None => None,
-                    };
-                    match self.look(status.and_then(|status| status.code())).await {
-                        Seen::Reachable(stream) => Next::Connected(stream, Vec::new()),
-                        Seen::Over(event) => break event,
-                    }
-                }
+                Next::Unknown => match self.look(&mut child).await {
+                    Seen::Reachable(stream) => Next::Connected(stream, Vec::new()),
+                    Seen::Over(event) => break event,
+                },
             };
         };
         self.refuse_all();
@@ -237,8 +271,8 @@ impl Link {
         self.held = None;
         self.tell_hold(&outgoing);
         let mut received = Vec::new();
-        let mut requests_open = true;
         let cut = loop {
+            let (look_at, is_open) = (self.patience.next_look(), self.requests_open);
             tokio::select! {
                 read = reader.read_buf(&mut received) => {
                     if !matches!(read, Ok(1..)) {
@@ -253,11 +287,12 @@ impl Link {
                         }
                     }
                 }
-                request = self.requests.recv(), if requests_open => match request {
+                request = self.requests.recv(), if is_open => match request {
                     Some(request) => self.pass_on(request, &outgoing),
                     // Nobody can ask any more, but the end is still to be seen.
-                    None => requests_open = false,
+                    None => self.requests_open = false,
                 },
+                () = until(look_at) => self.attend().await,
             }
         };
         writing.abort();
@@ -272,6 +307,7 @@ impl Link {
         while let Some((notice, _)) = control::decode::<Notice>(received)? {
             match notice {
                 Notice::Started { run } => {
+                    self.note_started(&run);
                     self.events.send(RunEvent::Started(run));
                     if !self.measured {
                         self.replace_spare();
@@ -283,8 +319,8 @@ impl Link {
                     self.events.lengths.send_replace(lengths);
                 }
                 Notice::Input { sequence, answer } => {
-                    if let Some(index) = self.waiting.iter().position(|(waiting, _)| *waiting == sequence) {
-                        let (_, sender) = self.waiting.swap_remove(index);
+                    if let Some(index) = self.waiting.iter().position(|waiting| waiting.sequence == sequence) {
+                        let Waiting { answer: sender, .. } = self.waiting.swap_remove(index);
                         let _ = sender.send(match answer {
                             InputAnswer::Taken(taken) => Ok(taken),
                             InputAnswer::Refused(refusal) => Err(refusal.as_no_input()),
@@ -307,17 +343,37 @@ impl Link {
         Ok(None)
     }
 
+    /// What a job was given is what its supervisor is expected to keep.
+    fn expects(&mut self, spec: &JobSpec) {
+        self.timeout = spec.timeout_ms.map(Duration::from_millis);
+        self.grace = Duration::from_millis(spec.grace_ms);
+    }
+
+    fn note_started(&mut self, run: &Run) {
+        let age = run.started_at.age_at(Timestamp::now());
+        self.patience.started(self.timeout.map(|timeout| timeout.saturating_sub(age)), self.grace, Instant::now());
+    }
+
+    fn let_supervisor_go_on(&self) {
+        if let Some(supervisor) = &self.supervisor {
+            held_up::let_go_on(supervisor);
+        }
+    }
+
     fn pass_on(&mut self, request: RunRequest, outgoing: &mpsc::UnboundedSender<Vec<u8>>) {
+        self.let_supervisor_go_on();
         match request {
             RunRequest::Stop { reason, grace } => {
+                self.patience.told_to_stop(grace, Instant::now());
                 let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
                 let _ = outgoing.send(control::encode(&Request::Stop { reason, grace_ms }, &[]));
             }
             RunRequest::Input { input, answer } => {
                 let sequence = self.sequence;
                 self.sequence += 1;
-                self.waiting.push((sequence, answer));
-                let pyexec_proto::service::Input { sender, offset, bytes, close, wait_ms } = input;
+                let pyexec_proto::service::Input { sender, offset, bytes, close, wait_ms, start_wait_ms: _ } = input;
+                let due = self.patience.told_of_input(Duration::from_millis(wait_ms), Instant::now());
+                self.waiting.push(Waiting { sequence, answer, due });
                 let _ = outgoing
                     .send(control::encode(&Request::Input { sequence, sender, offset, close, wait_ms }, &bytes));
             }
@@ -326,10 +382,7 @@ impl Link {
                 self.arm(outgoing);
             }
             RunRequest::Hold { reader, from } => {
-                match from {
-                    Some(from) => self.readers.insert(reader, from),
-                    None => self.readers.remove(&reader),
-                };
+                self.note_reader(reader, from);
                 self.tell_hold(outgoing);
             }
         }
@@ -358,47 +411,43 @@ impl Link {
         }
     }
 
-    /// Finds out what has become of the job, from what lies in its directory.
-    async fn look(&mut self, exit_code: Option<i32>) -> Seen {
-        // A wait for input was lost with the connection: its sender asks again, with its offset.
-        self.refuse_all();
-        loop {
-            let directory = self.directory.clone();
-            let found = tokio::task::spawn_blocking(move || examine(&directory)).await;
-            match found.expect("looking at files does not panic") {
-                Ok(Evidence::Ended(what)) => return Seen::Over(ended(what)),
-                Ok(Evidence::Alive(identity)) => {
-                    if let Some(stream) = reach(identity.as_ref(), &self.control_socket).await {
-                        return Seen::Reachable(stream);
-                    }
-                    // It has ended in between, or answers to nothing: look again, with the record there.
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
-                // The lock says nothing when it is let go of, so this has to be looked at again.
-                Ok(Evidence::Undecided) => tokio::time::sleep(Duration::from_millis(5)).await,
-                Ok(Evidence::Gone) => {
-                    let id = self.events.id;
-                    let _ = tokio::task::spawn_blocking(move || end_survivors(id)).await;
-                    return Seen::Over(RunEvent::Lost);
-                }
-                Ok(Evidence::NeverStarted) => {
-                    let said = std::fs::read_to_string(self.directory.join(PANIC)).unwrap_or_default();
-                    let why = match (said.trim(), exit_code) {
-                        ("", Some(code)) if code == i32::from(NOT_MINE) => {
-                            "its environment had been taken away".to_owned()
-                        }
-                        ("", Some(code)) => format!("its supervisor exited with {code}"),
-                        ("", None) => "its supervisor was killed".to_owned(),
-                        (said, _) => said.to_owned(),
-                    };
-                    return Seen::Over(RunEvent::SpawnFailed(why));
-                }
-                Err(error) => {
-                    tracing::error!(job = %self.events.id, %error, "the run directory can not be read");
-                    return Seen::Over(RunEvent::Lost);
-                }
-            }
+    /// Looks whether the supervisor does what is expected of it, and helps it where it does not.
+    async fn attend(&mut self) {
+        let now = Instant::now();
+        let Some(supervisor) = self.supervisor.and_then(|supervisor| supervisor.now()) else {
+            // Its connection ends with it.
+            self.patience.look(State::Ended, false, now);
+            return;
+        };
+        let remedy = self.patience.look(supervisor.state, !self.waiting.is_empty(), now);
+        if remedy != Remedy::Nothing {
+            let _ = tokio::task::spawn_blocking(move || remedy.apply(&supervisor)).await;
         }
+        self.tell_problem(self.patience.problem(&supervisor));
+        let (pid, held) = (supervisor.pid, held_up::held(supervisor.state).unwrap_or(Held::Busy));
+        let waiting = std::mem::take(&mut self.waiting);
+        let (late, waiting) = waiting.into_iter().partition::<Vec<_>, _>(|waiting| waiting.due <= now);
+        self.waiting = waiting;
+        for Waiting { answer, .. } in late {
+            let _ = answer.send(Err(NoInput::NoAnswer { pid, held }));
+        }
+    }
+
+    fn tell_problem(&mut self, problem: Option<String>) {
+        if self.problem != problem {
+            if let Some(problem) = &problem {
+                tracing::warn!(job = %self.events.id, problem, "a supervisor does not answer");
+            }
+            self.problem.clone_from(&problem);
+            self.events.send(RunEvent::Unanswered(problem));
+        }
+    }
+
+    fn note_reader(&mut self, reader: u64, from: Option<OutputLengths>) {
+        match from {
+            Some(from) => self.readers.insert(reader, from),
+            None => self.readers.remove(&reader),
+        };
     }
 
     fn replace_spare(&mut self) {
@@ -408,8 +457,8 @@ impl Link {
     }
 
     fn refuse_all(&mut self) {
-        for (_, sender) in self.waiting.drain(..) {
-            let _ = sender.send(Err(NoInput::NotStarted));
+        for Waiting { answer, .. } in self.waiting.drain(..) {
+            let _ = answer.send(Err(NoInput::NotStarted));
         }
     }
 }
@@ -419,9 +468,12 @@ enum Next {
     Unknown,
 }
 
-enum Seen {
-    Reachable(UnixStream),
-    Over(RunEvent),
+/// Returns at that moment; without one, never.
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
 }
 
 fn ended(what: WhatEnded) -> RunEvent {
@@ -474,35 +526,6 @@ pub fn examine(directory: &Path) -> Result<Evidence, record::ReadError> {
         },
         (Some(_lock), None) => Evidence::NeverStarted,
     })
-}
-
-/// Connects to a supervisor. One whose socket has been swept away is asked, by signal, to make it again.
-async fn reach(identity: Option<&Identity>, usual_socket: &Path) -> Option<UnixStream> {
-    let socket = identity.map_or(usual_socket, |identity| identity.control_socket.as_path());
-    const ATTEMPTS: u32 = 10;
-    for attempt in 0..ATTEMPTS {
-        let connect = async {
-            let (address, _directory) = socket_address(socket)?;
-            UnixStream::connect(address).await
-        };
-        match connect.await {
-            Ok(stream) => return Some(stream),
-            Err(error) if attempt == 0 => {
-                tracing::debug!(socket = %socket.display(), %error, "a supervisor's socket is not there; asking for it");
-            }
-            Err(_) => {}
-        }
-        if let Some(identity) = identity {
-            let process = Process::find(identity.pid).filter(|process| process.started == identity.started)?;
-            if crate::boot::id() != identity.boot_id {
-                return None;
-            }
-            process.signal(Signal::USR1).ok()?;
-        }
-        // The supervisor has nothing else by which to say that it is there.
-        tokio::time::sleep(Duration::from_millis(10 << attempt.min(6))).await;
-    }
-    None
 }
 
 /// Ends what a job left running whose supervisor is gone, until nothing more is found.

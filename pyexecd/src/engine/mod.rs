@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pyexec_proto::error::NoInput;
+use pyexec_proto::job::JobDetail;
 use pyexec_proto::output::OutputLengths;
 use pyexec_proto::service::InputTaken;
 use pyexec_proto::state::{ExitRecord, Run, StopReason};
@@ -21,7 +22,7 @@ pub trait Engine: Send + Sync {
     /// Never blocks. What becomes of it is said through `events`, in the end exactly one of the last three kinds.
     fn launch(&self, order: Order, events: Events) -> RunHandle;
     /// Takes up a job whose supervisor may still be there.
-    fn adopt(&self, events: Events) -> RunHandle;
+    fn adopt(&self, job: &JobDetail, events: Events) -> RunHandle;
     /// Takes away what a supervisor may have left that was killed, now that its job has finished.
     fn clear(&self, id: JobId);
 }
@@ -40,6 +41,8 @@ pub enum RunEvent {
     Started(Run),
     /// Its output can not be written, and it waits; `None` once it can be again.
     Stalled(Option<String>),
+    /// Its supervisor does not answer, and why; `None` once it does again.
+    Unanswered(Option<String>),
     SpawnFailed(String),
     Ended(ExitRecord),
     Lost,

@@ -47,6 +47,8 @@ struct Live {
     lengths: watch::Sender<OutputLengths>,
     /// Why its output can not be written.
     stalled: Option<String>,
+    /// Why its supervisor does not answer.
+    unanswered: Option<String>,
     /// It is on disk that the job may have been started: a loss of power does not make it start twice.
     may_start: bool,
     told: watch::Sender<Snapshot>,
@@ -208,7 +210,17 @@ impl Dispatcher {
         let (told, _) = watch::channel(Snapshot { job: Arc::new(job.clone()), handle: None, lengths: lengths_seen });
         self.live.insert(
             job.id,
-            Live { job, stalled: None, preparation: None, noting: None, lease, lengths, may_start, told },
+            Live {
+                job,
+                stalled: None,
+                unanswered: None,
+                preparation: None,
+                noting: None,
+                lease,
+                lengths,
+                may_start,
+                told,
+            },
         );
     }
 
@@ -219,10 +231,10 @@ impl Dispatcher {
                 format!("waiting for its turn: {ahead} before it, {} of {} running", self.active(), self.max_running)
             }),
             JobState::Preparing => Some("its environment is being prepared".to_owned()),
-            JobState::Starting { .. } => Some("starting".to_owned()),
+            JobState::Starting { .. } => Some(live.unanswered.clone().unwrap_or_else(|| "starting".to_owned())),
             JobState::Running { .. } | JobState::Stopping { .. } => {
                 let waits = |problem| format!("its output can not be written, and it waits until it can: {problem}");
-                live.stalled.as_ref().map(waits)
+                live.unanswered.clone().or_else(|| live.stalled.as_ref().map(waits))
             }
             JobState::Finished(_) => None,
         };
@@ -332,6 +344,12 @@ impl Dispatcher {
             RunEvent::Stalled(problem) => {
                 if let Some(live) = self.live.get_mut(&id) {
                     live.stalled = problem;
+                }
+                return;
+            }
+            RunEvent::Unanswered(problem) => {
+                if let Some(live) = self.live.get_mut(&id) {
+                    live.unanswered = problem;
                 }
                 return;
             }

@@ -1,8 +1,10 @@
 //! What `/proc` says about processes, and signals that reach the process that was meant.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 
 use pyexec_proto::JobId;
@@ -18,8 +20,40 @@ pub struct Process {
     /// In clock ticks since boot.
     pub started: u64,
     pub zombie: bool,
+    pub state: State,
     /// It has a name such as programs of ours have: only then is it worth a look whether it is one.
     pub named_like_ours: bool,
+}
+
+/// What a process is doing, as far as it matters to whoever waits for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It runs, or is ready to.
+    Runs,
+    /// It waits for something to happen.
+    Sleeps,
+    /// By a signal, until it gets a CONT.
+    Stopped,
+    /// A debugger holds it.
+    Traced,
+    /// It waits in the kernel, mostly for a disk, and hears of no signal.
+    Uninterruptible,
+    Ended,
+}
+
+impl State {
+    /// From the letter in `/proc/PID/stat`.
+    fn of(letter: &str) -> Self {
+        match letter {
+            "R" => State::Runs,
+            "T" => State::Stopped,
+            "t" => State::Traced,
+            "D" => State::Uninterruptible,
+            "Z" | "X" => State::Ended,
+            // `S`, `I`, and what later kernels may have.
+            _ => State::Sleeps,
+        }
+    }
 }
 
 impl Process {
@@ -28,24 +62,36 @@ impl Process {
         parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
     }
 
+    /// As it is now. `None` when it has gone, whoever has its pid by then.
+    pub fn now(&self) -> Option<Self> {
+        Process::find(self.pid).filter(|now| now.started == self.started)
+    }
+
     /// Signals this very process. One that has gone, or whose pid means another by now, is left alone.
     ///
     /// # Errors
     /// What the kernel says, `EPERM` for one of another user; never `ESRCH`.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
-        let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) else { return Ok(()) };
-        let gone_is_fine = |error: rustix::io::Errno| {
-            if error == rustix::io::Errno::SRCH { Ok(()) } else { Err(error.into()) }
-        };
+        let Some(handle) = self.handle()? else { return Ok(()) };
+        match pidfd_send_signal(&handle, signal) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A descriptor of this very process, which can be read from once it has ended; `None` when it has gone.
+    ///
+    /// # Errors
+    /// What the kernel says; never `ESRCH`.
+    pub fn handle(&self) -> io::Result<Option<OwnedFd>> {
+        let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) else { return Ok(None) };
         let handle = match pidfd_open(pid, PidfdFlags::empty()) {
             Ok(handle) => handle,
-            Err(error) => return gone_is_fine(error),
+            Err(rustix::io::Errno::SRCH) => return Ok(None),
+            Err(error) => return Err(error.into()),
         };
-        // The handle is of whoever has the pid now; only if that is still the one meant does it get the signal.
-        if Process::find(self.pid).is_none_or(|now| now.started != self.started) {
-            return Ok(());
-        }
-        pidfd_send_signal(&handle, signal).or_else(gone_is_fine)
+        // The handle is of whoever has the pid now, which need not be the one that is meant.
+        Ok(self.now().map(|_| handle))
     }
 
     fn environment_has(&self, wanted: impl Fn(&[u8]) -> bool) -> bool {
@@ -117,6 +163,28 @@ pub fn descendants_and_zombies_of(root: u32) -> Vec<Process> {
     found
 }
 
+/// Stops all that descends from `root` where it is, so that it does nothing meanwhile; which those are. Each pass leaves
+/// fewer that can make others. What had been stopped before is not among them.
+pub fn hold_still(root: u32) -> Vec<Process> {
+    const PASSES: usize = 100;
+    let mut seen = HashSet::new();
+    let mut held = Vec::new();
+    for _ in 0..PASSES {
+        let found = descendants_of(root);
+        let fresh: Vec<Process> = found.into_iter().filter(|process| seen.insert(process.pid)).collect();
+        if fresh.is_empty() {
+            break;
+        }
+        for process in fresh {
+            let _ = process.signal(Signal::STOP);
+            if process.state != State::Stopped {
+                held.push(process);
+            }
+        }
+    }
+    held
+}
+
 /// In the environment of what a daemon runs to prepare environments: the state directory of that daemon.
 pub const PREPARING_VARIABLE: &str = "PYEXEC_PREPARING";
 
@@ -151,7 +219,8 @@ fn parse_stat(stat: &str) -> Option<Process> {
     let fields: Vec<&str> = fields.split(' ').collect();
     Some(Process {
         pid: pid.parse().ok()?,
-        zombie: matches!(*fields.first()?, "Z" | "X"),
+        zombie: State::of(fields.first()?) == State::Ended,
+        state: State::of(fields.first()?),
         parent: fields.get(1)?.parse().ok()?,
         group: fields.get(2)?.parse().ok()?,
         started: fields.get(19)?.parse().ok()?,
@@ -167,7 +236,8 @@ mod tests {
     #[test]
     fn a_process_name_with_parentheses_does_not_confuse_the_reader() {
         let stat = "42 (a) b (c) S 7 8 8 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 999 1000 2 18446744073709551615\n";
-        let expected = Process { pid: 42, parent: 7, group: 8, started: 999, zombie: false, named_like_ours: false };
+        let (zombie, state, named_like_ours) = (false, State::Sleeps, false);
+        let expected = Process { pid: 42, parent: 7, group: 8, started: 999, zombie, state, named_like_ours };
         assert_eq!(parse_stat(stat), Some(expected));
     }
 
@@ -176,6 +246,28 @@ mod tests {
         let own = Process::find(std::process::id()).expect("it runs");
         assert!(own.started > 0);
         assert!(all().contains(&own));
+    }
+
+    #[test]
+    fn what_descends_is_held_still_and_what_was_stopped_before_is_not_counted() {
+        use std::process::{Child, Command, Stdio};
+        // The shell and its child say that they are there.
+        let mut shell: Child = Command::new("sh")
+            .args(["-c", "sleep 600 & echo; wait"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("can be started");
+        std::io::Read::read_exact(shell.stdout.as_mut().expect("is a pipe"), &mut [0]).expect("says something");
+        let sleeper = descendants_of(shell.id()).pop().expect("has a child");
+        sleeper.signal(Signal::STOP).expect("can be stopped");
+        while sleeper.now().map(|now| now.state) != Some(State::Stopped) {
+            std::thread::yield_now();
+        }
+        assert_eq!(hold_still(shell.id()), []);
+        sleeper.signal(Signal::CONT).expect("can go on");
+        assert_eq!(hold_still(shell.id()).iter().map(|process| process.pid).collect::<Vec<_>>(), [sleeper.pid]);
+        sleeper.signal(Signal::KILL).expect("can be killed");
+        shell.wait().expect("ends with its child");
     }
 
     #[test]

@@ -48,7 +48,7 @@ impl Dispatcher {
                 job.state = state;
                 self.insert(job, true);
                 let Some(live) = self.live.get(&id) else { return };
-                let handle = self.engine.adopt(self.events_of(id, live.lengths.clone()));
+                let handle = self.engine.adopt(&live.job, self.events_of(id, live.lengths.clone()));
                 self.attach(id, handle);
             }
             Belief::Finished(outcome) => {
@@ -82,9 +82,9 @@ impl Dispatcher {
         live.preparation = None;
         live.may_start = true;
         live.job.state = JobState::Starting { stop };
-        let lengths = live.lengths.clone();
+        let (job, lengths) = (live.job.clone(), live.lengths.clone());
         tracing::info!(job = %id, "has been started by an earlier daemon's supervisor");
-        let handle = self.engine.adopt(self.events_of(id, lengths));
+        let handle = self.engine.adopt(&job, self.events_of(id, lengths));
         self.attach(id, handle);
         self.commit(id);
     }

@@ -1,6 +1,5 @@
 //! How processes of the job end: by themselves, or because they are asked to, and then made to.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use pyexec_proto::job::Leftovers;
@@ -112,7 +111,8 @@ impl Supervision {
         self.limits = None;
         let grows = matches!(reason, StopReason::MemoryLimit | StopReason::ProcessLimit);
         if reason == StopReason::ProcessLimit {
-            hold_still();
+            // So that they can be killed without making others meanwhile.
+            processes::hold_still(std::process::id());
         }
         self.stop(reason, if grows { Duration::ZERO } else { self.grace });
     }
@@ -158,23 +158,5 @@ impl Supervision {
             return None;
         }
         i32::try_from(self.run.pid).ok().and_then(Pid::from_raw)
-    }
-}
-
-/// Stops all processes of the job where they are, so that they can be killed without making others meanwhile. Each pass
-/// leaves fewer that can.
-fn hold_still() {
-    const PASSES: usize = 100;
-    let mut held = HashSet::new();
-    for _ in 0..PASSES {
-        let found = processes::descendants_of(std::process::id());
-        let fresh: Vec<&Process> = found.iter().filter(|process| !held.contains(&process.pid)).collect();
-        if fresh.is_empty() {
-            return;
-        }
-        for process in fresh {
-            let _ = process.signal(Signal::STOP);
-            held.insert(process.pid);
-        }
     }
 }
