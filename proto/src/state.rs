@@ -194,7 +194,7 @@ pub enum NotStarted {
     Spawn(String),
 }
 
-/// Summed over all processes of the job that its supervisor reaped, as `wait4(2)` gives it.
+/// Summed over all processes of the job that its supervisor reaped, as `wait4(2)` gives it, but for what it leaves out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResourceUsage {
     pub user_us: u64,
@@ -208,6 +208,13 @@ pub struct ResourceUsage {
     /// In blocks of 512 bytes.
     pub blocks_read: u64,
     pub blocks_written: u64,
+    /// CPU time of processes that nobody waited for, and that `wait4` therefore leaves out: exact where the job had a
+    /// control group of its own, else as it was last seen of a job with limits or of a benchmark.
+    #[serde(default)]
+    pub unwaited_cpu_us: u64,
+    /// There may be more of that.
+    #[serde(default)]
+    pub cpu_is_incomplete: bool,
 }
 
 impl ResourceUsage {
@@ -222,10 +229,17 @@ impl ResourceUsage {
         self.involuntary_switches += one.involuntary_switches;
         self.blocks_read += one.blocks_read;
         self.blocks_written += one.blocks_written;
+        self.unwaited_cpu_us += one.unwaited_cpu_us;
+        self.cpu_is_incomplete |= one.cpu_is_incomplete;
     }
 
-    /// User and system together. A record that was tampered with may say anything.
+    /// User and system together, and what nobody waited for. A record that was tampered with may say anything.
     pub fn cpu_us(&self) -> u64 {
+        self.waited_cpu_us().saturating_add(self.unwaited_cpu_us)
+    }
+
+    /// User and system together, as `wait4(2)` gives it.
+    pub fn waited_cpu_us(&self) -> u64 {
         self.user_us.saturating_add(self.system_us)
     }
 

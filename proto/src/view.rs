@@ -69,6 +69,10 @@ pub struct JobView {
 pub struct UsageView {
     pub user_seconds: f64,
     pub system_seconds: f64,
+    /// Of processes that nobody waited for, which are in neither of the two.
+    pub unwaited_cpu_seconds: f64,
+    /// There may be more of that: it is as it was last seen.
+    pub cpu_is_incomplete: bool,
     /// MiB, of what `peak_rss_scope` says: [`LARGEST_PROCESS`] or, of a benchmark, [`TREE_SAMPLED`].
     pub peak_rss_mb: f64,
     pub peak_rss_scope: &'static str,
@@ -271,6 +275,8 @@ impl JobView {
             usage: record.zip(taken).map(|(record, taken)| UsageView {
                 user_seconds: record.usage.user_us as f64 / 1e6,
                 system_seconds: record.usage.system_us as f64 / 1e6,
+                unwaited_cpu_seconds: record.usage.unwaited_cpu_us as f64 / 1e6,
+                cpu_is_incomplete: record.usage.cpu_is_incomplete,
                 peak_rss_mb: taken.peak_rss_mb,
                 peak_rss_scope: taken.peak_rss_scope,
                 minor_faults: record.usage.minor_faults,

@@ -47,6 +47,7 @@ pub(crate) fn figures(benchmark: &BenchmarkView, columns: usize) -> String {
             ),
         ),
         ("storage", both(benchmark.read_bytes, "read", benchmark.written_bytes, "written", &bytes)),
+        ("note", benchmark.cpu_time_note.clone()),
         ("warning", benchmark.outlier_warning.clone()),
     ];
     let known: Vec<(&str, String)> = pairs.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
@@ -164,6 +165,7 @@ mod tests {
             sample_interval_seconds: 0.05,
             samples: 3,
             outlier_warning: None,
+            cpu_time_note: None,
             measured: vec![],
         }
     }

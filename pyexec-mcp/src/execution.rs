@@ -221,8 +221,9 @@ fn measured(benchmark: &BenchmarkView) -> String {
         return format!("\n\n{heading}.");
     }
     let table = render::table(&["measured", "mean", "stddev", "min", "max"], rows.into_iter().flatten());
-    let warning = benchmark.outlier_warning.as_ref().map(|warning| format!("\n{warning}")).unwrap_or_default();
-    format!("\n\n{heading}:\n\n{}{warning}", table.trim_end())
+    let notes = [&benchmark.cpu_time_note, &benchmark.outlier_warning].into_iter().flatten();
+    let notes: String = notes.map(|note| format!("\n{note}")).collect();
+    format!("\n\n{heading}:\n\n{}{notes}", table.trim_end())
 }
 
 /// Of how many runs a table of measurements tells, where `failed` of `runs` are left out if any other is there.

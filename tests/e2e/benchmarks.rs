@@ -535,3 +535,31 @@ async fn a_benchmark_that_can_not_be_is_refused() {
         }
     }
 }
+
+/// Two of them, of 0.5 s each. The kernel adds what they use to nobody's figures.
+pub(crate) const UNWAITED: &str = "
+import signal, subprocess, sys
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+busy = 'import time\\nwhile time.process_time() < 0.5: pass'
+for _ in range(2): subprocess.Popen([sys.executable, '-c', busy]).wait()
+";
+
+#[test]
+fn children_that_nobody_waits_for_are_in_the_cpu_time_which_is_said_to_be_incomplete() {
+    let sandbox = Sandbox::new();
+    let document = measure(&sandbox, &["--runs", "2", "-c", UNWAITED]);
+    let benchmark = &document["benchmark"];
+    let note = benchmark["cpu_time_note"].as_str().unwrap_or_default();
+    assert!(note.starts_with("the CPU time is incomplete: "), "{document}");
+    for run in rows(&document) {
+        let unwaited = number(&run["unwaited_cpu_seconds"]);
+        assert!(unwaited > 0.3 && unwaited < 2.0, "{run}");
+    }
+    let mean = number(&benchmark["cpu_time_seconds"]["mean"]);
+    assert!(mean > 0.3 && (number(&document["cpu_time_seconds"]) - mean).abs() < 1e-9, "{document}");
+    // Who waits for his children is told nothing of the kind.
+    let waits = UNWAITED.replace("SIG_IGN", "SIG_DFL");
+    let document = measure(&sandbox, &["-c", &waits]);
+    assert!(document["benchmark"]["cpu_time_note"].is_null(), "{document}");
+    assert_eq!(number(&rows(&document)[0]["unwaited_cpu_seconds"]), 0.0, "{document}");
+}

@@ -82,6 +82,26 @@ for _ in range(30): subprocess.run(['sh', '-c', f'{{sys.executable}} -c \"{{busy
     assert!(ran.stderr.contains("it used more CPU time than its limit allows"), "{ran}");
 }
 
+/// The kernel adds what they use to nobody's figures.
+#[test]
+fn children_that_nobody_waits_for_count_towards_the_limit_of_cpu_time() {
+    let sandbox = Sandbox::new();
+    let code = "
+import signal, subprocess, sys
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+busy = 'import time\\nwhile time.process_time() < 0.5: pass'
+for _ in range(40): subprocess.Popen([sys.executable, '-c', busy]).wait()
+";
+    let ran = sandbox.run(&["--max-cpu", "1", "-c", code]).expect_code(143);
+    assert!(ran.stderr.contains("it used more CPU time than its limit allows"), "{ran}");
+    let id = sandbox.pyexec(["jobs", "--json"]).json()["jobs"][0]["id"].as_str().expect("is text").to_owned();
+    let usage = sandbox.show(&id)["usage"].clone();
+    assert_eq!(usage["cpu_is_incomplete"], true, "{usage}");
+    assert!(usage["unwaited_cpu_seconds"].as_f64().is_some_and(|seconds| seconds > 0.1), "{usage}");
+    let shown = sandbox.pyexec(["show", &id]).expect_code(0).text();
+    assert!(shown.contains("of processes that nobody waited for"), "{shown}");
+}
+
 #[test]
 fn a_job_with_more_processes_than_its_limit_is_ended_with_all_of_them() {
     let sandbox = Sandbox::new();

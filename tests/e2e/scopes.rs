@@ -7,6 +7,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use zbus::OwnedVariant;
 
+use crate::benchmarks::UNWAITED;
 use crate::sandbox::{Sandbox, pid_of, send};
 use crate::user_manager::{Asked, Mood, UserManager, text};
 
@@ -266,4 +267,27 @@ fn the_scope_of_a_supervisor_without_a_job_can_be_stopped_at_once() {
     let id = sandbox.detach(&["-c", "pass"]);
     wait_for_description(&manager, &sandbox, &format!("pyexec job {id}"));
     assert_eq!(sandbox.finished(&id)["exit_code"], 0);
+}
+
+/// The kernel counts all that has run in the group, seen or not.
+#[test]
+fn in_a_scope_the_cpu_time_of_children_that_nobody_waits_for_is_exact() {
+    let (manager, sandbox) = UserManager::with_sandbox(Mood::Obliging);
+    let _daemon = sandbox.daemon();
+    // Nobody looks before it is over.
+    let seldom = ["--bench", "--json", "--runs", "2", "--sample-interval", "60s"];
+    let document = sandbox.run(&[&seldom[..], &["-c", UNWAITED]].concat()).expect_code(0).json();
+    if !manager.has_groups() {
+        return;
+    }
+    let benchmark = &document["benchmark"];
+    let note = benchmark["cpu_time_note"].as_str().unwrap_or_default();
+    assert!(note.starts_with("the CPU time includes "), "{document}");
+    for run in benchmark["measured"].as_array().expect("is a list") {
+        let unwaited = run["unwaited_cpu_seconds"].as_f64().expect("is a number");
+        assert!((1.0..2.0).contains(&unwaited), "{run}");
+    }
+    let id = document["job_id"].as_str().expect("is text");
+    let usage = sandbox.show(id)["usage"].clone();
+    assert!(usage["cpu_is_incomplete"] == false && usage["unwaited_cpu_seconds"].as_f64() >= Some(2.0), "{usage}");
 }

@@ -196,3 +196,32 @@ fn a_job_whose_supervisor_has_no_socket_is_stopped_by_the_next_daemon() {
     daemon.restart();
     assert_eq!(sandbox.pyexec(["kill", "--now", &left.0]).expect_code(0).text(), format!("{} killed\n", left.0));
 }
+
+/// No signal lets it go on. It is the job itself that holds it, so that it can record the end once the job has been killed.
+#[test]
+fn a_supervisor_that_a_debugger_holds_is_named_and_its_job_killed_all_the_same() {
+    let sandbox = Sandbox::new();
+    let code = "
+import ctypes, os, time
+libc = ctypes.CDLL(None, use_errno=True)
+ATTACH, ALL = 16, 0x40000000
+if libc.ptrace(ATTACH, os.getppid(), 0, 0): result = os.strerror(ctypes.get_errno())
+else: result = 'held' if os.waitpid(os.getppid(), ALL) else ''
+with open('result.tmp', 'w') as file: file.write(result + '\\n')
+os.rename('result.tmp', 'result')
+time.sleep(600)
+";
+    let id = sandbox.detach(&["-c", code]);
+    if sandbox.wait_for_file("result") != "held" {
+        // Only root may hold what is not its child, on most machines.
+        sandbox.pyexec(["kill", "--now", &id]).expect_code(0);
+        return;
+    }
+    let supervisor = sandbox.supervisor_of(&id).pid;
+    assert_eq!(process_state(supervisor), Some('t'));
+    let killed = sandbox.pyexec(["kill", "--now", &id]).expect_code(0);
+    let named = format!("its supervisor (process {supervisor}) does not answer: it is held by a debugger");
+    assert!(killed.stderr.contains(&named), "{killed}");
+    let job = sandbox.finished(&id);
+    assert!(["killed", "signal", "lost"].contains(&job["reason"].as_str().unwrap_or_default()), "{job}");
+}

@@ -56,6 +56,8 @@ pub struct BenchmarkView {
     pub cpu_time_seconds: Option<Summary>,
     pub user_time_seconds: Option<Summary>,
     pub system_time_seconds: Option<Summary>,
+    /// What the CPU time leaves out, or counts that is in neither user nor system time.
+    pub cpu_time_note: Option<String>,
     /// MiB. The larger of what all processes of a run were seen to have together, and of what the largest had.
     pub peak_rss_mb: Option<Summary>,
     /// With no [`BenchmarkView::samples`] it is that of the largest process, all the same.
@@ -83,6 +85,8 @@ pub struct MeasuredRun {
     pub wall_time_seconds: f64,
     pub user_time_seconds: f64,
     pub system_time_seconds: f64,
+    /// Of processes that nobody waited for, which are in neither of the two.
+    pub unwaited_cpu_seconds: f64,
     /// MiB, as in [`BenchmarkView::peak_rss_mb`].
     pub peak_rss_mb: f64,
     /// MiB, exact.
@@ -117,6 +121,7 @@ impl BenchmarkView {
             cpu_time_seconds: over(cpu_seconds),
             user_time_seconds: over(|run| run.usage.user_us as f64 / 1e6),
             system_time_seconds: over(|run| run.usage.system_us as f64 / 1e6),
+            cpu_time_note: cpu_time_note(&runs),
             peak_rss_mb: over(peak_mb),
             peak_rss_scope: TREE_SAMPLED,
             minor_page_faults: over(|run| run.usage.minor_faults as f64),
@@ -139,6 +144,7 @@ impl MeasuredRun {
             wall_time_seconds: wall_seconds(run),
             user_time_seconds: run.usage.user_us as f64 / 1e6,
             system_time_seconds: run.usage.system_us as f64 / 1e6,
+            unwaited_cpu_seconds: run.usage.unwaited_cpu_us as f64 / 1e6,
             peak_rss_mb: peak_mb(run),
             largest_process_rss_mb: run.usage.max_rss_kib as f64 / 1024.0,
             tree_sampled_rss_mb: run.tree_peak_kib.map(|kib| kib as f64 / 1024.0),
@@ -173,6 +179,19 @@ fn cpu_seconds(run: &RunMeasurement) -> f64 {
 
 fn peak_mb(run: &RunMeasurement) -> f64 {
     run.peak_kib() as f64 / 1024.0
+}
+
+/// Of runs that had children nobody waited for, as those of a parent that ignores SIGCHLD.
+fn cpu_time_note(runs: &[RunMeasurement]) -> Option<String> {
+    let unwaited = Summary::of(&values(runs, |run| run.usage.unwaited_cpu_us as f64 / 1e6))?.mean;
+    if runs.iter().any(|run| run.usage.cpu_is_incomplete) {
+        return Some(format!(
+            "the CPU time is incomplete: processes that nobody waited for are counted as they were last seen, with {unwaited:.3} \
+             s on average"
+        ));
+    }
+    (unwaited > 0.0)
+        .then(|| format!("the CPU time includes {unwaited:.3} s on average of processes that nobody waited for"))
 }
 
 fn outlier_warning(wall_seconds: &[f64], warmed_up: bool) -> Option<String> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use pyexec_picture::Curve;
 use pyexec_proto::course::Course;
 use pyexec_proto::fence::Fence;
-use pyexec_proto::view::{ArtifactView, ArtifactsView, JobView};
+use pyexec_proto::view::{ArtifactView, ArtifactsView, JobView, UsageView};
 use pyexec_proto::{JobDetail, Reason, Timestamp};
 
 use crate::args::Show;
@@ -39,7 +39,6 @@ fn plot(job: &JobDetail, path: &Path) -> Result<(), Failure> {
 
 /// `key: value` lines; what there is nothing to say about is left out.
 fn text(job: &JobView) -> String {
-    let seconds = |seconds: f64| Duration::try_from_secs_f64(seconds).map_or_else(|_| String::new(), render::duration);
     let fence = Fence { network: job.network, filesystem: job.filesystem };
     let list = |items: &[String]| (!items.is_empty()).then(|| items.join(", "));
     let status = match job.reason {
@@ -71,11 +70,7 @@ fn text(job: &JobView) -> String {
         ("completed", job.completed_at.clone()),
         ("took", job.elapsed_seconds.map(seconds)),
         ("progress", job.progress.as_ref().map(|progress| render::progress(&progress.sentence, progress.eta_seconds))),
-        (
-            "cpu",
-            job.usage
-                .map(|usage| format!("{} user, {} system", seconds(usage.user_seconds), seconds(usage.system_seconds))),
-        ),
+        ("cpu", job.usage.as_ref().map(cpu)),
         ("peak memory", job.usage.map(|usage| benchmark::peak(usage.peak_rss_mb, usage.peak_rss_scope))),
         ("read", job.usage.map(|usage| format!("{} from storage", render::size(usage.read_bytes)))),
         ("written", job.usage.map(|usage| format!("{} to storage", render::size(usage.written_bytes)))),
@@ -88,6 +83,20 @@ fn text(job: &JobView) -> String {
         .filter_map(|(key, value)| value.map(|value| (key, render::one_line(&value).into_owned())))
         .collect();
     render::aligned(&known)
+}
+
+fn seconds(seconds: f64) -> String {
+    Duration::try_from_secs_f64(seconds).map_or_else(|_| String::new(), render::duration)
+}
+
+fn cpu(usage: &UsageView) -> String {
+    let waited = format!("{} user, {} system", seconds(usage.user_seconds), seconds(usage.system_seconds));
+    let unwaited = seconds(usage.unwaited_cpu_seconds);
+    match (usage.cpu_is_incomplete, usage.unwaited_cpu_seconds > 0.0) {
+        (true, _) => format!("{waited}, at least {unwaited} of processes that nobody waited for"),
+        (false, true) => format!("{waited}, {unwaited} of processes that nobody waited for"),
+        (false, false) => waited,
+    }
 }
 
 /// As many as fit a line or two.

@@ -116,6 +116,7 @@ impl LocalEngine {
                 .and_then(|_| order.command.environment.get(TEMPORARY_VARIABLE))
                 .map(OsText::from),
             group_limits_memory: false,
+            has_own_group: false,
         }
     }
 }
@@ -135,6 +136,7 @@ impl Engine for LocalEngine {
                 tokio::spawn(async move {
                     // Nothing of a job runs before it is where it belongs: what is started earlier stays outside.
                     if let Some(scope) = scope.settled().await {
+                        launch.has_own_group = true;
                         launch.group_limits_memory = scopes.dedicate(&scope, &order.spec, order.id).await;
                     }
                     let frame = control::encode(&Request::Launch(launch), order.command.environment.as_block());

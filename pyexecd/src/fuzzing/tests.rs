@@ -214,6 +214,7 @@ fn said() -> Vec<(&'static str, Vec<u8>)> {
         attached: true,
         fence: Default::default(),
         temporary_directory: None,
+        has_own_group: false,
         group_limits_memory: false,
     };
     let record = ExitRecord {

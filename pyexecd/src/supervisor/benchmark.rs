@@ -7,6 +7,7 @@ use pyexec_proto::state::{ExitStatus, ResourceUsage};
 
 use super::Starter;
 use super::clock::Clocks;
+use super::ledger::Unwaited;
 use super::sampling::{self, Series, Tree};
 use crate::output::progress::Report;
 
@@ -46,11 +47,14 @@ struct Current {
     next_look: Option<Duration>,
     /// The daemon knows of it.
     told: bool,
+    /// What the control group had counted when it began.
+    metered: Duration,
 }
 
 impl Current {
     fn new(started: Clocks, interval: Duration, told: bool) -> Self {
         Self {
+            metered: Duration::ZERO,
             started,
             usage: ResourceUsage::default(),
             peak_kib: None,
@@ -85,7 +89,7 @@ impl Benchmark {
     /// What its record may take up at the most, written out.
     pub(super) fn record_bytes(spec: &BenchmarkSpec) -> u64 {
         /// Every number as long as it can be.
-        const RUN: u64 = 512;
+        const RUN: u64 = 640;
         const SAMPLE: u64 = 96;
         u64::from(spec.runs) * RUN + BenchmarkRecord::MAX_SAMPLES as u64 * SAMPLE
     }
@@ -116,9 +120,11 @@ impl Benchmark {
         self.spec.warmup_runs.saturating_add(self.spec.runs)
     }
 
-    /// The next run has been started.
-    pub(super) fn begin(&mut self, started: Clocks) {
-        self.current = Current::new(started, self.interval, false);
+    /// The next run has been started; by then the job's control group had counted so much CPU time, where it has one.
+    pub(super) fn begin(&mut self, started: Clocks, metered: Option<Duration>) {
+        let metered = metered.unwrap_or_default();
+        self.current = Current { metered, ..Current::new(started, self.interval, false) };
+        self.tree.start_over();
     }
 
     pub(super) fn reaped(&mut self, usage: &ResourceUsage) {
@@ -137,11 +143,11 @@ impl Benchmark {
     /// Looks at the run. Says whether the daemon should hear of it.
     pub(super) fn look(&mut self) -> bool {
         let now = Clocks::now();
-        let (looked, cost) = self.tree.look();
+        let reaped = Duration::from_micros(self.current.usage.waited_cpu_us());
+        let (looked, cost) = self.tree.look(reaped);
         self.interval = sampling::interval(Duration::from_millis(self.spec.sample_interval_ms), cost);
         let measured = self.is_measured();
         let current = &mut self.current;
-        let reaped = Duration::from_micros(current.usage.cpu_us());
         // One that ends between being seen and being reaped is missing for a moment.
         current.cpu = current.cpu.max(looked.cpu + reaped);
         current.peak_kib = current.peak_kib.max(Some(looked.memory_kib));
@@ -158,8 +164,15 @@ impl Benchmark {
         tell
     }
 
-    /// The run is over, and all its processes have been reaped.
-    pub(super) fn end(&mut self, exit: ExitStatus, at: &Clocks) {
+    /// The run is over. `all_gone`: none of its processes is left. What they used that nobody waited for.
+    pub(super) fn end(&mut self, exit: ExitStatus, at: &Clocks, metered: Option<Duration>, all_gone: bool) -> Unwaited {
+        let reaped = Duration::from_micros(self.current.usage.waited_cpu_us());
+        if all_gone {
+            self.tree.settle(reaped);
+        }
+        let metered = metered.map(|metered| metered.saturating_sub(self.current.metered));
+        let unwaited = Unwaited::of(metered, self.tree.unwaited(), reaped);
+        unwaited.add_to(&mut self.current.usage);
         let current = std::mem::replace(&mut self.current, Current::new(*at, self.interval, true));
         self.current.next_look = None;
         if self.is_measured() {
@@ -174,6 +187,7 @@ impl Benchmark {
             self.record.warmup_runs += 1;
         }
         self.ended += 1;
+        unwaited
     }
 
     /// The next run could not be started.
@@ -216,6 +230,8 @@ mod tests {
             involuntary_switches: most,
             blocks_read: most,
             blocks_written: most,
+            unwaited_cpu_us: most,
+            cpu_is_incomplete: false,
         };
         let exit = ExitStatus::Signal { signal: i32::MIN, core_dumped: false };
         let run = RunMeasurement { wall_us: most, usage, tree_peak_kib: Some(most), exit };

@@ -127,6 +127,9 @@ pub struct Launch {
     /// The control group that the supervisor is in is this job's alone, and has been given its memory limit.
     #[serde(default)]
     pub group_limits_memory: bool,
+    /// The control group that the supervisor is in is this job's alone.
+    #[serde(default)]
+    pub has_own_group: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

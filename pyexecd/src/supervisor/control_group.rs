@@ -1,7 +1,11 @@
-//! What the kernel says of the control group that this process is in: whether it ran out of memory.
+//! What the kernel says of the control group that this process is in: whether it ran out of memory, and how much CPU time
+//! its processes have used.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::sampling::own_cpu_time;
 
 /// How often it has been so.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,12 +23,58 @@ pub(super) struct LimitedGroup {
     before: Counts,
 }
 
+/// The one this process is in, where the kernel shows it.
+fn own() -> Option<PathBuf> {
+    let read = |path| fs::read_to_string(path).ok();
+    directory(&read("/proc/self/cgroup")?, &read("/proc/self/mountinfo")?)
+}
+
+/// The CPU time of a group in which there are this process and its job, and nobody else. The kernel counts all that has
+/// ever run in it, whoever has waited for it.
+#[derive(Debug)]
+pub(super) struct CpuMeter {
+    stat: PathBuf,
+    /// What the group had used, without this process, when this was made.
+    before: Duration,
+}
+
+impl CpuMeter {
+    /// Of the group that this process is in, before it has a job. `None` where the kernel does not count, or hides where, and
+    /// where somebody else is in it.
+    pub(super) fn own() -> Option<Self> {
+        let group = own()?;
+        let members = fs::read_to_string(group.join("cgroup.procs")).ok()?;
+        if members.trim() != std::process::id().to_string() {
+            return None;
+        }
+        let stat = group.join("cpu.stat");
+        let before = of_others(&stat)?;
+        Some(Self { stat, before })
+    }
+
+    /// What all in it but this process have used since this was made.
+    pub(super) fn used(&self) -> Option<Duration> {
+        of_others(&self.stat)?.checked_sub(self.before)
+    }
+}
+
+fn of_others(stat: &Path) -> Option<Duration> {
+    // In this order: what this process uses in between is in none.
+    let own = own_cpu_time();
+    let all = usage(&fs::read_to_string(stat).ok()?)?;
+    Some(all.saturating_sub(own))
+}
+
+/// From `cpu.stat`, which has it in microseconds.
+fn usage(stat: &str) -> Option<Duration> {
+    let micros = stat.lines().find_map(|line| line.strip_prefix("usage_usec "))?;
+    micros.trim().parse().ok().map(Duration::from_micros)
+}
+
 impl LimitedGroup {
     /// The one this process is in. `None` where the kernel does not count, or hides where.
     pub(super) fn own() -> Option<Self> {
-        let read = |path| fs::read_to_string(path).ok();
-        let group = directory(&read("/proc/self/cgroup")?, &read("/proc/self/mountinfo")?)?;
-        Self::at(&group)
+        Self::at(&own()?)
     }
 
     fn at(directory: &Path) -> Option<Self> {
@@ -123,6 +173,14 @@ mod tests {
         }
         std::fs::write(group.path().join("memory.events"), "oom x\n").expect("can be written");
         assert!(!limited.killed_for_its_limit());
+    }
+
+    #[test]
+    fn what_a_group_has_used_is_read() {
+        let stat = "usage_usec 1500000\nuser_usec 1000000\nsystem_usec 500000\nnr_periods 0\n";
+        assert_eq!(usage(stat), Some(Duration::from_millis(1_500)));
+        assert_eq!(usage("user_usec 1\n"), None);
+        assert_eq!(usage("usage_usec x\n"), None);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use pyexec_proto::limits::Limits;
 use pyexec_proto::state::{ResourceUsage, StopReason};
 
 use super::clock::Clocks;
+use super::control_group::CpuMeter;
 use super::sampling::{self, Tree, Used};
 
 /// How often, where looking costs next to nothing. Between two looks a job may go beyond its limits by as much as it can
@@ -37,22 +38,34 @@ impl Watch {
         self.next_look
     }
 
-    /// Which limit the job has gone beyond, if any; `reaped` is what processes used that are gone.
-    pub(super) fn look(&mut self, reaped: &ResourceUsage) -> Option<StopReason> {
-        let (used, cost) = self.tree.look_for_limits(self.limits.memory_bytes.map(|bytes| bytes / 1024));
+    /// Which limit the job has gone beyond, if any; `reaped` is what processes used that are gone. `meter` is of the job's
+    /// control group, where it has one.
+    pub(super) fn look(&mut self, reaped: &ResourceUsage, meter: Option<&CpuMeter>) -> Option<StopReason> {
+        let reaped = Duration::from_micros(reaped.waited_cpu_us());
+        let (mut used, cost) = self.tree.look_for_limits(self.limits.memory_bytes.map(|bytes| bytes / 1024), reaped);
         self.next_look = Clocks::now().boot + sampling::interval(INTERVAL, cost);
-        beyond(&self.limits, &used, reaped)
+        used.cpu += reaped;
+        // A process can leave its group, and then only the tree has its time.
+        used.cpu = used.cpu.max(meter.and_then(CpuMeter::used).unwrap_or_default());
+        beyond(&self.limits, &used)
+    }
+
+    /// What processes used, as far as it was seen, that nobody has waited for. `all_gone`: none of them is left.
+    pub(super) fn unwaited(&mut self, reaped: &ResourceUsage, all_gone: bool) -> Duration {
+        if all_gone {
+            self.tree.settle(Duration::from_micros(reaped.waited_cpu_us()));
+        }
+        self.tree.unwaited()
     }
 }
 
-fn beyond(limits: &Limits, used: &Used, reaped: &ResourceUsage) -> Option<StopReason> {
-    let cpu = used.cpu + Duration::from_micros(reaped.cpu_us());
+fn beyond(limits: &Limits, used: &Used) -> Option<StopReason> {
     let is_beyond = |limit: Option<u64>, used: u64| limit.is_some_and(|limit| used > limit);
     if is_beyond(limits.memory_bytes.map(|bytes| bytes / 1024), used.memory_kib) {
         Some(StopReason::MemoryLimit)
     } else if is_beyond(limits.processes.map(u64::from), used.processes) {
         Some(StopReason::ProcessLimit)
-    } else if is_beyond(limits.cpu_ms, u64::try_from(cpu.as_millis()).unwrap_or(u64::MAX)) {
+    } else if is_beyond(limits.cpu_ms, u64::try_from(used.cpu.as_millis()).unwrap_or(u64::MAX)) {
         Some(StopReason::CpuLimit)
     } else {
         None
@@ -68,15 +81,14 @@ mod tests {
         let limits =
             Limits { memory_bytes: Some(100 << 10), cpu_ms: Some(2_000), processes: Some(3), ..Limits::default() };
         let used = |memory_kib, processes, cpu_ms| Used { memory_kib, processes, cpu: Duration::from_millis(cpu_ms) };
-        let reaped = ResourceUsage { user_us: 600_000, system_us: 400_000, ..Default::default() };
         for (used, expected) in [
-            (used(100, 3, 1_000), None),
-            (used(101, 3, 1_000), Some(StopReason::MemoryLimit)),
-            (used(100, 4, 1_000), Some(StopReason::ProcessLimit)),
-            (used(100, 3, 1_001), Some(StopReason::CpuLimit)),
+            (used(100, 3, 2_000), None),
+            (used(101, 3, 2_000), Some(StopReason::MemoryLimit)),
+            (used(100, 4, 2_000), Some(StopReason::ProcessLimit)),
+            (used(100, 3, 2_001), Some(StopReason::CpuLimit)),
         ] {
-            assert_eq!(beyond(&limits, &used, &reaped), expected, "{used:?}");
-            assert_eq!(beyond(&Limits::default(), &used, &reaped), None);
+            assert_eq!(beyond(&limits, &used), expected, "{used:?}");
+            assert_eq!(beyond(&Limits::default(), &used), None);
         }
     }
 }

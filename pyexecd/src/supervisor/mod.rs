@@ -15,6 +15,7 @@ mod connection;
 mod control_group;
 pub mod fence;
 mod input;
+mod ledger;
 mod limits;
 pub mod process;
 mod pump;
@@ -40,7 +41,7 @@ use benchmark::Benchmark;
 use clock::Clocks;
 use connection::{Connection, Door};
 use control::{Launch, LaunchStdin, Request};
-use control_group::LimitedGroup;
+use control_group::{CpuMeter, LimitedGroup};
 use process::{Program, SignalDescriptor, Stage, StartFailure, Stdio};
 use record::{ENVIRONMENT, Ending, IDENTITY, Identity, LOCK, PANIC, ReservedRecord, STDIN, WhatEnded};
 use supervision::Supervision;
@@ -126,13 +127,14 @@ fn try_supervise() -> io::Result<Supervised> {
     let early = launch.benchmark.is_some().then(prepare);
     let temporary_directory = launch.temporary_directory.clone();
     let group = if launch.group_limits_memory { LimitedGroup::own() } else { None };
+    let meter = if launch.has_own_group { CpuMeter::own() } else { None };
     match Starter::new(&launch, &environment).and_then(|starter| starter.start().map(|started| (starter, started))) {
         Ok((starter, started)) => {
             // While Python starts: nothing of it is needed before.
             let (record, door) = early.unwrap_or_else(prepare);
             let benchmark = launch.benchmark.map(|spec| Benchmark::new(spec, starter, started.at));
             let supervision = Supervision::new(&launch, started, benchmark, signals, record, connection, door)?;
-            supervision.in_group(group).run()?;
+            supervision.in_group(group, meter).run()?;
         }
         Err(why) => {
             let what = WhatEnded::SpawnFailed(why);

@@ -425,6 +425,8 @@ fn resource_usage(usage: &libc::rusage) -> ResourceUsage {
         involuntary_switches: count(usage.ru_nivcsw),
         blocks_read: count(usage.ru_inblock),
         blocks_written: count(usage.ru_oublock),
+        unwaited_cpu_us: 0,
+        cpu_is_incomplete: false,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Looking at all processes of a run together: what they have in memory, what they have used, and how often to look.
 
+use std::collections::HashMap;
 use std::fs;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use pyexec_proto::benchmark::Sample;
 use rustix::param::{clock_ticks_per_second, page_size};
 use rustix::time::{ClockId, clock_gettime};
 
+use super::ledger::{Figures, Key, Ledger};
 use super::processes::{self, Process};
 
 /// A look may take one part in so many of the time until the next: 2.5 % of a core.
@@ -16,7 +18,7 @@ const SHARE: u32 = 40;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Looked {
     pub(super) memory_kib: u64,
-    /// Of those that still run, of those that nobody has waited for yet, and of children they have waited for.
+    /// Of those that still run, of those that nobody has waited for yet or ever will, and of children they have waited for.
     pub(super) cpu: Duration,
 }
 
@@ -36,19 +38,21 @@ pub(super) struct Tree {
     known: Vec<Process>,
     /// The last pid that had been given out when they were looked for.
     last_pid: Option<u64>,
+    ledger: Ledger,
 }
 
 impl Tree {
-    /// Looks at all that descends from this process. Also says what it took of a core.
+    /// Looks at all that descends from this process, which has reaped children that used so much. Also says what it took of
+    /// a core.
     ///
     /// A process that is alone is asked for its resident set, which is what `ru_maxrss` is the peak of. Several are asked
     /// for their proportional set: a page that they share, as forks do, counts once between them. It takes the kernel a
     /// walk through the page tables, 10 ms for each gigabyte.
-    pub(super) fn look(&mut self) -> (Looked, Duration) {
+    pub(super) fn look(&mut self, reaped: Duration) -> (Looked, Duration) {
         let before = own_cpu_time();
         self.refresh(last_pid(&fs::read_to_string("/proc/loadavg").unwrap_or_default()));
         // First, so that it belongs to the time of the look: asking for memory can take long.
-        let cpu = self.known.iter().map(|process| cpu_time(process.pid)).sum();
+        let cpu = self.cpu_time(reaped);
         let living: Vec<&Process> = self.known.iter().filter(|process| !process.zombie).collect();
         let memory: fn(&Process) -> u64 = if living.len() > 1 { proportional_kib } else { resident_kib };
         let looked = Looked { memory_kib: living.into_iter().map(memory).sum(), cpu };
@@ -57,10 +61,10 @@ impl Tree {
 
     /// As [`Tree::look`], for limits. Memory is looked at no closer than it takes: resident sets are never less than
     /// proportional ones, and cost next to nothing.
-    pub(super) fn look_for_limits(&mut self, most_kib: Option<u64>) -> (Used, Duration) {
+    pub(super) fn look_for_limits(&mut self, most_kib: Option<u64>, reaped: Duration) -> (Used, Duration) {
         let before = own_cpu_time();
         self.refresh(last_pid(&fs::read_to_string("/proc/loadavg").unwrap_or_default()));
-        let cpu = self.known.iter().map(|process| cpu_time(process.pid)).sum();
+        let cpu = self.cpu_time(reaped);
         let living: Vec<&Process> = self.known.iter().filter(|process| !process.zombie).collect();
         let sum = |memory: fn(&Process) -> u64| living.iter().map(|process| memory(process)).sum::<u64>();
         let memory_kib = match most_kib {
@@ -72,6 +76,48 @@ impl Tree {
         };
         let used = Used { memory_kib, cpu, processes: living.len() as u64 };
         (used, own_cpu_time().saturating_sub(before))
+    }
+
+    /// What processes used, as far as it was seen, that have gone without anybody having waited for them.
+    pub(super) fn unwaited(&self) -> Duration {
+        duration(self.ledger.unwaited())
+    }
+
+    /// All have gone: what has not been reaped by now was waited for by nobody.
+    pub(super) fn settle(&mut self, reaped: Duration) {
+        self.note(HashMap::new(), reaped);
+    }
+
+    /// Other processes come, and nothing of those before them counts any more.
+    pub(super) fn start_over(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Of all that is known, and of what has gone unwaited for; not of what was reaped.
+    fn cpu_time(&mut self, reaped: Duration) -> Duration {
+        // Parents before their children: what a child that is still there has used is in no figure of its parent's.
+        let figures = |process: &Process| Some(((process.pid, process.started), figures(process)?));
+        let mut now: HashMap<Key, Figures> = self.known.iter().filter_map(figures).collect();
+        for ((pid, started), last) in self.ledger.missing(&now) {
+            let is_there = Process::find(pid).is_some_and(|process| process.started == started);
+            if is_there {
+                // Out of sight: its parents ended while they were being looked for, or it has become a service.
+                now.insert((pid, started), last);
+            } else if let Some(parent) = self.known.iter().find(|process| process.pid == last.parent)
+                && let Some(after) = self::figures(parent)
+            {
+                // Its parent has taken over its figures by now, if it has waited for it.
+                now.insert((parent.pid, parent.started), after);
+            }
+        }
+        self.note(now, reaped);
+        duration(self.ledger.total())
+    }
+
+    fn note(&mut self, now: HashMap<Key, Figures>, reaped: Duration) {
+        // More is taken for reaped rather than less: nothing is to be counted twice.
+        let reaped = (reaped.as_nanos() * u128::from(ticks_per_second())).div_ceil(1_000_000_000);
+        self.ledger.note(now, u64::try_from(reaped).unwrap_or(u64::MAX), std::process::id());
     }
 
     fn refresh(&mut self, last_pid: Option<u64>) {
@@ -90,7 +136,7 @@ pub(super) fn interval(asked: Duration, cost: Duration) -> Duration {
     asked.max(cost * SHARE)
 }
 
-fn own_cpu_time() -> Duration {
+pub(super) fn own_cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
@@ -107,10 +153,19 @@ fn proportional_kib(process: &Process) -> u64 {
     parse_rollup(&rollup).unwrap_or_else(|| resident_kib(process))
 }
 
-fn cpu_time(pid: u32) -> Duration {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let ticks = parse_ticks(&stat).unwrap_or(0);
-    Duration::from_secs(ticks) / u32::try_from(clock_ticks_per_second()).unwrap_or(100).max(1)
+/// `None` for one that has gone.
+fn figures(process: &Process) -> Option<Figures> {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", process.pid)).ok()?;
+    let (own, waited) = parse_ticks(&stat)?;
+    Some(Figures { parent: process.parent, own, waited })
+}
+
+fn ticks_per_second() -> u64 {
+    clock_ticks_per_second().max(1)
+}
+
+fn duration(ticks: u64) -> Duration {
+    Duration::from_secs(ticks) / u32::try_from(ticks_per_second()).unwrap_or(100)
 }
 
 /// The last word of `/proc/loadavg`: which pid was given out last.
@@ -128,11 +183,12 @@ fn parse_rollup(rollup: &str) -> Option<u64> {
     line.trim().strip_suffix(" kB")?.parse().ok()
 }
 
-/// User and system time, its own and of children it has waited for, in clock ticks.
-fn parse_ticks(stat: &str) -> Option<u64> {
+/// User and system time together, in clock ticks: its own, and of children it has waited for.
+fn parse_ticks(stat: &str) -> Option<(u64, u64)> {
     let (_, fields) = stat.rsplit_once(") ")?;
     let times: Vec<u64> = fields.split(' ').skip(11).take(4).map(str::parse).collect::<Result<_, _>>().ok()?;
-    (times.len() == 4).then(|| times.iter().sum())
+    let [user, system, waited_user, waited_system] = times.try_into().ok()?;
+    Some((user + system, waited_user + waited_system))
 }
 
 /// A series of samples that stays bounded however long it goes on: when it is full, every two become one, and from then
@@ -238,7 +294,7 @@ mod tests {
         assert_eq!(parse_rollup(rollup), Some(4711));
         assert_eq!(parse_rollup(""), None);
         let stat = "42 (a) b (c) S 7 8 8 0 -1 4194560 1 2 3 4 50 6 700 8 20 0 1 0 999 1000 2\n";
-        assert_eq!(parse_ticks(stat), Some(764));
+        assert_eq!(parse_ticks(stat), Some((56, 708)));
         assert_eq!(parse_ticks("42 (a) S 7"), None);
     }
 

@@ -24,8 +24,9 @@ use super::benchmark::{Benchmark, micros};
 use super::clock::{Clocks, Timer};
 use super::connection::{Connection, Door};
 use super::control::{Launch, Notice};
-use super::control_group::LimitedGroup;
+use super::control_group::{CpuMeter, LimitedGroup};
 use super::input::Input;
+use super::ledger::Unwaited;
 use super::limits::Watch;
 use super::process::SignalDescriptor;
 use super::processes;
@@ -95,6 +96,10 @@ pub(super) struct Supervision {
     limits: Option<Watch>,
     /// Where the kernel holds the job to its memory limit, too.
     group: Option<LimitedGroup>,
+    /// Where it counts the job's CPU time.
+    meter: Option<CpuMeter>,
+    /// What processes used, as far as it was seen, that nobody has waited for.
+    unwaited: Duration,
 }
 
 /// Somebody reads all of the output, and is so far with it: nothing behind that is dropped.
@@ -170,6 +175,8 @@ impl Supervision {
             benchmark,
             limits: Watch::new(launch.job_limits, started.at),
             group: None,
+            meter: None,
+            unwaited: Duration::ZERO,
         };
         if launch.attached {
             let all = OutputLengths { stdout: 0, stderr: 0 };
@@ -179,8 +186,8 @@ impl Supervision {
         Ok(this)
     }
 
-    pub(super) fn in_group(self, group: Option<LimitedGroup>) -> Self {
-        Self { group, ..self }
+    pub(super) fn in_group(self, group: Option<LimitedGroup>, meter: Option<CpuMeter>) -> Self {
+        Self { group, meter, ..self }
     }
 
     /// Until the job has ended and its record is written.
@@ -320,7 +327,7 @@ impl Supervision {
         self.pass_hold_on(now);
         if let Some(limits) = &mut self.limits
             && limits.next_look() <= now
-            && let Some(reason) = limits.look(&self.usage)
+            && let Some(reason) = limits.look(&self.usage, self.meter.as_ref())
         {
             self.end_beyond_limit(reason);
         }
@@ -403,6 +410,7 @@ impl Supervision {
             self.pumps[index].close();
         }
         let leader = self.leader.expect("the loop ends after the leader");
+        self.count_unwaited();
         let record = ExitRecord {
             run: self.run.clone(),
             exit: leader.exit,
@@ -429,6 +437,17 @@ impl Supervision {
         }
         self.flush_all();
         Ok(())
+    }
+
+    /// Adds to what was reaped what nobody has waited for. Of a benchmark, that has been done run by run.
+    fn count_unwaited(&mut self) {
+        if self.benchmark.is_some() {
+            return;
+        }
+        let seen = self.limits.as_mut().map_or(self.unwaited, |limits| limits.unwaited(&self.usage, self.childless));
+        let metered = self.meter.as_ref().and_then(CpuMeter::used);
+        let reaped = Duration::from_micros(self.usage.waited_cpu_us());
+        Unwaited::of(metered, seen, reaped).add_to(&mut self.usage);
     }
 
     /// Answers those who ask until it is time to try again, with a record that can not be written yet.

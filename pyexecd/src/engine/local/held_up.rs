@@ -37,6 +37,8 @@ pub(super) struct Patience {
     times_out_by: Option<(Instant, Duration)>,
     /// How often in a row it was found to be held up.
     held_up: u32,
+    /// The job's processes have been killed for it.
+    job_ended: bool,
 }
 
 impl Patience {
@@ -93,16 +95,23 @@ impl Patience {
                 self.held_up = 0;
                 Remedy::Nothing
             }
-            State::Stopped if is_late && self.held_up >= ATTEMPTS => Remedy::DoWithout,
+            // Without its job, which may be what holds it, it may still record how that ended.
+            State::Stopped | State::Traced if is_late && self.held_up >= ATTEMPTS => {
+                if self.job_ended {
+                    Remedy::DoWithout
+                } else {
+                    Remedy::EndJob
+                }
+            }
             State::Stopped if self.held_up == 0 => Remedy::LetGoOn,
             State::Stopped => Remedy::LetGoOnAlone,
-            State::Traced if is_late => Remedy::DoWithout,
-            State::Uninterruptible if is_late => Remedy::EndJob,
+            State::Uninterruptible if is_late && !self.job_ended => Remedy::EndJob,
             State::Traced | State::Uninterruptible => Remedy::Nothing,
         };
         if !matches!(state, State::Runs | State::Sleeps | State::Ended) {
             self.held_up += 1;
         }
+        self.job_ended |= remedy == Remedy::EndJob;
         let goes_on = self.ends_by.is_some() || is_awaited || self.held_up > 0;
         self.pause = (self.pause * 2).clamp(FIRST_LOOK, LONGEST_PAUSE);
         self.next_look = goes_on.then_some(now + self.pause);
@@ -142,7 +151,7 @@ pub(super) enum Remedy {
     LetGoOn,
     /// The job is held still meanwhile: it may be what stops it.
     LetGoOnAlone,
-    /// The job's processes are killed. The supervisor records their end once it can.
+    /// The job's processes are killed, and the supervisor let go on. It records their end once it can.
     EndJob,
     /// The supervisor as well, which will not record anything.
     DoWithout,
@@ -155,7 +164,11 @@ impl Remedy {
             Remedy::Nothing => {}
             Remedy::LetGoOn => let_go_on(supervisor),
             Remedy::LetGoOnAlone => let_go_on_alone(supervisor),
-            Remedy::EndJob => end_job(supervisor),
+            Remedy::EndJob => {
+                tracing::warn!(pid = supervisor.pid, "the job of a supervisor that does not answer is killed");
+                end_job(supervisor);
+                let_go_on(supervisor);
+            }
             Remedy::DoWithout => {
                 tracing::error!(pid = supervisor.pid, "a supervisor does not answer, and is ended with its job");
                 end_job(supervisor);
@@ -250,9 +263,13 @@ mod tests {
         patience.told_to_stop(GRACE, start);
         let (all, took) = remedies(&mut patience, State::Stopped, start);
         assert_eq!(all.first(), Some(&Remedy::LetGoOn));
-        assert!(all[1..all.len() - 1].iter().all(|remedy| *remedy == Remedy::LetGoOnAlone) && all.len() > 4, "{all:?}");
-        assert_eq!(all.last(), Some(&Remedy::DoWithout));
-        assert!((GRACE + OVERTIME..GRACE + OVERTIME + LONGEST_PAUSE).contains(&took), "{took:?}");
+        let before_the_end = all.len() - 2;
+        assert!(
+            all[1..before_the_end].iter().all(|remedy| *remedy == Remedy::LetGoOnAlone) && all.len() > 5,
+            "{all:?}"
+        );
+        assert_eq!(all[before_the_end..], [Remedy::EndJob, Remedy::DoWithout]);
+        assert!((GRACE + OVERTIME..GRACE + OVERTIME + LONGEST_PAUSE * 2).contains(&took), "{took:?}");
     }
 
     #[test]

@@ -108,7 +108,9 @@ impl Supervision {
 
     /// What grows is ended at once, what takes its time may take its leave. It is ended once.
     pub(super) fn end_beyond_limit(&mut self, reason: StopReason) {
-        self.limits = None;
+        if let Some(mut limits) = self.limits.take() {
+            self.unwaited = self.unwaited.max(limits.unwaited(&self.usage, false));
+        }
         let grows = matches!(reason, StopReason::MemoryLimit | StopReason::ProcessLimit);
         if reason == StopReason::ProcessLimit {
             // So that they can be killed without making others meanwhile.

@@ -11,13 +11,16 @@ use rustix::time::Timespec;
 
 use super::{Ended, Supervision};
 use crate::output::progress::RUNS_FILE;
+use crate::supervisor::control_group::CpuMeter;
 use crate::supervisor::{Started, record};
 
 impl Supervision {
     /// The run is over: takes down what was measured of it.
     pub(super) fn note_run(&mut self) {
         if let (Some(benchmark), Some(leader)) = (&mut self.benchmark, &self.leader) {
-            benchmark.end(leader.exit, &leader.at);
+            let metered = self.meter.as_ref().and_then(CpuMeter::used);
+            let unwaited = benchmark.end(leader.exit, &leader.at, metered, self.childless);
+            unwaited.add_to(&mut self.usage);
         }
     }
 
@@ -40,9 +43,10 @@ impl Supervision {
             // Nothing but a report: without it the runs go on just the same.
             let _ = record::write_atomically(Path::new("."), RUNS_FILE, &report);
         }
+        let metered = self.meter.as_ref().and_then(CpuMeter::used);
         match benchmark.starter.start() {
             Ok(started) => {
-                benchmark.begin(started.at);
+                benchmark.begin(started.at, metered);
                 self.take_up(started);
                 Ok(true)
             }
