@@ -23,6 +23,8 @@ const OVERTIME: Duration = Duration::from_secs(5);
 const START: Duration = Duration::from_secs(5);
 /// How much longer than the sender wanted to wait an answer to input may take.
 const ANSWER: Duration = Duration::from_secs(3);
+/// No wait is longer: clients name any number, and a moment has to be representable.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// How often a supervisor is let go on before it is given up.
 const ATTEMPTS: u32 = 4;
 
@@ -52,6 +54,7 @@ impl Patience {
 
     /// The job runs, of whose timeout so much is `left`.
     pub(super) fn started(&mut self, left: Option<Duration>, grace: Duration, now: Instant) {
+        let left = left.map(|left| left.min(LONGEST));
         self.times_out_by = left.map(|left| (now + left, grace));
         // What there was to look for has happened, but for a stop.
         self.next_look = self.ends_by.map(|_| now + FIRST_LOOK);
@@ -60,11 +63,14 @@ impl Patience {
         }
     }
 
-    pub(super) fn told_to_stop(&mut self, grace: Duration, now: Instant) {
-        let by = now + grace + OVERTIME;
+    /// When the grace is over.
+    pub(super) fn told_to_stop(&mut self, grace: Duration, now: Instant) -> Instant {
+        let over = now + grace.min(LONGEST);
+        let by = over + OVERTIME;
         self.ends_by = Some(self.ends_by.map_or(by, |before| before.min(by)));
         self.pause = FIRST_LOOK;
         self.look_by(now + FIRST_LOOK);
+        over
     }
 
     /// Input was passed on whose sender waits for so long; when it is to be answered.
@@ -281,6 +287,15 @@ mod tests {
             let (all, took) = remedies(&mut patience, state, start);
             assert!(took > OVERTIME && all.iter().all(|remedy| *remedy == Remedy::Nothing), "{all:?}");
         }
+    }
+
+    #[test]
+    fn no_time_is_too_long() {
+        let now = Instant::now();
+        let mut patience = Patience::default();
+        patience.started(Some(Duration::MAX), Duration::MAX, now);
+        patience.told_to_stop(Duration::MAX, now);
+        assert_eq!(patience.next_look(), Some(now + FIRST_LOOK));
     }
 
     #[test]

@@ -150,13 +150,11 @@ impl Link {
     fn tell_by_signal(&mut self, request: RunRequest) {
         match request {
             RunRequest::Stop { grace, .. } => {
-                let now = Instant::now();
-                self.patience.told_to_stop(grace, now);
+                // The supervisor keeps the grace that the job was started with; the one that is asked for may be shorter.
+                let kills_at = self.patience.told_to_stop(grace, Instant::now());
                 if let Some(supervisor) = &self.supervisor {
                     let_go_on(supervisor);
                     signal(supervisor, Signal::TERM);
-                    // It keeps the grace that the job was started with; the one that is asked for may be shorter.
-                    let kills_at = now + grace;
                     self.kills_at = Some(self.kills_at.map_or(kills_at, |before| before.min(kills_at)));
                     self.tell_problem(Some(self.unreachable()));
                 }
