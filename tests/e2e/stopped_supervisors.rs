@@ -74,6 +74,20 @@ fn a_job_that_stops_its_supervisor_can_be_killed_and_cancelled() {
 }
 
 #[test]
+fn a_supervisor_that_was_stopped_before_it_had_a_job_runs_one() {
+    let sandbox = Sandbox::new();
+    let _daemon = sandbox.daemon();
+    let spare = sandbox.wait_until("a supervisor waits", || {
+        let spare = sandbox.processes().into_iter().find(|process| process.name() == "pyexec-spare");
+        spare.map(|spare| spare.pid).ok_or("none")
+    });
+    send(spare, Signal::STOP);
+    wait_until_stopped(&sandbox, spare);
+    let code = "import os; print(os.getppid())";
+    assert_eq!(sandbox.run(&["-c", code]).expect_code(0).text(), format!("{spare}\n"));
+}
+
+#[test]
 fn run_ends_on_a_signal_though_the_supervisor_is_stopped() {
     let sandbox = Sandbox::new();
     sandbox.write("stops.py", STOPS_ONCE);

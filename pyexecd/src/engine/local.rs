@@ -254,6 +254,7 @@ impl Link {
         let (mut reader, mut writer) = stream.into_split();
         let (outgoing, mut queue) = mpsc::unbounded_channel::<Vec<u8>>();
         let launches = !first.is_empty();
+        self.tell_problem(None);
         // Written by a task of its own: a supervisor that is busy with the disk must not hold up what it says.
         let writing = tokio::spawn(async move {
             while let Some(frame) = queue.recv().await {
@@ -274,7 +275,7 @@ impl Link {
         self.tell_hold(&outgoing);
         let mut received = Vec::new();
         let cut = loop {
-            let (look_at, is_open) = (self.patience.next_look(), self.requests_open);
+            let (look_at, kill_at, is_open) = (self.patience.next_look(), self.kills_at, self.requests_open);
             tokio::select! {
                 read = reader.read_buf(&mut received) => {
                     if !matches!(read, Ok(1..)) {
@@ -295,6 +296,7 @@ impl Link {
                     None => self.requests_open = false,
                 },
                 () = until(look_at) => self.attend().await,
+                () = until(kill_at) => self.kill_job().await,
             }
         };
         writing.abort();

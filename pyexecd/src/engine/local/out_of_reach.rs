@@ -133,17 +133,20 @@ impl Link {
                 () = &mut has_ended => return,
                 () = until(Some(again_at)) => return,
                 () = until(look_at) => self.attend().await,
-                () = until(kill_at) => {
-                    self.kills_at = None;
-                    if let Some(supervisor) = supervisor {
-                        let _ = tokio::task::spawn_blocking(move || end_job(&supervisor)).await;
-                    }
-                }
+                () = until(kill_at) => self.kill_job().await,
                 request = self.requests.recv(), if is_open => match request {
                     Some(request) => self.tell_by_signal(request),
                     None => self.requests_open = false,
                 },
             }
+        }
+    }
+
+    /// The grace is over of a stop that the supervisor was told of by signal.
+    pub(super) async fn kill_job(&mut self) {
+        self.kills_at = None;
+        if let Some(supervisor) = self.supervisor {
+            let _ = tokio::task::spawn_blocking(move || end_job(&supervisor)).await;
         }
     }
 
