@@ -95,14 +95,15 @@ impl Patience {
             self.times_out_by = None;
             self.told_to_stop(grace, now);
         }
-        let is_late = self.ends_by.is_some_and(|by| by <= now);
+        // Often enough that it is no coincidence: every supervisor waits for a disk now and then.
+        let is_given_up = self.ends_by.is_some_and(|by| by <= now) && self.held_up >= ATTEMPTS;
         let remedy = match state {
             State::Runs | State::Sleeps | State::Ended => {
                 self.held_up = 0;
                 Remedy::Nothing
             }
             // Without its job, which may be what holds it, it may still record how that ended.
-            State::Stopped | State::Traced if is_late && self.held_up >= ATTEMPTS => {
+            State::Stopped | State::Traced if is_given_up => {
                 if self.job_ended {
                     Remedy::DoWithout
                 } else {
@@ -111,7 +112,7 @@ impl Patience {
             }
             State::Stopped if self.held_up == 0 => Remedy::LetGoOn,
             State::Stopped => Remedy::LetGoOnAlone,
-            State::Uninterruptible if is_late && !self.job_ended => Remedy::EndJob,
+            State::Uninterruptible if is_given_up && !self.job_ended => Remedy::EndJob,
             State::Traced | State::Uninterruptible => Remedy::Nothing,
         };
         if !matches!(state, State::Runs | State::Sleeps | State::Ended) {
@@ -305,6 +306,19 @@ mod tests {
         patience.told_to_stop(Duration::ZERO, start);
         let (all, _) = remedies(&mut patience, State::Uninterruptible, start);
         assert!(all.contains(&Remedy::EndJob) && !all.contains(&Remedy::DoWithout), "{all:?}");
+    }
+
+    #[test]
+    fn a_supervisor_that_waits_for_a_disk_now_and_then_keeps_its_job() {
+        let start = Instant::now();
+        let mut patience = Patience::default();
+        patience.told_to_stop(Duration::ZERO, start);
+        let late = start + OVERTIME * 2;
+        let states =
+            [State::Uninterruptible, State::Sleeps, State::Uninterruptible, State::Uninterruptible, State::Runs];
+        for state in states.into_iter().cycle().take(20) {
+            assert_eq!(patience.look(state, false, late), Remedy::Nothing);
+        }
     }
 
     #[test]
