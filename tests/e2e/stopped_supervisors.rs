@@ -35,18 +35,12 @@ fn wait_until_stopped(sandbox: &Sandbox, pid: u32) {
 fn stopped(sandbox: &Sandbox, options: &[&str], script: &str, arguments: &[&str]) -> (String, u32) {
     sandbox.write("stops.py", script);
     let id = sandbox.detach(&[options, &["stops.py", "--"], arguments].concat());
-    let supervisor = wait_for_stopped_supervisor(sandbox, &id);
-    (id, supervisor)
-}
-
-#[track_caller]
-fn wait_for_stopped_supervisor(sandbox: &Sandbox, id: &str) -> u32 {
     let supervisor = sandbox.wait_until("the job has a supervisor", || {
         let name = format!("pyexec-{}", &id[..8]);
         sandbox.processes().iter().find(|process| process.name() == name).map(|found| found.pid).ok_or("none yet")
     });
     wait_until_stopped(sandbox, supervisor);
-    supervisor
+    (id, supervisor)
 }
 
 #[test]
@@ -90,13 +84,15 @@ fn a_supervisor_that_was_stopped_before_it_had_a_job_runs_one() {
 #[test]
 fn run_ends_on_a_signal_though_the_supervisor_is_stopped() {
     let sandbox = Sandbox::new();
-    sandbox.write("stops.py", STOPS_ONCE);
-    let run = sandbox.attend_run(&["stops.py"]);
-    let id = sandbox.wait_until("there is a job", || {
-        let jobs = sandbox.pyexec(["jobs", "--json"]).json();
-        jobs["jobs"][0]["id"].as_str().map(str::to_owned).ok_or_else(|| jobs.to_string())
+    let mut run = sandbox.attend_run(&["-c", "import time; print('ready'); time.sleep(600)"]);
+    run.wait_for_stdout("ready\n");
+    let id = sandbox.pyexec(["jobs", "--json"]).json()["jobs"][0]["id"].as_str().expect("is text").to_owned();
+    let supervisor = sandbox.supervisor_of(&id).pid;
+    // Who is attached makes the daemon tell it something, and so go on, at the beginning.
+    sandbox.wait_until("the supervisor is stopped", || {
+        send(supervisor, Signal::STOP);
+        if process_state(supervisor) == Some('T') { Ok(()) } else { Err("not yet") }
     });
-    wait_for_stopped_supervisor(&sandbox, &id);
     run.signal(Signal::TERM);
     run.end().expect_code(143);
     assert_eq!(sandbox.finished(&id)["reason"], "cancelled");
