@@ -33,7 +33,7 @@ pub(crate) fn named_in(uri: &str) -> Option<(&str, OsText)> {
     (!id.is_empty() && !path.is_empty()).then(|| (id, path.into()))
 }
 
-fn percent_decoded(text: &str) -> Option<Vec<u8>> {
+pub(crate) fn percent_decoded(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {

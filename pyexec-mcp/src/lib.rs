@@ -4,13 +4,15 @@
 //! session that ends, or a server that is killed, leaves its jobs to the next one.
 //!
 //! `tools` is what can be called, `execution` the one way a script is run, `resources` and `prompts` what can be read;
-//! `transport` keeps the protocol's stream clean. What an answer looks like is in `render`.
+//! `transport` reads and writes the protocol's stream, and `log` the lines on stderr. What an answer looks like is in
+//! `render`.
 
 mod answer;
 mod arguments;
 mod artifacts;
 mod caller;
 mod execution;
+mod log;
 mod progress;
 mod prompts;
 mod render;
@@ -27,10 +29,6 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use rmcp::ServiceExt;
 use rmcp::service::ServerInitializeError;
-use tracing::Level;
-use tracing_subscriber::filter::Targets;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
 
 use server::Server;
 
@@ -58,7 +56,8 @@ pub(crate) enum Toolset {
 }
 
 /// What is under way when stdin ends gets so long to be answered; a client that has gone waits for nothing.
-const FAREWELL: Duration = Duration::from_millis(80);
+/// The promise is that the end of stdin is the end of the server within 100 ms.
+const FAREWELL: Duration = Duration::from_millis(60);
 
 /// Serves until stdin ends.
 pub fn main() -> ExitCode {
@@ -69,7 +68,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    log_to_stderr();
+    log::to_stderr();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -80,21 +79,15 @@ pub fn main() -> ExitCode {
     let served = runtime.block_on(serve(&options));
     // A call that still runs on a thread is of no use to anybody.
     runtime.shutdown_background();
-    match served {
+    let code = match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
             ExitCode::FAILURE
         }
-    }
-}
-
-/// Warnings at the most: what is more talkative repeats whole scripts. That a daemon has gone away, which tarpc warns of,
-/// is nothing to worry about: there is a next one.
-fn log_to_stderr() {
-    let levels = Targets::new().with_default(Level::WARN).with_target("tarpc", Level::ERROR);
-    let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(std::io::stderr);
-    tracing_subscriber::registry().with(lines).with(levels).init();
+    };
+    log::finish();
+    code
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -109,23 +102,32 @@ enum ServeError {
 
 async fn serve(options: &Options) -> Result<(), ServeError> {
     // First: from here on nothing that is printed can get into the protocol's stream.
-    let (input, output) = transport::take_stdio().map_err(ServeError::Stdio)?;
+    let stdio = transport::take().map_err(ServeError::Stdio)?;
     let server = Server::new(options)?;
     let end_of_input = server.end_of_input();
-    let guarded = transport::Guarded::new(input, output, end_of_input.clone());
-    let service = match server.serve(guarded).await {
-        Ok(service) => service,
-        // The client left before it had asked for anything.
-        Err(ServerInitializeError::ConnectionClosed(_)) => return Ok(()),
-        Err(error) => return Err(Box::new(error).into()),
+    let connection = transport::Connection::over(stdio, end_of_input.clone());
+    let outbox = connection.outbox();
+    let served = async {
+        let service = match server.serve(connection).await {
+            Ok(service) => service,
+            // The client left before it had asked for anything.
+            Err(ServerInitializeError::ConnectionClosed(_)) => return Ok(()),
+            Err(error) => return Err(Box::new(error).into()),
+        };
+        let _ = service.waiting().await;
+        Ok(())
     };
     let farewell = async {
         end_of_input.cancelled().await;
         tokio::time::sleep(FAREWELL).await;
     };
+    let written = async {
+        let served = served.await;
+        outbox.written().await;
+        served
+    };
     tokio::select! {
-        _ = service.waiting() => {}
-        () = farewell => {}
+        served = written => served,
+        () = farewell => Ok(()),
     }
-    Ok(())
 }

@@ -9,6 +9,7 @@ use rmcp::model::{
 };
 
 use crate::answer::Failure;
+use crate::arguments::shown::cut;
 use crate::execution::Executed;
 use crate::render;
 use crate::resources;
@@ -45,7 +46,7 @@ pub(crate) async fn get(server: &Server, request: &GetPromptRequestParams) -> Re
         arguments.and_then(|arguments| arguments.get(name)?.as_str()).map(str::trim).filter(|text| !text.is_empty())
     };
     let needed = |name: &str| {
-        let missing = || ErrorData::invalid_params(format!("the prompt `{}` needs `{name}`", request.name), None);
+        let missing = || ErrorData::invalid_params(format!("the prompt `{}` needs `{name}`", cut(&request.name)), None);
         argument(name).ok_or_else(missing)
     };
     match request.name.as_str() {
@@ -59,7 +60,7 @@ pub(crate) async fn get(server: &Server, request: &GetPromptRequestParams) -> Re
         WRITE_SCRIPT => {
             Ok(as_prompt(write_script(needed("task")?, argument("script_name"))).with_description("Write a script"))
         }
-        unknown => Err(ErrorData::invalid_params(format!("no prompt `{unknown}`"), None)),
+        unknown => Err(ErrorData::invalid_params(format!("no prompt `{}`", cut(unknown)), None)),
     }
 }
 

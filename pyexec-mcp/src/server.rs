@@ -24,8 +24,9 @@ use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::answer::{self, Failure, Form};
+use crate::arguments::shown::cut;
 use crate::tools::{self, Call, Tool};
-use crate::{Options, caller, prompts, resources, subscriptions};
+use crate::{Options, arguments, caller, prompts, resources, subscriptions};
 
 /// How long a synchronous tool waits for its job, unless [`BUDGET_VARIABLE`] says otherwise: hosts give up after a minute.
 const BUDGET: Duration = Duration::from_secs(20);
@@ -95,15 +96,19 @@ impl Server {
 
     async fn call(&self, request: CallToolRequestParams, context: &RequestContext<RoleServer>) -> CallToolOutcome {
         let Some(tool) = tools::find(&self.tools, &request.name) else {
-            return Err(ErrorData::invalid_params(format!("unknown tool `{}`", request.name), None));
+            return Err(ErrorData::invalid_params(format!("unknown tool `{}`", cut(&request.name)), None));
         };
         let mut arguments = request.arguments.unwrap_or_default();
         // Of every tool, and about the answer rather than the call.
-        let markdown = arguments.get("markdown_output").and_then(serde_json::Value::as_bool);
+        let markdown = arguments::flag(&arguments, "markdown_output");
         if markdown.is_some() {
             arguments.remove("markdown_output");
         }
         let form = Form::of(self.structured, markdown);
+        let arguments = match arguments::checked(&tool.parameters, arguments) {
+            Ok(arguments) => arguments,
+            Err(failure) => return Ok(answer::result(Err(failure), form).into()),
+        };
         let call = Call { server: self, tool, arguments, context };
         let answered = unless_it_panics((tool.perform)(&call)).await.unwrap_or_else(|Panicked| {
             Err(Failure::argument(

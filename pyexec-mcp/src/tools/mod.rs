@@ -67,12 +67,13 @@ pub(crate) enum Field {
 pub(crate) struct Call<'a> {
     pub(crate) server: &'a Server,
     pub(crate) tool: &'a Tool,
+    /// Those that [`arguments::checked`] has let through.
     pub(crate) arguments: JsonObject,
     pub(crate) context: &'a RequestContext<RoleServer>,
 }
 
 impl Call<'_> {
-    /// The arguments, checked.
+    /// The arguments, with what is usual for those that are left out.
     pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, Failure> {
         arguments::read(self.tool.name, &self.tool.parameters, self.arguments.clone())
     }

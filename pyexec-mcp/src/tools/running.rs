@@ -160,11 +160,11 @@ enum Kept {
 }
 
 fn directory() -> Parameter {
-    Parameter::new("directory", Kind::Text, "")
+    Parameter::new("directory", Kind::Path, "")
 }
 
 fn sources() -> Vec<Parameter> {
-    vec![Parameter::new("script_path", Kind::Text, ""), Parameter::new("script_content", Kind::Text, "")]
+    vec![Parameter::new("script_path", Kind::Path, ""), Parameter::new("script_content", Kind::Text, "").may_be_empty()]
 }
 
 fn python_version() -> Parameter {
@@ -207,11 +207,11 @@ fn execution(timeout_seconds: u32) -> Vec<Parameter> {
     vec![
         Parameter::new("args", Kind::Texts, ""),
         Parameter::new("env_vars", Kind::Map, ""),
-        Parameter::new("env_file", Kind::Text, ""),
+        Parameter::new("env_file", Kind::Path, ""),
         Parameter::new("timeout_seconds", Kind::Number { least: 0.0, most: LONGEST }, "0: none")
             .default(timeout_seconds),
         Parameter::new("job_label", Kind::Text, ""),
-        Parameter::new("stdin", Kind::Text, ""),
+        Parameter::new("stdin", Kind::Text, "").may_be_empty(),
         Parameter::new("open_stdin", Kind::Flag, "for py_send_input"),
         Parameter::new("auto_install_deps", Kind::Flag, "add what is imported"),
         Parameter::new(
@@ -309,6 +309,21 @@ struct GivenLimits {
     filesystem: Option<FilesystemFence>,
 }
 
+impl Given {
+    /// Empty code and an empty stdin are values of their own, but not beside the alternative to them: that is what clients
+    /// send that fill in everything.
+    fn without_fillings(mut self) -> Self {
+        let is_filling = |text: &Option<String>| text.as_ref().is_some_and(String::is_empty);
+        if self.script_path.is_some() && is_filling(&self.script_content) {
+            self.script_content = None;
+        }
+        if self.open_stdin && is_filling(&self.stdin) {
+            self.stdin = None;
+        }
+        self
+    }
+}
+
 impl GivenLimits {
     fn fence(&self) -> Fence {
         Fence { network: self.network, filesystem: self.filesystem }
@@ -327,7 +342,7 @@ impl GivenLimits {
 }
 
 async fn run(call: &Call<'_>, kept: Kept) -> Result<Answer, Failure> {
-    let given: Given = call.read()?;
+    let given = call.read::<Given>()?.without_fillings();
     let source = source(call, &given).await?;
     let max_bytes = given.max_output_bytes.unwrap_or(DEFAULT_BYTES);
     let shown = Shown { plot: given.plot, images: given.images };
@@ -351,9 +366,7 @@ async fn run(call: &Call<'_>, kept: Kept) -> Result<Answer, Failure> {
 /// Exactly one of what a script can be given as.
 async fn source(call: &Call<'_>, given: &Given) -> Result<JobSource, Failure> {
     const NEXT: &str = "give script_path (a file) or script_content (the code itself), one of them";
-    // An empty path is what clients send that fill in everything.
-    let script_path = given.script_path.as_ref().filter(|path| !path.is_empty());
-    match (script_path, &given.script_content, &given.script_name) {
+    match (&given.script_path, &given.script_content, &given.script_name) {
         (None, None, Some(name)) => {
             let script = call.server.client().await?.view_script(name, false).await?;
             Ok(JobSource::File { path: script.path })
@@ -429,7 +442,7 @@ fn submission(call: &Call<'_>, given: Given, source: JobSource, waited_for: bool
         stdin,
         timeout_ms: (given.timeout_seconds > 0.0).then(|| milliseconds(given.timeout_seconds)),
         grace_ms: DEFAULT_GRACE_MS,
-        label: given.job_label.filter(|label| !label.is_empty()),
+        label: given.job_label,
         variables: given.env_vars.into_keys().collect(),
         umask: caller.umask,
         resource_limits: caller.limits.clone(),

@@ -1,13 +1,19 @@
 //! Parameters of tools: how they are declared, and how the arguments of a call are checked against them.
 //!
 //! One declaration gives the schema that clients see and the messages that a wrong call gets. Schemas are kept short:
-//! every session pays for them, whether it calls the tool or not.
+//! every session pays for them, whether it calls the tool or not. What can mean only one thing is taken although it is not
+//! what the schema says: see [`leniency`].
+
+mod leniency;
+mod paths;
+pub(crate) mod shown;
 
 use rmcp::model::JsonObject;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use crate::answer::Failure;
+use shown::{cut, kind_of, shown};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Parameter {
@@ -18,12 +24,16 @@ pub(crate) struct Parameter {
     pub(crate) default: Option<Value>,
     /// Another tool of the same list says more about it.
     brief: bool,
+    /// Empty text is a value of its own, not a way to leave it out.
+    may_be_empty: bool,
 }
 
 /// What values a parameter takes.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Kind {
     Text,
+    /// Text that names a file or directory.
+    Path,
     Flag,
     Whole {
         least: u64,
@@ -43,7 +53,7 @@ pub(crate) enum Kind {
 
 impl Parameter {
     pub(crate) const fn new(name: &'static str, kind: Kind, about: &'static str) -> Self {
-        Self { name, kind, about, required: false, default: None, brief: false }
+        Self { name, kind, about, required: false, default: None, brief: false, may_be_empty: false }
     }
 
     pub(crate) fn required(mut self) -> Self {
@@ -61,6 +71,11 @@ impl Parameter {
         self
     }
 
+    pub(crate) fn may_be_empty(mut self) -> Self {
+        self.may_be_empty = true;
+        self
+    }
+
     pub(crate) fn brief(mut self) -> Self {
         self.brief = true;
         self
@@ -72,6 +87,7 @@ impl Parameter {
             Kind::Map
             | Kind::Object(_)
             | Kind::Text
+            | Kind::Path
             | Kind::Flag
             | Kind::Whole { .. }
             | Kind::Number { .. }
@@ -93,7 +109,7 @@ impl Parameter {
 impl Kind {
     fn schema(&self) -> Value {
         match self {
-            Kind::Text => json!({"type": "string"}),
+            Kind::Text | Kind::Path => json!({"type": "string"}),
             Kind::Flag => json!({"type": "boolean"}),
             // Bounds are told when they are not kept: in the schema they would cost more than they help.
             Kind::Whole { .. } => json!({"type": "integer"}),
@@ -109,13 +125,12 @@ impl Kind {
     fn check(&self, name: &str, value: &Value, required: bool) -> Result<(), Failure> {
         let wrong = |expected: &str| {
             let otherwise = if required { String::new() } else { format!(", or leave `{name}` out") };
-            Err(Failure::argument(
-                format!("`{name}` is {}, not {expected}", shown(value)),
-                format!("give {expected}{otherwise}"),
-            ))
+            // Of variables no more than the kind: they may be secret.
+            let seen = if *self == Kind::Map { kind_of(value).to_owned() } else { shown(value) };
+            Err(Failure::argument(format!("`{name}` is {seen}, not {expected}"), format!("give {expected}{otherwise}")))
         };
         match self {
-            Kind::Text => {
+            Kind::Text | Kind::Path => {
                 if value.is_string() {
                     Ok(())
                 } else {
@@ -160,7 +175,7 @@ impl Kind {
             },
             Kind::Object(members) => {
                 let Some(given) = value.as_object() else { return wrong("an object") };
-                for (member, value) in given.iter().filter(|(_, value)| !value.is_null()) {
+                for (member, value) in given {
                     let names = || members.iter().map(|(known, _)| *known);
                     let known = members.iter().find(|(known, _)| known == member);
                     let Some((_, kind)) = known else {
@@ -189,19 +204,42 @@ pub(crate) fn schema(parameters: &[Parameter]) -> JsonObject {
     schema
 }
 
-/// The arguments of a call, once they are what the tool takes; `null` counts as left out.
+/// The arguments of a call, as the tool takes them; what is left out is still missing. `null` counts as left out, and so
+/// does empty text where it can mean nothing else.
+pub(crate) fn checked(parameters: &[Parameter], given: JsonObject) -> Result<JsonObject, Failure> {
+    let mut checked = JsonObject::new();
+    for (name, value) in given.into_iter().filter(|(_, value)| !value.is_null()) {
+        let Some(parameter) = parameters.iter().find(|parameter| parameter.name == name) else {
+            if leniency::ADDED_BY_HOSTS.contains(&name.as_str()) {
+                continue;
+            }
+            return Err(unknown(&name, &name, parameters.iter().map(|parameter| parameter.name)));
+        };
+        let mut value = leniency::taken(&parameter.kind, value);
+        if leniency::says_nothing(&value) && !parameter.required && !parameter.may_be_empty {
+            continue;
+        }
+        parameter.kind.check(&name, &value, parameter.required)?;
+        if let (Kind::Path, Value::String(path)) = (&parameter.kind, &mut value) {
+            let home = std::env::home_dir().filter(|home| home.is_absolute());
+            *path = paths::meant(&name, path, home.as_deref())?;
+        }
+        checked.insert(name, value);
+    }
+    Ok(checked)
+}
+
+/// Whether a flag is given, and how; `None` also when it is no flag.
+pub(crate) fn flag(given: &JsonObject, name: &str) -> Option<bool> {
+    leniency::taken(&Kind::Flag, given.get(name)?.clone()).as_bool()
+}
+
+/// What a tool has been given, from [`checked`] arguments.
 pub(crate) fn read<T: DeserializeOwned>(
     tool: &str,
     parameters: &[Parameter],
     mut given: JsonObject,
 ) -> Result<T, Failure> {
-    given.retain(|_, value| !value.is_null());
-    for (name, value) in &given {
-        match parameters.iter().find(|parameter| parameter.name == name) {
-            Some(parameter) => parameter.kind.check(name, value, parameter.required)?,
-            None => return Err(unknown(name, name, parameters.iter().map(|parameter| parameter.name))),
-        }
-    }
     if let Some(missing) = parameters.iter().find(|parameter| parameter.required && !given.contains_key(parameter.name))
     {
         let name = missing.name;
@@ -255,30 +293,6 @@ fn unknown<'a>(name: &str, word: &str, known: impl Iterator<Item = &'a str> + Cl
     Failure::argument(format!("there is no parameter `{}`", cut(name)), next)
 }
 
-/// A value as it was given, as far as it fits a sentence.
-fn shown(value: &Value) -> String {
-    match value {
-        Value::Object(_) | Value::Array(_) => kind_of(value).to_owned(),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => cut(&value.to_string()),
-    }
-}
-
-fn cut(text: &str) -> String {
-    const SHOWN: usize = 80;
-    if text.chars().count() <= SHOWN { text.to_owned() } else { text.chars().take(SHOWN).chain(['…']).collect() }
-}
-
-fn kind_of(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "true or false",
-        Value::Number(_) => "a number",
-        Value::String(_) => "text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -302,12 +316,15 @@ mod tests {
             Parameter::new("env_vars", Kind::Map, ""),
             Parameter::new("flag", Kind::Flag, "").default(false),
             Parameter::new("limits", BOUNDS, ""),
+            Parameter::new("where", Kind::Path, ""),
+            Parameter::new("code", Kind::Text, "").may_be_empty(),
         ]
     }
 
     fn given(value: Value) -> Result<Given, Failure> {
         let Value::Object(given) = value else { panic!("not an object") };
-        read("py_tool", &parameters(), given)
+        let parameters = parameters();
+        read("py_tool", &parameters, checked(&parameters, given)?)
     }
 
     #[test]
@@ -316,6 +333,33 @@ mod tests {
         assert_eq!(read, Given { name: "a".into(), number: 7, share: None });
         let read = given(json!({"name": "a", "number": 3.0, "share": 2})).expect("is fine");
         assert_eq!(read, Given { name: "a".into(), number: 3, share: Some(2.0) });
+    }
+
+    #[test]
+    fn what_can_mean_only_one_thing_is_taken() {
+        let Value::Object(everything) = json!({
+            "name": "a", "number": "30", "share": "", "until": "", "args": "[\"x\"]", "env_vars": "{\"A\": \"\"}",
+            "flag": "true", "limits": "{\"memory_mb\": \"512\"}", "where": "file:///a%20b", "code": "",
+            "toolCallId": "call_1", "sessionId": "s", "action": "sendMessage", "chatInput": "hi", "tool": {"name": "x"},
+            "random_string": "r"
+        }) else {
+            panic!("not an object")
+        };
+        let expected = json!({
+            "name": "a", "number": 30, "args": ["x"], "env_vars": {"A": ""}, "flag": true, "limits": {"memory_mb": 512},
+            "where": "/a b", "code": ""
+        });
+        let taken = checked(&parameters(), everything).expect("is fine");
+        assert_eq!(Value::Object(taken), expected);
+        for nothing in [json!(""), json!(null)] {
+            let names = ["number", "share", "until", "args", "env_vars", "flag", "limits", "where"];
+            let given = names.into_iter().map(|name| (name.to_owned(), nothing.clone())).collect();
+            let taken = checked(&parameters(), given).expect("is fine");
+            assert!(taken.is_empty(), "{taken:?}");
+        }
+        // What is needed is not left out by being empty.
+        let Value::Object(empty) = json!({"name": ""}) else { panic!("not an object") };
+        assert_eq!(checked(&parameters(), empty).expect("is fine").get("name"), Some(&json!("")));
     }
 
     #[test]
@@ -335,7 +379,14 @@ mod tests {
                 "the value of `TOKEN` in `env_vars` is a number",
                 "quotes",
             ),
-            (json!({"name": "a", "flag": "true"}), "`flag` is \"true\"", "true or false"),
+            (json!({"name": "a", "env_vars": "TOKEN=42"}), "`env_vars` is text", "an object"),
+            (json!({"name": "a", "env_vars": "{\"TOKEN\": 42}"}), "the value of `TOKEN` in `env_vars`", "quotes"),
+            (json!({"name": "a", "env_vars": {"TOKEN": null}}), "the value of `TOKEN` in `env_vars` is null", "quotes"),
+            (json!({"name": "a", "flag": "yes"}), "`flag` is \"yes\"", "true or false"),
+            (json!({"name": "a", "args": "[1]"}), "`args` is a list", "a list of texts"),
+            (json!({"name": "a", "where": "file://x/y"}), "`where` is \"file://x/y\"", "file:///"),
+            (json!({"name": null}), "`name` is missing", ""),
+            (json!({"name": "a", "toolcallid": "x"}), "no parameter `toolcallid`", "known are"),
             (json!({"name": "a", "numbr": 1}), "no parameter `numbr`", "did you mean `number`?"),
             (json!({"name": "a", "zzz": 1}), "no parameter `zzz`", "known are: name, number"),
             (json!({"name": "a", "limits": {"memory": 1}}), "no parameter `limits.memory`", "memory_mb"),

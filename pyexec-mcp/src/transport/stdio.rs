@@ -1,96 +1,62 @@
-//! The stream that the protocol runs on, kept clean.
+//! The descriptors that the protocol runs on, taken private before anything else happens.
 //!
-//! Only protocol messages may reach stdout, and nothing but this may read stdin: both are taken private before anything
-//! else happens, and what is left under their numbers leads to stderr and nowhere.
+//! Only protocol messages may reach stdout, and only this server may read stdin. What is left under their numbers leads to
+//! stderr and to `/dev/null`, for libraries and for every process that is started.
 
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use rmcp::RoleServer;
-use rmcp::model::{ClientRequest, GetMeta, JsonRpcMessage, ProtocolVersion};
-use rmcp::service::{RxJsonRpcMessage, TxJsonRpcMessage};
-use rmcp::transport::Transport;
-use rmcp::transport::async_rw::AsyncRwTransport;
 use rustix::fs::{FileType, Mode, OFlags};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_util::sync::CancellationToken;
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncRead, AsyncWrite, Interest};
 
 pub(crate) type Input = Box<dyn AsyncRead + Send + Unpin>;
 pub(crate) type Output = Box<dyn AsyncWrite + Send + Unpin>;
 
-/// The longest message that is accepted, in bytes: a script of the largest size that can be run, as JSON at its worst.
-const MAX_LINE_BYTES: usize = 128 << 20;
-
-/// rmcp's transport, with what it lacks: it says when stdin has ended, and does not mind a notification that comes before
-/// the first request.
-pub(crate) struct Guarded {
-    inner: AsyncRwTransport<RoleServer, Input, Output>,
-    end_of_input: CancellationToken,
-    /// A request has come that rmcp takes for the first of a session.
-    open: bool,
+/// Where messages come from and go to.
+pub(crate) struct Stdio {
+    pub(crate) input: Input,
+    pub(crate) output: Output,
+    pub(crate) hangup: Hangup,
 }
 
-impl Guarded {
-    pub(crate) fn new(input: Input, output: Output, end_of_input: CancellationToken) -> Self {
-        let inner = AsyncRwTransport::new_server(input, output).with_max_line_length(MAX_LINE_BYTES);
-        Self { inner, end_of_input, open: false }
-    }
-}
+/// Tells that the client has closed its end of stdin, without reading what is still in it.
+pub(crate) struct Hangup(OwnedFd);
 
-impl Transport<RoleServer> for Guarded {
-    type Error = io::Error;
-
-    fn send(
-        &mut self,
-        message: TxJsonRpcMessage<RoleServer>,
-    ) -> impl Future<Output = Result<(), io::Error>> + Send + 'static {
-        self.inner.send(message)
-    }
-
-    async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
+impl Hangup {
+    /// Never returns for files, which have no other end. Registered with the kernel only while somebody waits, so that it
+    /// costs nothing as long as stdin is read.
+    pub(crate) async fn come(&self) {
+        let Ok(watched) = self.0.try_clone().and_then(watch) else { return std::future::pending().await };
         loop {
-            let Some(message) = self.inner.receive().await else {
-                self.end_of_input.cancel();
-                return None;
-            };
-            match &message {
-                JsonRpcMessage::Request(request) if !self.open => self.open = opens(&request.request),
-                JsonRpcMessage::Request(_) => {}
-                JsonRpcMessage::Notification(_) | JsonRpcMessage::Response(_) | JsonRpcMessage::Error(_)
-                    if !self.open =>
-                {
-                    continue;
-                }
-                JsonRpcMessage::Notification(_) | JsonRpcMessage::Response(_) | JsonRpcMessage::Error(_) => {}
+            let Ok(mut readiness) = watched.readable().await else { return std::future::pending().await };
+            if readiness.ready().is_read_closed() {
+                return;
             }
-            return Some(message);
+            // There is something to read, and that is not what is waited for.
+            readiness.clear_ready();
         }
     }
-
-    fn close(&mut self) -> impl Future<Output = Result<(), io::Error>> + Send {
-        self.inner.close()
-    }
 }
 
-/// Whether rmcp regards the connection as set up from this request on.
-fn opens(request: &ClientRequest) -> bool {
-    #[expect(clippy::wildcard_enum_match_arm, reason = "every other request opens it if it carries what one needs")]
-    match request {
-        ClientRequest::InitializeRequest(_) => true,
-        ClientRequest::DiscoverRequest(_) | ClientRequest::PingRequest(_) => false,
-        other => other.get_meta().missing_required_keys(&ProtocolVersion::V_2026_07_28).is_empty(),
-    }
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe, and asks for what an `OwnedFd` is: open for as long as it is watched"
+)]
+fn watch(input: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::with_interest(input, Interest::READABLE)
 }
 
 /// Takes stdin and stdout private. Afterwards their numbers mean `/dev/null` and stderr, for us, for libraries and for
 /// every process that is started.
-pub(crate) fn take_stdio() -> io::Result<(Input, Output)> {
+pub(crate) fn take() -> io::Result<Stdio> {
     let input = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
     let output = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3)?;
     rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
     rustix::stdio::dup2_stdout(rustix::stdio::stderr())?;
-    Ok((reader(input)?, writer(output)?))
+    let hangup = Hangup(input.try_clone()?);
+    Ok(Stdio { input: reader(input)?, output: writer(output)?, hangup })
 }
 
 fn reader(input: OwnedFd) -> io::Result<Input> {
@@ -161,5 +127,25 @@ mod tests {
         let mut read = String::new();
         input.read_to_string(&mut read).await.expect("it ends");
         assert_eq!(read, "line");
+    }
+
+    /// Data that nobody reads must not hide the end behind it.
+    #[tokio::test]
+    async fn the_end_of_stdin_is_noticed_in_front_of_what_is_unread() {
+        let (pipe, to_pipe) = std::io::pipe().expect("a pipe");
+        let (socket, to_socket) = std::os::unix::net::UnixStream::pair().expect("a pair");
+        let ends: [(OwnedFd, OwnedFd); 2] = [(pipe.into(), to_pipe.into()), (socket.into(), to_socket.into())];
+        for (input, to_input) in ends {
+            let hangup = Hangup(input);
+            rustix::io::write(&to_input, b"unread").expect("there is room");
+            let mut come = std::pin::pin!(hangup.come());
+            // Whatever the reactor has to say, it is not the end.
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+                assert!(futures::poll!(&mut come).is_pending());
+            }
+            drop(to_input);
+            come.await;
+        }
     }
 }

@@ -1,0 +1,27 @@
+//! Values that somebody else has sent, as far as they fit a sentence.
+
+use serde_json::Value;
+
+/// A value as it was given; of a list or an object only that it is one.
+pub(crate) fn shown(value: &Value) -> String {
+    match value {
+        Value::Object(_) | Value::Array(_) => kind_of(value).to_owned(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => cut(&value.to_string()),
+    }
+}
+
+pub(crate) fn cut(text: &str) -> String {
+    const SHOWN: usize = 80;
+    if text.chars().count() <= SHOWN { text.to_owned() } else { text.chars().take(SHOWN).chain(['…']).collect() }
+}
+
+pub(crate) fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}

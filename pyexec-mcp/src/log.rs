@@ -1,0 +1,238 @@
+//! What the server says on stderr, without ever waiting for somebody to read it.
+//!
+//! Many hosts start a server with a pipe for stderr that they never read, and a pipe holds 64 KiB. So a thread of its own
+//! writes the lines; it is started with the first of them. Lines for which there is no room are dropped and counted, and the
+//! number is said once there is room again.
+
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard};
+use std::time::Duration;
+
+use tracing::Level;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// The longest line, in bytes: what a client sends may be part of it, and is cut.
+const LONGEST: usize = 1 << 10;
+
+/// How many lines may wait.
+const MOST_LINES: usize = 256;
+
+/// The thread does nothing but write.
+const STACK_BYTES: usize = 64 << 10;
+
+/// How long the end of the program waits for the last lines. Where somebody reads they are written by then.
+const LAST_LINES: Duration = Duration::from_millis(10);
+
+static STDERR: LazyLock<Arc<Lines>> = LazyLock::new(Arc::default);
+
+/// Warnings at the most: what is more talkative repeats whole scripts. rmcp's are about requests, of which `transport` tells
+/// itself. That a daemon has gone away, which tarpc warns of, is nothing to worry about: there is a next one.
+pub(crate) fn to_stderr() {
+    let levels =
+        Targets::new().with_default(Level::WARN).with_target("rmcp", Level::ERROR).with_target("tarpc", Level::ERROR);
+    let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(Stderr);
+    tracing_subscriber::registry().with(lines).with(levels).init();
+    // The usual hook writes to stderr itself.
+    std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
+}
+
+/// Waits for what has been said to be written, but not for somebody who does not read.
+pub(crate) fn finish() {
+    STDERR.wait_until_written(LAST_LINES);
+}
+
+#[derive(Default)]
+struct Lines {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: VecDeque<Vec<u8>>,
+    /// A line is being written.
+    is_writing: bool,
+    dropped: u64,
+    has_thread: bool,
+}
+
+impl State {
+    /// Takes a line, or counts it. The number of those that were dropped goes before the next one.
+    fn push(&mut self, line: Vec<u8>) {
+        if self.waiting.len() >= MOST_LINES {
+            self.dropped += 1;
+            return;
+        }
+        let notice = self.notice();
+        self.waiting.extend(notice.into_iter().chain([line]));
+    }
+
+    fn next(&mut self) -> Option<Vec<u8>> {
+        self.waiting.pop_front().or_else(|| self.notice())
+    }
+
+    fn notice(&mut self) -> Option<Vec<u8>> {
+        let dropped = std::mem::take(&mut self.dropped);
+        (dropped > 0).then(|| {
+            format!("{dropped} lines of the log were dropped, because nobody was reading stderr\n").into_bytes()
+        })
+    }
+}
+
+impl Lines {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nobody panics while holding it")
+    }
+
+    fn push(self: &Arc<Self>, line: Vec<u8>) {
+        let mut state = self.state();
+        state.push(line);
+        if !state.has_thread {
+            let lines = self.clone();
+            let thread = std::thread::Builder::new().name("log".to_owned()).stack_size(STACK_BYTES);
+            // Without one the lines stay unwritten: there is nowhere to say so.
+            state.has_thread = thread.spawn(move || lines.write(&mut io::stderr())).is_ok();
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    fn write(&self, output: &mut impl Write) {
+        let mut state = self.state();
+        loop {
+            match state.next() {
+                None => state = self.changed.wait(state).expect("nobody panics while holding it"),
+                Some(line) => {
+                    state.is_writing = true;
+                    drop(state);
+                    // Whoever has closed it does not want to know.
+                    let _ = output.write_all(&line);
+                    state = self.state();
+                    state.is_writing = false;
+                    self.changed.notify_all();
+                }
+            }
+        }
+    }
+
+    fn wait_until_written(&self, longest: Duration) {
+        let is_left = |state: &mut State| state.has_thread && (state.is_writing || !state.waiting.is_empty());
+        drop(self.changed.wait_timeout_while(self.state(), longest, is_left));
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Stderr;
+
+/// One event, which is written as a whole when it is dropped.
+struct Event(Vec<u8>);
+
+impl MakeWriter<'_> for Stderr {
+    type Writer = Event;
+
+    fn make_writer(&self) -> Event {
+        Event(Vec::new())
+    }
+}
+
+impl Write for Event {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Event {
+    fn drop(&mut self) {
+        if !self.0.is_empty() {
+            STDERR.push(one_line(&self.0));
+        }
+    }
+}
+
+/// The text of an event on one line that is not too long.
+fn one_line(event: &[u8]) -> Vec<u8> {
+    let event = event.strip_suffix(b"\n").unwrap_or(event);
+    let text = String::from_utf8_lossy(event).replace('\n', " | ");
+    let mut line = match text.len().checked_sub(LONGEST) {
+        None | Some(0) => text,
+        Some(_) => {
+            let kept = text.floor_char_boundary(LONGEST);
+            format!("{}… ({} bytes more)", &text[..kept], text.len() - kept)
+        }
+    };
+    line.push('\n');
+    line.into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_without_room_are_counted_and_the_number_is_said_before_the_next() {
+        let mut state = State::default();
+        let line = |number: usize| format!("{number}\n").into_bytes();
+        for number in 0..MOST_LINES + 3 {
+            state.push(line(number));
+        }
+        assert_eq!((state.waiting.len(), state.dropped), (MOST_LINES, 3));
+        for number in 0..2 {
+            assert_eq!(state.next(), Some(line(number)));
+        }
+        state.push(b"next\n".to_vec());
+        let rest: Vec<String> =
+            std::iter::from_fn(|| state.next()).map(|line| String::from_utf8(line).expect("is text")).collect();
+        let [.., last, notice, next] = rest.as_slice() else { panic!("{rest:?}") };
+        assert_eq!((last.as_str(), next.as_str()), ("255\n", "next\n"));
+        assert_eq!(notice, "3 lines of the log were dropped, because nobody was reading stderr\n");
+        // And when nothing more comes.
+        state.dropped = 1;
+        assert!(state.next().is_some_and(|notice| notice.starts_with(b"1 lines")));
+        assert_eq!(state.next(), None);
+    }
+
+    #[test]
+    fn a_reader_that_does_not_read_holds_up_nobody_who_has_something_to_say() {
+        let (reader, mut writer) = io::pipe().expect("a pipe");
+        let lines = Arc::new(Lines::default());
+        lines.state().has_thread = true;
+        let thread = lines.clone();
+        std::thread::spawn(move || thread.write(&mut writer));
+        // More than the pipe and the queue hold.
+        let count = 1000;
+        for _ in 0..count {
+            lines.push("x".repeat(LONGEST).into_bytes().into_iter().chain(*b"\n").collect());
+        }
+        lines.wait_until_written(Duration::ZERO);
+        // Read at last, each is there or counted.
+        let (mut read, mut dropped) = (0, 0);
+        for line in io::BufRead::lines(io::BufReader::new(reader)) {
+            let line = line.expect("is text");
+            match line.strip_suffix(" lines of the log were dropped, because nobody was reading stderr") {
+                Some(number) => dropped += number.parse::<u64>().expect("is a number"),
+                None => read += 1,
+            }
+            if read + dropped == count {
+                break;
+            }
+        }
+        assert!(dropped > 0, "there was room for all of it");
+    }
+
+    #[test]
+    fn a_long_event_is_cut_and_stays_on_its_line() {
+        assert_eq!(one_line(b"short\n"), b"short\n");
+        assert_eq!(one_line(b"two\nlines\n"), b"two | lines\n");
+        let long = one_line("é".repeat(100_000).as_bytes());
+        assert!(long.len() < LONGEST + 40 && long.ends_with(" (198976 bytes more)\n".as_bytes()), "{}", long.len());
+    }
+}

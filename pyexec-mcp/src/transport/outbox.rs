@@ -1,0 +1,118 @@
+//! What is to be written to stdout, in order, by a task of its own: nobody who has an answer waits for the client to read.
+
+use std::sync::Arc;
+
+use tokio::io::AsyncWriteExt;
+use tokio::sync::{mpsc, watch};
+
+use super::stdio::Output;
+
+/// So many bytes may wait to be read by the client before stdin is left unread.
+const MOST_BYTES: usize = 64 << 20;
+
+/// So many may wait before notices of progress are dropped and other notifications wait. Progress is told twice a second, so
+/// what is dropped is out of date soon.
+const MOST_BYTES_FOR_NOTIFICATIONS: usize = 1 << 20;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Outbox {
+    lines: mpsc::UnboundedSender<Vec<u8>>,
+    waiting: Arc<watch::Sender<usize>>,
+}
+
+impl Outbox {
+    /// Starts to write, and goes on until nobody can add anything.
+    pub(super) fn over(output: Output) -> Self {
+        let (lines, queued) = mpsc::unbounded_channel();
+        let waiting = Arc::new(watch::Sender::new(0));
+        tokio::spawn(write(output, queued, waiting.clone()));
+        Self { lines, waiting }
+    }
+
+    /// A message, without the end of its line.
+    pub(super) fn push(&self, mut line: Vec<u8>) {
+        line.push(b'\n');
+        let length = line.len();
+        self.waiting.send_modify(|waiting| *waiting += length);
+        if self.lines.send(line).is_err() {
+            // Nobody reads any more, and nobody will.
+            self.waiting.send_replace(0);
+        }
+    }
+
+    pub(super) fn has_room_for_notifications(&self) -> bool {
+        *self.waiting.borrow() < MOST_BYTES_FOR_NOTIFICATIONS
+    }
+
+    pub(super) async fn room_for_notifications(&self) {
+        self.until(|waiting| waiting < MOST_BYTES_FOR_NOTIFICATIONS).await;
+    }
+
+    pub(super) async fn room(&self) {
+        self.until(|waiting| waiting < MOST_BYTES).await;
+    }
+
+    /// Until all of it has been written, or cannot be.
+    pub(crate) async fn written(&self) {
+        self.until(|waiting| waiting == 0).await;
+    }
+
+    async fn until(&self, is_reached: impl Fn(usize) -> bool) {
+        let mut waiting = self.waiting.subscribe();
+        // The sender is ours.
+        let _ = waiting.wait_for(|waiting| is_reached(*waiting)).await;
+    }
+}
+
+async fn write(mut output: Output, mut queued: mpsc::UnboundedReceiver<Vec<u8>>, waiting: Arc<watch::Sender<usize>>) {
+    while let Some(line) = queued.recv().await {
+        let written = async {
+            output.write_all(&line).await?;
+            output.flush().await
+        };
+        if let Err(error) = written.await {
+            tracing::error!("could not write to stdout: {error}");
+            drop(queued);
+            waiting.send_replace(0);
+            return;
+        }
+        waiting.send_modify(|waiting| *waiting = waiting.saturating_sub(line.len()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncReadExt;
+
+    #[tokio::test]
+    async fn what_the_client_does_not_read_is_counted_until_it_does() {
+        let (ours, mut client) = tokio::io::duplex(64);
+        let outbox = Outbox::over(Box::new(ours));
+        outbox.push(vec![b'x'; MOST_BYTES_FOR_NOTIFICATIONS]);
+        assert!(!outbox.has_room_for_notifications());
+        outbox.room().await;
+        outbox.push(vec![b'y'; MOST_BYTES]);
+        let mut room = Box::pin(outbox.room());
+        assert!(futures::poll!(&mut room).is_pending());
+        let mut read = vec![0; MOST_BYTES_FOR_NOTIFICATIONS + 1];
+        client.read_exact(&mut read).await.expect("is written");
+        assert_eq!(read.last(), Some(&b'\n'));
+        let mut rest = vec![0; MOST_BYTES + 1];
+        client.read_exact(&mut rest).await.expect("is written");
+        room.await;
+        outbox.written().await;
+        outbox.room_for_notifications().await;
+    }
+
+    #[tokio::test]
+    async fn nothing_waits_for_a_client_that_has_closed_its_end() {
+        let (ours, client) = tokio::io::duplex(64);
+        let outbox = Outbox::over(Box::new(ours));
+        drop(client);
+        outbox.push(vec![b'x'; MOST_BYTES + 1]);
+        outbox.written().await;
+        outbox.push(vec![b'x'; MOST_BYTES + 1]);
+        outbox.written().await;
+    }
+}
