@@ -135,18 +135,6 @@ fn a_request_that_was_sent_before_the_end_of_stdin_is_answered() {
 }
 
 #[test]
-fn what_is_no_message_is_passed_over() {
-    let sandbox = Sandbox::new();
-    let mut session = McpSession::open(&sandbox, Era::Stateless);
-    for line in
-        ["", "   ", "not json", "{\"jsonrpc\": \"2.0\"", "\u{0}\u{1}", "[]", "42", "{\"jsonrpc\":\"2.0\",\"id\":77}"]
-    {
-        session.say(line);
-    }
-    assert!(session.markdown("py_list_jobs", json!({})).contains("No jobs"));
-}
-
-#[test]
 fn long_lines_come_through_both_ways() {
     let sandbox = Sandbox::new();
     let mut session = McpSession::open(&sandbox, Era::Stateless);

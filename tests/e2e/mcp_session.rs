@@ -152,14 +152,21 @@ impl<'a> McpSession<'a> {
 
     /// Sends one line as it is.
     #[track_caller]
-    pub(crate) fn say(&mut self, line: &str) {
+    pub(crate) fn say(&mut self, line: impl AsRef<[u8]>) {
         let to_server = self.to_server.as_mut().expect("stdin is open");
-        to_server.write_all(line.as_bytes()).and_then(|()| to_server.write_all(b"\n")).expect("the server reads");
+        let line = [line.as_ref(), b"\n"].concat();
+        to_server.write_all(&line).expect("the server reads");
+    }
+
+    /// The next message, whatever it is.
+    #[track_caller]
+    pub(crate) fn next(&mut self) -> Value {
+        self.receive("the next message").expect("the server is there")
     }
 
     #[track_caller]
     pub(crate) fn notify(&mut self, method: &str, params: Value) {
-        self.say(&json!({"jsonrpc": "2.0", "method": method, "params": params}).to_string());
+        self.say(json!({"jsonrpc": "2.0", "method": method, "params": params}).to_string());
     }
 
     /// Sends a request; its number.
@@ -174,7 +181,7 @@ impl<'a> McpSession<'a> {
             params["_meta"] = meta;
         }
         let id = self.last_id;
-        self.say(&json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}).to_string());
+        self.say(json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}).to_string());
         id
     }
 

@@ -11,26 +11,10 @@ use rustix::process::Signal;
 
 use super::ledger::{Kind, Promise, code, connect, has_run, id_of, insist, printed, verify};
 use crate::sandbox::{PYEXECD, Ran, Sandbox, send};
+use crate::seed::{number, say, seed};
 
 /// How many clients submit jobs all the time.
 const WORKERS: u64 = 4;
-
-fn number(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
-}
-
-/// A seed that is printed, so that a failure can be looked at again.
-fn seed() -> u64 {
-    let seed = number("PYEXEC_TEST_SEED").unwrap_or_else(|| fastrand::u64(..));
-    say(&format!("PYEXEC_TEST_SEED={seed}"));
-    seed
-}
-
-fn say(text: &str) {
-    use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "{text}");
-}
 
 fn kind(random: &mut fastrand::Rng) -> Kind {
     match random.u8(..20) {
