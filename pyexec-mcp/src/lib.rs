@@ -57,7 +57,7 @@ pub(crate) enum Toolset {
 
 /// What is under way when stdin ends gets so long to be answered; a client that has gone waits for nothing.
 /// The promise is that the end of stdin is the end of the server within 100 ms.
-const FAREWELL: Duration = Duration::from_millis(60);
+const FAREWELL: Duration = Duration::from_millis(70);
 
 /// Serves until stdin ends.
 pub fn main() -> ExitCode {

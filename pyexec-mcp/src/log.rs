@@ -9,9 +9,9 @@ use std::io::{self, Write};
 use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard};
 use std::time::Duration;
 
+use pyexec_proto::harmless;
 use tracing::Level;
 use tracing_subscriber::filter::Targets;
-use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -25,7 +25,7 @@ const MOST_LINES: usize = 256;
 const STACK_BYTES: usize = 64 << 10;
 
 /// How long the end of the program waits for the last lines. Where somebody reads they are written by then.
-const LAST_LINES: Duration = Duration::from_millis(10);
+const LAST_LINES: Duration = Duration::from_millis(5);
 
 static STDERR: LazyLock<Arc<Lines>> = LazyLock::new(Arc::default);
 
@@ -34,7 +34,7 @@ static STDERR: LazyLock<Arc<Lines>> = LazyLock::new(Arc::default);
 pub(crate) fn to_stderr() {
     let levels =
         Targets::new().with_default(Level::WARN).with_target("rmcp", Level::ERROR).with_target("tarpc", Level::ERROR);
-    let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(Stderr);
+    let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(|| Stderr);
     tracing_subscriber::registry().with(lines).with(levels).init();
     // The usual hook writes to stderr itself.
     std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
@@ -125,24 +125,13 @@ impl Lines {
     }
 }
 
-#[derive(Clone, Copy)]
 struct Stderr;
 
-/// One event, which is written as a whole when it is dropped.
-struct Event(Vec<u8>);
-
-impl MakeWriter<'_> for Stderr {
-    type Writer = Event;
-
-    fn make_writer(&self) -> Event {
-        Event(Vec::new())
-    }
-}
-
-impl Write for Event {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.extend_from_slice(bytes);
-        Ok(bytes.len())
+impl Write for Stderr {
+    /// All of an event comes in one piece.
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        STDERR.push(one_line(event));
+        Ok(event.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -150,25 +139,15 @@ impl Write for Event {
     }
 }
 
-impl Drop for Event {
-    fn drop(&mut self) {
-        if !self.0.is_empty() {
-            STDERR.push(one_line(&self.0));
-        }
-    }
-}
-
-/// The text of an event on one line that is not too long.
+/// An event as one line that is not too long, and that no terminal obeys.
 fn one_line(event: &[u8]) -> Vec<u8> {
     let event = event.strip_suffix(b"\n").unwrap_or(event);
-    let text = String::from_utf8_lossy(event).replace('\n', " | ");
-    let mut line = match text.len().checked_sub(LONGEST) {
-        None | Some(0) => text,
-        Some(_) => {
-            let kept = text.floor_char_boundary(LONGEST);
-            format!("{}… ({} bytes more)", &text[..kept], text.len() - kept)
-        }
-    };
+    let text = String::from_utf8_lossy(event);
+    let kept = text.floor_char_boundary(LONGEST);
+    let mut line = harmless::one_line(&text[..kept]).into_owned();
+    if kept < text.len() {
+        line.push_str(&format!("… ({} bytes more)", text.len() - kept));
+    }
     line.push('\n');
     line.into_bytes()
 }
@@ -231,7 +210,8 @@ mod tests {
     #[test]
     fn a_long_event_is_cut_and_stays_on_its_line() {
         assert_eq!(one_line(b"short\n"), b"short\n");
-        assert_eq!(one_line(b"two\nlines\n"), b"two | lines\n");
+        let obeyed = String::from_utf8(one_line(b"two\nlines\x1b[2J\n")).expect("is text");
+        assert!(obeyed.lines().count() == 1 && !obeyed.contains('\u{1b}'), "{obeyed:?}");
         let long = one_line("é".repeat(100_000).as_bytes());
         assert!(long.len() < LONGEST + 40 && long.ends_with(" (198976 bytes more)\n".as_bytes()), "{}", long.len());
     }

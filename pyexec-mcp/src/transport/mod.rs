@@ -6,7 +6,7 @@
 //! and has no bounds.
 //!
 //! What a client can make this server keep is bounded. A line has at most 128 MiB ([`lines`]). At most [`MOST_UNDER_WAY`]
-//! requests are under way, and at most as many together as have 256 MiB of lines. Once 64 MiB of answers wait to be read by
+//! requests are under way, and at most as many together as have 256 MiB of lines. Once 32 MiB of answers wait to be read by
 //! the client, only those under way can add theirs. Beyond these bounds stdin is left unread, in the kernel's pipe,
 //! until there is room again; its end is noticed all the same.
 
@@ -50,7 +50,7 @@ const BYTES_THAT_COUNT: usize = 256 << 10;
 
 /// How long what a client sent before it closed stdin may wait to be read. Much of it is there at once when requests come
 /// through a shell's pipe.
-const LAST_READING: Duration = Duration::from_millis(15);
+const LAST_READING: Duration = Duration::from_millis(10);
 
 /// What rmcp reads from and writes to.
 pub(crate) struct Connection {

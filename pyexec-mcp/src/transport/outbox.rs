@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 use super::stdio::Output;
 
 /// So many bytes may wait to be read by the client before stdin is left unread.
-const MOST_BYTES: usize = 64 << 20;
+const MOST_BYTES: usize = 32 << 20;
 
 /// So many may wait before notices of progress are dropped and other notifications wait. Progress is told twice a second, so
 /// what is dropped is out of date soon.
