@@ -112,13 +112,16 @@ impl Trouble {
 /// job's end, or that there is no such job any more.
 async fn watch(client: &Client, uri: &str, listener: &Listener) {
     let Some(given) = resources::job_in(uri) else { return };
-    let mut told = OutputLengths::default();
+    let mut told = None;
     let mut trouble = Trouble::default();
     loop {
         match tell_news(client, given, uri, listener, &mut told).await {
             Ok(()) => return,
             Err(ClientError::Refused(Error::NoSuchJob { .. } | Error::AmbiguousJob { .. })) => {
-                listener.tell(uri).await;
+                // Of a job that never was there is nothing to tell.
+                if told.is_some() {
+                    listener.tell(uri).await;
+                }
                 return;
             }
             Err(error) => {
@@ -135,7 +138,7 @@ async fn tell_news(
     given: &str,
     uri: &str,
     listener: &Listener,
-    told: &mut OutputLengths,
+    told: &mut Option<OutputLengths>,
 ) -> Result<(), ClientError> {
     let mut job = resources::find(client, given).await?;
     if !job.spec.notify_output {
@@ -143,14 +146,15 @@ async fn tell_news(
     }
     loop {
         let is_finished = job.state.is_finished();
-        if job.output != *told || is_finished {
-            *told = job.output;
+        let before = *told.get_or_insert_default();
+        if job.output != before || is_finished {
+            *told = Some(job.output);
             if !listener.tell(uri).await || is_finished {
                 return Ok(());
             }
             tokio::time::sleep(INTERVAL).await;
         }
-        let cursors = PerStream { stdout: Some(told.stdout), stderr: Some(told.stderr) };
+        let cursors = PerStream { stdout: Some(job.output.stdout), stderr: Some(job.output.stderr) };
         let request = FollowRequest { cursors, max_bytes: 1, wait_ms: MAX_WAIT_MS, attached: false };
         job = match client.follow(job.id, &request).await?.finished {
             Some(job) => job,

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use pyexec_proto::Client;
 use pyexec_proto::client::Daemon;
+use pyexec_proto::greeting::Greeting;
 use pyexec_proto::paths::Paths;
-use pyexec_proto::preamble::Preamble;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 
@@ -19,7 +19,7 @@ const MOST_GROWTH: u64 = 4 << 20;
 
 async fn greeted(socket: &Path) -> UnixStream {
     let mut stream = UnixStream::connect(socket).await.expect("the daemon listens");
-    Preamble::ours().exchange(&mut stream).await.expect("the daemon greets");
+    Greeting::default().exchange(&mut stream).await.expect("the daemon greets");
     stream
 }
 
@@ -30,7 +30,7 @@ async fn status_request(sandbox: &Sandbox) -> Vec<u8> {
     let client = Client::connect(Paths { socket, ..sandbox.paths() }, Daemon::MustRun);
     let (client, stream) = tokio::join!(client, async {
         let (mut stream, _) = listener.accept().await.expect("the client connects");
-        Preamble::ours().exchange(&mut stream).await.expect("the client greets");
+        Greeting::of(&sandbox.paths()).exchange(&mut stream).await.expect("the client greets");
         stream
     });
     let (client, mut stream) = (client.expect("is greeted"), stream);
