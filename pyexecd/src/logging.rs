@@ -1,10 +1,10 @@
 //! Where the daemon says what it does: a file a day, a week of them, and the journal when systemd runs it.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use pyexec_proto::harmless;
 use pyexec_proto::paths::create_private;
+use pyexec_proto::{Timestamp, harmless};
 use tracing_appender::rolling::{RollingFileAppender, Rotation};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
@@ -12,6 +12,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 /// How many days are kept.
 const KEPT_FILES: usize = 7;
+const PREFIX: &str = "pyexecd";
+const SUFFIX: &str = "log";
 
 /// One event is one line, whatever is in it: a path may have a newline in its name.
 struct Lines<W>(W);
@@ -30,16 +32,51 @@ impl<W: io::Write> io::Write for Lines<W> {
     }
 }
 
+/// The log in a directory, which may be removed under us: it is made again with the next line.
+struct Reopened {
+    directory: PathBuf,
+    file: RollingFileAppender,
+}
+
+impl Reopened {
+    fn open(directory: &Path) -> io::Result<Self> {
+        create_private(directory)?;
+        let file = RollingFileAppender::builder()
+            .rotation(Rotation::DAILY)
+            .filename_prefix(PREFIX)
+            .filename_suffix(SUFFIX)
+            .max_log_files(KEPT_FILES)
+            .build(directory)
+            .map_err(io::Error::other)?;
+        Ok(Self { directory: directory.to_owned(), file })
+    }
+
+    /// Whether the file of today is where it should be. That of yesterday is not asked for: a new day has a new one.
+    fn is_there(&self) -> bool {
+        let now = Timestamp::now().to_string();
+        let day = now.split('T').next().unwrap_or_default();
+        self.directory.join(format!("{PREFIX}.{day}.{SUFFIX}")).symlink_metadata().is_ok()
+    }
+}
+
+impl io::Write for Reopened {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if !self.is_there()
+            && let Ok(again) = Self::open(&self.directory)
+        {
+            *self = again;
+        }
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
 /// Files are `pyexecd.YYYY-MM-DD.log`.
 pub(crate) fn start(directory: &Path, filter: &str) -> io::Result<()> {
-    create_private(directory)?;
-    let file = RollingFileAppender::builder()
-        .rotation(Rotation::DAILY)
-        .filename_prefix("pyexecd")
-        .filename_suffix("log")
-        .max_log_files(KEPT_FILES)
-        .build(directory)
-        .map_err(io::Error::other)?;
+    let file = Reopened::open(directory)?;
     let to_file = tracing_subscriber::fmt::layer()
         .with_ansi(false)
         .with_target(false)
@@ -62,6 +99,7 @@ pub(crate) fn start(directory: &Path, filter: &str) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
     use std::sync::{Arc, Mutex};
 
     use super::*;
@@ -78,6 +116,29 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn a_log_that_was_removed_is_opened_again_and_goes_on() {
+        let home = tempfile::tempdir().expect("a directory");
+        let directory = home.path().join("state/log");
+        let mut log = Reopened::open(&directory).expect("can be made");
+        let read = || {
+            let entries = std::fs::read_dir(&directory).expect("is there");
+            let texts = entries.map(|entry| std::fs::read_to_string(entry.expect("is there").path()).expect("is text"));
+            texts.collect::<String>()
+        };
+        log.write_all(b"first\n").expect("can be written");
+        log.write_all(b"second\n").expect("can be written");
+        assert_eq!(read(), "first\nsecond\n", "nothing is opened again for nothing");
+        std::fs::remove_dir_all(home.path().join("state")).expect("is there");
+        log.write_all(b"third\n").expect("can be written");
+        assert_eq!(read(), "third\n");
+        for entry in std::fs::read_dir(&directory).expect("is there") {
+            std::fs::remove_file(entry.expect("is there").path()).expect("is there");
+        }
+        log.write_all(b"fourth\n").expect("can be written");
+        assert_eq!(read(), "fourth\n");
     }
 
     #[test]
