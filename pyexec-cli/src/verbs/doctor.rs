@@ -5,6 +5,7 @@
 
 mod clients;
 mod daemon;
+mod leftovers;
 mod places;
 mod programs;
 mod python;
@@ -89,8 +90,9 @@ async fn look() -> Vec<Check> {
     let ours = async {
         match Paths::from_environment() {
             Ok(paths) => {
-                let (daemon, places) = tokio::join!(daemon::checks(&paths), places::checks(&paths));
-                [daemon, places].concat()
+                let (daemon, places, leftovers) =
+                    tokio::join!(daemon::checks(&paths), places::checks(&paths), leftovers::checks(&paths));
+                [daemon, places, leftovers].concat()
             }
             Err(error) => vec![Check::problem("home", error.to_string(), "set HOME, or the XDG_* directories")],
         }
