@@ -36,6 +36,17 @@ pub enum Error {
     Storage { doing: String, problem: String },
     #[error("job {id} has no artifact `{path}`: {why}")]
     NoArtifact { id: JobId, path: OsText, why: NoArtifact },
+    /// Somebody prunes it at this moment, or retention does.
+    #[error("job {id} is being removed")]
+    BeingRemoved { id: JobId },
+    /// Its row is there, and its files are not.
+    #[error("job {id}: {}", output_removed(path))]
+    OutputRemoved { id: JobId, path: OsText },
+}
+
+/// What is said of a job whose files are gone from its run directory, wherever it is shown.
+pub fn output_removed(run_directory: &OsText) -> String {
+    format!("its output was removed, and is not in {run_directory} any more")
 }
 
 /// Something that was named and is not there.
@@ -154,6 +165,10 @@ impl Error {
                 format!("`pyexec artifacts {id} -o DIR` copies what is in it")
             }
             Error::NoArtifact { id, .. } => format!("`pyexec artifacts {id}` lists those there are"),
+            Error::BeingRemoved { .. } => "`pyexec jobs --all` lists those that are kept".into(),
+            Error::OutputRemoved { id, .. } => {
+                format!("`pyexec show {id}` has what else is known of it; `pyexec prune` forgets it")
+            }
             Error::ShuttingDown => "try again: the next call starts a new one".into(),
             Error::Storage { .. } => "`pyexec daemon logs` has the details; jobs that run are not affected".into(),
         })

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::benchmark::BenchmarkSpec;
 use crate::environment::{EnvironmentSpec, Interpreter, ResolvedEnvironment};
+use crate::error::{Error, output_removed};
 use crate::fence::Fence;
 use crate::limits::Limits;
 use crate::os_text::OsText;
@@ -354,9 +355,22 @@ pub struct JobDetail {
     pub message: Option<String>,
     /// As it was when this was asked for; of a finished job, the last that was seen.
     pub progress: Option<Progress>,
+    /// The run directory, where that is gone, or does not hold all the output any more that is kept of a finished job.
+    #[serde(default)]
+    pub output_removed_from: Option<OsText>,
 }
 
 impl JobDetail {
+    /// What is to be said of it when its output is gone.
+    pub fn output_problem(&self) -> Option<String> {
+        self.output_removed_from.as_ref().map(output_removed)
+    }
+
+    /// Why its output cannot be read, when it is gone.
+    pub fn output_error(&self) -> Option<Error> {
+        self.output_removed_from.clone().map(|path| Error::OutputRemoved { id: self.id, path })
+    }
+
     /// One that has just been submitted.
     pub fn submitted(id: JobId, created_at: Timestamp, spec: JobSpec) -> Self {
         Self {
@@ -368,6 +382,7 @@ impl JobDetail {
             output: OutputLengths::default(),
             message: None,
             progress: None,
+            output_removed_from: None,
         }
     }
 }

@@ -187,17 +187,59 @@ pub struct CreateEnvironment {
     pub environment: Variables,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EnvironmentsRemoved {
     pub removed: u64,
     pub bytes_freed: u64,
+    pub not_removed: NotRemovedList,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pruned {
     pub removed: u64,
+    /// Those that could not be removed included.
     pub remaining: u64,
     pub bytes_freed: u64,
+    pub not_removed: NotRemovedList,
+}
+
+/// A job or an environment that was to be removed, and could not be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotRemoved {
+    /// The id of the job, or of the environment. Of what an earlier removal has left: the name of its directory.
+    pub id: String,
+    /// The file or directory that could not be removed.
+    pub path: OsText,
+    pub problem: String,
+}
+
+/// How many could not be removed, and the first of them: an answer stays small.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotRemovedList {
+    pub total: u64,
+    pub first: Vec<NotRemoved>,
+}
+
+impl NotRemovedList {
+    /// How many are named.
+    pub const MOST_NAMED: usize = 20;
+
+    pub fn push(&mut self, one: NotRemoved) {
+        self.total += 1;
+        if self.first.len() < Self::MOST_NAMED {
+            self.first.push(one);
+        }
+    }
+
+    pub fn extend(&mut self, other: Self) {
+        let total = self.total + other.total;
+        other.first.into_iter().for_each(|one| self.push(one));
+        self.total = total;
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.total == 0
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

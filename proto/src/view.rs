@@ -14,7 +14,7 @@ use crate::environment::EnvironmentInfo;
 use crate::fence::{FilesystemFence, NetworkFence};
 use crate::job::{JobDetail, JobSummary};
 use crate::script::{Script, ScriptInfo};
-use crate::service::DaemonStatus;
+use crate::service::{DaemonStatus, NotRemoved};
 use crate::state::{JobState, Outcome, Reason, Status};
 use crate::time::Timestamp;
 
@@ -130,6 +130,9 @@ pub struct ExecutionView {
     pub python_version_used: Option<String>,
     pub resolved_dependencies: Vec<String>,
     pub error: Option<String>,
+    /// Why `stdout` and `stderr` are not all that the job printed, when its files were removed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output_problem: Option<String>,
     /// Of a job that was to be measured, once it has finished.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub benchmark: Option<BenchmarkView>,
@@ -218,6 +221,21 @@ impl ScriptView {
     }
 }
 
+/// One of `not_removed` of `pyexec prune --json`, `pyexec env prune --json` and py_prune_jobs.
+#[derive(Clone, Debug, Serialize)]
+pub struct NotRemovedView {
+    pub id: String,
+    /// What could not be removed; bytes that are not UTF-8 are U+FFFD.
+    pub path: String,
+    pub problem: String,
+}
+
+impl NotRemovedView {
+    pub fn of(one: &NotRemoved) -> Self {
+        Self { id: one.id.clone(), path: one.path.to_text(), problem: one.problem.clone() }
+    }
+}
+
 /// `pyexec daemon status --json`.
 #[derive(Clone, Debug, Serialize)]
 pub struct DaemonView {
@@ -249,7 +267,7 @@ impl JobView {
             label: detail.spec.label.clone(),
             status: detail.state.status(),
             reason: verdict.map(|verdict| verdict.reason),
-            message: detail.message.clone(),
+            message: detail.message.clone().or_else(|| detail.output_problem()),
             created_at: detail.created_at.to_string(),
             started_at: run.map(|run| run.started_at.to_string()),
             completed_at: record.map(|record| record.ended_at.to_string()),
@@ -345,6 +363,7 @@ impl ExecutionView {
             python_version_used: python_version(detail),
             resolved_dependencies: packages(detail),
             error: outcome.and_then(Outcome::explanation),
+            output_problem: detail.output_problem(),
             benchmark: BenchmarkView::of(detail),
             artifacts: None,
             profile: None,

@@ -9,7 +9,7 @@
 //! | 124 | the job was timed out |
 //! | 125 | pyexec itself failed, or nobody knows how the job ended |
 //! | 126 | the script could not be started |
-//! | 127 | no such job, script, directory or artifact |
+//! | 127 | no such job, script, directory or artifact; or the job's files were removed |
 //! | 129, 130, 143 | we were told to leave by SIGHUP, SIGINT, SIGTERM |
 //! | 141 | nobody reads our output any more |
 
@@ -86,6 +86,9 @@ pub(crate) enum Failure {
     NoDaemonLog { directory: PathBuf },
     #[error(transparent)]
     Copy(#[from] CopyError),
+    /// Each has been named.
+    #[error("{number} {what} could not be removed")]
+    NotRemoved { number: u64, what: &'static str },
     #[error(transparent)]
     Units(#[from] UnitsError),
 }
@@ -118,6 +121,9 @@ impl Failure {
             Failure::NothingToDraw { .. } => Some(
                 "`pyexec bench` measures a script; --sample-interval 1ms looks at it soon enough for short ones".into(),
             ),
+            Failure::NotRemoved { .. } => Some(
+                "all others were; remove what is in the way as its owner, and prune again: the notes name it".into(),
+            ),
             Failure::Runtime(_) | Failure::Output(_) | Failure::Stdin(_) | Failure::DaemonFile { .. } => None,
         }
     }
@@ -133,6 +139,7 @@ impl Failure {
             Failure::NoHome(_)
             | Failure::Mcp(_)
             | Failure::Copy(_)
+            | Failure::NotRemoved { .. }
             | Failure::Units(_)
             | Failure::Runtime(_)
             | Failure::Output(_)
@@ -178,7 +185,11 @@ fn of_client_error(error: &ClientError) -> Code {
 fn of_refusal(error: &Error) -> Code {
     match error {
         Error::AmbiguousJob { .. } | Error::InvalidArgument { .. } => USAGE,
-        Error::NoSuchJob { .. } | Error::NotFound { .. } | Error::NoArtifact { .. } => NOT_FOUND,
+        Error::NoSuchJob { .. }
+        | Error::NotFound { .. }
+        | Error::NoArtifact { .. }
+        | Error::BeingRemoved { .. }
+        | Error::OutputRemoved { .. } => NOT_FOUND,
         Error::Environment { .. } | Error::NoFence { .. } => NOT_STARTED,
         Error::IdTaken { .. }
         | Error::NoInput { .. }
@@ -363,6 +374,8 @@ mod tests {
         let text = String::new;
         let cases = [
             (Error::NoSuchJob { given: text() }, 127),
+            (Error::BeingRemoved { id }, 127),
+            (Error::OutputRemoved { id, path: OsText::default() }, 127),
             (Error::AmbiguousJob { given: text(), candidates: vec![id] }, 2),
             (Error::IdTaken { id }, 125),
             (Error::InvalidArgument { what: text(), given: text(), problem: text(), hint: text() }, 2),

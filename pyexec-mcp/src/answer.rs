@@ -125,7 +125,9 @@ impl Failure {
                 | Error::NoFence { .. }
                 | Error::Fenced { .. }
                 | Error::NoInput { .. }
-                | Error::NoArtifact { .. } => true,
+                | Error::NoArtifact { .. }
+                | Error::BeingRemoved { .. }
+                | Error::OutputRemoved { .. } => true,
                 Error::ShuttingDown | Error::Storage { .. } => false,
             },
             Failure::Argument { .. } | Failure::OfJob { .. } => true,
@@ -208,6 +210,8 @@ fn next_after(error: &ClientError) -> Option<String> {
     };
     let next = match refusal {
         Error::NoSuchJob { .. } => "py_list_jobs lists the jobs there are; a job that was pruned is gone",
+        Error::BeingRemoved { .. } => "py_list_jobs lists the jobs that are kept",
+        Error::OutputRemoved { .. } => "py_job_status has what else is known of it",
         Error::AmbiguousJob { .. } => "give the whole id",
         Error::NotFound { what: Named::Script, .. } => {
             "script_path is relative to `directory`: check the spelling, or give the code as script_content"

@@ -169,7 +169,9 @@ impl Executed {
         }
         head.push_str(&render::stream(Stream::Stdout, &view.stdout));
         head.push_str(&render::stream(Stream::Stderr, &view.stderr));
-        if view.stdout.is_empty() && view.stderr.is_empty() && view.error.is_none() {
+        if let Some(problem) = &view.output_problem {
+            head.push_str(&format!("\n\n**Not all of its output:** {}", render::inline(problem)));
+        } else if view.stdout.is_empty() && view.stderr.is_empty() && view.error.is_none() {
             head.push_str("\n\nNo output.");
         }
         if let Some(benchmark) = &view.benchmark {

@@ -54,6 +54,9 @@ pub(crate) async fn read(server: &Server, uri: &str) -> Result<ReadResourceResul
     let Some(given) = job_in(uri) else { return artifacts::read(server, uri).await };
     let client = server.client().await.map_err(|failure| internal(&failure))?;
     let job = find(&client, given).await.map_err(|error| explained(error, uri))?;
+    if let Some(gone) = job.output_error() {
+        return Err(explained(gone.into(), uri));
+    }
     let text = stream_text(&client, &job).await.map_err(|error| explained(error, uri))?;
     Ok(ReadResourceResult::new(vec![ResourceContents::text(text, uri).with_mime_type("text/plain")]))
 }

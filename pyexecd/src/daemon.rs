@@ -218,14 +218,14 @@ async fn serve(paths: Arc<Paths>, config: &Config, lock: &File, start: Start) ->
     let unfinished = store.unfinished().await?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), unfinished = unfinished.len(), index = ?found, "started");
     let unfinished = unfinished.into_iter();
-    let left = |(job, may_have_started)| LeftUnfinished { job, may_have_run: rebooted && may_have_started };
+    let left = |(job, may_have_started)| LeftUnfinished {
+        job,
+        may_have_run: rebooted && may_have_started,
+        is_found_on_disk: false,
+    };
     jobs.recover(unfinished.map(left).collect());
     tokio::spawn(dispatcher.run());
 
-    let index_problem = match &found {
-        Found::OutOfReach { problem } => Some(problem.clone()),
-        Found::Whole | Found::Empty { .. } => None,
-    };
     let is_whole = found == Found::Whole;
     let (tidied, is_tidy) = oneshot::channel();
     let (shutdown, history) = (Arc::new(shutdown), config.history);
@@ -237,7 +237,8 @@ async fn serve(paths: Arc<Paths>, config: &Config, lock: &File, start: Start) ->
         if of_tidying.store().is_makeshift() {
             leave_for_the_index(paths_of_tidying, leave).await;
         } else {
-            bound_history(of_tidying, history, ended).await;
+            let without_index = go_on_without_index(of_tidying.clone(), paths_of_tidying, leave);
+            tokio::join!(bound_history(of_tidying, history, ended), without_index);
         }
     });
     if !is_whole {
@@ -258,7 +259,6 @@ async fn serve(paths: Arc<Paths>, config: &Config, lock: &File, start: Start) ->
         started,
         scopes,
         shutdown,
-        index_problem,
         reader,
         confined: None,
     };
@@ -286,6 +286,14 @@ fn say_ready(start: Start) {
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
         tracing::warn!(%error, "systemd could not be told that the daemon is ready");
     }
+}
+
+/// Once somebody else holds the index: as after a start without it.
+async fn go_on_without_index(jobs: Jobs, paths: Arc<Paths>, leave: Arc<watch::Sender<bool>>) {
+    let problem = jobs.store().out_of_reach().await;
+    // What could not be copied from it.
+    tidy(jobs, paths.clone(), Found::OutOfReach { problem }).await;
+    leave_for_the_index(paths, leave).await;
 }
 
 /// Once the index on disk can be used again: the next daemon does, and for a job a daemon's end is no event.
@@ -325,11 +333,9 @@ async fn tidy(jobs: Jobs, paths: Arc<Paths>, found: Found) {
         Err(error) => return tracing::error!(%error, "what an earlier daemon left behind can not be tidied"),
     };
     for half_made in left_over.half_made {
-        match blocking(move || std::fs::remove_dir_all(half_made)).await {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(%error, "a run directory that was never finished can not be removed");
-            }
-            Ok(()) | Err(_) => {}
+        let remove = move || run_directory::remove_half_made(&half_made).map_err(io::Error::other);
+        if let Err(error) = blocking(remove).await {
+            tracing::warn!(%error, "a run directory that was never finished stays");
         }
     }
     // The index is asked for a few at a time, and answers clients in between.
@@ -370,7 +376,11 @@ async fn tidy(jobs: Jobs, paths: Arc<Paths>, found: Found) {
     }
     // Without an index, or with one that was set aside, only the boot tells whether it may have run.
     let same_boot = |job: &JobDetail| run_directory::same_boot(&directory.join(job.id.to_string()));
-    let left = unfinished.into_iter().map(|job| LeftUnfinished { may_have_run: !same_boot(&job), job });
+    let left = unfinished.into_iter().map(|job| LeftUnfinished {
+        may_have_run: !same_boot(&job),
+        is_found_on_disk: true,
+        job,
+    });
     jobs.recover(left.collect());
 }
 

@@ -22,6 +22,7 @@ mod daemon;
 mod listener;
 mod logging;
 mod regular_file;
+pub mod removal;
 
 use std::ffi::OsString;
 use std::io::Write;

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::environment_sandbox::{EnvironmentSandbox, environment_of, names};
+use crate::sandbox::{NOBODY, can_change_users};
 
 const WAITS: &str = "import os, time\nwhile not os.path.exists('go'): time.sleep(0.005)\n";
 const NOTHING: [Value; 0] = [];
@@ -50,6 +51,57 @@ fn an_environment_that_a_running_job_uses_is_not_removed_by_this_daemon_or_the_n
     assert!(pruned.text().starts_with("removed 1 environment, freed "), "{pruned}");
     assert_eq!(sandbox.environments(), NOTHING);
     assert_eq!(sandbox.on_the_shelf(), Vec::<String>::new());
+}
+
+/// A file of somebody else's, as a job leaves that is run with sudo: in one environment, and in what an earlier daemon was
+/// building and removing.
+#[test]
+fn what_cannot_be_removed_of_an_environment_is_named_and_stops_no_other() {
+    if !can_change_users() {
+        return;
+    }
+    let mut sandbox = EnvironmentSandbox::new();
+    sandbox.set_unprivileged();
+    let [kept, gone] = ["idna", "six"]
+        .map(|package| environment_of(&sandbox.shown(&["--with", package, "-c", &format!("import {package}")])));
+    sandbox.pyexec(["daemon", "stop"]).expect_code(0);
+    let leave_foreign = |directory: &std::path::Path| {
+        let foreign = directory.join("__pycache__");
+        std::fs::create_dir_all(&foreign).expect("can be made");
+        std::fs::write(foreign.join("file"), "theirs").expect("can be written");
+        std::os::unix::fs::chown(&foreign, Some(NOBODY), Some(NOBODY)).expect("can be given away");
+    };
+    leave_foreign(&sandbox.site_packages(&kept).join("idna"));
+    let shelf = sandbox.shelf();
+    for name in [".building-a-0", ".building-b-0", ".removed-a", ".removed-b"] {
+        std::fs::create_dir_all(shelf.join(name).join("inside")).expect("can be made");
+    }
+    leave_foreign(&shelf.join(".building-a-0"));
+    leave_foreign(&shelf.join(".removed-a"));
+    let left = || {
+        let mut left: Vec<String> = sandbox.on_the_shelf().into_iter().filter(|name| name.starts_with('.')).collect();
+        left.sort();
+        left
+    };
+    // The next daemon tidies each by itself.
+    assert_eq!(ids(&sandbox).len(), 2);
+    assert_eq!(left(), [".building-a-0", ".removed-a"]);
+    let log = sandbox.daemon_log();
+    assert!(left().iter().all(|name| log.contains(&shelf.join(name).display().to_string())), "{log}");
+
+    let pruned = sandbox.pyexec(["env", "prune"]).expect_code(125);
+    assert!(pruned.text().starts_with("removed 1 environment"), "{gone} was to go: {pruned}");
+    for said in [kept.as_str(), ".removed-a/__pycache__", "idna/__pycache__", "2 environments could not be removed"] {
+        assert!(pruned.stderr.contains(said), "{said} is missing: {pruned}");
+    }
+    assert_eq!(sandbox.environments(), NOTHING);
+    let doctor = sandbox.pyexec(["doctor"]).text();
+    assert!(
+        doctor.contains("environments: what is left of some that were removed") && doctor.contains(".removed-a"),
+        "{doctor}"
+    );
+    // It is in nobody's way.
+    assert_eq!(environment_of(&sandbox.shown(&["--with", "idna", "-c", "import idna"])), kept);
 }
 
 #[test]

@@ -144,6 +144,7 @@ const MAY_NAME: [(&str, &[&str]); 13] = [
             "environment",
             "fault",
             "output",
+            "removal",
             "store",
             "supervisor::fence",
             "supervisor::record",
@@ -174,12 +175,13 @@ const MAY_NAME: [(&str, &[&str]); 13] = [
             "fault",
             "output::progress",
             "output::segment",
+            "removal",
             "supervisor::processes",
             "supervisor::record",
         ],
     ),
     // Upwards: the index is asked for what retention, which is pure, looks at. A run directory has two writers.
-    ("store", &["boot", "fault", "jobs::retention", "regular_file", "supervisor::record"]),
+    ("store", &["boot", "fault", "jobs::retention", "regular_file", "removal", "supervisor::record"]),
     // Which requirements and headers are right is said in one place. Tests ask the same Python.
     (
         "scripts",
@@ -193,7 +195,7 @@ const MAY_NAME: [(&str, &[&str]); 13] = [
     ),
     // Where a byte lies, and what a report looks like, is what writer and reader share. What a job has made of its temporary
     // directory is removed as its run directory is.
-    ("supervisor", &["boot", "output::progress", "output::segment", "regular_file", "store::removal"]),
+    ("supervisor", &["boot", "output::progress", "output::segment", "regular_file", "removal"]),
 ];
 
 #[test]

@@ -45,6 +45,7 @@ mod processes;
 mod profile;
 mod progress;
 mod projects;
+mod pruning;
 mod python_start;
 mod queue;
 mod recovery;

@@ -58,6 +58,9 @@ impl ArtifactsView {
             Err(ClientError::Refused(Error::Storage { doing, problem })) => {
                 Ok(Self { artifacts_problem: Some(format!("could not {doing}: {problem}")), ..Self::default() })
             }
+            Err(ClientError::Refused(gone @ Error::OutputRemoved { .. })) => {
+                Ok(Self { artifacts_problem: Some(gone.to_string()), ..Self::default() })
+            }
             Err(error) => Err(error),
         }
     }

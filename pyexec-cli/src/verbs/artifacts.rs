@@ -20,6 +20,9 @@ use crate::exit_code::{Code, Failure, SUCCESS};
 use crate::{render, terminal};
 use copy::Target;
 
+/// How many of those are named that have gone with their job.
+const MOST_MISSING_NAMED: usize = 10;
+
 /// How many files are asked for before the first of them is written. Each answer may be as long as a chunk.
 const ASKED_FOR_AHEAD: usize = 8;
 
@@ -144,6 +147,8 @@ async fn copied(
     let artifacts: HashMap<&OsText, &Artifact> = list.artifacts.iter().map(|found| (&found.path, found)).collect();
     let mut written = Vec::with_capacity(wanted.len());
     let (number, mut left) = (wanted.len(), 0);
+    // When somebody prunes it meanwhile.
+    let (mut gone, mut missing) = (None, Vec::new());
     // Small files are asked for while others are written: of many, the answers are what takes the time.
     let begun = wanted.into_iter().map(|path| async move { (path, chunk(client, id, path, 0).await) });
     let mut begun = stream::iter(begun).buffered(ASKED_FOR_AHEAD);
@@ -153,12 +158,17 @@ async fn copied(
             Ok(bytes) => bytes,
             // One that was not named by itself does not keep the others from being copied.
             Err(failure) if !paths.contains(path) && is_about_the_file(&failure) => {
-                let has_gone = matches!(
-                    failure,
-                    Failure::Client(ClientError::Refused(Error::NoArtifact { why: NoArtifact::NotThere, .. }))
-                );
+                let has_gone = matches!(refusal(&failure), Some(Error::NoArtifact { why: NoArtifact::NotThere, .. }));
+                // A job that goes on may take a file away; of one that has finished it is missing.
+                let is_missing = !has_gone || client.show(id).await.is_ok_and(|job| job.state.is_finished());
                 terminal::note(&format!("not copied: {failure}"));
-                left += usize::from(!has_gone);
+                left += usize::from(is_missing);
+                continue;
+            }
+            // All that is left has gone with it.
+            Err(failure) if has_gone_with_its_job(&failure) => {
+                gone = Some(failure);
+                missing.push(path);
                 continue;
             }
             Err(failure) => return Err(failure),
@@ -178,16 +188,30 @@ async fn copied(
     if paths.is_empty() {
         tell_what_is_missing(&list);
     }
+    left += missing.len();
+    if let Some(failure) = gone {
+        let named = missing.iter().take(MOST_MISSING_NAMED).map(|path| render::one_line(&path.to_text()).into_owned());
+        let more = missing.len().saturating_sub(MOST_MISSING_NAMED);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        terminal::note(&format!("not copied, because {failure}: {}{more}", named.collect::<Vec<_>>().join(", ")));
+    }
     if left > 0 { Err(CopyError::Incomplete { left, all: number }.into()) } else { Ok(()) }
+}
+
+/// What the daemon answered.
+fn refusal(failure: &Failure) -> Option<&Error> {
+    if let Failure::Client(ClientError::Refused(refusal)) = failure { Some(refusal) } else { None }
 }
 
 /// Not about the daemon, nor about where it is copied to.
 fn is_about_the_file(failure: &Failure) -> bool {
-    matches!(
-        failure,
-        Failure::Copy(CopyError::Replaced { .. } | CopyError::Shortened { .. })
-            | Failure::Client(ClientError::Refused(Error::NoArtifact { .. }))
-    )
+    matches!(failure, Failure::Copy(CopyError::Replaced { .. } | CopyError::Shortened { .. }))
+        || matches!(refusal(failure), Some(Error::NoArtifact { .. }))
+}
+
+/// Somebody prunes it, or has.
+fn has_gone_with_its_job(failure: &Failure) -> bool {
+    matches!(refusal(failure), Some(Error::NoSuchJob { .. } | Error::BeingRemoved { .. } | Error::OutputRemoved { .. }))
 }
 
 /// What is listed at or below each path; and a path of which nothing is listed, for the daemon to say why.

@@ -8,6 +8,7 @@ use pyexec_proto::view::EnvironmentView;
 use pyexec_proto::{JobId, Timestamp};
 use serde::Serialize;
 
+use super::prune::tell_not_removed;
 use crate::args::{EnvCreate, EnvVerb};
 use crate::exit_code::{Code, Failure, SUCCESS};
 use crate::{render, terminal};
@@ -49,21 +50,25 @@ pub(crate) async fn perform(verb: EnvVerb) -> Result<Code, Failure> {
         EnvVerb::Rm { environments } => {
             for given in environments {
                 let removed = client.remove_environment(&given).await?;
-                terminal::print(&format!("{} removed{}\n", render::one_line(&given), kept(removed)))?;
+                terminal::print(&format!("{} removed{}\n", render::one_line(&given), kept(&removed)))?;
+                tell_not_removed(&removed.not_removed, "environment", "environments")?;
             }
         }
         EnvVerb::Prune => {
-            let EnvironmentsRemoved { removed, bytes_freed } = client.prune_environments().await?;
+            let EnvironmentsRemoved { removed, bytes_freed, not_removed } = client.prune_environments().await?;
             let environments = if removed == 1 { "environment" } else { "environments" };
             terminal::print(&format!("removed {removed} {environments}, freed {}\n", render::size(bytes_freed)))?;
+            tell_not_removed(&not_removed, "environment", "environments")?;
         }
     }
     Ok(SUCCESS)
 }
 
 /// A name can go while what it stood for is still wanted.
-fn kept(removed: EnvironmentsRemoved) -> String {
-    if removed.removed == 0 {
+fn kept(removed: &EnvironmentsRemoved) -> String {
+    if !removed.not_removed.is_empty() {
+        ", but for some of its files".to_owned()
+    } else if removed.removed == 0 {
         " (its content is kept: a job or another name has it, or it was not built)".to_owned()
     } else {
         format!(", freed {}", render::size(removed.bytes_freed))

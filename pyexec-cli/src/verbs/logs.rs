@@ -1,5 +1,6 @@
 //! `pyexec logs ID`: what a job has printed, its stdout to ours and its stderr to ours.
 
+use pyexec_proto::client::ClientError;
 use pyexec_proto::output::{PerStream, Stream};
 use pyexec_proto::{Client, JobId};
 
@@ -13,25 +14,29 @@ pub(crate) async fn perform(logs: &Logs) -> Result<Code, Failure> {
     let id = client.resolve(&logs.id).await?;
     let cursors = cursors(&client, id, logs).await?;
     let mut passage = Passage::open(id, cursors, BrokenStderr::Ends);
-    if logs.follow {
+    let job = if logs.follow {
         passage = passage.while_somebody_reads();
         let followed = status_line::to_the_end(&mut passage, &client, id, While::Unfinished).await;
-        super::of_job(id, followed)?;
+        super::of_job(id, followed)?
     } else {
-        let job = client.show(id).await?;
+        let mut job = client.show(id).await?;
         if !job.state.is_finished() {
             // What it prints from here on is for the next call; a job that never stops printing would keep us for ever.
             passage = passage.until(job.output);
         }
         while !passage.is_done() {
             let step = passage.step(&client, 0).await?;
-            if step.finished.is_some() || step.empty {
+            let has_finished = step.finished.is_some();
+            job = step.finished.unwrap_or(job);
+            if has_finished || step.empty {
                 break;
             }
         }
-    }
+        job
+    };
     passage.close().await?;
-    Ok(SUCCESS)
+    // What there was has been shown; that it is not all is no success.
+    job.output_error().map_or(Ok(SUCCESS), |gone| Err(ClientError::from(gone).into()))
 }
 
 async fn cursors(client: &Client, id: JobId, logs: &Logs) -> Result<PerStream<Option<u64>>, Failure> {

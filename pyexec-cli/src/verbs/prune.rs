@@ -1,6 +1,7 @@
 //! `pyexec prune`: forgets finished jobs, and removes their files.
 
-use pyexec_proto::service::{PruneRequest, Pruned};
+use pyexec_proto::service::{NotRemoved, NotRemovedList, PruneRequest, Pruned};
+use pyexec_proto::view::NotRemovedView;
 use serde::Serialize;
 
 use crate::args::Prune;
@@ -13,18 +14,44 @@ struct PrunedView {
     removed: u64,
     remaining: u64,
     bytes_freed: u64,
+    /// How many jobs could not be removed, and are kept.
+    not_removed_total: u64,
+    /// The first of them.
+    not_removed: Vec<NotRemovedView>,
 }
 
 pub(crate) async fn perform(prune: &Prune) -> Result<Code, Failure> {
     let client = super::connect().await?;
     let pruned = client.prune(request(prune)).await?;
     if prune.json {
-        let Pruned { removed, remaining, bytes_freed } = pruned;
-        terminal::print_json(&PrunedView { removed, remaining, bytes_freed })?;
+        terminal::print_json(&PrunedView {
+            removed: pruned.removed,
+            remaining: pruned.remaining,
+            bytes_freed: pruned.bytes_freed,
+            not_removed_total: pruned.not_removed.total,
+            not_removed: pruned.not_removed.first.iter().map(NotRemovedView::of).collect(),
+        })?;
     } else {
-        terminal::print(&sentence(pruned, prune.dry_run))?;
+        terminal::print(&sentence(&pruned, prune.dry_run))?;
     }
+    tell_not_removed(&pruned.not_removed, "job", "jobs")?;
     Ok(SUCCESS)
+}
+
+/// Names what could not be removed, which is a failure. `one` and `several` say what it is.
+pub(super) fn tell_not_removed(list: &NotRemovedList, one: &'static str, several: &'static str) -> Result<(), Failure> {
+    for NotRemoved { id, path, problem } in &list.first {
+        terminal::note(&format!("not removed: {one} {id}: {path}: {problem}"));
+    }
+    let left_out = list.total - list.first.len() as u64;
+    if left_out > 0 {
+        terminal::note(&format!("not removed: {left_out} more, which `pyexec daemon logs` names"));
+    }
+    match list.total {
+        0 => Ok(()),
+        1 => Err(Failure::NotRemoved { number: 1, what: one }),
+        number => Err(Failure::NotRemoved { number, what: several }),
+    }
 }
 
 /// `--completed` and `--failed` each name what is to go; neither, or both, is everything that has finished.
@@ -37,10 +64,10 @@ fn request(prune: &Prune) -> PruneRequest {
     }
 }
 
-fn sentence(pruned: Pruned, dry_run: bool) -> String {
+fn sentence(pruned: &Pruned, dry_run: bool) -> String {
     let jobs = if pruned.removed == 1 { "job" } else { "jobs" };
-    let Pruned { removed, remaining, bytes_freed } = pruned;
-    let freed = render::size(bytes_freed);
+    let Pruned { removed, remaining, .. } = pruned;
+    let freed = render::size(pruned.bytes_freed);
     if dry_run {
         format!("would remove {removed} {jobs}, free {freed}, {remaining} would remain\n")
     } else {
@@ -70,8 +97,8 @@ mod tests {
 
     #[test]
     fn a_dry_run_does_not_claim_to_have_removed_anything() {
-        let pruned = Pruned { removed: 2, remaining: 5, bytes_freed: 2_048 };
-        assert_eq!(sentence(pruned, false), "removed 2 jobs, freed 2.0 KiB, 5 remain\n");
-        assert_eq!(sentence(pruned, true), "would remove 2 jobs, free 2.0 KiB, 5 would remain\n");
+        let pruned = Pruned { removed: 2, remaining: 5, bytes_freed: 2_048, ..Pruned::default() };
+        assert_eq!(sentence(&pruned, false), "removed 2 jobs, freed 2.0 KiB, 5 remain\n");
+        assert_eq!(sentence(&pruned, true), "would remove 2 jobs, free 2.0 KiB, 5 would remain\n");
     }
 }

@@ -70,6 +70,9 @@ pub(crate) async fn perform(run: Run) -> Result<Code, Failure> {
                     Err(error) => terminal::note(&format!("the profile could not be fetched: {error}")),
                 }
             }
+            if !json && let Some(problem) = job.output_problem() {
+                terminal::note(&format!("job {id}: {problem}"));
+            }
             conclude(&job, interruptions.first(), !json)
         }
         Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use pyexec_proto::service::{FollowRequest, MAX_WAIT_MS, PruneRequest, StopAnswer, StopRequest};
 use pyexec_proto::state::Verdict;
+use pyexec_proto::view::NotRemovedView;
 use pyexec_proto::{Client, JobDetail, JobId, Status};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -56,7 +57,12 @@ pub(super) fn tools() -> Vec<Tool> {
                 keep("dry_run"),
                 markdown_output(),
             ],
-            returns: &[&[("removed", Field::Whole), ("remaining", Field::Whole), ("bytes_freed", Field::Whole)]],
+            returns: &[&[
+                ("removed", Field::Whole),
+                ("remaining", Field::Whole),
+                ("bytes_freed", Field::Whole),
+                ("not_removed", Field::Objects),
+            ]],
             perform: |call| prune(call).boxed(),
         },
     ]
@@ -167,6 +173,9 @@ struct Pruned {
     remaining: u64,
     bytes_freed: u64,
     dry_run: bool,
+    /// How many could not be removed, and the first of them.
+    not_removed_total: u64,
+    not_removed: Vec<NotRemovedView>,
 }
 
 async fn prune(call: &Call<'_>) -> Result<Answer, Failure> {
@@ -179,12 +188,23 @@ async fn prune(call: &Call<'_>) -> Result<Answer, Failure> {
     };
     let pruned = call.server.client().await?.prune(request).await?;
     let (would, be) = if given.dry_run { ("Would remove", "would remain") } else { ("Removed", "remain") };
-    let text = format!("{would} {} jobs with {} bytes; {} {be}.", pruned.removed, pruned.bytes_freed, pruned.remaining);
+    let mut text =
+        format!("{would} {} jobs with {} bytes; {} {be}.", pruned.removed, pruned.bytes_freed, pruned.remaining);
+    if !pruned.not_removed.is_empty() {
+        text.push_str(&format!("\n\n**Not removed:** {}\n", pruned.not_removed.total));
+        for one in &pruned.not_removed.first {
+            let NotRemovedView { id, path, problem } = NotRemovedView::of(one);
+            text.push_str(&format!("\n- job `{id}`: {}: {}", render::inline(&path), render::inline(&problem)));
+        }
+        text.push_str("\n\n**Next:** have what is named removed by its owner, then call py_prune_jobs again");
+    }
     let pruned = Pruned {
         removed: pruned.removed,
         remaining: pruned.remaining,
         bytes_freed: pruned.bytes_freed,
         dry_run: given.dry_run,
+        not_removed_total: pruned.not_removed.total,
+        not_removed: pruned.not_removed.first.iter().map(NotRemovedView::of).collect(),
     };
     Ok(Answer::new(text, &pruned))
 }

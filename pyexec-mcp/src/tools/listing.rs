@@ -135,7 +135,7 @@ async fn running(call: &Call<'_>) -> Result<Answer, Failure> {
         async move {
             match client.show(job.id).await {
                 // Pruned meanwhile.
-                Err(ClientError::Refused(Error::NoSuchJob { .. })) => Ok(None),
+                Err(ClientError::Refused(Error::NoSuchJob { .. } | Error::BeingRemoved { .. })) => Ok(None),
                 shown => shown.map(Some),
             }
         }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures::FutureExt;
+use pyexec_proto::client::ClientError;
 use pyexec_proto::excerpt::{DEFAULT_BYTES, unfinished_character};
 use pyexec_proto::output::{MAX_CHUNK_BYTES, OutputLengths, PerStream, Stream};
 use pyexec_proto::service::{FollowRequest, MAX_WAIT_MS};
@@ -188,6 +189,11 @@ async fn perform(call: &Call<'_>) -> Result<Answer, Failure> {
         () = call.context.ct.cancelled() => Read::from(&client, id, from, max_bytes, 0).await?,
         read = told_while(call, &client, id, longest, Read::from(&client, id, from, max_bytes, wait_ms)) => read?,
     };
+    if read.next == from
+        && let Some(gone) = read.job.output_error()
+    {
+        return Err(ClientError::from(gone).into());
+    }
     let view = JobView::of(&read.job, Timestamp::now());
     let text = |stream: Stream| String::from_utf8_lossy(read.bytes.get(stream)).into_owned();
     let is_finished = read.job.state.is_finished();

@@ -533,7 +533,7 @@ pub fn examine(directory: &Path) -> Result<Evidence, record::ReadError> {
 }
 
 /// Ends what a job left running whose supervisor is gone, until nothing more is found.
-fn end_survivors(id: JobId) {
+pub fn end_survivors(id: JobId) {
     const ROUNDS: u32 = 100;
     for _ in 0..ROUNDS {
         let survivors = processes::of_job(id);

@@ -25,6 +25,7 @@ use super::EnvironmentError;
 use super::contents::{installed, names, shape, size};
 use crate::blocking::blocking;
 use crate::fault::{Point, reached};
+use crate::removal::{self, RemovalError};
 
 pub(super) const MARKER: &str = "pyexec.json";
 const BUILDING: &str = ".building-";
@@ -284,32 +285,46 @@ impl Cache {
         }
     }
 
-    /// Removes it unless somebody uses it. Returns how many bytes it held.
-    pub(super) fn evict(&self, id: &str) -> io::Result<Option<u64>> {
+    /// Removes it unless somebody uses it. Returns how many bytes it held. What cannot be removed of it has lost its name, and
+    /// is tried again by [`Cache::remove_leftovers`].
+    pub(super) fn evict(&self, id: &str) -> Result<Option<u64>, RemovalError> {
         // Held for the moment of the rename: nobody can take a lease on what is about to go.
         let leases = self.leases.lock().expect("nothing panics while it is held");
         if leases.contains_key(id) {
             return Ok(None);
         }
         let bytes = self.look(id).and_then(|ready| ready.marker.bytes).unwrap_or(0);
-        let removed = rename_away(&self.environments(), &self.place(id))?;
+        let place = self.place(id);
+        let removed = rename_away(&self.environments(), &place).map_err(RemovalError::at(&place))?;
         drop(leases);
         if let Some(removed) = &removed {
-            std::fs::remove_dir_all(removed)?;
+            removal::remove(removed)?;
         }
         Ok(removed.map(|_| bytes))
     }
 
-    /// Takes away what an earlier daemon left half built or half removed.
-    pub(super) fn tidy(&self) -> io::Result<()> {
+    /// Takes away what an earlier daemon left half built or half removed, each by itself. Returns what stays.
+    pub(super) fn tidy(&self) -> io::Result<Vec<(String, RemovalError)>> {
+        self.remove_all(&[BUILDING, REMOVED])
+    }
+
+    /// Takes away what earlier removals have left. Returns what stays.
+    pub(super) fn remove_leftovers(&self) -> io::Result<Vec<(String, RemovalError)>> {
+        self.remove_all(&[REMOVED])
+    }
+
+    /// Each whose name begins with one of these.
+    fn remove_all(&self, prefixes: &[&str]) -> io::Result<Vec<(String, RemovalError)>> {
         let environments = self.environments();
+        let mut kept = Vec::new();
         for name in names(&environments)? {
-            let left_over = |prefix: &str| name.as_bytes().starts_with(prefix.as_bytes());
-            if left_over(BUILDING) || left_over(REMOVED) {
-                std::fs::remove_dir_all(environments.join(name))?;
+            if prefixes.iter().any(|prefix| name.as_bytes().starts_with(prefix.as_bytes()))
+                && let Err(error) = removal::remove(&environments.join(&name))
+            {
+                kept.push((name.to_string_lossy().into_owned(), error));
             }
         }
-        Ok(())
+        Ok(kept)
     }
 }
 
@@ -342,7 +357,7 @@ impl Drop for Unfinished {
         let environments = self.path.parent().unwrap_or(&self.path);
         if let Ok(Some(removed)) = rename_away(environments, &self.path) {
             // Large, perhaps, and this may be the thread that serves everybody.
-            std::thread::spawn(move || std::fs::remove_dir_all(removed));
+            std::thread::spawn(move || free(&removed));
         }
         self.building.lock().expect("nothing panics while it is held").remove(&self.name);
     }
@@ -367,9 +382,16 @@ pub(super) fn to_evict(all: &[(String, u64, Timestamp)], kept: impl Fn(&str) -> 
 }
 
 fn remove(environments: &Path, place: &Path) -> io::Result<()> {
-    match rename_away(environments, place)? {
-        Some(removed) => std::fs::remove_dir_all(removed),
-        None => Ok(()),
+    if let Some(removed) = rename_away(environments, place)? {
+        free(&removed);
+    }
+    Ok(())
+}
+
+/// Removes what has been renamed away. What cannot be removed is in nobody's way, and is tried again by the next daemon.
+fn free(removed: &Path) {
+    if let Err(error) = removal::remove(removed) {
+        tracing::warn!(%error, "what is left of an environment stays");
     }
 }
 
@@ -516,7 +538,9 @@ mod tests {
             std::fs::create_dir_all(environments.join(name).join("inside")).expect("can be made");
         }
         obtain(&cache, "a").await.expect("is built");
-        cache.tidy().expect("can be tidied");
+        std::os::unix::fs::symlink("/nothing/here", environments.join(".removed-link")).expect("can be made");
+        std::fs::write(environments.join(".building-file"), "").expect("can be written");
+        assert!(cache.tidy().expect("can be tidied").is_empty());
         assert_eq!(names(&environments).expect("can be listed"), ["a"]);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use pyexec_proto::environment::{EnvironmentInfo, Interpreter};
 use pyexec_proto::error::Named;
-use pyexec_proto::service::{CreateEnvironment, EnvironmentsRemoved};
+use pyexec_proto::service::{CreateEnvironment, EnvironmentsRemoved, NotRemoved};
 use pyexec_proto::{Error, JobId, OsText};
 use rustix::process::Signal;
 
@@ -17,6 +17,7 @@ use super::log::PreparationLog;
 use super::named::{NamedEnvironment, check_name};
 use super::{EnvironmentError, Environments, Runner, check_requirement, request, uv};
 use crate::blocking::blocking;
+use crate::removal::RemovalError;
 use crate::supervisor::processes;
 
 impl Environments {
@@ -212,7 +213,7 @@ impl Environments {
             }
         };
         if self.is_named(&id)? {
-            return Ok(EnvironmentsRemoved { removed: 0, bytes_freed: 0 });
+            return Ok(EnvironmentsRemoved::default());
         }
         self.evict(vec![id]).await
     }
@@ -227,7 +228,14 @@ impl Environments {
                 doomed.push(ready.id);
             }
         }
-        self.evict(doomed).await
+        // Before anything is added to it.
+        let cache = self.cache.clone();
+        let left = blocking(move || cache.remove_leftovers())
+            .await
+            .map_err(|error| failed("list the environments", &error))?;
+        let mut removed = self.evict(doomed).await?;
+        left.iter().for_each(|(name, error)| removed.not_removed.push(not_removed(name, error)));
+        Ok(removed)
     }
 
     fn is_named(&self, id: &str) -> Result<bool, Error> {
@@ -238,11 +246,15 @@ impl Environments {
     async fn evict(&self, ids: Vec<String>) -> Result<EnvironmentsRemoved, Error> {
         let cache = self.cache.clone();
         let evict = move || {
-            let mut removed = EnvironmentsRemoved { removed: 0, bytes_freed: 0 };
+            let mut removed = EnvironmentsRemoved::default();
             for id in ids {
-                if let Some(bytes) = cache.evict(&id)? {
-                    removed.removed += 1;
-                    removed.bytes_freed += bytes;
+                match cache.evict(&id) {
+                    Ok(Some(bytes)) => {
+                        removed.removed += 1;
+                        removed.bytes_freed += bytes;
+                    }
+                    Ok(None) => {}
+                    Err(error) => removed.not_removed.push(not_removed(&id, &error)),
                 }
             }
             Ok(removed)
@@ -280,8 +292,16 @@ impl Environments {
                 tracing::warn!(pid = process.pid, %error, "what a preparation left running can not be ended");
             }
         }
-        self.cache.tidy()
+        for (name, error) in self.cache.tidy()? {
+            tracing::warn!(name, %error, "what is left of an environment stays");
+        }
+        Ok(())
     }
+}
+
+fn not_removed(id: &str, error: &RemovalError) -> NotRemoved {
+    tracing::warn!(environment = id, %error, "what is left of an environment stays");
+    NotRemoved { id: id.to_owned(), path: OsText::from(error.path.as_path()), problem: error.source.to_string() }
 }
 
 fn failed(doing: &str, error: &std::io::Error) -> Error {

@@ -18,6 +18,8 @@ pub struct LeftUnfinished {
     pub job: JobDetail,
     /// In an earlier boot, which left no trace but the index.
     pub may_have_run: bool,
+    /// The index did not know of it.
+    pub is_found_on_disk: bool,
 }
 
 #[derive(Debug)]

@@ -22,7 +22,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 
 use super::Snapshot;
 use super::admission::{Class, Queue};
-use super::command::{Command, Counts, LeftUnfinished};
+use super::command::{Command, Counts};
 use super::state::{JobEvent, transition};
 use crate::blocking::blocking;
 use crate::engine::{Engine, Events, Order, RunEvent, RunHandle};
@@ -141,8 +141,8 @@ impl Dispatcher {
                 let _ = answer.send(true);
             }
             Command::Recover { jobs } => {
-                for LeftUnfinished { job, may_have_run } in jobs {
-                    self.recover(job, may_have_run).await;
+                for left in jobs {
+                    self.recover(left).await;
                 }
             }
             Command::Stop { id, request, answer } => self.stop(id, request, answer).await,

@@ -5,22 +5,22 @@ pub mod admission;
 pub mod command;
 pub mod dispatcher;
 pub mod intake;
+mod pruning;
 pub mod recovery;
 pub mod retention;
 pub mod state;
 pub mod under_way;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use pyexec_proto::job::{JobDetail, JobSummary, Submission, Variables};
 use pyexec_proto::output::OutputLengths;
 use pyexec_proto::paths::Paths;
-use pyexec_proto::service::{JobPage, JobQuery, PruneRequest, Pruned, StopAnswer, StopRequest};
-use pyexec_proto::{Error, JobId, Status, Timestamp};
-use tokio::sync::{Mutex, MutexGuard, mpsc, oneshot, watch};
+use pyexec_proto::service::{JobPage, JobQuery, StopAnswer, StopRequest};
+use pyexec_proto::{Error, JobId, OsText, Status, Timestamp};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 use crate::blocking::blocking;
 use crate::config::InheritEnv;
@@ -29,14 +29,10 @@ use crate::environment::Environments;
 use crate::environment::variables::{Sources, compose};
 use crate::fault::{Point, reached};
 use crate::output;
-use crate::store::run_directory::{self, Listing};
-use crate::store::{HistoryPlace, Listed, Store, StoreError};
+use crate::store::{Listed, Store, run_directory};
 use command::{Command, Counts, LeftUnfinished};
-use retention::{Bounds, FinishedJob, Policy};
+use pruning::BeingRemoved;
 use under_way::UnderWay;
-
-/// How many finished jobs are looked at, measured or removed in one go: the index answers others in between.
-const PAGE: u32 = 500;
 
 /// A job as it is now, for those who watch it.
 #[derive(Clone, Debug)]
@@ -59,6 +55,7 @@ pub struct Jobs {
     under_way: UnderWay,
     /// One at a time: what is half removed while nobody holds it has been left behind.
     removing: Arc<Mutex<()>>,
+    being_removed: BeingRemoved,
 }
 
 impl Jobs {
@@ -79,6 +76,7 @@ impl Jobs {
             shutting_down,
             under_way: UnderWay::default(),
             removing: Arc::default(),
+            being_removed: BeingRemoved::default(),
         }
     }
 
@@ -180,11 +178,7 @@ impl Jobs {
                 // Not acknowledged, so it must not start: what was made for it goes, and the client hears why.
                 if fresh {
                     let (jobs, id) = (self.paths.jobs(), job.id);
-                    let remove = move || {
-                        run_directory::rename_away(&jobs, id)?;
-                        run_directory::empty_renamed(&jobs, id)?;
-                        run_directory::forget_renamed(&jobs, id)
-                    };
+                    let remove = move || run_directory::remove(&jobs, id).map_err(std::io::Error::other);
                     if let Err(error) = blocking(remove).await {
                         tracing::error!(job = %id, %error, "the run directory of a job that was refused is left behind");
                     }
@@ -202,6 +196,7 @@ impl Jobs {
 
     /// The job as it is now.
     pub async fn find(&self, id: JobId) -> Result<Option<JobDetail>, Error> {
+        self.refuse_removed(id)?;
         let live = self.ask(|answer| Command::Describe { id, answer }).await?;
         let found = match live {
             Some(live) => Some((*live, false)),
@@ -220,6 +215,7 @@ impl Jobs {
             if !is_seen && job.progress.is_none() && job.state.run().is_some() {
                 job.progress = output::progress::of_job(&directory, job.state.is_finished());
             }
+            job.output_removed_from = output::removed_from(&directory, &job.state);
             Ok(job)
         };
         let job = blocking(look).await.map_err(storage("measure the output"))?;
@@ -270,6 +266,33 @@ impl Jobs {
         self.find(id).await?.ok_or_else(|| Error::NoSuchJob { given: id.to_string() })
     }
 
+    /// Work on the files of a job. What it finds is only believed if they were there until its end: those of a job that is
+    /// removed meanwhile may have been some of them, or none.
+    ///
+    /// # Errors
+    /// Those of the work, and [`Error::OutputRemoved`] or [`Error::BeingRemoved`] where the run directory has gone.
+    pub async fn with_files<T: Send + 'static>(
+        &self,
+        id: JobId,
+        doing: &str,
+        work: impl FnOnce(&Path) -> std::io::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.get(id).await?;
+        let directory = self.directory(id);
+        let look = move || {
+            let found = work(&directory)?;
+            Ok(if output::is_there(&directory) { Ok(found) } else { Err(OsText::from(directory)) })
+        };
+        let found = blocking(look).await.map_err(storage(doing))?;
+        self.refuse_removed(id)?;
+        found.map_err(|path| Error::OutputRemoved { id, path })
+    }
+
+    /// A job that is being removed is not there for anybody any more.
+    pub fn refuse_removed(&self, id: JobId) -> Result<(), Error> {
+        if self.being_removed.contains(id) { Err(Error::BeingRemoved { id }) } else { Ok(()) }
+    }
+
     /// `None` for a job that has finished, and for one that does not exist.
     pub async fn watch(&self, id: JobId) -> Result<Option<watch::Receiver<Snapshot>>, Error> {
         self.ask(|answer| Command::Watch { id, answer }).await
@@ -297,133 +320,6 @@ impl Jobs {
     /// Takes up jobs that were found on disk.
     pub fn recover(&self, jobs: Vec<LeftUnfinished>) {
         let _ = self.commands.send(Command::Recover { jobs });
-    }
-
-    pub async fn prune(&self, request: PruneRequest) -> Result<Pruned, Error> {
-        let this = self.clone();
-        // A task of its own: half a prune must not end with the call that asked for it.
-        let pruning = tokio::spawn(async move { this.prune_to_the_end(request).await });
-        pruning.await.map_err(|error| Error::Storage { doing: "prune".to_owned(), problem: error.to_string() })?
-    }
-
-    /// Forgets what is beyond the bounds of history, in the background: nobody waits for it.
-    pub async fn retire(&self, bounds: &Bounds) -> Result<(), Error> {
-        let failed = |error: StoreError| error.while_doing("bound the history");
-        let now = Timestamp::now();
-        let (mut tally, mut place) = (bounds.tally(now), HistoryPlace::at(now));
-        let (mut jobs, mut bytes) = (0, 0);
-        loop {
-            let mut page = self.store.finished(place, PAGE).await.map_err(failed)?;
-            let Some(last) = page.last() else { break };
-            place = HistoryPlace::of(last);
-            let measured = self.measure(&mut page).await?;
-            if !measured.is_empty() {
-                self.store.set_kept_bytes(measured).await.map_err(failed)?;
-            }
-            let doomed: Vec<JobId> = page.iter().filter(|job| tally.forgets(job)).map(|job| job.id).collect();
-            bytes += self.remove(&doomed).await?;
-            jobs += doomed.len();
-        }
-        if jobs > 0 {
-            tracing::info!(jobs, bytes, "forgotten: beyond the bounds of history");
-        }
-        Ok(())
-    }
-
-    /// How much those keep of which that is not known yet.
-    async fn measure(&self, page: &mut [FinishedJob]) -> Result<Vec<(JobId, u64)>, Error> {
-        let unmeasured: Vec<JobId> = page.iter().filter(|job| job.bytes.is_none()).map(|job| job.id).collect();
-        if unmeasured.is_empty() {
-            return Ok(Vec::new());
-        }
-        let directories = self.paths.jobs();
-        let measure = move || {
-            let size = |id: JobId| (id, run_directory::size(&directories.join(id.to_string())));
-            Ok(unmeasured.into_iter().map(size).collect::<Vec<_>>())
-        };
-        let measured = blocking(measure).await.map_err(storage("measure finished jobs"))?;
-        // In the same order.
-        for (job, (_, bytes)) in page.iter_mut().filter(|job| job.bytes.is_none()).zip(&measured) {
-            job.bytes = Some(*bytes);
-        }
-        Ok(measured)
-    }
-
-    async fn prune_to_the_end(&self, request: PruneRequest) -> Result<Pruned, Error> {
-        let failed = |error: StoreError| error.while_doing("prune");
-        let policy = Policy {
-            older_than: Duration::from_millis(request.older_than_ms),
-            keep_completed: request.keep_completed,
-            keep_failed: request.keep_failed,
-        };
-        let now = Timestamp::now();
-        let oldest = i64::try_from(request.older_than_ms).unwrap_or(i64::MAX).saturating_mul(1000);
-        let mut place = HistoryPlace::at(Timestamp(now.0.saturating_sub(oldest)));
-        let total = self.store.count().await.map_err(failed)?;
-        let (mut removed, mut bytes_freed) = (0, 0);
-        loop {
-            let mut page = self.store.finished(place, PAGE).await.map_err(failed)?;
-            let Some(last) = page.last() else { break };
-            place = HistoryPlace::of(last);
-            page.retain(|job| policy.forgets(job, now));
-            removed += page.len() as u64;
-            bytes_freed += if request.dry_run {
-                self.measure(&mut page).await?;
-                page.iter().filter_map(|job| job.bytes).sum::<u64>()
-            } else {
-                self.remove(&page.iter().map(|job| job.id).collect::<Vec<_>>()).await?
-            };
-        }
-        Ok(Pruned { removed, remaining: total.saturating_sub(removed), bytes_freed })
-    }
-
-    /// What lies in the jobs directory, without what an earlier daemon had begun to remove: that is done with first.
-    pub async fn listed(&self) -> Result<Listing, Error> {
-        let alone = self.removing.lock().await;
-        let jobs = self.paths.jobs();
-        let list = move || run_directory::list(&jobs);
-        let mut listing = blocking(list).await.map_err(storage("list the run directories"))?;
-        let half_removed = std::mem::take(&mut listing.half_removed);
-        if !half_removed.is_empty()
-            && let Err(error) = self.finish_removal(&alone, &half_removed).await
-        {
-            tracing::warn!(%error, "jobs that were being pruned can not be removed");
-        }
-        Ok(listing)
-    }
-
-    /// Forgets finished jobs, and removes their files; how many bytes those held.
-    async fn remove(&self, doomed: &[JobId]) -> Result<u64, Error> {
-        if doomed.is_empty() {
-            return Ok(0);
-        }
-        let alone = self.removing.lock().await;
-        let (jobs, ids) = (self.paths.jobs(), doomed.to_vec());
-        // Away first, at once and whole.
-        let rename = move || ids.iter().try_for_each(|id| run_directory::rename_away(&jobs, *id));
-        blocking(rename).await.map_err(storage("remove run directories"))?;
-        reached(Point::PruneRenamed);
-        self.finish_removal(&alone, doomed).await
-    }
-
-    /// Removes what has been renamed away: the files, then the rows, then the names. A daemon that dies in between leaves
-    /// names, and the next one goes on here. On a full disk it is the files that make room for what the index has to write.
-    async fn finish_removal(&self, _alone: &MutexGuard<'_, ()>, renamed: &[JobId]) -> Result<u64, Error> {
-        let failed = storage("remove run directories");
-        let (jobs, ids) = (self.paths.jobs(), renamed.to_vec());
-        let empty = move || ids.iter().map(|id| run_directory::empty_renamed(&jobs, *id)).sum::<Result<u64, _>>();
-        let bytes = blocking(empty).await.map_err(&failed)?;
-        reached(Point::PruneEmptied);
-        self.store.delete(renamed.to_vec()).await.map_err(|error| error.while_doing("forget jobs"))?;
-        reached(Point::PruneForgotten);
-        if self.store.is_makeshift() {
-            // The names stay until the index hears of it.
-            return Ok(bytes);
-        }
-        let (jobs, ids) = (self.paths.jobs(), renamed.to_vec());
-        let forget = move || ids.iter().try_for_each(|id| run_directory::forget_renamed(&jobs, *id));
-        blocking(forget).await.map_err(&failed)?;
-        Ok(bytes)
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Error> {

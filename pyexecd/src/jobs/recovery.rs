@@ -30,6 +30,10 @@ pub struct Circumstances {
 pub fn believe(known: JobState, evidence: Evidence, circumstances: Circumstances) -> Belief {
     match (evidence, known) {
         (Evidence::Ended(what), _) => Belief::Finished(outcome_of(what)),
+        // It was started, which the index did not know of, and nobody is left to say how it ended.
+        (Evidence::Gone, JobState::Queued | JobState::Preparing | JobState::Starting { .. }) => {
+            Belief::Finished(Outcome::Lost { last_seen: None })
+        }
         (Evidence::Alive(_) | Evidence::Undecided | Evidence::Gone, known) => Belief::Adopt(match known {
             // It got further than the index knew.
             JobState::Queued | JobState::Preparing => JobState::Starting { stop: None },
@@ -110,6 +114,8 @@ mod tests {
             (running(), alive(), Belief::Adopt(running())),
             (stopping(), alive(), Belief::Adopt(stopping())),
             (running(), Evidence::Gone, Belief::Adopt(running())),
+            (JobState::Queued, Evidence::Gone, Belief::Finished(Outcome::Lost { last_seen: None })),
+            (starting(None), Evidence::Gone, Belief::Finished(Outcome::Lost { last_seen: None })),
             (running(), Evidence::NeverStarted, lost),
             (JobState::Queued, ended(), failed.clone()),
             (running(), ended(), failed),

@@ -9,6 +9,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use pyexec_proto::output::{OutputChunk, OutputLengths, Stream};
+use pyexec_proto::{JobState, OsText, Outcome};
 
 use crate::regular_file;
 
@@ -57,6 +58,29 @@ pub fn lengths(directory: &Path) -> io::Result<OutputLengths> {
         Ok(last * segment::BYTES + bytes)
     };
     Ok(OutputLengths { stdout: length(Stream::Stdout)?, stderr: length(Stream::Stderr)? })
+}
+
+/// Whether a run directory is there, and no link to somewhere else. One that cannot be looked at is not said to be gone.
+pub fn is_there(directory: &Path) -> bool {
+    std::fs::symlink_metadata(directory).map_or_else(
+        |error| !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+        |found| found.is_dir(),
+    )
+}
+
+/// The run directory, where that is gone, or ends before the output of a finished job did. What was dropped at the beginning
+/// because only so much is kept is not missed.
+pub fn removed_from(directory: &Path, state: &JobState) -> Option<OsText> {
+    let printed = match state.outcome() {
+        Some(Outcome::Ended(record)) => record.output,
+        Some(Outcome::NotStarted(_) | Outcome::Lost { .. }) | None => OutputLengths::default(),
+    };
+    let is_kept = || {
+        printed == OutputLengths::default()
+            || lengths(directory)
+                .map_or(true, |kept| Stream::BOTH.iter().all(|stream| kept.get(*stream) >= printed.get(*stream)))
+    };
+    (!is_there(directory) || !is_kept()).then(|| OsText::from(directory))
 }
 
 /// Where the last `lines` lines begin; a last line without a newline counts as one.

@@ -16,7 +16,7 @@ pub(super) async fn status(service: &Service) -> Result<DaemonStatus, Error> {
         jobs_running: counts.running as u64,
         jobs_pending: counts.pending as u64,
         rss_bytes: resident_bytes(),
-        index_problem: service.index_problem.clone(),
+        index_problem: service.jobs.store().problem(),
         scopes: service.scopes.standing(),
         directories: Directories::clone(&service.directories),
     })

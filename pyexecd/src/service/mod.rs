@@ -42,8 +42,6 @@ pub struct Service {
     pub scopes: Arc<Scopes>,
     /// Set to make the daemon leave.
     pub shutdown: Arc<watch::Sender<bool>>,
-    /// Why the index on disk is not used.
-    pub index_problem: Option<String>,
     /// What this connection reads all of.
     pub reader: Arc<Reader>,
     /// Why its client may have nothing done: it is inside a fence. It may look, as it may at any file.

@@ -1,6 +1,8 @@
 //! Reading a job's output, and waiting for more of it or for the end.
 
 use std::collections::HashMap;
+use std::io;
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -114,17 +116,24 @@ fn has_more(lengths: &OutputLengths, request: &FollowRequest) -> bool {
 
 /// The job's state is known before its output is read: what is read then is all there will be.
 async fn read_finished(jobs: &Jobs, mut job: JobDetail, request: &FollowRequest) -> Result<Followed, Error> {
-    let Some(outcome) = job.state.outcome() else {
+    if !job.state.is_finished() {
         return Ok(Followed { output: read(jobs, job.id, request).await?, finished: None });
+    }
+    let (id, directory, wanted) = (job.id, jobs.directory(job.id), request.clone());
+    let look = move || {
+        job.output = match job.state.outcome() {
+            Some(Outcome::Ended(record)) => record.output,
+            Some(Outcome::NotStarted(_) | Outcome::Lost { .. }) | None => output::lengths(&directory)?,
+        };
+        let output = if has_more(&job.output, &wanted) { read_from(&directory, &wanted)? } else { nothing(&wanted) };
+        // Looked at last: files that have gone while they were read have not been read to their ends.
+        job.output_removed_from = output::removed_from(&directory, &job.state);
+        Ok((job, output))
     };
-    job.output = match outcome {
-        Outcome::Ended(record) => record.output,
-        Outcome::NotStarted(_) | Outcome::Lost { .. } => {
-            let directory = jobs.directory(job.id);
-            blocking(move || output::lengths(&directory)).await.map_err(|error| unreadable(&error))?
-        }
-    };
-    let output = if has_more(&job.output, request) { read(jobs, job.id, request).await? } else { nothing(request) };
+    let (job, output) = blocking(look).await.map_err(|error| unreadable(&error))?;
+    if job.output_removed_from.is_some() {
+        jobs.refuse_removed(id)?;
+    }
     let at_end = |stream| {
         let chunk: &OutputChunk = output.get(stream);
         request.max_bytes == 0
@@ -143,27 +152,28 @@ fn nothing(request: &FollowRequest) -> PerStream<OutputChunk> {
 }
 
 async fn read(jobs: &Jobs, id: JobId, request: &FollowRequest) -> Result<PerStream<OutputChunk>, Error> {
+    let (directory, request) = (jobs.directory(id), request.clone());
+    blocking(move || read_from(&directory, &request)).await.map_err(|error| unreadable(&error))
+}
+
+fn read_from(directory: &Path, request: &FollowRequest) -> io::Result<PerStream<OutputChunk>> {
     let max = request.max_bytes.min(MAX_CHUNK_BYTES) as usize;
-    let (directory, cursors) = (jobs.directory(id), request.cursors);
+    let cursors = request.cursors;
     if max == 0 || (cursors.stdout.is_none() && cursors.stderr.is_none()) {
         return Ok(nothing(request));
     }
-    let read = move || {
-        let one = |cursor: Option<u64>, stream| match cursor {
-            Some(offset) => output::read(&directory, stream, offset, max),
-            None => Ok(OutputChunk::default()),
-        };
-        Ok(PerStream { stdout: one(cursors.stdout, Stream::Stdout)?, stderr: one(cursors.stderr, Stream::Stderr)? })
+    let one = |cursor: Option<u64>, stream| match cursor {
+        Some(offset) if output::is_there(directory) => output::read(directory, stream, offset, max),
+        Some(offset) => Ok(OutputChunk { offset, bytes: Vec::new() }),
+        None => Ok(OutputChunk::default()),
     };
-    blocking(read).await.map_err(|error| unreadable(&error))
+    Ok(PerStream { stdout: one(cursors.stdout, Stream::Stdout)?, stderr: one(cursors.stderr, Stream::Stderr)? })
 }
 
 pub(super) async fn tail_offset(jobs: &Jobs, id: JobId, stream: Stream, lines: u64) -> Result<u64, Error> {
-    jobs.get(id).await?;
-    let directory = jobs.directory(id);
-    blocking(move || output::tail_offset(&directory, stream, lines)).await.map_err(|error| unreadable(&error))
+    jobs.with_files(id, "read the output", move |directory| output::tail_offset(directory, stream, lines)).await
 }
 
-fn unreadable(error: &std::io::Error) -> Error {
+fn unreadable(error: &io::Error) -> Error {
     Error::Storage { doing: "read the output".to_owned(), problem: error.to_string() }
 }

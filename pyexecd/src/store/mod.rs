@@ -3,24 +3,28 @@
 //! An index, not the truth: everything in it can be read again from the run directories (see [`run_directory`]), and is
 //! when the file turns out to be damaged.
 
-pub mod removal;
 pub mod run_directory;
 
 mod listing;
 mod rows;
 mod schema;
+pub mod seen_time;
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
+use std::time::Duration;
 
 use pyexec_proto::job::{JobDetail, JobSummary};
 use pyexec_proto::service::{JobPage, JobQuery};
 use pyexec_proto::{Error, JobId, Progress, Timestamp};
 use rusqlite::Connection;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::jobs::retention::FinishedJob;
 use listing::Unwritten;
+
+/// How long a write waits for somebody else who holds the file. Everybody else waits with it.
+const PATIENCE: Duration = Duration::from_millis(250);
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -43,12 +47,41 @@ impl StoreError {
     pub fn while_doing(&self, doing: &str) -> Error {
         Error::Storage { doing: doing.to_owned(), problem: self.to_string() }
     }
+
+    fn is_held_by_somebody(&self) -> bool {
+        matches!(self, Self::Query(error) if schema::is_held_by_somebody(error))
+    }
 }
 
 /// What lives on the thread.
 struct Index {
+    path: PathBuf,
     connection: Connection,
     unwritten: Unwritten,
+    /// See [`Store::problem`].
+    problem: watch::Sender<Option<String>>,
+}
+
+impl Index {
+    /// After a write that was refused because somebody else holds the file: goes on in memory, with what can be read of the
+    /// file, so that no other call waits for whoever that is. `false` when it is in memory already.
+    fn go_without_file(&mut self, refused: &StoreError) -> bool {
+        if self.problem.borrow().is_some() {
+            return false;
+        }
+        match schema::copy_in_memory(&self.path) {
+            Ok(connection) => {
+                tracing::error!(path = %self.path.display(), error = %refused, "the index cannot be used; doing without it for now");
+                self.connection = connection;
+                self.problem.send_replace(Some(refused.to_string()));
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, "the index cannot be held in memory");
+                false
+            }
+        }
+    }
 }
 
 type Task = Box<dyn FnOnce(&mut Index) + Send>;
@@ -57,8 +90,7 @@ type Task = Box<dyn FnOnce(&mut Index) + Send>;
 #[derive(Clone, Debug)]
 pub struct Store {
     tasks: mpsc::Sender<Task>,
-    /// In memory, because the file is out of reach.
-    makeshift: bool,
+    problem: watch::Receiver<Option<String>>,
 }
 
 /// How the index was found.
@@ -104,7 +136,13 @@ impl HistoryPlace {
 impl Store {
     pub fn open(path: &Path) -> Result<(Self, Found), StoreError> {
         let (connection, found) = schema::open_or_quarantine(path)?;
-        let mut index = Index { connection, unwritten: Unwritten::new() };
+        connection.busy_timeout(PATIENCE)?;
+        let problem = match &found {
+            Found::OutOfReach { problem } => Some(problem.clone()),
+            Found::Whole | Found::Empty { .. } => None,
+        };
+        let (told, problem) = watch::channel(problem);
+        let mut index = Index { path: path.to_owned(), connection, unwritten: Unwritten::new(), problem: told };
         let (tasks, queue) = mpsc::channel::<Task>();
         let work = move || {
             for task in queue {
@@ -116,13 +154,28 @@ impl Store {
             .stack_size(512 << 10)
             .spawn(work)
             .map_err(|source| StoreError::Quarantine { source })?;
-        let makeshift = matches!(found, Found::OutOfReach { .. });
-        Ok((Self { tasks, makeshift }, found))
+        Ok((Self { tasks, problem }, found))
     }
 
-    /// Whether it ends with this daemon.
+    /// Whether it is in memory, and ends with this daemon.
     pub fn is_makeshift(&self) -> bool {
-        self.makeshift
+        self.problem.borrow().is_some()
+    }
+
+    /// Why the file is out of reach, and the index is held in memory.
+    pub fn problem(&self) -> Option<String> {
+        self.problem.borrow().clone()
+    }
+
+    /// Returns why, once the file is out of reach.
+    pub async fn out_of_reach(&self) -> String {
+        let mut problem = self.problem.clone();
+        let found = problem.wait_for(Option::is_some).await.ok().and_then(|problem| problem.clone());
+        match found {
+            Some(problem) => problem,
+            // The thread has gone, and the daemon is going.
+            None => std::future::pending().await,
+        }
     }
 
     /// Whether the file could be used now.
@@ -130,16 +183,24 @@ impl Store {
         schema::is_usable(path)
     }
 
-    /// Takes its place in the queue at once, whether or not the answer is waited for: whoever asks later sees it done.
+    /// Takes its place in the queue at once, whether or not the answer is waited for: whoever asks later sees it done. It is
+    /// done a second time, in memory, when somebody else holds the file.
     fn run<T, F>(&self, task: F) -> impl Future<Output = Result<T, StoreError>> + use<T, F>
     where
         T: Send + 'static,
-        F: FnOnce(&mut Index) -> Result<T, StoreError> + Send + 'static,
+        F: Fn(&mut Index) -> Result<T, StoreError> + Send + 'static,
     {
         let (answer, answered) = oneshot::channel();
         let task: Task = Box::new(move |index| {
+            let mut done = task(index);
+            if let Err(error) = &done
+                && error.is_held_by_somebody()
+                && index.go_without_file(error)
+            {
+                done = task(index);
+            }
             // Nobody may be waiting any more; the work is done all the same.
-            let _ = answer.send(task(index));
+            let _ = answer.send(done);
         });
         let queued = self.tasks.send(task);
         async move {
@@ -221,7 +282,7 @@ impl Store {
 
     /// Those of `ids` that the index does not know.
     pub async fn unknown(&self, ids: Vec<JobId>) -> Result<Vec<JobId>, StoreError> {
-        self.run(move |index| rows::unknown(&index.connection, ids)).await
+        self.run(move |index| rows::unknown(&index.connection, &ids)).await
     }
 
     /// The next `limit` of finished jobs, the newest end first: those that come behind `after`.

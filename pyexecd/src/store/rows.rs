@@ -150,6 +150,7 @@ fn detail(row: &Row<'_>) -> Result<JobDetail, StoreError> {
         output: lengths(row)?,
         message: None,
         progress: progress(row)?.flatten(),
+        output_removed_from: None,
     })
 }
 
@@ -208,12 +209,12 @@ pub(super) fn with_prefix(connection: &Connection, prefix: &str, limit: u32) -> 
     Ok(ids.collect::<Result<_, _>>()?)
 }
 
-pub(super) fn unknown(connection: &Connection, ids: Vec<JobId>) -> Result<Vec<JobId>, StoreError> {
+pub(super) fn unknown(connection: &Connection, ids: &[JobId]) -> Result<Vec<JobId>, StoreError> {
     let mut statement = connection.prepare_cached("SELECT 1 FROM jobs WHERE id = ?1")?;
     let mut unknown = Vec::new();
     for id in ids {
         if !statement.exists([id.to_string()])? {
-            unknown.push(id);
+            unknown.push(*id);
         }
     }
     Ok(unknown)

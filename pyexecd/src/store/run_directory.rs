@@ -15,10 +15,10 @@ use pyexec_proto::{JobId, Timestamp};
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
-use super::removal;
 use crate::boot;
 use crate::fault::{Point, reached};
 use crate::regular_file;
+use crate::removal::{self, RemovalError};
 use crate::supervisor::record::{
     self, ENDING, ENVIRONMENT, Ending, ReadError, STDIN, WhatEnded, damaged, private_file, write_durably,
 };
@@ -257,29 +257,56 @@ pub fn list(jobs: &Path) -> io::Result<Listing> {
 }
 
 /// Renames the directory away, so that it is gone at once and whole; [`empty_renamed`] frees the space. The name stays
-/// until [`forget_renamed`]: it says that the index is to forget the job.
-pub fn rename_away(jobs: &Path, id: JobId) -> io::Result<()> {
-    match std::fs::rename(jobs.join(id.to_string()), renamed(jobs, id)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+/// until [`forget_renamed`]: it says that the index is to forget the job. A link or a file that a job has put in the place
+/// of its run directory is renamed like one.
+pub fn rename_away(jobs: &Path, id: JobId) -> Result<(), RemovalError> {
+    let directory = jobs.join(id.to_string());
+    match std::fs::rename(&directory, renamed(jobs, id)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(RemovalError::at(&directory)(error)),
         Ok(()) | Err(_) => Ok(()),
     }
 }
 
-/// Returns how many bytes its files held. Needs no space itself.
-pub fn empty_renamed(jobs: &Path, id: JobId) -> io::Result<u64> {
-    removal::empty(&renamed(jobs, id))
+/// Returns how many bytes its files held. Needs no space itself. What cannot be emptied gets its name back, and is a run
+/// directory again, with the job's record and output in it.
+pub fn empty_renamed(jobs: &Path, id: JobId) -> Result<u64, RemovalError> {
+    let (from, to) = (renamed(jobs, id), jobs.join(id.to_string()));
+    removal::empty(&from).map_err(|mut error| {
+        match std::fs::rename(&from, &to) {
+            // Named as it is found from now on.
+            Ok(()) => error.path = error.path.strip_prefix(&from).map_or_else(|_| to.clone(), |below| join(&to, below)),
+            Err(problem) => {
+                tracing::error!(job = %id, %problem, "what could not be removed does not get its name back")
+            }
+        }
+        error
+    })
+}
+
+/// Without a slash at the end where there is nothing to add.
+fn join(directory: &Path, below: &Path) -> PathBuf {
+    if below.as_os_str().is_empty() { directory.to_owned() } else { directory.join(below) }
 }
 
 /// Once the index has forgotten the job.
-pub fn forget_renamed(jobs: &Path, id: JobId) -> io::Result<()> {
-    match std::fs::remove_dir(renamed(jobs, id)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(()),
-    }
+pub fn forget_renamed(jobs: &Path, id: JobId) -> Result<(), RemovalError> {
+    removal::remove_emptied(&renamed(jobs, id))
 }
 
 fn renamed(jobs: &Path, id: JobId) -> PathBuf {
     jobs.join(format!("{REMOVED}{id}"))
+}
+
+/// Removes a run directory that the index does not know of.
+pub fn remove(jobs: &Path, id: JobId) -> Result<(), RemovalError> {
+    rename_away(jobs, id)?;
+    empty_renamed(jobs, id)?;
+    forget_renamed(jobs, id)
+}
+
+/// Removes what an earlier daemon was making.
+pub fn remove_half_made(path: &Path) -> Result<(), RemovalError> {
+    removal::remove(path).map(drop)
 }
 
 /// The bytes in a run directory's files, artifacts included.

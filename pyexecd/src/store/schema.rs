@@ -90,6 +90,33 @@ fn makeshift(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
+/// As [`makeshift`], with what can be read of a file that somebody else holds. What cannot be read is filled in from the run
+/// directories.
+pub(super) fn copy_in_memory(path: &Path) -> Result<Connection, StoreError> {
+    let connection = makeshift(path)?;
+    if let Err(error) = copy(&connection, path) {
+        tracing::warn!(path = %path.display(), %error, "the index cannot be read, either");
+    }
+    Ok(connection)
+}
+
+fn copy(connection: &Connection, path: &Path) -> rusqlite::Result<()> {
+    // Whoever waits for the index waits for this, too.
+    connection.busy_timeout(Duration::ZERO)?;
+    let path = path.to_str().ok_or_else(|| rusqlite::Error::InvalidPath(path.to_owned()))?;
+    connection.execute("ATTACH DATABASE ?1 AS held", [path])?;
+    let copied = connection.execute_batch(
+        "BEGIN; INSERT INTO main.jobs SELECT * FROM held.jobs ORDER BY sequence;
+         INSERT INTO main.daemon SELECT * FROM held.daemon; COMMIT;",
+    );
+    if copied.is_err() {
+        // There may be no transaction any more.
+        let _ = connection.execute_batch("ROLLBACK");
+    }
+    connection.execute_batch("DETACH DATABASE held")?;
+    copied
+}
+
 /// Whether the file can be used now.
 pub(super) fn is_usable(path: &Path) -> bool {
     open(path).is_ok()
@@ -109,6 +136,10 @@ fn is_out_of_reach(error: &rusqlite::Error) -> bool {
                 | ErrorCode::PermissionDenied
         )
     )
+}
+
+pub(super) fn is_held_by_somebody(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
 fn is_damage(error: &rusqlite::Error) -> bool {

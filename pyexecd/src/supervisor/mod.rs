@@ -36,7 +36,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use crate::store::removal;
+use crate::removal;
 use benchmark::Benchmark;
 use clock::Clocks;
 use connection::{Connection, Door};
@@ -145,7 +145,7 @@ fn try_supervise() -> io::Result<Supervised> {
     }
     if let Some(directory) = temporary_directory {
         // What can not be removed is left for whoever tidies temporary files.
-        let _ = removal::empty(directory.as_path()).and_then(|_| std::fs::remove_dir(directory.as_path()));
+        let _ = removal::remove(directory.as_path());
     }
     Ok(Supervised::ToTheEnd)
 }

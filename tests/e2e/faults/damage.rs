@@ -157,8 +157,12 @@ fn without_an_index_what_can_not_be_read_is_said_not_to_be_known() {
     daemon.start();
     let readable: Vec<&Victim> = victims.iter().filter(|victim| !victim.is_hurt_in(&["spec.json"])).collect();
     sandbox.wait_until("all that can be read are known again", || {
-        let total = sandbox.pyexec(["jobs", "--json"]).expect_code(0).json()["total"].clone();
-        if total == readable.len() { Ok(()) } else { Err(total) }
+        // All have ended, and none is ever said to wait for its turn.
+        let listing = sandbox.pyexec(["jobs", "--all", "--json"]).expect_code(0).json();
+        let jobs = listing["jobs"].as_array().expect("is an array");
+        let waits = jobs.iter().find(|job| job["status"] == "pending" || job["status"] == "running");
+        assert!(waits.is_none(), "{waits:?}");
+        if listing["total"] == readable.len() { Ok(()) } else { Err(listing["total"].clone()) }
     });
     let client = block_on(connect(&sandbox));
     for victim in readable {
@@ -170,10 +174,16 @@ fn without_an_index_what_can_not_be_read_is_said_not_to_be_known() {
         }
         read(&sandbox, victim, "out\n");
     }
-    // What can not be read is left where it is: somebody may make sense of it.
-    for victim in victims.iter().filter(|victim| victim.is_hurt_in(&["spec.json"])) {
-        assert!(sandbox.run_directory(&victim.id.to_string()).is_dir(), "{}", victim.what());
-    }
+    // What can not be read is left where it is: somebody may make sense of it. Nothing else names it.
+    let doctor = sandbox.pyexec(["doctor", "--json"]).json();
+    let checks = doctor["checks"].as_array().expect("is a list");
+    let check = checks.iter().find(|check| check["name"] == "run directories").expect("there are some");
+    let unreadable = victims.iter().filter(|victim| victim.is_hurt_in(&["spec.json"]));
+    let mut unreadable: Vec<String> = unreadable.map(|victim| victim.id.to_string()).collect();
+    unreadable.sort();
+    assert!(unreadable.iter().all(|id| sandbox.run_directory(id).is_dir()));
+    let detail = check["detail"].as_str().expect("is text");
+    assert!(detail.contains(&unreadable[0]) && detail.ends_with(" and 2 more"), "{check}");
 }
 
 /// Whether or not it can be told any more how it ends, it ends.

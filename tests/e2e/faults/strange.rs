@@ -52,6 +52,45 @@ fn a_clock_that_is_set_back_changes_nothing_that_matters() {
     assert!(job["exit_code"] == 0 && job["elapsed_seconds"].as_f64().is_some_and(|took| took >= 0.0), "{job}");
 }
 
+/// The clock is 400 days ahead, or the machine was off for as long: nobody saw that time pass.
+#[test]
+fn a_clock_that_is_ahead_makes_nobody_forget_a_job_for_its_age() {
+    let mut sandbox = Sandbox::new();
+    let jobs: Vec<String> = (0..3)
+        .map(|_| {
+            let id = sandbox.detach(&["-c", "print('kept')"]);
+            sandbox.finished(&id);
+            id
+        })
+        .collect();
+    sandbox.pyexec(["daemon", "stop"]).expect_code(0);
+    edit(
+        "import json, sqlite3, sys\n\
+        index = sqlite3.connect(sys.argv[1])\n\
+        days = 400 * 24 * 3600 * 10**6\n\
+        index.execute('UPDATE jobs SET created_at = created_at - ?, started_at = started_at - ?, ended_at = ended_at - ?', [days] * 3)\n\
+        index.commit()\n\
+        clock = json.load(open(sys.argv[2]))\n\
+        clock['last'].update(at=clock['last']['at'] - days, boot_id='another')\n\
+        json.dump(clock, open(sys.argv[2], 'w'))\n",
+        &[&sandbox.paths().database(), &sandbox.paths().state.join("clock.json")],
+    );
+    sandbox.set("PYEXEC_RETENTION_MAX_AGE", "90d");
+    sandbox.set("PYEXEC_RETENTION_MIN_AGE", "0s");
+    // What is beyond a number goes all the same, and says that the history has been looked at.
+    sandbox.set("PYEXEC_RETENTION_MAX_JOBS", "2");
+    sandbox.wait_until("the oldest is gone", || {
+        let listing = sandbox.pyexec(["jobs", "--json"]).expect_code(0).json();
+        if listing["total"] == 2 { Ok(()) } else { Err(listing) }
+    });
+    for daemon in ["the same", "the next"] {
+        for id in &jobs[1..] {
+            assert_eq!(sandbox.logs(id), b"kept\n", "{daemon} daemon");
+        }
+        sandbox.pyexec(["daemon", "restart"]).expect_code(0);
+    }
+}
+
 /// Somebody else, who happens to have a pid that is named somewhere.
 struct Innocent(Child);
 
@@ -206,6 +245,54 @@ fn wait_for_the_index(sandbox: &Sandbox, jobs: usize) {
     });
 }
 
+/// Somebody who holds the index until he is dropped.
+fn hold_the_index(sandbox: &Sandbox, first: &str) -> Innocent {
+    let program = "import sqlite3, sys\n\
+        index = sqlite3.connect(sys.argv[1], isolation_level=None)\n\
+        index.execute(sys.argv[2])\n\
+        index.execute('BEGIN EXCLUSIVE')\n\
+        print('held', flush=True)\n\
+        sys.stdin.read()\n";
+    let mut command = sandbox.command(python());
+    command.args(["-c", program]).arg(sandbox.paths().database()).arg(first);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut holder = Innocent(command.spawn().expect("can be started"));
+    let mut said = [0; 4];
+    std::io::Read::read_exact(holder.0.stdout.as_mut().expect("is a pipe"), &mut said).expect("it says so");
+    holder
+}
+
+/// As somebody does who looks into it with the tools of SQLite.
+#[test]
+fn an_index_that_is_taken_from_a_daemon_that_runs_is_in_nobodys_way() {
+    let mut sandbox = Sandbox::new();
+    sandbox.set("PYEXEC_MAX_RUNNING", "2");
+    let _daemon = sandbox.daemon();
+    let finished = sandbox.detach(&["-c", "print('fine')\nraise SystemExit(3)"]);
+    sandbox.finished(&finished);
+    let running = [(); 2].map(|()| sandbox.detach(FOREVER));
+    running.iter().for_each(|id| sandbox.wait_until_running(id));
+    let waiting = sandbox.detach(&["-c", "raise SystemExit(5)"]);
+    let holder = hold_the_index(&sandbox, "PRAGMA user_version");
+    // All of it while it is held: what is stopped, what ends, what waits, and what is new.
+    sandbox.pyexec(["kill", &running[0]]).expect_code(0);
+    sandbox.pyexec(["wait", &waiting]).expect_code(5);
+    sandbox.run(&["-c", "raise SystemExit(6)"]).expect_code(6);
+    let listing = sandbox.pyexec(["jobs", "--json"]).expect_code(0).json();
+    let statuses: Vec<&Value> =
+        listing["jobs"].as_array().expect("is an array").iter().map(|job| &job["status"]).collect();
+    assert_eq!(statuses, ["failed", "failed", "running", "cancelled", "failed"], "{listing}");
+    assert_eq!(sandbox.show(&finished)["exit_code"], 3);
+    assert_eq!(sandbox.logs(&finished), b"fine\n");
+    let status = sandbox.daemon_status();
+    assert!(status["index_problem"].as_str().is_some_and(|why| why.contains("locked")), "{status}");
+    sandbox.pyexec(["kill", "--now", &running[1]]).expect_code(0);
+    let pruned = sandbox.pyexec(["prune", "--older-than", "0s", "--failed", "--json"]).expect_code(0).json();
+    assert_eq!(pruned["removed"], 5, "{pruned}");
+    drop(holder);
+    wait_for_the_index(&sandbox, 0);
+}
+
 #[test]
 fn an_index_that_is_held_by_somebody_else_is_done_without_for_a_while() {
     let sandbox = Sandbox::new();
@@ -213,17 +300,7 @@ fn an_index_that_is_held_by_somebody_else_is_done_without_for_a_while() {
     let id = sandbox.detach(&["-c", "raise SystemExit(3)"]);
     sandbox.finished(&id);
     daemon.kill();
-    let program = "import sqlite3, sys\n\
-        index = sqlite3.connect(sys.argv[1])\n\
-        index.execute('PRAGMA locking_mode = EXCLUSIVE')\n\
-        index.execute('BEGIN EXCLUSIVE')\n\
-        print('held', flush=True)\n\
-        sys.stdin.read()\n";
-    let mut command = sandbox.command(python());
-    command.args(["-c", program]).arg(sandbox.paths().database()).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut holder = Innocent(command.spawn().expect("can be started"));
-    let mut said = [0; 4];
-    std::io::Read::read_exact(holder.0.stdout.as_mut().expect("is a pipe"), &mut said).expect("it says so");
+    let holder = hold_the_index(&sandbox, "PRAGMA locking_mode = EXCLUSIVE");
     daemon.start();
     assert!(sandbox.daemon_status()["index_problem"].as_str().is_some_and(|why| why.contains("locked")));
     assert_eq!(sandbox.show(&id)["exit_code"], 3);

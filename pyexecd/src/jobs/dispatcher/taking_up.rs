@@ -10,33 +10,46 @@ use super::{Dispatcher, class_of};
 use crate::blocking::blocking;
 use crate::engine::{self, local::Evidence};
 use crate::fault::{Point, reached};
+use crate::jobs::command::LeftUnfinished;
 use crate::jobs::recovery::{Belief, Circumstances, believe, believe_unreadable};
 use crate::store::run_directory;
 use crate::supervisor::record::ReadError;
 
 impl Dispatcher {
-    pub(super) async fn recover(&mut self, mut job: JobDetail, may_have_run: bool) {
+    pub(super) async fn recover(&mut self, left: LeftUnfinished) {
+        let LeftUnfinished { mut job, may_have_run, is_found_on_disk } = left;
         let id = job.id;
-        if self.live.contains_key(&id) {
+        if let Some(live) = self.live.get(&id) {
+            // It was found on disk, because the index that is used now does not know of it.
+            let known = live.job.clone();
+            self.import(known).await;
             return;
         }
+        let mut is_known = true;
         match self.store.get(id).await {
             Ok(Some((known, _))) if known.state.is_finished() => return,
             Ok(Some((known, _))) => job = known,
-            Ok(None) => {
-                if let Err(error) = self.store.import(vec![job.clone()]).await {
-                    tracing::error!(job = %id, %error, "a job that was found on disk could not be recorded");
-                }
-            }
+            Ok(None) if is_found_on_disk => is_known = false,
+            // It was being pruned when the last daemon ended, and has been forgotten since.
+            Ok(None) => return,
             Err(error) => tracing::error!(job = %id, %error, "a job could not be looked up"),
         }
         let directory = self.jobs_directory.join(id.to_string());
         reached(Point::RecoverLooking);
         let known = job.state.clone();
-        let believed = blocking(move || Ok(look(&directory, known, may_have_run))).await;
+        let believed = blocking(move || Ok(look(id, &directory, known, may_have_run))).await;
         let believed = believed
             .unwrap_or_else(|error| Belief::Finished(believe_unreadable(job.state.clone(), &error.to_string())));
         tracing::info!(job = %id, ?believed, "recovered");
+        if !is_known {
+            // As it is believed to be: one that has ended is never listed as one that waits.
+            let state = match &believed {
+                Belief::Waits => JobState::Queued,
+                Belief::Adopt(state) => state.clone(),
+                Belief::Finished(outcome) => JobState::Finished(outcome.clone()),
+            };
+            self.import(JobDetail { state, ..job.clone() }).await;
+        }
         match believed {
             Belief::Waits => {
                 job.state = JobState::Queued;
@@ -58,6 +71,13 @@ impl Dispatcher {
                 self.settle(id, &outcome).await;
                 self.commit(id);
             }
+        }
+    }
+
+    async fn import(&self, job: JobDetail) {
+        let id = job.id;
+        if let Err(error) = self.store.import(vec![job]).await {
+            tracing::error!(job = %id, %error, "a job that was found on disk could not be recorded");
         }
     }
 
@@ -91,7 +111,7 @@ impl Dispatcher {
 }
 
 /// Reads what there is to believe, and takes away what the last daemon left half written.
-fn look(directory: &Path, known: JobState, may_have_run: bool) -> Belief {
+fn look(id: JobId, directory: &Path, known: JobState, may_have_run: bool) -> Belief {
     if let Err(error) = run_directory::remove_unfinished(directory) {
         tracing::warn!(directory = %directory.display(), %error, "what the last daemon left can not be removed");
     }
@@ -104,7 +124,13 @@ fn look(directory: &Path, known: JobState, may_have_run: bool) -> Belief {
     match engine::local::examine(directory) {
         Ok(evidence) => {
             let has_environment = matches!(run_directory::environment(directory), Ok(Some(_)));
-            believe(known, evidence, Circumstances { has_environment, may_have_run })
+            let is_gone = evidence == Evidence::Gone;
+            let believed = believe(known, evidence, Circumstances { has_environment, may_have_run });
+            if is_gone && matches!(believed, Belief::Finished(_)) {
+                // Nobody else looks for what it left running.
+                engine::local::end_survivors(id);
+            }
+            believed
         }
         Err(error) => Belief::Finished(believe_unreadable(known, &error.to_string())),
     }
