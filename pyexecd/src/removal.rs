@@ -4,7 +4,7 @@
 //! No link is followed. What cannot be removed is named, with the path that it had before the removal began.
 
 use std::collections::HashMap;
-use std::ffi::{CString, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -126,15 +126,14 @@ pub(crate) fn empty(directory: &Path) -> Result<u64, RemovalError> {
     let mut emptying = Emptying { top, directory, device, bytes: 0, moved: 0, moved_from: HashMap::new() };
     // What is moved up may or may not be seen by a listing that is under way: listed again until there is nothing.
     loop {
-        let found = entries_of(&emptying.top, directory)?;
-        let names: Vec<CString> =
-            found.into_iter().filter(|entry| entry.is_directory()).map(|entry| entry.name).collect();
+        let found = entries_of(&emptying.top, directory, is_directory)?;
+        let names: Vec<CString> = found.into_iter().map(|entry| entry.name).collect();
         if names.is_empty() {
             break;
         }
         names.iter().try_for_each(|name| emptying.remove_directory(name))?;
     }
-    for file in entries_of(&emptying.top, directory)? {
+    for file in entries_of(&emptying.top, directory, |_| true)? {
         unlink(&emptying.top, &file, directory, &mut emptying.bytes)?;
     }
     Ok(emptying.bytes)
@@ -143,13 +142,15 @@ pub(crate) fn empty(directory: &Path) -> Result<u64, RemovalError> {
 /// A name in a directory, and what it stands for.
 struct Entry {
     name: CString,
-    seen: Stat,
+    kind: FileType,
+    /// Of a file: how many bytes it holds.
+    bytes: u64,
+    device: u64,
+    owner: u32,
 }
 
-impl Entry {
-    fn is_directory(&self) -> bool {
-        FileType::from_raw_mode(self.seen.st_mode) == FileType::Directory
-    }
+fn is_directory(kind: FileType) -> bool {
+    kind == FileType::Directory
 }
 
 struct Emptying<'a> {
@@ -176,8 +177,8 @@ impl Emptying<'_> {
             return Err(failed(Errno::BUSY));
         }
         let below = made_accessible(&found).map_err(RemovalError::at(&shown))?;
-        for entry in entries_of(&below, &shown)? {
-            if entry.is_directory() {
+        for entry in entries_of(&below, &shown, |_| true)? {
+            if is_directory(entry.kind) {
                 self.move_up(&below, &entry.name, &shown)?;
             } else {
                 unlink(&below, &entry, &shown, &mut self.bytes)?;
@@ -217,24 +218,36 @@ impl Emptying<'_> {
     }
 }
 
-fn path_of(name: &CString) -> &Path {
+fn path_of(name: &CStr) -> &Path {
     Path::new(OsStr::from_bytes(name.to_bytes()))
 }
 
-fn entries_of(directory: impl AsFd, shown: &Path) -> Result<Vec<Entry>, RemovalError> {
+/// Those of the kinds that are wanted: there may be many of the others.
+fn entries_of(
+    directory: impl AsFd,
+    shown: &Path,
+    is_wanted: impl Fn(FileType) -> bool,
+) -> Result<Vec<Entry>, RemovalError> {
     let failed = RemovalError::of(shown);
     let mut entries = Dir::read_from(&directory).map_err(&failed)?;
     let mut found = Vec::new();
     while let Some(entry) = entries.read() {
-        let name = entry.map_err(&failed)?.file_name().to_owned();
-        if matches!(name.to_bytes(), b"." | b"..") {
+        let entry = entry.map_err(&failed)?;
+        let name = entry.file_name();
+        let told = entry.file_type();
+        if matches!(name.to_bytes(), b"." | b"..") || (told != FileType::Unknown && !is_wanted(told)) {
             continue;
         }
-        match statat(&directory, &*name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(seen) => found.push(Entry { name, seen }),
+        let seen = match statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(seen) => seen,
             // Somebody else removes it, too.
-            Err(Errno::NOENT) => {}
-            Err(error) => return Err(RemovalError::of(&shown.join(path_of(&name)))(error)),
+            Err(Errno::NOENT) => continue,
+            Err(error) => return Err(RemovalError::of(&shown.join(path_of(name)))(error)),
+        };
+        let kind = FileType::from_raw_mode(seen.st_mode);
+        if is_wanted(kind) {
+            let bytes = if kind == FileType::RegularFile { held_in(&seen) } else { 0 };
+            found.push(Entry { name: name.to_owned(), kind, bytes, device: seen.st_dev, owner: seen.st_uid });
         }
     }
     Ok(found)
@@ -243,9 +256,7 @@ fn entries_of(directory: impl AsFd, shown: &Path) -> Result<Vec<Entry>, RemovalE
 fn unlink(directory: &OwnedFd, file: &Entry, shown: &Path, bytes: &mut u64) -> Result<(), RemovalError> {
     match unlinkat(directory, &*file.name, AtFlags::empty()) {
         Ok(()) => {
-            if FileType::from_raw_mode(file.seen.st_mode) == FileType::RegularFile {
-                *bytes += held_in(&file.seen);
-            }
+            *bytes += file.bytes;
             Ok(())
         }
         Err(Errno::NOENT) => Ok(()),
@@ -257,17 +268,19 @@ fn unlink(directory: &OwnedFd, file: &Entry, shown: &Path, bytes: &mut u64) -> R
 /// Not everything that cannot be removed is found here; what is not says so when its turn comes.
 fn find_obstacle(directory: &OwnedFd, shown: &Path, device: u64, depth: usize) -> Result<(), RemovalError> {
     let user = rustix::process::geteuid().as_raw();
-    for entry in entries_of(directory, shown)?.into_iter().filter(Entry::is_directory) {
+    for entry in entries_of(directory, shown, is_directory)? {
         let shown = shown.join(path_of(&entry.name));
-        if entry.seen.st_dev != device {
+        if entry.device != device {
             return Err(RemovalError::of(&shown)(Errno::BUSY));
         }
         let below = openat(directory, &*entry.name, LISTED, Mode::empty());
         // Its modes do not matter where it is ours: they are changed.
-        if entry.seen.st_uid != user
+        if entry.owner != user
             && let Err(error) = accessat(directory, &*entry.name, Access::WRITE_OK | Access::EXEC_OK, AtFlags::empty())
         {
-            let is_empty = matches!(&below, Ok(below) if entries_of(below, &shown).is_ok_and(|found| found.is_empty()));
+            let is_empty = below
+                .as_ref()
+                .is_ok_and(|below| entries_of(below, &shown, |_| true).is_ok_and(|found| found.is_empty()));
             if !is_empty {
                 return Err(RemovalError::of(&shown)(error));
             }

@@ -63,6 +63,8 @@ fn a_clock_that_is_ahead_makes_nobody_forget_a_job_for_its_age() {
             id
         })
         .collect();
+    let clock = sandbox.paths().state.join("clock.json");
+    sandbox.wait_until("a daemon has looked at the clock", || if clock.exists() { Ok(()) } else { Err("not yet") });
     sandbox.pyexec(["daemon", "stop"]).expect_code(0);
     edit(
         "import json, sqlite3, sys\n\
@@ -73,7 +75,7 @@ fn a_clock_that_is_ahead_makes_nobody_forget_a_job_for_its_age() {
         clock = json.load(open(sys.argv[2]))\n\
         clock['last'].update(at=clock['last']['at'] - days, boot_id='another')\n\
         json.dump(clock, open(sys.argv[2], 'w'))\n",
-        &[&sandbox.paths().database(), &sandbox.paths().state.join("clock.json")],
+        &[&sandbox.paths().database(), &clock],
     );
     sandbox.set("PYEXEC_RETENTION_MAX_AGE", "90d");
     sandbox.set("PYEXEC_RETENTION_MIN_AGE", "0s");
