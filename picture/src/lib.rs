@@ -3,9 +3,14 @@
 //!
 //! A picture brings its own background, so that it is readable wherever it is shown. What draws lines is tiny-skia; axes,
 //! and how a number is written on them, are in `scale`; text is in `lettering`.
+//!
+//! Beside that, what has to be known of somebody else's images before they are shown to an agent: [`raster`] tells whether
+//! one is whole, [`shrink`](shrink()) makes a PNG smaller.
 
 mod lettering;
+pub mod raster;
 mod scale;
+mod shrink;
 
 use std::io::{self, Write};
 
@@ -14,6 +19,7 @@ use tiny_skia::{FillRule, LineCap, LineJoin, Paint, Path, PathBuilder, Pixmap, R
 
 use lettering::{Align, Lettering};
 use scale::Scale;
+pub use shrink::{Bounds, shrink};
 
 pub const WIDTH: u32 = 1200;
 pub const HEIGHT: u32 = 640;

@@ -14,6 +14,7 @@ use rmcp::model::{CallToolResult, ContentBlock};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::images::Images;
 use crate::render;
 
 /// The same thing twice, for models and for programs.
@@ -23,8 +24,8 @@ pub(crate) struct Answer {
     pub(crate) structured: Value,
     /// The job could not even be started: there is a result, and it is a failure of the call.
     pub(crate) is_error: bool,
-    /// Shown after the text.
-    pub(crate) images: Vec<ContentBlock>,
+    /// Shown after the text, with what is to be said of those that are not.
+    pub(crate) images: Images,
     /// Shown after the text, to those who get no structured content: many hosts show either.
     pub(crate) picture: Option<Picture>,
 }
@@ -46,7 +47,7 @@ impl Picture {
 impl Answer {
     pub(crate) fn new(markdown: String, structured: &impl Serialize) -> Self {
         let structured = serde_json::to_value(structured).expect("what we answer with has text for keys");
-        Self { markdown, structured, is_error: false, images: vec![], picture: None }
+        Self { markdown, structured, is_error: false, images: Images::default(), picture: None }
     }
 }
 
@@ -74,21 +75,29 @@ pub(crate) fn result(answer: Result<Answer, Failure>, form: Form) -> CallToolRes
         Ok(answer) => answer,
         Err(failure) => return CallToolResult::error(vec![ContentBlock::text(failure.text())]),
     };
+    let Images { blocks, note } = answer.images;
+    let markdown = answer.markdown + &note;
     let mut result = match form {
         Form::Markdown => {
             let picture = answer.picture.as_ref().map(Picture::block);
-            CallToolResult::success([ContentBlock::text(answer.markdown)].into_iter().chain(picture).collect())
+            CallToolResult::success([ContentBlock::text(markdown)].into_iter().chain(picture).collect())
         }
-        Form::Structured if !answer.is_error => CallToolResult::structured(answer.structured),
+        Form::Structured if !answer.is_error => {
+            let mut result = CallToolResult::structured(answer.structured);
+            if !note.is_empty() {
+                result.content.push(ContentBlock::text(note.trim_start()));
+            }
+            result
+        }
         // Of a failure, too, the first block has to be readable by itself.
         Form::Structured | Form::Both => {
-            let mut result = CallToolResult::success(vec![ContentBlock::text(answer.markdown)]);
+            let mut result = CallToolResult::success(vec![ContentBlock::text(markdown)]);
             result.structured_content = Some(answer.structured);
             result
         }
     };
     result.is_error = Some(answer.is_error);
-    result.content.extend(answer.images);
+    result.content.extend(blocks);
     result
 }
 

@@ -1,24 +1,21 @@
-//! The files a job has left: as resources, and as images in an answer.
+//! The files a job has left, as resources. As images in an answer: [`crate::images`].
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use pyexec_proto::artifact::{ArtifactList, MAX_ARTIFACT_CHUNK_BYTES, MAX_ARTIFACTS};
+use pyexec_proto::artifact::MAX_ARTIFACT_CHUNK_BYTES;
 use pyexec_proto::client::ClientError;
 use pyexec_proto::view::{ArtifactView, ArtifactsView};
-use pyexec_proto::{Client, Error, JobId, OsText};
+use pyexec_proto::{Error, OsText};
 use rmcp::ErrorData;
-use rmcp::model::{ContentBlock, ReadResourceResult, ResourceContents, ResourceTemplate};
+use rmcp::model::{ReadResourceResult, ResourceContents, ResourceTemplate};
 
 use crate::server::Server;
-use crate::{render, resources};
+use crate::{images, render, resources};
 
 const SCHEME: &str = "job-artifact://";
 
-/// The largest file that is answered with, as a resource or as an image.
+/// The largest file that is answered with.
 const MOST_BYTES: u32 = MAX_ARTIFACT_CHUNK_BYTES;
-
-/// How many images one answer has.
-const MOST_IMAGES: usize = 4;
 
 pub(crate) fn template() -> ResourceTemplate {
     ResourceTemplate::new(format!("{SCHEME}{{job_id}}/{{path}}"), "job-artifact")
@@ -70,7 +67,8 @@ pub(crate) async fn read(server: &Server, uri: &str) -> Result<ReadResourceResul
         );
         return Err(ErrorData::invalid_params(text, Some(serde_json::json!({ "uri": uri, "bytes": chunk.total }))));
     }
-    let contents = match (raster(&chunk.bytes), String::from_utf8(chunk.bytes)) {
+    let (bytes, image) = images::mime_type(chunk.bytes).await;
+    let contents = match (image, String::from_utf8(bytes)) {
         (None, Ok(text)) => ResourceContents::text(text, uri).with_mime_type(text_type(&path)),
         (Some(mime_type), Ok(text)) => blob(text.as_bytes(), uri, mime_type),
         (image, Err(error)) => blob(error.as_bytes(), uri, image.unwrap_or_else(|| binary_type(&path))),
@@ -111,62 +109,8 @@ fn named_in_text(uri: &str) -> Option<&str> {
     Some(uri.strip_prefix(SCHEME)?.split_once('/')?.1)
 }
 
-/// The first images among the artifacts, and what is to be said of those that are left out.
-pub(crate) async fn images(client: &Client, id: JobId) -> Result<(Vec<ContentBlock>, String), ClientError> {
-    let list = match client.list_artifacts(id, MAX_ARTIFACTS).await {
-        // The answer says so already, and is no worse for it.
-        Err(ClientError::Refused(Error::OutputRemoved { .. })) => ArtifactList::default(),
-        listed => listed?,
-    };
-    let named = list.artifacts.iter().filter(|artifact| is_named_as_image(&artifact.path));
-    let (fitting, large): (Vec<_>, Vec<_>) = named.partition(|artifact| artifact.bytes <= u64::from(MOST_BYTES));
-    let mut blocks = Vec::new();
-    let mut beyond = 0;
-    for artifact in fitting {
-        if blocks.len() == MOST_IMAGES {
-            beyond += 1;
-            continue;
-        }
-        let chunk = match client.read_artifact(id, &artifact.path, 0, MOST_BYTES).await {
-            Ok(chunk) => chunk,
-            // It has gone, or become something else.
-            Err(ClientError::Refused(Error::NoArtifact { .. })) => continue,
-            Err(error) => return Err(error),
-        };
-        // By what it is, not by what it is called; and whole.
-        if let Some(mime_type) = raster(&chunk.bytes)
-            && chunk.total == chunk.bytes.len() as u64
-        {
-            blocks.push(ContentBlock::image(BASE64.encode(&chunk.bytes), mime_type));
-        }
-    }
-    let mut said = String::new();
-    if beyond > 0 {
-        said.push_str(&format!("\n\nImages beyond the first {MOST_IMAGES} are left out: {beyond}."));
-    }
-    if !large.is_empty() {
-        said.push_str(&format!("\n\nImages larger than 1 MiB are left out: {}.", large.len()));
-    }
-    Ok((blocks, said))
-}
-
 fn extension(path: &OsText) -> String {
     path.as_path().extension().map(|extension| extension.to_string_lossy().to_lowercase()).unwrap_or_default()
-}
-
-fn is_named_as_image(path: &OsText) -> bool {
-    matches!(extension(path).as_str(), "png" | "jpg" | "jpeg" | "gif" | "webp")
-}
-
-/// What kind of image these bytes begin, if they do.
-fn raster(bytes: &[u8]) -> Option<&'static str> {
-    match bytes {
-        [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', ..] => Some("image/png"),
-        [0xff, 0xd8, 0xff, ..] => Some("image/jpeg"),
-        [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => Some("image/gif"),
-        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Some("image/webp"),
-        _ => None,
-    }
 }
 
 fn text_type(path: &OsText) -> &'static str {
@@ -214,17 +158,6 @@ mod tests {
             let named = named_in(uri);
             let named = named.as_ref().map(|(id, path)| (*id, path.as_bytes()));
             assert_eq!(named, expected, "{uri}");
-        }
-    }
-
-    #[test]
-    fn an_image_is_known_by_how_it_begins() {
-        assert_eq!(raster(b"\x89PNG\r\n\x1a\nrest"), Some("image/png"));
-        assert_eq!(raster(b"\xff\xd8\xff\xe0"), Some("image/jpeg"));
-        assert_eq!(raster(b"GIF89a"), Some("image/gif"));
-        assert_eq!(raster(b"RIFF\0\0\0\0WEBPVP8 "), Some("image/webp"));
-        for other in [&b""[..], b"\x89PN", b"<svg>", b"RIFF\0\0\0\0WAVE", b"GIF88a"] {
-            assert_eq!(raster(other), None, "{other:?}");
         }
     }
 }

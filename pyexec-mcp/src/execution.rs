@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use crate::answer::{Answer, Failure, Picture};
 use crate::tools::Call;
-use crate::{artifacts, progress, render};
+use crate::{artifacts, images, progress, render};
 
 /// The least that clients who follow up are asked to wait in one call.
 const SUGGESTED_WAIT_SECONDS: u64 = MAX_WAIT_MS / 1000;
@@ -287,9 +287,7 @@ pub(crate) async fn finished(client: &Client, job: &JobDetail, max_bytes: u32) -
 
 /// The same, with the images that the job has left so far.
 pub(crate) async fn with_images(client: &Client, id: JobId, mut answer: Answer) -> Result<Answer, Failure> {
-    let (images, left_out) = artifacts::images(client, id).await?;
-    answer.images = images;
-    answer.markdown.push_str(&left_out);
+    answer.images = images::of_job(client, id).await?;
     Ok(answer)
 }
 

@@ -12,6 +12,7 @@ mod arguments;
 mod artifacts;
 mod caller;
 mod execution;
+mod images;
 mod log;
 mod progress;
 mod prompts;

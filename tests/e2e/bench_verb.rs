@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::mcp_session::{ERAS, McpSession, text_of};
+use crate::mcp_session::{ERAS, McpSession, base64_decoded, text_of};
 use crate::sandbox::{Ran, Sandbox, Shown};
 use crate::uv::sandbox_with_uv;
 
@@ -230,7 +230,7 @@ fn an_agent_is_shown_the_picture_only_where_it_asked_and_has_no_structured_conte
         assert_eq!(asked["content"][0]["type"], "text", "{asked}");
         let picture = &asked["content"][1];
         assert_eq!((&picture["type"], &picture["mimeType"]), (&"image".into(), &"image/png".into()), "{asked}");
-        let file = decoded(picture["data"].as_str().expect("is text"));
+        let file = base64_decoded(picture["data"].as_str().expect("is text"));
         assert_eq!(size_of_png(&file), (1200, 640));
         for without in [json!({}), json!({"plot": false}), json!({"plot": true, "markdown_output": false})] {
             let answer = call(without);
@@ -258,16 +258,4 @@ fn of_many_runs_an_agent_is_told_some_and_a_person_all() {
     assert_eq!((&told["benchmark"]["runs"], runs(told)), (&25.into(), Some(20)), "{told}");
     let id = told["job_id"].as_str().expect("is text");
     assert_eq!(runs(&sandbox.show(id)), Some(25));
-}
-
-/// Base64, of what has no line breaks in it.
-fn decoded(text: &str) -> Vec<u8> {
-    const LETTERS: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let values = text.trim_end_matches('=').chars().map(|letter| LETTERS.find(letter).expect("is base64") as u32);
-    let values: Vec<u32> = values.collect();
-    let bytes_of = |group: &[u32]| {
-        let bits = group.iter().chain([&0; 3]).take(4).fold(0, |bits, value| bits << 6 | value);
-        bits.to_be_bytes()[1..group.len()].to_vec()
-    };
-    values.chunks(4).flat_map(bytes_of).collect()
 }

@@ -357,3 +357,15 @@ pub(crate) fn structured_of(result: &Value) -> Value {
     assert_eq!(&text, structured);
     structured.clone()
 }
+
+/// Base64, of what has no line breaks in it.
+pub(crate) fn base64_decoded(text: &str) -> Vec<u8> {
+    const LETTERS: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let values = text.trim_end_matches('=').chars().map(|letter| LETTERS.find(letter).expect("is base64") as u32);
+    let values: Vec<u32> = values.collect();
+    let bytes_of = |group: &[u32]| {
+        let bits = group.iter().chain([&0; 3]).take(4).fold(0, |bits, value| bits << 6 | value);
+        bits.to_be_bytes()[1..group.len()].to_vec()
+    };
+    values.chunks(4).flat_map(bytes_of).collect()
+}

@@ -1,0 +1,144 @@
+//! Whether the bytes of a file are a whole image: PNG, JPEG, GIF or WebP, from the first byte to the mark that ends it.
+//!
+//! Owns the walk through the parts of each format, and nothing else: no pixel is decoded here (see [`crate::shrink`] for
+//! PNG). Pure functions over somebody else's bytes: they never read beyond them, and never allocate.
+
+mod gif;
+mod jpeg;
+mod png;
+mod webp;
+
+/// A format that agents can be shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Png,
+    Jpeg,
+    Gif,
+    Webp,
+}
+
+/// An image whose parts are all there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Raster {
+    pub kind: Kind,
+    /// In pixels, at least 1.
+    pub width: u32,
+    pub height: u32,
+}
+
+/// Why a file that begins like an image is none to show.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    #[error("the {0} is cut off")]
+    CutOff(Kind),
+    #[error("the {kind} is damaged: {problem}")]
+    Damaged { kind: Kind, problem: &'static str },
+    #[error("{width} × {height} pixels are too many to be scaled down")]
+    TooManyPixels { width: u32, height: u32 },
+}
+
+impl Kind {
+    /// The format that a file begins with, whatever its name says.
+    pub fn of(bytes: &[u8]) -> Option<Kind> {
+        match bytes {
+            [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', ..] => Some(Kind::Png),
+            [0xff, 0xd8, 0xff, ..] => Some(Kind::Jpeg),
+            [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => Some(Kind::Gif),
+            [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Some(Kind::Webp),
+            _ => None,
+        }
+    }
+
+    pub fn mime_type(self) -> &'static str {
+        match self {
+            Kind::Png => "image/png",
+            Kind::Jpeg => "image/jpeg",
+            Kind::Gif => "image/gif",
+            Kind::Webp => "image/webp",
+        }
+    }
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Kind::Png => "PNG",
+            Kind::Jpeg => "JPEG",
+            Kind::Gif => "GIF",
+            Kind::Webp => "WebP",
+        })
+    }
+}
+
+/// Looks at every part of the file; `None` when it does not begin like any of the formats.
+///
+/// What follows the end of an image is ignored, as every decoder does.
+///
+/// # Errors
+/// When a part is missing, or is not what the format says.
+pub fn inspect(bytes: &[u8]) -> Result<Option<Raster>, Fault> {
+    let Some(kind) = Kind::of(bytes) else { return Ok(None) };
+    let walked = match kind {
+        Kind::Png => png::walk(bytes),
+        Kind::Jpeg => jpeg::walk(bytes),
+        Kind::Gif => gif::walk(bytes),
+        Kind::Webp => webp::walk(bytes),
+    };
+    match walked {
+        Ok((0, _) | (_, 0)) => Err(Fault::Damaged { kind, problem: "it has no pixels" }),
+        Ok((width, height)) => Ok(Some(Raster { kind, width, height })),
+        Err(Stop::End) => Err(Fault::CutOff(kind)),
+        Err(Stop::Wrong(problem)) => Err(Fault::Damaged { kind, problem }),
+    }
+}
+
+/// Why a walk did not come to the end of the image.
+enum Stop {
+    /// The file ends before the image does.
+    End,
+    Wrong(&'static str),
+}
+
+/// Width and height.
+type Walked = Result<(u32, u32), Stop>;
+
+/// What of the file has not been looked at.
+#[derive(Clone, Copy)]
+struct Rest<'file>(&'file [u8]);
+
+impl<'file> Rest<'file> {
+    fn take(&mut self, length: usize) -> Result<&'file [u8], Stop> {
+        let (taken, rest) = self.0.split_at_checked(length).ok_or(Stop::End)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Stop> {
+        let (taken, rest) = self.0.split_first_chunk().ok_or(Stop::End)?;
+        self.0 = rest;
+        Ok(*taken)
+    }
+
+    fn byte(&mut self) -> Result<u8, Stop> {
+        self.array().map(|[byte]| byte)
+    }
+
+    fn u16_be(&mut self) -> Result<u16, Stop> {
+        self.array().map(u16::from_be_bytes)
+    }
+
+    fn u16_le(&mut self) -> Result<u16, Stop> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    fn u32_be(&mut self) -> Result<u32, Stop> {
+        self.array().map(u32::from_be_bytes)
+    }
+
+    fn u32_le(&mut self) -> Result<u32, Stop> {
+        self.array().map(u32::from_le_bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests;
