@@ -33,6 +33,7 @@ pub mod start;
 pub mod state;
 pub mod statistics;
 pub mod time;
+pub mod url_password;
 pub mod view;
 pub mod wire;
 

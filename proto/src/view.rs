@@ -17,6 +17,7 @@ use crate::script::{Script, ScriptInfo};
 use crate::service::{DaemonStatus, NotRemoved};
 use crate::state::{JobState, Outcome, Reason, Status};
 use crate::time::Timestamp;
+use crate::url_password::masked;
 
 pub use artifacts::{ArtifactView, ArtifactsView};
 use benchmark::Taken;
@@ -279,7 +280,8 @@ impl JobView {
             directory: detail.spec.directory.to_text(),
             execution_strategy: detail.spec.environment.interpreter.strategy().to_owned(),
             python_version_used: python_version(detail),
-            dependencies: detail.spec.environment.requirements.clone(),
+            // Of a job of an earlier version, they may be in it.
+            dependencies: detail.spec.environment.requirements.iter().map(|text| masked(text).into_owned()).collect(),
             resolved_dependencies: packages(detail),
             unknown_imports: detail.environment.iter().flat_map(|used| used.unknown_imports.clone()).collect(),
             environment: detail.spec.environment.named.clone().or_else(|| detail.environment.as_ref()?.id.clone()),

@@ -62,5 +62,7 @@ mod stopped_supervisors;
 mod submission;
 mod units;
 mod upgrade;
+mod url_passwords;
 mod user_manager;
 mod uv;
+mod wheels;

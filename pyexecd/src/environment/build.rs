@@ -1,5 +1,6 @@
 //! From a request to an environment that is there: resolve if need be, build if need be.
 
+use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use pyexec_proto::job::Variables;
 use super::cache::{Ready, Resolution};
 use super::interpreter::Caller;
 use super::log::PreparationLog;
+use super::passwords::{self, Password};
 use super::request::{InterpreterIdentity, Request, RequirementsFile, address};
 use super::uv::{self, Call};
 use super::{EnvironmentError, Environments, Lease, Runner};
@@ -45,9 +47,13 @@ impl Environments {
     ) -> Result<Runner, EnvironmentError> {
         let uv_version = self.uv.version(&wanted.uv, caller.variables).await?;
         let request = wanted.request(uv::settings(caller.variables), uv_version.clone());
-        let lock = self.lock(&wanted, &request, caller).await?;
+        let (lock, passwords) = self.lock(&wanted, &request, caller).await?;
+        let mut variables = Cow::Borrowed(caller.variables);
+        if !passwords.is_empty() {
+            passwords::set(&passwords, variables.to_mut());
+        }
         let source = Source { uv: wanted.uv, uv_version, interpreter: wanted.interpreter, lock };
-        self.of_lock(source, caller, log).await
+        self.of_lock(source, Caller { variables: &variables, ..caller }, log).await
     }
 
     pub(super) async fn of_lock(
@@ -82,6 +88,9 @@ impl Environments {
         if let Some(ready) = self.cache.ready(&id) {
             return Ok((ready, lease));
         }
+        if let Some(requirement) = passwords::missing_in(&source.lock, caller.variables) {
+            return Err(EnvironmentError::PasswordNotKept { requirement });
+        }
         let build =
             Build { source, variables: caller.variables.clone(), mark: caller.mark.to_owned(), log: log.clone() };
         let again = build.clone();
@@ -100,32 +109,35 @@ impl Environments {
         Ok((ready, lease))
     }
 
-    /// What the request resolves to: remembered, or asked of uv.
+    /// What the request resolves to: remembered, or asked of uv. It has no passwords in it, but names of variables; those
+    /// that uv has found, in files that it alone has read, are returned beside it.
     pub(super) async fn lock(
         &self,
         wanted: &Wanted,
         request: &Request,
         caller: Caller<'_>,
-    ) -> Result<String, EnvironmentError> {
+    ) -> Result<(String, Vec<Password>), EnvironmentError> {
         if request.is_empty() {
-            return Ok(String::new());
+            return Ok((String::new(), Vec::new()));
         }
         let key = request.key();
-        let remembered = self.cache.resolution(&key);
+        let can_be_built = |known: &Resolution| passwords::missing_in(&known.lock, caller.variables).is_none();
+        let remembered = self.cache.resolution(&key).filter(can_be_built);
         let now = Timestamp::now();
         if let Some(known) = remembered.as_ref().filter(|_| !wanted.refresh) {
             let fresh = known.resolved_at.age_at(now) < self.settings.environment_max_age;
             if request.is_pinned() || fresh {
-                return Ok(known.lock.clone());
+                return Ok((known.lock.clone(), Vec::new()));
             }
         }
         let said = match compile(wanted, request, caller, Network::Allowed).await? {
             Ok(lock) => {
+                let (lock, passwords) = passwords::named(&lock);
                 let resolution = Resolution { lock, resolved_at: now };
                 if let Err(error) = self.cache.remember(&key, &resolution) {
                     tracing::warn!(%error, "a resolution could not be remembered; it will be made again");
                 }
-                return Ok(resolution.lock);
+                return Ok((resolution.lock, passwords));
             }
             Err(said) => said,
         };
@@ -134,10 +146,10 @@ impl Environments {
             caller
                 .log
                 .line(&format!("could not be resolved again; going on with what was resolved {}", known.resolved_at));
-            return Ok(known.lock);
+            return Ok((known.lock, Vec::new()));
         }
         match compile(wanted, request, caller, Network::Offline).await? {
-            Ok(lock) => Ok(lock),
+            Ok(lock) => Ok(passwords::named(&lock)),
             Err(_) => Err(EnvironmentError::Resolution { said }),
         }
     }

@@ -17,24 +17,27 @@ mod log;
 mod named;
 #[cfg(test)]
 pub(crate) mod oracle;
+pub(crate) mod passwords;
 mod project;
 mod request;
 mod shelf;
 mod startup;
 mod uv;
 
+use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use pyexec_proto::environment::{Interpreter, ResolvedEnvironment};
+use pyexec_proto::environment::{EnvironmentSpec, Interpreter, ResolvedEnvironment};
 use pyexec_proto::error::Named;
 use pyexec_proto::fence::Fence;
 use pyexec_proto::job::{Buffering, JobSource, JobSpec, Variables};
 use pyexec_proto::paths::{Paths, create_private};
 use pyexec_proto::start::{ARTIFACTS_VARIABLE, FENCE_VARIABLE, JOB_ID_VARIABLE, PROGRESS_VARIABLE, TEMPORARY_VARIABLE};
+use pyexec_proto::url_password::masked;
 use pyexec_proto::{Error, JobId, OsText};
 
 use crate::config::Config;
@@ -45,6 +48,7 @@ pub use cache::Lease;
 use interpreter::{Caller, Interpreters};
 pub use log::PreparationLog;
 use named::Names;
+use passwords::Password;
 use script_metadata::{ScriptMetadata, ScriptMetadataError};
 use uv::Uv;
 
@@ -89,6 +93,12 @@ pub enum EnvironmentError {
     Late { limit: Duration },
     #[error("building the environment was given up")]
     BuildAborted,
+    #[error(
+        "the environment has to be built again, and the password in `{requirement}` is not kept; make it again with \
+        `pyexec env create NAME --refresh --with …`, with the password in the URL, or with `${{TOKEN}}` in its place and \
+        TOKEN set for every job that uses it"
+    )]
+    PasswordNotKept { requirement: String },
     #[error("the script's header: {0}")]
     Metadata(#[from] ScriptMetadataError),
     #[error("could not read {}: {source}", path.display())]
@@ -172,9 +182,10 @@ impl EnvironmentError {
                 `pyexec env create` and run it there"
                     .to_owned()
             }
-            EnvironmentError::BuildAborted | EnvironmentError::Variables(_) | EnvironmentError::VariablesGone => {
-                "submit it again".to_owned()
-            }
+            EnvironmentError::BuildAborted
+            | EnvironmentError::PasswordNotKept { .. }
+            | EnvironmentError::Variables(_)
+            | EnvironmentError::VariablesGone => "submit it again".to_owned(),
             EnvironmentError::Refused(error) => error.hint().unwrap_or_default(),
             EnvironmentError::Shared(error) => error.hint(),
         }
@@ -296,7 +307,11 @@ impl Environments {
                     ..Runner::bare(python)
                 }
             }
-            Interpreter::Uv { .. } => self.through_uv(&spec, &run_directory, caller, &log).await?,
+            Interpreter::Uv { .. } => {
+                let (runner, passwords) = self.through_uv(&spec, &run_directory, caller, &log).await?;
+                passwords::set(&passwords, &mut variables);
+                runner
+            }
         };
         let mut argv = runner.argv;
         if runner.takes_script {
@@ -337,33 +352,43 @@ impl Environments {
         Ok(Prepared { command, used: runner.used, lease: runner.lease })
     }
 
+    /// Also returns the passwords of the script's own header, which uv may look for when the job runs.
     async fn through_uv(
         &self,
         spec: &JobSpec,
         run_directory: &Path,
         caller: Caller<'_>,
         log: &Arc<PreparationLog>,
-    ) -> Result<Runner, EnvironmentError> {
+    ) -> Result<(Runner, Vec<Password>), EnvironmentError> {
         let uv = self.uv.find(caller.variables)?;
         let asked = &spec.environment;
         let Interpreter::Uv { version } = &asked.interpreter else {
             return Err(EnvironmentError::NoPython);
         };
         if let Some(name) = &asked.named {
-            return self.named(&uv, name, caller, log).await;
+            return Ok((self.named(&uv, name, caller, log).await?, Vec::new()));
         }
         let script = script(spec)?;
         let metadata = script_metadata::read(&script)?;
         let directory = spec.directory.as_path();
+        let (given, mut passwords) = passwords::named_in_all(&asked.requirements);
         if metadata.is_none() && directory.join("pyproject.toml").is_file() {
             let python = version.map(|version| version.to_string());
-            return project::runner(&uv, directory, python.as_deref(), asked, caller).await;
+            let asked = EnvironmentSpec { requirements: given, ..asked.clone() };
+            return Ok((project::runner(&uv, directory, python.as_deref(), &asked, caller).await?, passwords));
         }
         let metadata = metadata.unwrap_or_default();
+        let (in_header, more) = passwords::named_in_all(&metadata.dependencies);
+        passwords.extend(more);
+        let mut variables = Cow::Borrowed(caller.variables);
+        if !passwords.is_empty() {
+            passwords::set(&passwords, variables.to_mut());
+        }
+        let caller = Caller { variables: &variables, ..caller };
         let chosen = version.or(self.settings.default_python).map(|version| version.to_string());
         let explicit = version.map(|version| version.to_string());
         let wanted = explicit.or(metadata.requires_python.clone()).or(chosen).unwrap_or_default();
-        let mut requirements = [asked.requirements.clone(), metadata.dependencies.clone()].concat();
+        let mut requirements = [given, in_header].concat();
         let interpreter = self.interpreters.through_uv(&uv, &wanted, caller).await?;
         let mut unknown_imports = Vec::new();
         if asked.auto_install {
@@ -384,7 +409,7 @@ impl Environments {
             self.built(wanted, caller, log).await?
         };
         runner.used.unknown_imports = unknown_imports;
-        Ok(runner)
+        Ok((runner, passwords))
     }
 
     /// What to install for a script's imports. What is not known is said, and not guessed at.
@@ -575,7 +600,7 @@ pub(crate) fn check_requirement(requirement: &str) -> Result<(), Error> {
     };
     Err(Error::InvalidArgument {
         what: "requirement".to_owned(),
-        given: requirement.chars().take(200).collect(),
+        given: masked(requirement).chars().take(200).collect(),
         problem: problem.to_owned(),
         hint: "write it as pip takes it: `numpy`, `numpy>=2`, `numpy[extra]==2.1`".to_owned(),
     })

@@ -15,7 +15,7 @@ use super::cache::to_evict;
 use super::interpreter::Caller;
 use super::log::PreparationLog;
 use super::named::{NamedEnvironment, check_name};
-use super::{EnvironmentError, Environments, Runner, check_requirement, request, uv};
+use super::{EnvironmentError, Environments, Runner, check_requirement, passwords, request, uv};
 use crate::blocking::blocking;
 use crate::removal::RemovalError;
 use crate::supervisor::processes;
@@ -89,7 +89,10 @@ impl Environments {
 
     async fn create_unbounded(&self, request: &CreateEnvironment) -> Result<EnvironmentInfo, EnvironmentError> {
         let log = Arc::new(PreparationLog::of_nobody());
-        let caller = Caller { variables: &request.environment, mark: &self.mark, log: &log };
+        let (requirements, passwords) = passwords::named_in_all(&request.spec.requirements);
+        let mut variables = request.environment.clone();
+        passwords::set(&passwords, &mut variables);
+        let caller = Caller { variables: &variables, mark: &self.mark, log: &log };
         let uv = self.uv.find(caller.variables)?;
         let python = match &request.spec.interpreter {
             Interpreter::Uv { version } => version.or(self.settings.default_python),
@@ -113,7 +116,7 @@ impl Environments {
         let wanted = Wanted {
             interpreter: self.interpreters.through_uv(&uv, &python, caller).await?,
             uv: uv.clone(),
-            requirements: request.spec.requirements.clone(),
+            requirements,
             file,
             refresh: request.spec.refresh,
         };
@@ -125,7 +128,10 @@ impl Environments {
             uv::settings(caller.variables),
             uv_version,
         );
-        let lock = self.lock(&wanted, &asked, caller).await?;
+        let (lock, passwords) = self.lock(&wanted, &asked, caller).await?;
+        let mut variables = variables.clone();
+        passwords::set(&passwords, &mut variables);
+        let caller = Caller { variables: &variables, ..caller };
         let named = NamedEnvironment::new(request.name.clone(), python, lock);
         let source = self.source_of(&uv, &named, caller).await?;
         let (ready, _lease) = self.obtain(source, caller, &log).await?;

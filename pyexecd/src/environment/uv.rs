@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::log::PreparationLog;
 use super::request::hex;
-use super::{EnvironmentError, find_on_path, is_executable};
+use super::{EnvironmentError, find_on_path, is_executable, passwords};
 use crate::supervisor::processes::PREPARING_VARIABLE;
 
 /// Finds uv. What was found out about one is remembered for as long as its file stays the same.
@@ -224,16 +224,32 @@ impl Call<'_> {
             }
         };
         let listen = async {
-            let mut said = Vec::new();
+            let mut said = String::new();
+            // Line by line, so that a password is seen whole. What is longer than a page is passed on as it comes.
+            let mut line = Vec::new();
             let mut buffer = vec![0; 4096];
+            let mut pass_on = |bytes: &[u8]| {
+                let shown = passwords::hidden(&String::from_utf8_lossy(bytes));
+                self.log.append(shown.as_bytes());
+                if said.len() < MOST_SAID {
+                    said.push_str(&shown);
+                }
+            };
             while let Some(stderr) = stderr.as_mut()
                 && let Ok(read @ 1..) = stderr.read(&mut buffer).await
             {
-                self.log.append(&buffer[..read]);
-                if said.len() < MOST_SAID {
-                    said.extend_from_slice(&buffer[..read]);
+                line.extend_from_slice(&buffer[..read]);
+                let whole = match line.iter().rposition(|byte| matches!(byte, b'\n' | b'\r')) {
+                    Some(end) => end + 1,
+                    None if line.len() >= MOST_SAID => line.len(),
+                    None => 0,
+                };
+                if whole > 0 {
+                    pass_on(&line[..whole]);
+                    line.drain(..whole);
                 }
             }
+            pass_on(&line);
             said
         };
         let ((), printed, said) = tokio::join!(feed, read, listen);
@@ -241,7 +257,6 @@ impl Call<'_> {
         if status.success() {
             return Ok(Ok(printed.map_err(failed)?));
         }
-        let said = String::from_utf8_lossy(&said);
         // It becomes a part of what is said of the job, and that is one error.
         let said = said.trim().trim_start_matches("error: ").to_owned();
         Ok(Err(Failed { said: if said.is_empty() { status.to_string() } else { said } }))

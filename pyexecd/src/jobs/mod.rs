@@ -26,6 +26,7 @@ use crate::blocking::blocking;
 use crate::config::InheritEnv;
 use crate::engine::RunHandle;
 use crate::environment::Environments;
+use crate::environment::passwords;
 use crate::environment::variables::{Sources, compose};
 use crate::fault::{Point, reached};
 use crate::output;
@@ -107,6 +108,8 @@ impl Jobs {
         if *self.shutting_down.borrow() {
             return Err(Error::ShuttingDown);
         }
+        // What is kept of a job has no passwords in it. They go where its variables go.
+        let url_passwords = passwords::take(&mut submission.spec.environment.requirements);
         // Composed here, once: from here on what was set for this job is part of its environment.
         let env_file =
             submission.spec.env_file.as_ref().map(|file| submission.spec.directory.as_path().join(file.as_path()));
@@ -117,7 +120,8 @@ impl Jobs {
             overrides: &submission.overrides,
         });
         let checked = match composed {
-            Ok(variables) => {
+            Ok(mut variables) => {
+                passwords::set(&url_passwords, &mut variables);
                 submission.environment = variables;
                 submission.overrides = Variables::default();
                 self.check(&submission).await

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use pyexec_proto::script::{Autosave, MAX_PARAMETERS_BYTES};
+use pyexec_proto::url_password::masked;
 use pyexec_proto::{Error, JobId, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -88,15 +89,17 @@ fn redact(value: &mut Value) {
         Value::Object(members) => {
             members.retain(|name, _| name != "stdin" && name != "script_content");
             for (name, member) in members.iter_mut() {
-                if name == "env_vars" {
-                    *member = without_values(member);
-                } else {
-                    redact(member);
+                match name.as_str() {
+                    "env_vars" => *member = without_values(member),
+                    // The script's own.
+                    "args" => {}
+                    _ => redact(member),
                 }
             }
         }
         Value::Array(members) => members.iter_mut().for_each(redact),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        Value::String(text) => *text = masked(text).into_owned(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 
@@ -251,6 +254,10 @@ mod tests {
             (json!({"env_vars": null}), json!({"env_vars": null})),
             (json!({"stdin": "hunter2", "script_content": "hunter2", "args": ["x"]}), json!({"args": ["x"]})),
             (json!({"stdin": {"env_vars": "hunter2"}}), json!({})),
+            (
+                json!({"dependencies": ["a @ https://u:hunter2@h", "b"], "args": ["https://u:hunter2@h"]}),
+                json!({"dependencies": ["a @ https://u:****@h", "b"], "args": ["https://u:hunter2@h"]}),
+            ),
             (
                 json!({"arguments": [{"stdin": "hunter2", "env_vars": {"A": "hunter2"}, "directory": "/"}]}),
                 json!({"arguments": [{"env_vars": {"A": "***"}, "directory": "/"}]}),

@@ -22,6 +22,7 @@ use pyexec_proto::paths::Paths;
 use pyexec_proto::script::{
     Autosave, MAX_DOCSTRING_CHARS, MAX_SOURCE_BYTES, SaveScript, SavedScript, Script, ScriptInfo,
 };
+use pyexec_proto::url_password::masked;
 use pyexec_proto::{Error, OsText, Timestamp};
 
 use crate::blocking::blocking;
@@ -254,7 +255,7 @@ fn info(name: ScriptName, path: &Path, autosaved: bool) -> io::Result<Option<Scr
         name: name.into(),
         path: OsText::from(path),
         docstring: docstring.and_then(|text| docstring::shortened(&text, MAX_DOCSTRING_CHARS)),
-        dependencies: header.dependencies,
+        dependencies: header.dependencies.iter().map(|dependency| masked(dependency).into_owned()).collect(),
         requires_python: header.requires_python,
         autosaved,
         bytes: metadata.len(),

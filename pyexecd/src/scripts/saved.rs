@@ -4,6 +4,7 @@ use std::path::Path;
 
 use pyexec_proto::error::Named;
 use pyexec_proto::script::{MAX_SOURCE_BYTES, SaveScript, SavedScript};
+use pyexec_proto::url_password::masked;
 use pyexec_proto::{Error, OsText};
 
 use super::files::{self, failed};
@@ -104,6 +105,15 @@ fn with_header(
     check_size(source.len())?;
     for dependency in dependencies {
         check_requirement(dependency)?;
+        let masked = masked(dependency);
+        if masked != dependency.as_str() {
+            return Err(Error::InvalidArgument {
+                what: "requirement".to_owned(),
+                given: masked.into_owned(),
+                problem: "it has a password, and the header of a saved script rests on disk".to_owned(),
+                hint: "write `${TOKEN}` in its place, and set TOKEN where the script is run".to_owned(),
+            });
+        }
     }
     if let Some(versions) = requires_python {
         version_specifiers::check(versions).map_err(|clause| Error::InvalidArgument {
