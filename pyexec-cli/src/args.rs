@@ -16,8 +16,8 @@ use pyexec_proto::environment::PythonVersion;
 
 pub(crate) use bench::Bench;
 pub(crate) use run::{BenchOptions, FenceOptions, LimitOptions, Run, RunOptions};
-pub(crate) use values::Assignment;
 use values::parse_duration;
+pub(crate) use values::{Assignment, Requirements};
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -244,9 +244,9 @@ pub(crate) struct ScriptsSave {
     /// The script, or `-` to read it from stdin
     #[arg(value_name = "FILE")]
     pub(crate) file: OsString,
-    /// A package it needs (PEP 508), for its header if it has none; may be repeated
+    /// A package it needs (PEP 508), for its header if it has none, or several with commas; may be repeated
     #[arg(long, value_name = "DEP")]
-    pub(crate) with: Vec<String>,
+    pub(crate) with: Vec<Requirements>,
     /// The Python versions it runs with, such as `>=3.11`, for its header if it has none
     #[arg(long, value_name = "SPEC")]
     pub(crate) requires_python: Option<String>,
@@ -289,9 +289,9 @@ pub(crate) enum EnvVerb {
 #[derive(Debug, Args)]
 pub(crate) struct EnvCreate {
     pub(crate) name: String,
-    /// A package (PEP 508); may be repeated
+    /// A package (PEP 508), or several with commas; may be repeated
     #[arg(long, value_name = "DEP")]
-    pub(crate) with: Vec<String>,
+    pub(crate) with: Vec<Requirements>,
     /// A file of requirements, as pip reads them
     #[arg(long, value_name = "FILE")]
     pub(crate) with_requirements: Option<OsString>,

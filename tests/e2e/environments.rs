@@ -3,7 +3,9 @@
 use serde_json::json;
 
 use crate::environment_sandbox::{EnvironmentSandbox, environment_of, names, pythons};
+use crate::mcp_session::{ERAS, McpSession};
 use crate::sandbox::python;
+use crate::wheels::{sandbox_without_index, wheel};
 
 const IMPORTS_SIX: &str = "import six, sys; print(six.__version__, '%d.%d' % sys.version_info[:2])";
 const SAYS_WHICH_PYTHON: &str = "import sys; print('%d.%d' % sys.version_info[:2])";
@@ -184,7 +186,6 @@ fn what_is_no_requirement_and_no_version_is_a_usage_error_and_nothing_is_made_of
         (&["--with", "==garbage"][..], "==garbage"),
         (&["--with=-e ."], "-e ."),
         (&["--with=--index-url http://127.0.0.1:9"], "--index-url"),
-        (&["--with", ""], "empty"),
         (&["--with", "six\nidna"], "six"),
         (&["--with", "# six"], "# six"),
         (&["--python", "2.9"], "2.9"),
@@ -223,4 +224,55 @@ fn what_can_not_be_resolved_is_the_outcome_of_the_job_in_the_words_of_uv() {
     assert!(!sandbox.file("it-ran").exists());
     assert_eq!(sandbox.environments(), [] as [serde_json::Value; 0]);
     assert_eq!(sandbox.on_the_shelf(), Vec::<String>::new());
+}
+
+#[test]
+fn one_with_names_several_packages_or_none() {
+    let sandbox = sandbox_without_index();
+    wheel(&sandbox, "tried-a", "1.0");
+    wheel(&sandbox, "tried-b", "1.0");
+    let job = sandbox.shown(&["--with", "tried-a==1.0,tried-b>=1,<2", "--with", "", "-c", "import tried_a, tried_b"]);
+    assert_eq!(job["dependencies"], json!(["tried-a==1.0", "tried-b>=1,<2"]));
+    assert_eq!(job["resolved_dependencies"], json!(["tried-a==1.0", "tried-b==1.0"]));
+}
+
+#[test]
+fn a_header_that_is_not_closed_or_not_valid_is_told_with_its_line_and_nothing_runs() {
+    let sandbox = sandbox_without_index();
+    let code = "open('ran', 'w')\n";
+    for (header, line, said) in [
+        ("# /// script\n# requires-python = '>=3.99'\n", 1, "is not closed"),
+        ("# /// script\n# requires-python = '>=3.99'\n\n# ///\n", 1, "is not closed"),
+        ("import os\n# /// script\n# requires-python = '>=3.99'\n# /// \n", 4, "has blanks after it"),
+        ("# /// script\n# dependencies = [\n# ///\n", 2, "is not what PEP 723 says"),
+        ("# /// script\n# x = 1\n# ///\n\n# /// script\n# x = 1\n# ///\n", 5, "a second `# /// script` block"),
+    ] {
+        sandbox.write("script.py", format!("{header}{code}"));
+        for arguments in [&["script.py"][..], &["-c", &format!("{header}{code}")]] {
+            let ran = sandbox.run_with_uv(arguments).expect_code(126);
+            assert!(ran.stderr.contains(&format!("line {line}: ")) && ran.stderr.contains(said), "{header:?}: {ran}");
+        }
+    }
+    assert!(!sandbox.file("ran").exists());
+}
+
+#[test]
+fn a_python_that_the_script_excludes_is_warned_of_and_runs() {
+    let sandbox = sandbox_without_index();
+    let Some(version) = pythons().into_keys().next() else { return };
+    let code = format!("# /// script\n# requires-python = '!={version}.*'\n# ///\n{SAYS_WHICH_PYTHON}");
+    let ran = sandbox.run_with_uv(&["--python", &version, "-c", &code]).expect_code(0);
+    assert_eq!(ran.text(), format!("{version}\n"));
+    let warning = format!("which the script's `requires-python` excludes: `!={version}.*`\n");
+    assert!(
+        ran.stderr.starts_with("warning: the requested interpreter is Python 3") && ran.stderr.ends_with(&warning),
+        "{ran}"
+    );
+    let mut session = McpSession::open(&sandbox, ERAS[0]);
+    let told = session
+        .structured("py_run_script_with_dependencies", json!({"script_content": code, "python_version": version}));
+    assert!(told["stderr"].as_str().is_some_and(|stderr| stderr.ends_with(&warning)), "{told}");
+    // One that it does not exclude.
+    let fitting = code.replace("!=", "==");
+    assert_eq!(sandbox.run_with_uv(&["--python", &version, "-c", &fitting]).expect_code(0).stderr, "");
 }

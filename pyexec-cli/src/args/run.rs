@@ -9,8 +9,8 @@ use pyexec_proto::environment::PythonVersion;
 use pyexec_proto::profile::ProfileSpec;
 
 use super::values::{
-    Assignment, BufferingArg, FilesystemArg, Limit, NetworkArg, OnOutputLimitArg, assignment_parser, parse_duration,
-    parse_size,
+    Assignment, BufferingArg, FilesystemArg, Limit, NetworkArg, OnOutputLimitArg, Requirements, assignment_parser,
+    parse_duration, parse_size,
 };
 
 /// `pyexec run`. Its own options come before the first argument of the script; what begins with a hyphen reaches the
@@ -35,9 +35,9 @@ pub(crate) struct Run {
 /// What can be said of a script, however it is run: its environment, its place, its limits.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ScriptOptions {
-    /// A package the job needs (PEP 508); may be repeated
+    /// A package the job needs (PEP 508), or several with commas; may be repeated
     #[arg(long, value_name = "DEP")]
-    pub(crate) with: Vec<String>,
+    pub(crate) with: Vec<Requirements>,
     /// A file of requirements, as pip reads them
     #[arg(long, value_name = "FILE")]
     pub(crate) with_requirements: Option<OsString>,

@@ -76,7 +76,21 @@ fn options_may_stand_before_and_after_the_script() {
     assert!(run(&["x.py", "--json"]).options.json);
     assert!(run(&["-c", "1", "--json"]).options.json);
     assert!(!run(&["x.py", "--", "--json"]).options.json);
-    assert_eq!(run(&["--with", "a", "x.py", "--with", "b"]).options.script.with, ["a", "b"]);
+    let with = |arguments: &[&str]| Requirements::of_all(run(arguments).options.script.with);
+    assert_eq!(with(&["--with", "a", "x.py", "--with", "b"]), ["a", "b"]);
+    for (given, expected) in [
+        ("a==1.0,b", &["a==1.0", "b"][..]),
+        ("a>=1,<2 , b", &["a>=1,<2", "b"]),
+        ("a >=1, !=1.5,~=1.2,==1.*", &["a >=1, !=1.5,~=1.2,==1.*"]),
+        ("a[x,y]>1,b[z]", &["a[x,y]>1", "b[z]"]),
+        ("a ; python_version > '3',b", &["a ; python_version > '3'", "b"]),
+        ("a @ https://host/a.whl,./b", &["a @ https://host/a.whl", "./b"]),
+        ("", &[]),
+        (" , ,", &[]),
+        ("a]b,c", &["a]b", "c"]),
+    ] {
+        assert_eq!(with(&["--with", given, "x.py"]), expected, "{given}");
+    }
 }
 
 #[test]

@@ -1,12 +1,47 @@
 //! What options are given: lengths of time, variables, words.
 
+use std::convert::Infallible;
 use std::ffi::OsString;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::ValueEnum;
 use pyexec_proto::fence::{FilesystemFence, NetworkFence};
 use pyexec_proto::job::Buffering;
 use pyexec_proto::limits::OnOutputLimit;
+
+/// What one `--with` names: one package or several, or none if it is empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Requirements(Vec<String>);
+
+impl Requirements {
+    pub(crate) fn of_all(given: Vec<Requirements>) -> Vec<String> {
+        given.into_iter().flat_map(|Requirements(each)| each).collect()
+    }
+}
+
+impl FromStr for Requirements {
+    type Err = Infallible;
+
+    /// As uv does: at commas, but not within brackets (`a[b,c]`), nor before a version (`a>=1,<2`).
+    fn from_str(given: &str) -> Result<Self, Infallible> {
+        let mut parts = vec![String::new()];
+        let mut depth = 0_usize;
+        for (place, character) in given.char_indices() {
+            match character {
+                '[' => depth += 1,
+                ']' => depth = depth.saturating_sub(1),
+                ',' if depth == 0 && !given[place + 1..].trim_start().starts_with(['!', '=', '<', '>', '~']) => {
+                    parts.push(String::new());
+                    continue;
+                }
+                _ => {}
+            }
+            parts.last_mut().expect("there is one from the start").push(character);
+        }
+        Ok(Self(parts.iter().map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect()))
+    }
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum BufferingArg {

@@ -9,7 +9,7 @@ use pyexec_proto::{JobId, Timestamp};
 use serde::Serialize;
 
 use super::prune::tell_not_removed;
-use crate::args::{EnvCreate, EnvVerb};
+use crate::args::{EnvCreate, EnvVerb, Requirements};
 use crate::exit_code::{Code, Failure, SUCCESS};
 use crate::{render, terminal};
 
@@ -81,7 +81,7 @@ fn request(create: EnvCreate) -> Result<CreateEnvironment, Failure> {
     Ok(CreateEnvironment {
         name: create.name,
         spec: EnvironmentSpec {
-            requirements: create.with,
+            requirements: Requirements::of_all(create.with),
             requirements_file: create.with_requirements.map(OsText::from),
             refresh: create.refresh,
             ..EnvironmentSpec::bare(interpreter)

@@ -10,7 +10,7 @@ use pyexec_proto::view::{ScriptRow, ScriptView};
 use pyexec_proto::{Client, Timestamp};
 use serde::Serialize;
 
-use crate::args::{Run, ScriptsRun, ScriptsSave, ScriptsShow, ScriptsVerb};
+use crate::args::{Requirements, Run, ScriptsRun, ScriptsSave, ScriptsShow, ScriptsVerb};
 use crate::exit_code::{Code, Failure, SUCCESS};
 use crate::render::Screen;
 use crate::{render, terminal};
@@ -56,11 +56,12 @@ async fn show(asked: &ScriptsShow) -> Result<Code, Failure> {
 }
 
 async fn save(given: ScriptsSave) -> Result<Code, Failure> {
-    let asks_for_header = !given.with.is_empty() || given.requires_python.is_some();
+    let dependencies = Requirements::of_all(given.with);
+    let asks_for_header = !dependencies.is_empty() || given.requires_python.is_some();
     let script = SaveScript {
         name: given.name,
         source: source(&given.file)?,
-        dependencies: given.with,
+        dependencies,
         requires_python: given.requires_python,
         overwrite: given.overwrite,
     };

@@ -19,6 +19,7 @@ mod named;
 pub(crate) mod oracle;
 pub(crate) mod passwords;
 mod project;
+mod python_requirement;
 mod request;
 mod shelf;
 mod startup;
@@ -390,6 +391,16 @@ impl Environments {
         let wanted = explicit.or(metadata.requires_python.clone()).or(chosen).unwrap_or_default();
         let mut requirements = [given, in_header].concat();
         let interpreter = self.interpreters.through_uv(&uv, &wanted, caller).await?;
+        if let Some(required) = &metadata.requires_python
+            // uv itself says so where it reads the header.
+            && metadata.tool_uv.is_none()
+            && python_requirement::excludes(required, &interpreter.version)
+        {
+            caller.log.line(&format!(
+                "warning: the requested interpreter is Python {}, which the script's `requires-python` excludes: `{required}`",
+                interpreter.version
+            ));
+        }
         let mut unknown_imports = Vec::new();
         if asked.auto_install {
             let decision = self.imported(&interpreter.path, spec, &script, &requirements, caller).await?;

@@ -23,23 +23,39 @@ pub struct ScriptMetadata {
 pub enum ScriptMetadataError {
     #[error("line {second}: a second `# /// script` block, after the one in line {first}; a script has at most one")]
     SecondBlock { first: usize, second: usize },
+    #[error(
+        "line {line}: the `# /// script` block is not closed: a line `# ///` has to end it, and every line before that, empty \
+        ones too, has to begin with `#` and a blank, or be `#`"
+    )]
+    NotClosed { line: usize },
+    #[error(
+        "line {line}: the line that closes the `# /// script` block has blanks after it: it has to be exactly `# ///`"
+    )]
+    BlankAfterClosing { line: usize },
     #[error("line {line}: the `# /// script` block is not UTF-8")]
     NotUtf8 { line: usize },
     #[error("line {line}: the `# /// script` block is not what PEP 723 says: {problem}")]
     Toml { line: usize, problem: String },
 }
 
-/// Reads the header of a script; `None` if it has none. A block that is not closed is a comment, not a header.
+/// Reads the header of a script; `None` if it has none. As with uv, a block that is opened has to be closed, unless it
+/// comes after the header.
 ///
 /// Only the block has to be UTF-8: the rest may have whatever encoding its coding cookie says.
 ///
 /// # Errors
 ///
-/// Two headers; a header that is not UTF-8, not TOML, or has something else than text in `requires-python` or a list of
+/// Two headers; a header that is not closed, not UTF-8, not TOML, or has something else than text in `requires-python` or a list of
 /// texts in `dependencies`.
 pub fn read(script: &[u8]) -> Result<Option<ScriptMetadata>, ScriptMetadataError> {
     let lines = lines(script);
-    let mut headers = blocks(&lines).into_iter().filter(|block| block.kind == b"script");
+    let blocks = blocks(&lines);
+    let first_opening = lines.iter().position(|line| *line == OPENING_OF_HEADER);
+    let is_in_a_block = |line: usize| blocks.iter().any(|block| (block.opening()..=block.content.end).contains(&line));
+    if let Some(line) = first_opening.filter(|line| !is_in_a_block(*line)) {
+        check_closed(&lines, line)?;
+    }
+    let mut headers = blocks.iter().filter(|block| block.kind == b"script");
     let Some(header) = headers.next() else { return Ok(None) };
     if let Some(second) = headers.next() {
         return Err(ScriptMetadataError::SecondBlock { first: header.first_line(), second: second.first_line() });
@@ -88,6 +104,7 @@ pub fn write_header(dependencies: &[String], requires_python: Option<&str>, sour
 }
 
 const BYTE_ORDER_MARK: char = '\u{feff}';
+const OPENING_OF_HEADER: &[u8] = b"# /// script";
 const OPENING: &[u8] = b"# /// ";
 const CLOSING: &[u8] = b"# ///";
 
@@ -124,6 +141,25 @@ fn line_end(rest: &[u8]) -> usize {
     if rest.starts_with(b"\r\n") { 2 } else { rest.len().min(1) }
 }
 
+/// Says why the line that opens a header opens no block: it is not closed, or has nothing in it, which is fine.
+fn check_closed(lines: &[&[u8]], opening: usize) -> Result<(), ScriptMetadataError> {
+    let comments = lines[opening + 1..].iter().take_while(|line| is_comment(line));
+    for (place, line) in comments.enumerate() {
+        if *line == CLOSING {
+            return Ok(());
+        }
+        if line.trim_ascii_end() == CLOSING {
+            return Err(ScriptMetadataError::BlankAfterClosing { line: opening + 1 + place + 1 });
+        }
+    }
+    Err(ScriptMetadataError::NotClosed { line: opening + 1 })
+}
+
+/// A line that may be part of a block.
+fn is_comment(line: &[u8]) -> bool {
+    line == b"#" || line.starts_with(b"# ")
+}
+
 /// A block of metadata of whatever kind.
 #[derive(Debug)]
 struct Block<'script> {
@@ -138,7 +174,7 @@ fn blocks<'script>(lines: &[&'script [u8]]) -> Vec<Block<'script>> {
     // For each line, the last closing line of the run of comments that it is in.
     let mut last_closing: Vec<Option<usize>> = vec![None; lines.len() + 1];
     for (number, line) in lines.iter().enumerate().rev() {
-        if *line == b"#" || line.starts_with(b"# ") {
+        if is_comment(line) {
             last_closing[number] = last_closing[number + 1].or((*line == CLOSING).then_some(number));
         }
     }
@@ -164,9 +200,14 @@ fn is_kind(kind: &[u8]) -> bool {
 }
 
 impl Block<'_> {
+    /// Counted from 0; the content begins after it.
+    fn opening(&self) -> usize {
+        self.content.start - 1
+    }
+
+    /// Counted from 1.
     fn first_line(&self) -> usize {
-        // Counted from 1, and the content begins after it.
-        self.content.start
+        self.opening() + 1
     }
 
     /// The content without the comment signs.
@@ -290,25 +331,83 @@ mod tests {
     }
 
     #[test]
-    fn only_a_closed_block_of_whole_lines_is_a_header() {
+    fn what_opens_no_block_is_a_comment() {
         for script in [
             "",
             "print(1)",
-            "# /// script\n# dependencies = ['a']\n",
-            "# /// script\n# dependencies = ['a']\n\n# ///\n",
-            "# /// script\n# dependencies = ['a']\nx = 1\n# ///\n",
-            "# /// script\n#dependencies = ['a']\n# ///\n",
             "# /// script\n# ///\n",
             "# /// script \n# dependencies = ['a']\n# ///\n",
-            "# /// script\n# dependencies = ['a']\n# /// \n",
+            "# /// script\t\n# dependencies = ['a']\n# ///\n",
             " # /// script\n# dependencies = ['a']\n# ///\n",
             "#/// script\n# dependencies = ['a']\n# ///\n",
+            "# ///script\n# dependencies = ['a']\n# ///\n",
             "# ///  script\n# dependencies = ['a']\n# ///\n",
             "# /// scripts\n# dependencies = ['a']\n# ///\n",
             "# /// Script\n# dependencies = ['a']\n# ///\n",
+            "# /// other\n# x\n",
             "# /// other\n# /// script\n# dependencies = ['a']\n# ///\n",
         ] {
             assert_eq!(dependencies(script), None, "{script:?}");
+        }
+    }
+
+    const NOT_CLOSED: [&str; 10] = [
+        "# /// script",
+        "# /// script\nx = 1\n",
+        "# /// script\n# dependencies = []\n",
+        "# /// script\n# dependencies = []\n\n# ///\n",
+        "# /// script\n# dependencies = []\nx = 1\n# ///\n",
+        "# /// script\n#dependencies = []\n# ///\n",
+        "# /// script\r\n# dependencies = []\r\nprint(1)\r\n",
+        "# /// script\nx = 1\n# /// script\n# dependencies = []\n# ///\n",
+        "x = \"\"\"\n# /// script\n\"\"\"\n",
+        "# /// script\n# dependencies = []\n #\n# ///\n",
+    ];
+
+    const BLANK_AFTER_CLOSING: [&str; 2] =
+        ["# /// script\n# dependencies = []\n# /// \n", "# /// script\n# dependencies = []\n# ///\t \nx = 1\n"];
+
+    #[test]
+    fn a_header_that_is_not_closed_is_refused_with_its_line() {
+        for script in NOT_CLOSED {
+            let line = if script.starts_with('x') { 2 } else { 1 };
+            assert_eq!(read(script.as_bytes()), Err(ScriptMetadataError::NotClosed { line }), "{script:?}");
+        }
+        for script in BLANK_AFTER_CLOSING {
+            let refused = read(script.as_bytes());
+            assert_eq!(refused, Err(ScriptMetadataError::BlankAfterClosing { line: 3 }), "{script:?}");
+        }
+    }
+
+    #[test]
+    fn uv_takes_and_refuses_the_same_headers() {
+        let uv = std::env::var_os("PYEXEC_TEST_UV").expect("PYEXEC_TEST_UV names the uv to test with");
+        let directory = tempfile::tempdir().expect("a directory");
+        let python = &pythons()[0];
+        let others = [
+            "# /// script\n# dependencies = []\n# ///\n",
+            "# /// script\n# ///\n",
+            "# /// script \n# dependencies = [\n",
+            "# ///  script\n# dependencies = [\n",
+            "#/// script\n",
+            "# /// other\n# x\n",
+            "# /// script\n# dependencies = []\n# ///\nx = 1\n# /// script\n",
+            "# /// script\n#\n# x = 1\n# ///\n# /// other\n",
+            "# /// script\n# dependencies = []\n# ///\n\n# /// script\n# dependencies = []\n# ///\n",
+            "# /// script\n# dependencies = []\n# ///\n# /// script\n# dependencies = []\n# ///\n",
+            "# /// script\n# dependencies = [\n# ///\n",
+            "# /// script\n# dependencies = 'a'\n# ///\n",
+            "# /// script\n# requires-python = 3\n# ///\n",
+        ];
+        for script in [&others[..], &NOT_CLOSED, &BLANK_AFTER_CLOSING].concat() {
+            let file = directory.path().join("script.py");
+            std::fs::write(&file, script).expect("can be written");
+            let mut command = std::process::Command::new(&uv);
+            let asked =
+                command.args(["run", "--no-project", "--offline", "--quiet", "--python"]).arg(python).arg(&file);
+            let ran = asked.env("UV_CACHE_DIR", directory.path().join("cache")).output().expect("uv can be started");
+            // 2: uv itself failed; anything else is Python's.
+            assert_eq!(ran.status.code() != Some(2), read(script.as_bytes()).is_ok(), "{script:?}: {ran:?}");
         }
     }
 
@@ -320,7 +419,7 @@ mod tests {
             "\u{feff}# /// script\n# dependencies = ['a']\n# ///",
             "# /// script\n# dependencies = ['a']\n# ///\n# /// other\n",
             "# /// other\n# x\n# ///\n\n# /// script\n# dependencies = ['a']\n# ///",
-            "# /// script\nx = 1\n# /// script\n# dependencies = ['a']\n# ///",
+            "# /// script\n# dependencies = ['a']\n# ///\n\n# /// script\nx = 1\n",
         ] {
             assert_eq!(dependencies(script), Some(vec!["a".to_owned()]), "{script:?}");
         }
@@ -418,6 +517,8 @@ mod tests {
         run(&(metadata, sources()), |((dependencies, requires_python), source)| {
             let written = write_header(&dependencies, requires_python.as_deref(), &source);
             let had_one = blocks(&lines(source.as_bytes())).iter().any(|block| block.kind == b"script");
+            // Whoever writes one has refused such a source before.
+            prop_assume!(had_one || read(source.as_bytes()).is_ok());
             if had_one || (dependencies.is_empty() && requires_python.is_none()) {
                 prop_assert_eq!(written, source);
                 return Ok(());

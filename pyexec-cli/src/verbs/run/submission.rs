@@ -17,7 +17,7 @@ use pyexec_proto::{JobId, JobSource, JobSpec, OsText};
 use rustix::fs::{FileType, fstat, stat};
 
 use super::input::AtEnd;
-use crate::args::{Assignment, BenchOptions, FenceOptions, LimitOptions, Run};
+use crate::args::{Assignment, BenchOptions, FenceOptions, LimitOptions, Requirements, Run};
 use crate::exit_code::Failure;
 
 /// A job that is ready to be submitted.
@@ -78,7 +78,7 @@ pub(in crate::verbs) fn prepare(run: Run) -> Result<Prepared, Failure> {
         directory: directory.into(),
         environment: EnvironmentSpec {
             interpreter,
-            requirements: options.script.with,
+            requirements: Requirements::of_all(options.script.with),
             requirements_file: options.script.with_requirements.map(|file| OsText::from(beside(&file))),
             named: options.script.environment,
             auto_install: options.script.auto_install,
@@ -137,7 +137,7 @@ fn usage(problem: &str, hint: &str) -> Failure {
 
 fn refuse_contradictions(run: &Run) -> Result<(), Failure> {
     let Run { file, code, options, .. } = run;
-    if options.script.no_uv && !options.script.with.is_empty() {
+    if options.script.no_uv && !Requirements::of_all(options.script.with.clone()).is_empty() {
         return Err(usage("--no-uv and --with can not be combined", "packages are installed by uv; leave out --no-uv"));
     }
     if options.script.no_uv
