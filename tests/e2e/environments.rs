@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::environment_sandbox::{EnvironmentSandbox, environment_of, names, pythons};
 use crate::mcp_session::{ERAS, McpSession};
 use crate::sandbox::python;
-use crate::wheels::{sandbox_without_index, wheel};
+use crate::wheels::{self, sandbox_without_index, wheel};
 
 const IMPORTS_SIX: &str = "import six, sys; print(six.__version__, '%d.%d' % sys.version_info[:2])";
 const SAYS_WHICH_PYTHON: &str = "import sys; print('%d.%d' % sys.version_info[:2])";
@@ -275,4 +275,64 @@ fn a_python_that_the_script_excludes_is_warned_of_and_runs() {
     // One that it does not exclude.
     let fitting = code.replace("!=", "==");
     assert_eq!(sandbox.run_with_uv(&["--python", &version, "-c", &fitting]).expect_code(0).stderr, "");
+}
+
+/// SHA-256 of nothing that is installed here.
+const OTHER: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+#[test]
+fn a_package_whose_hash_is_another_is_not_installed() {
+    let sandbox = sandbox_without_index();
+    let right = wheel(&sandbox, "tried-a", "1.0");
+    wheel(&sandbox, "tried-b", "1.0");
+    let wheels = wheels::directory(&sandbox).display().to_string();
+    sandbox.write("right.txt", format!("tried-a==1.0 --hash=sha256:{OTHER} --hash=sha256:{right}\ntried-b\n"));
+    sandbox.write("wrong.txt", format!("tried-a==1.0 \\\n    --hash=sha256:{OTHER}\ntried-b\n"));
+    sandbox.write("includes.txt", "-r wrong.txt\n");
+    sandbox.write("options.txt", format!("--find-links {wheels}\ntried-a==1.0 --hash=sha256:{OTHER}\n"));
+    let with = |file: &'static str| ["--with-requirements", file, "-c", "import tried_a; print('ran')"];
+    // First what would be in the cache then.
+    assert_eq!(sandbox.run_with_uv(&with("right.txt")).expect_code(0).text(), "ran\n");
+    for file in ["wrong.txt", "includes.txt", "options.txt"] {
+        let ran = sandbox.run_with_uv(&with(file)).expect_code(126);
+        assert!(ran.stderr.contains("Hash mismatch for `tried-a==1.0`") && ran.stdout.is_empty(), "{file}: {ran}");
+        let created = sandbox.pyexec(["env", "create", "wrong", "--with-requirements", file]);
+        assert!(created.code != 0 && created.stderr.contains("Hash mismatch"), "{file}: {created}");
+    }
+    sandbox.write("options.txt", format!("--find-links {wheels}\ntried-a==1.0 --hash=sha256:{right}\n"));
+    assert_eq!(sandbox.run_with_uv(&with("options.txt")).expect_code(0).text(), "ran\n");
+}
+
+#[test]
+fn where_hashes_are_required_nothing_is_installed_without_one() {
+    let mut sandbox = sandbox_without_index();
+    let right = wheel(&sandbox, "tried-a", "1.0");
+    wheel(&sandbox, "tried-b", "1.0");
+    let all = format!("tried-a==1.0 --hash=sha256:{right}\n");
+    sandbox.write("required.txt", format!("--require-hashes\n{all}"));
+    sandbox.write("all.txt", &all);
+    sandbox.write("some.txt", format!("--require-hashes\n{all}tried-b==1.0\n"));
+    sandbox.write("script.py", "# /// script\n# dependencies = ['tried-b']\n# ///\nprint('ran')\n");
+    sandbox.write("settings.py", "# /// script\n# [tool.uv]\n# no-index = true\n# ///\nprint('ran')\n");
+    let prints = ["-c", "import tried_a; print('ran')"];
+    let required = [&["--with-requirements", "required.txt"][..], &prints].concat();
+    assert_eq!(sandbox.run_with_uv(&required).expect_code(0).text(), "ran\n");
+    let refused = |sandbox: &EnvironmentSandbox, arguments: &[&str], said: &str| {
+        let ran = sandbox.run_with_uv(arguments).expect_code(126);
+        assert!(ran.stderr.contains(said) && ran.stdout.is_empty(), "{arguments:?}: {ran}");
+    };
+    let none = "have to have hashes, and there are none for: tried-b==1.0";
+    refused(&sandbox, &["--with-requirements", "some.txt", "-c", "print('ran')"], none);
+    refused(&sandbox, &["--with-requirements", "required.txt", "--with", "tried-b", "-c", "print('ran')"], none);
+    refused(&sandbox, &["--with-requirements", "required.txt", "script.py"], none);
+    let changing = "can not be checked together with `";
+    refused(&sandbox, &["--with-requirements", "all.txt", "--with", "./tried-b", "-c", "print('ran')"], changing);
+    refused(&sandbox, &["--with-requirements", "all.txt", "settings.py"], "with `[tool.uv]`");
+    sandbox.kill_daemon();
+    sandbox.set("UV_REQUIRE_HASHES", "1");
+    refused(&sandbox, &["script.py"], none);
+    refused(&sandbox, &["--with", "tried-b", "-c", "print('ran')"], none);
+    let all = [&["--with-requirements", "all.txt"][..], &prints].concat();
+    assert_eq!(sandbox.run_with_uv(&all).expect_code(0).text(), "ran\n");
+    assert_eq!(sandbox.run_with_uv(&["-c", "print('ran')"]).expect_code(0).text(), "ran\n");
 }

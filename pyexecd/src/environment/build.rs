@@ -10,6 +10,7 @@ use pyexec_proto::environment::ResolvedEnvironment;
 use pyexec_proto::job::Variables;
 
 use super::cache::{Ready, Resolution};
+use super::hashes::Hashes;
 use super::interpreter::Caller;
 use super::log::PreparationLog;
 use super::passwords::{self, Password};
@@ -23,6 +24,7 @@ pub(super) struct Wanted {
     pub(super) uv: PathBuf,
     pub(super) requirements: Vec<String>,
     pub(super) file: Option<RequirementsFile>,
+    pub(super) hashes: Hashes,
     pub(super) interpreter: InterpreterIdentity,
     pub(super) refresh: bool,
 }
@@ -120,7 +122,7 @@ impl Environments {
         if request.is_empty() {
             return Ok((String::new(), Vec::new()));
         }
-        let key = request.key();
+        let key = wanted.hashes.key(request.key());
         let can_be_built = |known: &Resolution| passwords::missing_in(&known.lock, caller.variables).is_none();
         let remembered = self.cache.resolution(&key).filter(can_be_built);
         let now = Timestamp::now();
@@ -132,7 +134,7 @@ impl Environments {
         }
         let said = match compile(wanted, request, caller, Network::Allowed).await? {
             Ok(lock) => {
-                let (lock, passwords) = passwords::named(&lock);
+                let (lock, passwords) = kept(wanted, &lock)?;
                 let resolution = Resolution { lock, resolved_at: now };
                 if let Err(error) = self.cache.remember(&key, &resolution) {
                     tracing::warn!(%error, "a resolution could not be remembered; it will be made again");
@@ -149,10 +151,17 @@ impl Environments {
             return Ok((known.lock, Vec::new()));
         }
         match compile(wanted, request, caller, Network::Offline).await? {
-            Ok(lock) => Ok(passwords::named(&lock)),
+            Ok(lock) => kept(wanted, &lock),
             Err(_) => Err(EnvironmentError::Resolution { said }),
         }
     }
+}
+
+/// What is kept of a resolution: with the hashes that were asked for, and without passwords.
+fn kept(wanted: &Wanted, lock: &str) -> Result<(String, Vec<Password>), EnvironmentError> {
+    let (lock, passwords) = passwords::named(lock);
+    let held = wanted.hashes.hold(&lock).map_err(|packages| EnvironmentError::NoHash { packages })?;
+    Ok((held, passwords))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -174,6 +183,10 @@ async fn compile(
     let quiet = PreparationLog::of_nobody();
     if network == Network::Offline {
         arguments.push(OsStr::new("--offline"));
+    }
+    if wanted.hashes.are_wanted() && wanted.hashes.has_options {
+        let options = ["--emit-index-url", "--emit-find-links", "--emit-build-options"];
+        arguments.extend(options.map(OsStr::new));
     }
     arguments.push(OsStr::new("-"));
     arguments.extend(request.file.as_ref().map(|file| file.path.as_os_str()));

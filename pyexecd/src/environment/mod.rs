@@ -12,6 +12,7 @@ pub mod variables;
 mod build;
 mod cache;
 mod contents;
+mod hashes;
 mod interpreter;
 mod log;
 mod named;
@@ -46,6 +47,7 @@ use crate::output::progress;
 use build::Wanted;
 use cache::Cache;
 pub use cache::Lease;
+use hashes::Hashes;
 use interpreter::{Caller, Interpreters};
 pub use log::PreparationLog;
 use named::Names;
@@ -86,6 +88,13 @@ pub enum EnvironmentError {
     NoSuchPython { wanted: String, found: Vec<String> },
     #[error("its requirements could not be resolved:\n{said}")]
     Resolution { said: String },
+    #[error("its requirements have to have hashes, and there are none for: {}", packages.join(", "))]
+    NoHash { packages: Vec<String> },
+    #[error(
+        "the hashes of its requirements can not be checked together with {changing}, which uv resolves anew at every run; \
+        leave out either, or run in an environment that `pyexec env create` has made"
+    )]
+    UncheckedHashes { changing: String },
     #[error("its requirements could not be installed:\n{said}")]
     Installation { said: String },
     #[error("the project's environment could not be made:\n{said}")]
@@ -170,6 +179,11 @@ impl EnvironmentError {
             EnvironmentError::Resolution { .. } | EnvironmentError::Installation { .. } => {
                 "check the names and versions, and that the package index can be reached".to_owned()
             }
+            EnvironmentError::NoHash { .. } => {
+                "`uv pip compile --generate-hashes` writes them; `--require-hashes` in a file and UV_REQUIRE_HASHES ask for them"
+                    .to_owned()
+            }
+            EnvironmentError::UncheckedHashes { .. } => "pin what has hashes, and give everything else one, too".to_owned(),
             EnvironmentError::Project { .. } => "`uv sync` in the project says the same".to_owned(),
             EnvironmentError::Late { .. } => "set `environment_timeout` higher for builds that take so long".to_owned(),
             EnvironmentError::Metadata(_) => "see PEP 723 for what a `# /// script` block may hold".to_owned(),
@@ -375,6 +389,10 @@ impl Environments {
         let (given, mut passwords) = passwords::named_in_all(&asked.requirements);
         if metadata.is_none() && directory.join("pyproject.toml").is_file() {
             let python = version.map(|version| version.to_string());
+            let beside = !given.is_empty() || asked.requirements_file.is_some();
+            if beside && Hashes::of(self.requirements_file(spec)?.as_ref(), caller.variables).are_wanted() {
+                return Err(EnvironmentError::UncheckedHashes { changing: "a project's environment".to_owned() });
+            }
             let asked = EnvironmentSpec { requirements: given, ..asked.clone() };
             return Ok((project::runner(&uv, directory, python.as_deref(), &asked, caller).await?, passwords));
         }
@@ -407,14 +425,18 @@ impl Environments {
             requirements.extend(decision.install);
             unknown_imports = decision.unknown;
         }
-        let wanted = Wanted {
-            uv: uv.clone(),
-            requirements,
-            file: self.requirements_file(spec)?,
-            interpreter,
-            refresh: asked.refresh,
-        };
-        let mut runner = if metadata.tool_uv.is_some() || wanted.is_volatile() {
+        let file = self.requirements_file(spec)?;
+        let hashes = Hashes::of(file.as_ref(), caller.variables);
+        let wanted = Wanted { uv: uv.clone(), requirements, file, hashes, interpreter, refresh: asked.refresh };
+        if wanted.hashes.are_wanted() {
+            let settings = metadata.tool_uv.as_ref().map(|_| "`[tool.uv]` in the script's header".to_owned());
+            let changing = || wanted.hashes.changing(&wanted.requirements).map(|line| format!("`{line}`"));
+            if let Some(changing) = settings.or_else(changing) {
+                return Err(EnvironmentError::UncheckedHashes { changing });
+            }
+        }
+        let is_resolved_anew = metadata.tool_uv.is_some() || wanted.is_volatile() && !wanted.hashes.are_wanted();
+        let mut runner = if is_resolved_anew {
             plain_uv_run(&wanted, &metadata, spec, &script, run_directory, caller).await?
         } else {
             self.built(wanted, caller, log).await?

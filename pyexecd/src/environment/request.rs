@@ -104,7 +104,7 @@ fn is_pinned(requirement: &str) -> bool {
         .is_some_and(|(_, version)| !version.contains(['*', ',']) && !version.starts_with('='))
 }
 
-fn is_volatile(line: &str) -> bool {
+pub(super) fn is_volatile(line: &str) -> bool {
     let option = line.starts_with('-') && !line.starts_with("--hash");
     option || line.contains(" @ ") || line.contains("://") || line.starts_with(['.', '/', '~']) || line.contains(".whl")
 }

@@ -12,6 +12,7 @@ use rustix::process::Signal;
 
 use super::build::{Source, Wanted};
 use super::cache::to_evict;
+use super::hashes::Hashes;
 use super::interpreter::Caller;
 use super::log::PreparationLog;
 use super::named::{NamedEnvironment, check_name};
@@ -117,6 +118,7 @@ impl Environments {
             interpreter: self.interpreters.through_uv(&uv, &python, caller).await?,
             uv: uv.clone(),
             requirements,
+            hashes: Hashes::of(file.as_ref(), caller.variables),
             file,
             refresh: request.spec.refresh,
         };
