@@ -114,7 +114,7 @@ fn a_wrong_password_is_told_without_being_shown() {
     assert!(ran.stderr.contains("401") && ran.stderr.contains("someone:****@"), "{ran}");
     assert!(!ran.stderr.contains("shut") && !ran.stderr.contains("PYEXEC_URL"), "{ran}");
     // What is no requirement at all is refused before uv sees it.
-    let ran = sandbox.run_with_uv(&["--with", &format!("http://{USER}:{}@host/x\n", secret()), "-c", "pass"]);
+    let ran = sandbox.run_with_uv(&["--with", &format!("http://{USER}:{}@host/x\ny", secret()), "-c", "pass"]);
     assert_not_in(&ran.expect_code(2));
 }
 

@@ -204,7 +204,9 @@ fn included_by(line: &str) -> Option<&str> {
 /// The requirement of a line, and its hashes.
 fn split(line: &str) -> (&str, Vec<String>) {
     // In front of the first option of its own. An option may itself be the line.
-    let end = line.match_indices(" --").map(|(place, _)| place).next().unwrap_or(line.len());
+    let begins_option =
+        |(place, blank): &(usize, char)| blank.is_whitespace() && line[place + blank.len_utf8()..].starts_with("--");
+    let end = line.char_indices().find(begins_option).map_or(line.len(), |(place, _)| place);
     let mut hashes = Vec::new();
     let mut words = line[end..].split_whitespace();
     while let Some(word) = words.next() {
@@ -263,7 +265,7 @@ mod tests {
             ("a-b[extra]>=1 ; python_version > '3' --hash=sha256:x", "a-b==1.0 \\\n    --hash=sha256:x\n"),
             // Those for another version are not for this one, unless there are no others.
             ("a-b==1.0 --hash=sha256:x\na-b==2 --hash=sha256:y", "a-b==1.0 \\\n    --hash=sha256:x\n"),
-            ("a-b==1 --hash=sha256:x", "a-b==1.0 \\\n    --hash=sha256:x\n"),
+            ("a-b==1\t--hash=sha256:x\r\n", "a-b==1.0 \\\n    --hash=sha256:x\n"),
             ("# a comment\\\na-b==1.0 --hash=sha256:x", "a-b==1.0 \\\n    --hash=sha256:x\n"),
         ] {
             let hashes = hashes(content);
