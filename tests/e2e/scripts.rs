@@ -184,7 +184,6 @@ fn what_makes_no_sense_is_refused_and_nothing_is_made_of_it() {
         (&["save", "x", "."], 125, "could not read the script ."),
         (&["save", "x", "large.py"], 2, "large.py"),
         (&["save", "x", "broken.py"], 2, "line 2"),
-        (&["save", "x", "x.py", "--with", ""], 2, "empty"),
         (&["save", "x", "x.py", "--with", "==1"], 2, "==1"),
         (&["save", "x", "x.py", "--requires-python", "3.12"], 2, "3.12"),
         (&["show", "x"], 127, "x.py"),
