@@ -18,8 +18,8 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use landlock::{
-    ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreated,
-    RulesetCreatedAttr, Scope,
+    ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
+    RulesetCreated, RulesetCreatedAttr, Scope,
 };
 use pyexec_proto::fence::{Fence, FenceCheck, FilesystemFence};
 use rustix::io::Errno;
@@ -125,6 +125,8 @@ pub(super) struct Prepared {
     pub(super) network: bool,
     /// Where it may write, for `landlock_restrict_self(2)`.
     pub(super) ruleset: Option<OwnedFd>,
+    /// What is still to be allowed in the working directory, in Landlock's bits: by the child, once it is there.
+    pub(super) in_directory: Option<u64>,
 }
 
 impl Prepared {
@@ -136,23 +138,28 @@ impl Prepared {
 /// In the run directory. The error is for people.
 pub(super) fn prepare(launch: &Launch) -> Result<Prepared, String> {
     let Some(filesystem) = launch.fence.filesystem else {
-        return Ok(Prepared { network: launch.fence.network.is_some(), ruleset: None });
+        return Ok(Prepared { network: launch.fence.network.is_some(), ..Prepared::default() });
     };
     let temporary = launch.temporary_directory.as_ref().ok_or("it was given no temporary directory")?.as_path();
     make_temporary(temporary)
         .map_err(|error| format!("could not make its temporary directory {}: {error}", temporary.display()))?;
-    let mut writable = vec![PathBuf::from(ARTIFACTS), PathBuf::from(REPORTS), temporary.to_owned()];
-    match filesystem {
-        FilesystemFence::ReadOnly => {}
-        FilesystemFence::Workdir => writable.push(launch.directory.as_path().to_owned()),
-    }
+    let writable = [PathBuf::from(ARTIFACTS), PathBuf::from(REPORTS), temporary.to_owned()];
+    let in_directory = match filesystem {
+        FilesystemFence::ReadOnly => None,
+        FilesystemFence::Workdir => Some(writing().bits()),
+    };
     let ruleset = ruleset(&writable).map_err(|why| format!("a filesystem fence can not be had here: {why}"))?;
-    Ok(Prepared { network: launch.fence.network.is_some(), ruleset: Some(ruleset) })
+    Ok(Prepared { network: launch.fence.network.is_some(), ruleset: Some(ruleset), in_directory })
 }
 
 /// It must be ours: not one that somebody has put there.
 fn make_temporary(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().mode(0o700).create(path)
+}
+
+/// All ways of writing that are handled.
+fn writing() -> BitFlags<AccessFs> {
+    AccessFs::from_write(ABI::V3)
 }
 
 /// Nothing may be written but beneath `writable`, and to what programs take for granted.
@@ -163,7 +170,7 @@ fn ruleset(writable: &[PathBuf]) -> Result<OwnedFd, String> {
     const DEVICES: [&str; 3] = ["/dev/null", "/dev/zero", "/dev/full"];
     check_landlock().map_err(|refusal| refusal.problem)?;
     let said = |error: landlock::RulesetError| error.to_string();
-    let writing = AccessFs::from_write(ABI::V3);
+    let writing = writing();
     let allow = |ruleset: RulesetCreated, path: &Path, access| {
         let opened = PathFd::new(path).map_err(|error| format!("{}: {error}", path.display()))?;
         ruleset.add_rule(PathBeneath::new(opened, access)).map_err(said)
@@ -256,12 +263,12 @@ pub fn try_each() -> Vec<FenceCheck> {
         FenceCheck { fence: fence.to_owned(), detail, hint }
     };
     let network = check_namespaces().and_then(|()| {
-        try_out(NETWORK, Prepared { network: true, ruleset: None })?;
+        try_out(NETWORK, Prepared { network: true, ..Prepared::default() })?;
         Ok("user and network namespaces".to_owned())
     });
     let filesystem = check_landlock().and_then(|()| {
         let ruleset = ruleset(&[]).map_err(|problem| Refusal::new(FILESYSTEM, problem, REPORT))?;
-        try_out(FILESYSTEM, Prepared { network: false, ruleset: Some(ruleset) })?;
+        try_out(FILESYSTEM, Prepared { ruleset: Some(ruleset), ..Prepared::default() })?;
         Ok(format!("Landlock, version {}", process::landlock_version().unwrap_or(LEAST_LANDLOCK)))
     });
     vec![check(NETWORK, network), check(FILESYSTEM, filesystem)]
@@ -285,7 +292,8 @@ fn try_out(name: &'static str, fence: Prepared) -> Result<(), Refusal> {
         nice: 0,
         fence,
     };
-    let pid = process::start(&program, stdio).map_err(|failure| refused(explain(&failure)))?;
+    let started = process::start(&program, stdio).and_then(process::Starting::wait);
+    let pid = started.map_err(|failure| refused(explain(&failure)))?;
     let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
     let _ = rustix::process::waitpid(pid, rustix::process::WaitOptions::empty());
     Ok(())

@@ -42,7 +42,7 @@ use clock::Clocks;
 use connection::{Connection, Door};
 use control::{Launch, LaunchStdin, Request};
 use control_group::{CpuMeter, LimitedGroup};
-use process::{Program, SignalDescriptor, Stage, StartFailure, Stdio};
+use process::{Program, SignalDescriptor, Stage, StartFailure, Starting, Stdio};
 use record::{ENVIRONMENT, Ending, IDENTITY, Identity, LOCK, PANIC, ReservedRecord, STDIN, WhatEnded};
 use supervision::Supervision;
 
@@ -215,21 +215,27 @@ fn is_to_leave(daemon: &UnixStream, signals: &SignalDescriptor) -> io::Result<bo
     }
 }
 
-/// The job's process, running, with our ends of its streams.
+/// The job's process, forked, with our ends of its streams.
 struct Started {
-    pid: u32,
+    process: Starting,
+    named: Named,
     at: Clocks,
     stdout: OwnedFd,
     stderr: OwnedFd,
     input: Option<OwnedFd>,
 }
 
+/// Program and working directory as the client named them, for errors.
+#[derive(Clone, Debug)]
+struct Named {
+    program: OsText,
+    directory: OsText,
+}
+
 /// What it takes to start the job's process: once, or for every run of a benchmark.
 struct Starter {
     program: Program,
-    /// As the client named them, for errors.
-    named: OsText,
-    directory: OsText,
+    named: Named,
     stdin: LaunchStdin,
     /// Of a benchmark: the text for stdin, which every run reads from its beginning.
     text: Option<File>,
@@ -241,8 +247,7 @@ impl Starter {
         let has_text = launch.benchmark.is_some() && launch.stdin == LaunchStdin::File;
         Ok(Self {
             program: program(launch, environment)?,
-            named: launch.program.clone(),
-            directory: launch.directory.clone(),
+            named: Named { program: launch.program.clone(), directory: launch.directory.clone() },
             stdin: launch.stdin,
             text: has_text.then(open_text).transpose().map_err(no_streams)?,
         })
@@ -258,8 +263,8 @@ impl Starter {
         };
         let (stdio, input, stdout, stderr) = pipes().map_err(no_streams)?;
         let at = Clocks::now();
-        let pid = process::start(&self.program, stdio).map_err(|failure| self.explain(&failure))?;
-        Ok(Started { pid, at, stdout, stderr, input })
+        let process = process::start(&self.program, stdio).map_err(|failure| self.named.explain(&failure))?;
+        Ok(Started { process, named: self.named.clone(), at, stdout, stderr, input })
     }
 
     /// The job's end, and ours if it is fed through a pipe.
@@ -278,14 +283,16 @@ impl Starter {
             }
         }
     }
+}
 
+impl Named {
     fn explain(&self, failure: &StartFailure) -> String {
         let error = &failure.error;
         match failure.stage {
             Stage::Fork => format!("could not make a process: {error}"),
             Stage::Setup => format!("could not set the process up: {error}"),
             Stage::Directory => format!("could not enter {}: {error}", self.directory),
-            Stage::Exec => format!("could not run {}: {error}", self.named),
+            Stage::Exec => format!("could not run {}: {error}", self.program),
             Stage::Namespaces | Stage::Ids | Stage::Loopback | Stage::Landlock => fence::explain(failure),
         }
     }

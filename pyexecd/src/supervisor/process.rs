@@ -8,9 +8,11 @@ use std::ffi::CString;
 use std::io::{self, Read, Write};
 use std::mem::MaybeUninit;
 use std::num::NonZeroU8;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use pyexec_proto::state::{ExitStatus, ResourceUsage};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::OFlags;
 
 use super::fence::{self, Prepared};
 
@@ -80,16 +82,67 @@ const MESSAGE: usize = 5;
 /// What a child says in place of both when its namespaces are made, and its ids are to be mapped.
 const UNMAPPED: [u8; MESSAGE] = [u8::MAX; MESSAGE];
 
-/// Starts the job in a session and a process group of its own. Returns its pid once it has become the program.
+/// A process that has been forked, and is on its way to become the program. It may be held up there: entering the working
+/// directory and reading the program's file wait for the file systems that they lie on.
+#[derive(Debug)]
+pub(super) struct Starting {
+    pid: libc::pid_t,
+    /// Does not block. It says what failed; it is closed without a word when the process has become the program, and also
+    /// when the process was killed before.
+    said: std::fs::File,
+}
+
+impl Starting {
+    pub(super) fn pid(&self) -> u32 {
+        self.pid.unsigned_abs()
+    }
+
+    /// What became of it; `None` while it is on its way. There is news when the descriptor can be read.
+    pub(super) fn outcome(&mut self) -> Option<Result<(), StartFailure>> {
+        let mut message = [0; MESSAGE];
+        let failure = match self.said.read_exact(&mut message) {
+            Ok(()) => Stage::said(message),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Some(Ok(())),
+            Err(error) => StartFailure { stage: Stage::Fork, error },
+        };
+        self.reap();
+        Some(Err(failure))
+    }
+
+    /// Waits until it has become the program. For a program and a directory of our own, which answer.
+    pub(super) fn wait(mut self) -> Result<u32, StartFailure> {
+        loop {
+            if let Some(outcome) = self.outcome() {
+                return outcome.map(|()| self.pid());
+            }
+            let _ = poll(&mut [PollFd::new(&self.said, PollFlags::IN)], None);
+        }
+    }
+
+    /// Of one that could not become the program.
+    fn reap(&self) {
+        // SAFETY: waits for the child forked in `start`, which is on its way out; no status is asked for.
+        unsafe { libc::waitpid(self.pid, std::ptr::null_mut(), 0) };
+    }
+}
+
+impl AsFd for Starting {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.said.as_fd()
+    }
+}
+
+/// Starts the job in a session and a process group of its own. Returns once it has been forked.
 ///
 /// It dies with this process: `PR_SET_PDEATHSIG` is safe here because the thread that forks is the only one there is.
-pub(super) fn start(program: &Program, stdio: Stdio) -> Result<u32, StartFailure> {
+pub(super) fn start(program: &Program, stdio: Stdio) -> Result<Starting, StartFailure> {
     let failed = |stage| move |error: io::Error| StartFailure { stage, error };
     let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
         strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect()
     };
     let (argv, environment) = (pointers(&program.argv), pointers(&program.environment));
-    let (mut said, say) = pipe().map_err(failed(Stage::Fork))?;
+    let (said, say) = pipe().map_err(failed(Stage::Fork))?;
     let mut gate = if program.fence.network { Some(Gate::new().map_err(failed(Stage::Fork))?) } else { None };
     // SAFETY: getpid has no preconditions.
     let supervisor = unsafe { libc::getpid() };
@@ -102,8 +155,7 @@ pub(super) fn start(program: &Program, stdio: Stdio) -> Result<u32, StartFailure
     if pid == 0 {
         // The end that opens it is closed here, and the parent's alone: its death, too, has to end the wait.
         let wait = gate.map(|Gate { wait, .. }| wait);
-        let gate = wait.as_ref().map(|wait| (wait, &say));
-        let stage = become_program(program, &argv, &environment, &stdio, supervisor, gate);
+        let stage = become_program(program, &argv, &environment, &stdio, supervisor, &say, wait.as_ref());
         let errno = io::Error::last_os_error().raw_os_error().unwrap_or(libc::EINVAL);
         let mut message = [0; MESSAGE];
         message[0] = stage as u8;
@@ -115,19 +167,17 @@ pub(super) fn start(program: &Program, stdio: Stdio) -> Result<u32, StartFailure
         }
     }
     drop((say, stdio));
-    let mut failure = None;
+    let mut starting = Starting { pid, said };
     if let Some(Gate { wait, open }) = gate.take() {
         drop(wait);
-        failure = pass(&mut said, open, pid.unsigned_abs()).err();
+        // Nothing that the child does up to there can be held up.
+        if let Err(failure) = pass(&mut starting.said, open, pid.unsigned_abs()) {
+            starting.reap();
+            return Err(failure);
+        }
     }
-    let mut message = Vec::new();
-    said.read_to_end(&mut message).map_err(failed(Stage::Fork))?;
-    let failure = failure.or_else(|| Some(Stage::said(message.try_into().ok()?)));
-    // Nothing was said: the descriptor closed because the exec succeeded.
-    let Some(failure) = failure else { return Ok(pid.unsigned_abs()) };
-    // SAFETY: waits for the child forked above, which is on its way out; no status is asked for.
-    unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
-    Err(failure)
+    rustix::fs::fcntl_setfl(&starting.said, OFlags::NONBLOCK).map_err(|error| failed(Stage::Fork)(error.into()))?;
+    Ok(starting)
 }
 
 /// Where a child in a user namespace of its own waits until its ids are mapped, which only its parent may do for root.
@@ -162,7 +212,8 @@ fn become_program(
     environment: &[*const libc::c_char],
     stdio: &Stdio,
     supervisor: libc::pid_t,
-    gate: Option<(&OwnedFd, &OwnedFd)>,
+    say: &OwnedFd,
+    wait: Option<&OwnedFd>,
 ) -> Stage {
     // SAFETY: plain system calls on descriptors and NUL-terminated strings that outlive them; `argv` and `environment`
     // end in a null pointer.
@@ -193,7 +244,7 @@ fn become_program(
         }
         libc::setpriority(libc::PRIO_PROCESS, 0, program.nice);
         // Not before: in a namespace of its own root has no power to raise those.
-        if let Some((wait, say)) = gate
+        if let Some(wait) = wait
             && let Some(stage) = leave_network(wait, say)
         {
             return stage;
@@ -219,14 +270,45 @@ fn become_program(
                 libc::prctl(libc::PR_CAPBSET_DROP, power, 0, 0, 0);
             }
         }
-        if let Some(ruleset) = &program.fence.ruleset
-            && libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0) < 0
-        {
-            return Stage::Landlock;
+        if let Some(ruleset) = &program.fence.ruleset {
+            if let Some(access) = program.fence.in_directory
+                && !allow_in_directory(access, ruleset, say)
+            {
+                return Stage::Landlock;
+            }
+            if libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0) < 0 {
+                return Stage::Landlock;
+            }
         }
         libc::execve(program.path.as_ptr(), argv.as_ptr(), environment.as_ptr());
     }
     Stage::Exec
+}
+
+/// In the child, in its working directory: adds to the ruleset what may be done beneath it. Not in the parent, which would
+/// have to open the directory, and could be held up by it. If this fails, errno is set.
+fn allow_in_directory(access: u64, ruleset: &OwnedFd, say: &OwnedFd) -> bool {
+    /// `struct landlock_path_beneath_attr`
+    #[repr(C, packed)]
+    struct PathBeneath {
+        allowed_access: u64,
+        parent_fd: libc::c_int,
+    }
+    const RULE_PATH_BENEATH: libc::c_int = 1;
+    // SAFETY: plain system calls on descriptors of this process and on a local structure of the kernel's layout. What is
+    // closed belongs to the parent's part of the program, which does not run here: the child leaves through exec or _exit.
+    unsafe {
+        // Its number is free for the directory, however few descriptors the job's limit allows.
+        let kept = [ruleset.as_raw_fd(), say.as_raw_fd()];
+        if let Some(other) = (3..6).find(|other| !kept.contains(other)) {
+            libc::close(other);
+        }
+        let directory = libc::open(c".".as_ptr(), libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC);
+        let rule = PathBeneath { allowed_access: access, parent_fd: directory };
+        directory >= 0
+            && libc::syscall(libc::SYS_landlock_add_rule, ruleset.as_raw_fd(), RULE_PATH_BENEATH, &raw const rule, 0)
+                == 0
+    }
 }
 
 /// By their numbers in `linux/capability.h`: `NET_ADMIN`, `SYS_MODULE`, `SYS_RAWIO`, `SYS_PTRACE`, `SYS_ADMIN` (typing into
@@ -488,8 +570,8 @@ impl SignalDescriptor {
     }
 }
 
-impl std::os::fd::AsFd for SignalDescriptor {
-    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+impl AsFd for SignalDescriptor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
 }

@@ -7,6 +7,7 @@
 mod conversation;
 mod ending;
 mod sequence;
+mod start;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -19,7 +20,6 @@ use pyexec_proto::state::{ExitRecord, ExitStatus, ResourceUsage, Run, StopReason
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::Timespec;
 
-use super::Started;
 use super::benchmark::{Benchmark, micros};
 use super::clock::{Clocks, Timer};
 use super::connection::{Connection, Door};
@@ -28,10 +28,11 @@ use super::control_group::{CpuMeter, LimitedGroup};
 use super::input::Input;
 use super::ledger::Unwaited;
 use super::limits::Watch;
-use super::process::SignalDescriptor;
+use super::process::{SignalDescriptor, Starting};
 use super::processes;
 use super::pump::{Pump, Pumped};
 use super::record::{Ending, ReservedRecord, WhatEnded};
+use super::{Named, Started};
 
 /// How long to wait before a full disk is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -62,6 +63,12 @@ enum Ended {
 
 pub(super) struct Supervision {
     run: Run,
+    /// The process of this run has been forked, and has not become the program yet.
+    starting: Option<(Starting, Named)>,
+    /// Why it could not.
+    unstarted: Option<String>,
+    /// Of a benchmark: the run before this one.
+    before: Option<(Run, LeaderExit)>,
     /// Of a benchmark, the first run.
     started: Clocks,
     grace: Duration,
@@ -125,6 +132,7 @@ struct Stall {
 #[derive(Clone, Copy, Debug)]
 enum Source {
     Signals,
+    Start,
     Timer,
     Door,
     Input,
@@ -144,7 +152,10 @@ impl Supervision {
     ) -> io::Result<Self> {
         let most_bytes = launch.job_limits.output_bytes.unwrap_or(u64::MAX);
         let mut this = Self {
-            run: Run { pid: started.pid, started_at: started.at.wall },
+            run: Run { pid: started.process.pid(), started_at: started.at.wall },
+            starting: Some((started.process, started.named)),
+            unstarted: None,
+            before: None,
             started: started.at,
             grace: Duration::from_millis(launch.grace_ms),
             leftovers: launch.leftovers,
@@ -199,6 +210,9 @@ impl Supervision {
                 }
                 self.pass_time();
             }
+            if let Some(why) = self.unstarted.take() {
+                return self.finish_unstarted(why);
+            }
             self.note_run();
             if !self.starts_again()? {
                 return self.finish();
@@ -207,6 +221,9 @@ impl Supervision {
     }
 
     fn is_over(&self) -> bool {
+        if self.unstarted.is_some() {
+            return true;
+        }
         if self.leader.is_none() {
             return false;
         }
@@ -235,6 +252,9 @@ impl Supervision {
     fn wait(&mut self, at_most: Option<&Timespec>) -> io::Result<Vec<Source>> {
         self.timer.set(self.next_deadline())?;
         let mut sources = vec![(Source::Signals, PollFd::new(&self.signals, PollFlags::IN))];
+        if let Some((process, _)) = &self.starting {
+            sources.push((Source::Start, PollFd::new(process, PollFlags::IN)));
+        }
         sources.push((Source::Timer, PollFd::new(&self.timer, PollFlags::IN)));
         if let Some(listener) = self.door.listener() {
             sources.push((Source::Door, PollFd::new(listener, PollFlags::IN)));
@@ -268,6 +288,7 @@ impl Supervision {
     fn serve(&mut self, source: Source) {
         match source {
             Source::Signals => self.read_signals(),
+            Source::Start => self.conclude_start(),
             Source::Timer => self.timer.acknowledge(),
             Source::Door => {
                 if let Some(connection) = self.door.accept() {

@@ -14,9 +14,8 @@ use crate::supervisor::control::{InputAnswer, Notice, Request};
 
 impl Supervision {
     pub(super) fn welcome(&mut self, mut connection: Connection) {
-        let greeted = connection.send(&Notice::Started { run: self.run.clone() }).is_ok()
-            && connection.send(&Notice::Output { lengths: self.lengths() }).is_ok();
-        if greeted {
+        // Of a job that has not begun, greetings follow when it has.
+        if !self.has_begun() || self.greet(&mut connection).is_ok() {
             let number = self.next_connection;
             self.next_connection += 1;
             self.connections.insert(number, connection);
@@ -25,6 +24,17 @@ impl Supervision {
                 self.connections.remove(&number);
             }
         }
+    }
+
+    fn greet(&self, connection: &mut Connection) -> io::Result<()> {
+        connection.send(&Notice::Started { run: self.run.clone() })?;
+        connection.send(&Notice::Output { lengths: self.lengths() })
+    }
+
+    pub(super) fn greet_all(&mut self) {
+        let mut connections = std::mem::take(&mut self.connections);
+        connections.retain(|_, connection| self.greet(connection).is_ok());
+        self.connections = connections;
     }
 
     pub(super) fn converse(&mut self, number: u64) -> io::Result<()> {

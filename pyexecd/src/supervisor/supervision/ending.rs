@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pyexec_proto::job::Leftovers;
 use pyexec_proto::state::{ExitStatus, StopReason};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use super::{Ended, LeaderExit, Supervision};
 use crate::supervisor::clock::Clocks;
@@ -39,8 +39,12 @@ impl Supervision {
                     if let Some(benchmark) = &mut self.benchmark {
                         benchmark.reaped(&usage);
                     }
-                    // Once: what the job left behind may get its leader's pid.
                     if pid == self.run.pid && self.leader.is_none() {
+                        // What it said before it ended tells whether there was a run at all.
+                        self.conclude_start();
+                    }
+                    // Once: what the job left behind may get its leader's pid.
+                    if pid == self.run.pid && self.leader.is_none() && self.unstarted.is_none() {
                         let stopped = self.stop.or_else(|| self.kernels_reason(exit));
                         self.leader = Some(LeaderExit { exit, at: Clocks::now(), stopped });
                         self.goes_on = self.another_follows(exit);
@@ -55,7 +59,7 @@ impl Supervision {
                 Reaped::NoneEnded => break,
                 Reaped::NoChildren => {
                     self.childless = true;
-                    if self.leader.is_none() {
+                    if self.leader.is_none() && self.unstarted.is_none() {
                         // Nobody else can take it. Should it happen all the same, no record is better than an invented
                         // one: the daemon finds this supervisor gone, and the job lost.
                         panic!("the job's process has gone, and its status with it");
@@ -121,6 +125,10 @@ impl Supervision {
 
     fn terminate(&mut self, grace: Duration) {
         self.ended = Ended::Terminating { kill_at: Clocks::now().boot + grace };
+        if self.starting.is_some() {
+            self.signal_unstarted(Signal::TERM);
+            return;
+        }
         let group = self.leader_group();
         let descendants = processes::descendants_of(std::process::id());
         let already_told = |process: &&Process| match group {
@@ -146,12 +154,21 @@ impl Supervision {
 
     pub(super) fn kill(&mut self) {
         self.ended = Ended::Killing;
+        self.signal_unstarted(Signal::KILL);
         if let Some(group) = self.leader_group() {
             let _ = kill_process_group(group, Signal::KILL);
         }
         let left = processes::descendants_of(std::process::id());
         let refused = left.iter().filter(|process| process.signal(Signal::KILL).is_err()).count();
         self.beyond_reach = refused > 0 && refused == left.len();
+    }
+
+    /// Of a process that has not become the program. It may not lead its group yet, and has our own environment still, by
+    /// which it is taken for a service and passed over.
+    fn signal_unstarted(&self, signal: Signal) {
+        if let Some(leader) = self.leader_group().filter(|_| self.starting.is_some()) {
+            let _ = kill_process(leader, signal);
+        }
     }
 
     /// The leader's group, for as long as the leader has not been reaped: until then its number can mean no other.

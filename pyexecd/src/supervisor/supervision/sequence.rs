@@ -64,8 +64,9 @@ impl Supervision {
     }
 
     fn take_up(&mut self, started: Started) {
-        self.run.pid = started.pid;
-        self.leader = None;
+        self.before = self.leader.take().map(|leader| (self.run.clone(), leader));
+        self.run.pid = started.process.pid();
+        self.starting = Some((started.process, started.named));
         self.goes_on = false;
         self.ended = Ended::NotAsked;
         self.childless = false;
