@@ -25,6 +25,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::blocking::blocking;
+use crate::client_files::ClientFiles;
 use crate::config::{Config, ConfigError, ScopeSetting};
 use crate::engine::local::LocalEngine;
 use crate::engine::scopes::Scopes;
@@ -192,7 +193,8 @@ fn raise_open_files() {
 async fn serve(paths: Arc<Paths>, config: &Config, lock: &File, start: Start) -> Result<(), DaemonError> {
     let started = Instant::now();
     let (store, found) = Store::open(&paths.database())?;
-    let environments = Arc::new(Environments::new(config, &paths));
+    let client_files = ClientFiles::new(&paths.state);
+    let environments = Arc::new(Environments::new(config, &paths, client_files.clone()));
     {
         let environments = environments.clone();
         if let Err(error) = blocking(move || environments.tidy()).await {
@@ -209,6 +211,7 @@ async fn serve(paths: Arc<Paths>, config: &Config, lock: &File, start: Start) ->
         commands,
         store.clone(),
         environments,
+        client_files,
         config.inherit_env.clone(),
         paths.clone(),
         shutting_down.clone(),

@@ -18,6 +18,7 @@ pub mod fuzzing;
 
 mod blocking;
 mod boot;
+mod client_files;
 mod daemon;
 mod listener;
 mod logging;
@@ -50,6 +51,7 @@ pub fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(|word| word.to_str().unwrap_or("\u{fffd}")).collect();
     match words.as_slice() {
         [verb] if *verb == supervisor::VERB => supervisor::supervise(),
+        [verb] if *verb == client_files::VERB => client_files::look(),
         [] => run(Start::Foreground),
         ["--announce"] => run(Start::Announced),
         ["--detach"] => run(Start::Detached),

@@ -96,7 +96,8 @@ subprocess.run([{:?}, 'daemon', 'start'], check=True)
     // Without asking: that would start one, too.
     sandbox.wait_until("the job has ended and a daemon runs", || {
         let left = sandbox.processes();
-        let of_no_job = |process: &crate::sandbox::Process| process.is_daemon() || process.is_spare();
+        let of_no_job =
+            |process: &crate::sandbox::Process| process.is_daemon() || process.is_spare() || process.is_looker();
         let only_daemon = sandbox.daemons().len() == 1 && left.iter().all(of_no_job);
         if only_daemon { Ok(()) } else { Err(format!("{left:?}")) }
     });

@@ -430,7 +430,10 @@ if os.fork() == 0:
 os.read(here, 1)";
         let fence = ["--network", "none", "--filesystem", "read-only", "--keep-leftovers"];
         sandbox.run(&[&fence[..], &["-c", code]].concat()).expect_code(0);
-        let left = sandbox.processes().into_iter().filter(|process| !process.is_daemon() && !process.is_supervisor());
+        let left = sandbox
+            .processes()
+            .into_iter()
+            .filter(|process| !process.is_daemon() && !process.is_supervisor() && !process.is_looker());
         let left: Vec<u32> = left.map(|process| process.pid).collect();
         assert_eq!(left.len(), 1, "{left:?}");
         sandbox.write("go", "");

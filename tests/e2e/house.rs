@@ -91,13 +91,14 @@ fn crates_depend_on_each_other_only_downwards() {
 /// Of the daemon's modules: who may name what. What is not listed may name nothing of the crate; `lib` declares them all.
 ///
 /// Downwards only: daemon, service, jobs, then what jobs are made with. Where it is not, the entry says why.
-const MAY_NAME: [(&str, &[&str]); 13] = [
+const MAY_NAME: [(&str, &[&str]); 14] = [
     // Puts everything together.
     (
         "daemon",
         &[
             "blocking",
             "boot",
+            "client_files",
             "config",
             "engine",
             "environment",
@@ -130,6 +131,16 @@ const MAY_NAME: [(&str, &[&str]); 13] = [
             "supervisor::record",
         ],
     ),
+    // Its process is another verb of this program, and is spoken to as a supervisor is.
+    (
+        "client_files",
+        &[
+            "blocking",
+            "supervisor::control",
+            "supervisor::process::forget_starter",
+            "supervisor::process::return_large_memory",
+        ],
+    ),
     // A run directory is a job's, too.
     ("output", &["regular_file"]),
     // Speaks to the link of a running job itself: input and news of output need no decision.
@@ -139,6 +150,7 @@ const MAY_NAME: [(&str, &[&str]); 13] = [
         "jobs",
         &[
             "blocking",
+            "client_files",
             "config",
             "engine",
             "environment",
@@ -171,6 +183,7 @@ const MAY_NAME: [(&str, &[&str]); 13] = [
         "environment",
         &[
             "blocking",
+            "client_files",
             "config",
             "fault",
             "output::progress",
@@ -203,15 +216,13 @@ fn modules_of_the_daemon_name_only_what_lies_below_them() {
     let source = workspace().join("pyexecd/src");
     let mut violations = Vec::new();
     for file in rust_files(&source) {
-        let relative = file.strip_prefix(&source).expect("lies there").with_extension("");
-        let module = relative.to_string_lossy().replace('/', "::");
-        let module = module.strip_suffix("::mod").unwrap_or(&module);
+        let module = module_of(&source, &file);
         for named in named_in(&read(&file)) {
-            let own = module.split("::").next().unwrap_or(module);
+            let own = module.split("::").next().unwrap_or(&module);
             if named.split("::").next() == Some(own) {
                 continue;
             }
-            if !may_name(module, &named) {
+            if !may_name(&module, &named) {
                 violations.push(format!("{module} names crate::{named}"));
             }
         }
@@ -260,6 +271,99 @@ fn named_in(text: &str) -> BTreeSet<String> {
         }
     }
     named
+}
+
+/// The daemon's modules that open, look at or list files themselves, and whose files those are. What a client names is left
+/// to `client_files`. A module that is not listed does neither.
+const MAY_OPEN: [(&str, &str); 24] = [
+    ("artifacts", "what a job has left in its run directory, opened beneath it and through no link"),
+    ("boot", "the kernel's"),
+    ("client_files::looker", "what a client names: bounded, and in a process of its own"),
+    ("config", "the settings of the daemon's user, read at its start"),
+    ("daemon", "lock, state and runtime directory"),
+    ("engine::local", "control sockets and run directories"),
+    ("environment::cache", "the daemon's own cache"),
+    ("environment::contents", "the daemon's own cache"),
+    ("environment::log", "the stderr in a run directory"),
+    ("environment::named", "the daemon's own data directory"),
+    ("environment::startup", "the daemon's own cache"),
+    ("lib", "whether the settings are there, for --check-config"),
+    ("listener", "the daemon's own socket"),
+    ("output", "the output in a run directory"),
+    ("output::progress::reported", "the report in a run directory, through no link"),
+    ("regular_file", "what lies in a run directory, through no link"),
+    ("scripts::autosaved", "the directory of autosaved scripts"),
+    ("scripts::files", "the directories of scripts, through no link"),
+    ("service::admin", "the kernel's"),
+    ("store::removal", "run directories, through no link"),
+    ("store::run_directory", "run directories"),
+    ("store::schema", "the index"),
+    ("supervisor", "a process for each job, which holds up no other"),
+    ("fuzzing", "not part of the daemon"),
+];
+
+/// Starting a program waits for its file and its directory: the same holds for who may do that.
+const MAY_SPAWN: [(&str, &str); 2] = [
+    ("client_files", "programs that a client names, off the thread that serves everybody"),
+    ("engine::local::spare", "this very program"),
+];
+
+#[test]
+fn only_one_module_of_the_daemon_touches_what_a_client_names() {
+    const OPENS: [&str; 18] = [
+        "std::fs",
+        "tokio::fs",
+        "rustix::fs::open",
+        "rustix::fs::stat",
+        "rustix::fs::access",
+        "openat",
+        "statat",
+        "File::open",
+        "File::create",
+        "File::options",
+        "OpenOptions",
+        ".exists()",
+        ".is_file()",
+        ".is_dir()",
+        "metadata()",
+        ".canonicalize()",
+        ".read_dir()",
+        ".read_link()",
+    ];
+    const SPAWNS: [&str; 2] = [".spawn()", ".output()"];
+    let source = workspace().join("pyexecd/src");
+    let (mut violations, mut idle) = (Vec::new(), BTreeSet::from_iter(MAY_OPEN.map(|(module, _)| module)));
+    for file in rust_files(&source) {
+        let module = module_of(&source, &file);
+        // Tests stand last in a file, or in one of their own.
+        let text = read(&file);
+        let code = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        let code: Vec<&str> = code.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+        if module.ends_with("tests") || module.ends_with("oracle") {
+            continue;
+        }
+        for (tokens, allowed) in [(&OPENS[..], &MAY_OPEN[..]), (&SPAWNS[..], &MAY_SPAWN[..])] {
+            let found = code.iter().find(|line| tokens.iter().any(|token| line.contains(token)));
+            let rule = allowed.iter().find(|(listed, _)| {
+                module == *listed
+                    || ["supervisor", "fuzzing"].contains(listed) && module.starts_with(&format!("{listed}::"))
+            });
+            match (found, rule) {
+                (Some(line), None) => violations.push(format!("{module}: {}", line.trim())),
+                (Some(_), Some((listed, _))) => drop(idle.remove(listed)),
+                (None, _) => {}
+            }
+        }
+    }
+    assert!(violations.is_empty(), "open this through `client_files`:\n{}", violations.join("\n"));
+    assert!(idle.is_empty(), "these open nothing, and need not be listed: {idle:?}");
+}
+
+/// As `crate::` would name it.
+fn module_of(source: &Path, file: &Path) -> String {
+    let relative = file.strip_prefix(source).expect("lies there").with_extension("");
+    let module = relative.to_string_lossy().replace('/', "::");
+    module.strip_suffix("::mod").unwrap_or(&module).to_owned()
 }
 
 #[test]

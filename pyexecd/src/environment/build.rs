@@ -17,6 +17,7 @@ use super::passwords::{self, Password};
 use super::request::{InterpreterIdentity, Request, RequirementsFile, address};
 use super::uv::{self, Call};
 use super::{EnvironmentError, Environments, Lease, Runner};
+use crate::client_files::ClientFiles;
 
 /// What is wanted, with the interpreter found.
 #[derive(Clone, Debug)]
@@ -48,7 +49,7 @@ impl Environments {
         log: &Arc<PreparationLog>,
     ) -> Result<Runner, EnvironmentError> {
         let uv_version = self.uv.version(&wanted.uv, caller.variables).await?;
-        let request = wanted.request(uv::settings(caller.variables), uv_version.clone());
+        let request = wanted.request(uv::settings(caller.files, caller.variables).await?, uv_version.clone());
         let (lock, passwords) = self.lock(&wanted, &request, caller).await?;
         let mut variables = Cow::Borrowed(caller.variables);
         if !passwords.is_empty() {
@@ -87,14 +88,19 @@ impl Environments {
         let family = source.interpreter.family();
         // Before it is looked for: what is found must not be evicted under our hands.
         let lease = self.cache.lease(&id);
-        if let Some(ready) = self.cache.ready(&id) {
+        if let Some(ready) = self.cache.ready(&id).await {
             return Ok((ready, lease));
         }
         if let Some(requirement) = passwords::missing_in(&source.lock, caller.variables) {
             return Err(EnvironmentError::PasswordNotKept { requirement });
         }
-        let build =
-            Build { source, variables: caller.variables.clone(), mark: caller.mark.to_owned(), log: log.clone() };
+        let build = Build {
+            source,
+            variables: caller.variables.clone(),
+            mark: caller.mark.to_owned(),
+            files: caller.files.clone(),
+            log: log.clone(),
+        };
         let again = build.clone();
         let obtained = match self.cache.obtain(&id, &family, |at| build.run(at)).await {
             // Somebody has deleted the cache while it was being built.
@@ -199,6 +205,7 @@ async fn compile(
         directory: Path::new("/"),
         stdin: lines.as_bytes(),
         mark: caller.mark,
+        files: caller.files,
         // A second try that fails has nothing to add.
         log: if network == Network::Offline { &quiet } else { caller.log },
     };
@@ -221,6 +228,7 @@ struct Build {
     source: Source,
     variables: Variables,
     mark: OsString,
+    files: ClientFiles,
     log: Arc<PreparationLog>,
 }
 
@@ -249,6 +257,7 @@ impl Build {
             directory: Path::new("/"),
             stdin,
             mark: &self.mark,
+            files: &self.files,
             log: &self.log,
         };
         match call.run().await? {

@@ -24,6 +24,7 @@ use tokio::task::AbortHandle;
 use super::EnvironmentError;
 use super::contents::{installed, names, shape, size};
 use crate::blocking::blocking;
+use crate::client_files::ClientFiles;
 use crate::fault::{Point, reached};
 use crate::removal::{self, RemovalError};
 
@@ -74,6 +75,7 @@ pub(super) struct Resolution {
 #[derive(Debug)]
 pub(super) struct Cache {
     directory: PathBuf,
+    files: ClientFiles,
     builds: Mutex<HashMap<String, Weak<Build>>>,
     leases: Arc<Mutex<HashMap<String, usize>>>,
     /// Names under which something is being built.
@@ -115,8 +117,8 @@ impl Drop for Lease {
 }
 
 impl Cache {
-    pub(super) fn new(directory: PathBuf) -> Self {
-        Self { directory, builds: Mutex::default(), leases: Arc::default(), building: Arc::default() }
+    pub(super) fn new(directory: PathBuf, files: ClientFiles) -> Self {
+        Self { directory, files, builds: Mutex::default(), leases: Arc::default(), building: Arc::default() }
     }
 
     pub(super) fn lease(&self, id: &str) -> Lease {
@@ -136,22 +138,25 @@ impl Cache {
         self.environments().join(id)
     }
 
-    /// The environment, if it is there and whole. Notes that it has been used.
-    pub(super) fn ready(&self, id: &str) -> Option<Ready> {
+    /// The environment, if it is there and whole, and its interpreter can be run. Notes that it has been used.
+    pub(super) async fn ready(&self, id: &str) -> Option<Ready> {
         let ready = self.look(id)?;
+        // The interpreter is where the client has it.
+        self.files.open().first_executable(vec![ready.python()]).await.ok()??;
         let now = std::time::SystemTime::now();
         // When it was last used is when its marker was last touched.
         let _ = std::fs::File::open(ready.directory.join(MARKER)).and_then(|marker| marker.set_modified(now));
         Some(ready)
     }
 
+    /// What lies here of it, if that is whole.
     fn look(&self, id: &str) -> Option<Ready> {
         let directory = self.place(id);
         let marker: Marker = serde_json::from_slice(&std::fs::read(directory.join(MARKER)).ok()?).ok()?;
         let ready = Ready { id: id.to_owned(), directory, marker };
-        // An interpreter that has gone, or a deletion that was interrupted.
-        let whole = super::is_executable(&ready.python()) && shape(&ready.directory).ok()? == ready.marker.shape;
-        whole.then_some(ready)
+        // A deletion may have been interrupted.
+        let has_python = std::fs::symlink_metadata(ready.python()).is_ok();
+        (has_python && shape(&ready.directory).ok()? == ready.marker.shape).then_some(ready)
     }
 
     /// The environment, built if need be: once, however many want it at the same time. `family` names what it is built
@@ -161,7 +166,7 @@ impl Cache {
         F: FnOnce(PathBuf) -> B + Send + 'static,
         B: Future<Output = Result<String, EnvironmentError>> + Send,
     {
-        if let Some(ready) = self.ready(id) {
+        if let Some(ready) = self.ready(id).await {
             return Ok(ready);
         }
         let running = {
@@ -202,6 +207,10 @@ impl Cache {
         F: FnOnce(PathBuf) -> B,
         B: Future<Output = Result<String, EnvironmentError>>,
     {
+        // Another build may have ended since this one was asked for; from here on there is no other.
+        if let Some(ready) = self.ready(id).await {
+            return Ok(ready);
+        }
         let environments = self.environments();
         let cache = |source| EnvironmentError::Cache { path: self.directory.clone(), source };
         create_private(&environments).map_err(cache)?;
@@ -412,7 +421,7 @@ mod tests {
 
     fn cache() -> (tempfile::TempDir, Arc<Cache>) {
         let directory = tempfile::tempdir().expect("a directory");
-        let cache = Arc::new(Cache::new(directory.path().to_owned()));
+        let cache = Arc::new(Cache::new(directory.path().to_owned(), ClientFiles::in_threads()));
         (directory, cache)
     }
 
@@ -469,7 +478,7 @@ mod tests {
             })
             .await;
         assert!(failed.is_err());
-        assert!(cache.ready("a").is_none());
+        assert!(cache.ready("a").await.is_none());
         assert!(obtain(&cache, "a").await.is_ok());
         drop(directory);
     }
@@ -503,7 +512,7 @@ mod tests {
             } else {
                 std::fs::remove_file(&damaged).expect("can be removed");
             }
-            assert!(cache.ready("a").is_none(), "{} is missing, and not missed", damaged.display());
+            assert!(cache.ready("a").await.is_none(), "{} is missing, and not missed", damaged.display());
             obtain(&cache, "a").await.expect("is built again");
         }
     }
@@ -516,7 +525,7 @@ mod tests {
         assert_eq!(cache.evict("a").expect("works"), None);
         drop(lease);
         assert!(cache.evict("a").expect("works").is_some());
-        assert!(cache.ready("a").is_none());
+        assert!(cache.ready("a").await.is_none());
     }
 
     #[test]

@@ -19,8 +19,13 @@ pub(super) fn names(directory: &Path) -> io::Result<Vec<std::ffi::OsString>> {
 /// `lib/pythonX.Y/site-packages`.
 fn site_packages(environment: &Path) -> io::Result<Option<PathBuf>> {
     let lib = environment.join("lib");
-    let python = names(&lib)?.into_iter().find(|name| name.as_bytes().starts_with(b"python"));
-    Ok(python.map(|python| lib.join(python).join("site-packages")))
+    Ok(python_in(&lib, names(&lib)?))
+}
+
+/// `site-packages` of the Python among the names in `lib`.
+pub(super) fn python_in(lib: &Path, names: Vec<std::ffi::OsString>) -> Option<PathBuf> {
+    let python = names.into_iter().find(|name| name.as_bytes().starts_with(b"python"));
+    python.map(|python| lib.join(python).join("site-packages"))
 }
 
 /// What stands at the top of an environment and of its packages, apart from what running it adds.
@@ -46,13 +51,18 @@ pub(super) fn shape(environment: &Path) -> io::Result<String> {
 /// What is installed, from the directories that say so.
 pub(super) fn installed(environment: &Path) -> io::Result<Vec<String>> {
     let Some(packages) = site_packages(environment)? else { return Ok(Vec::new()) };
-    let mut found: Vec<String> = names(&packages)?
+    Ok(distributions(&names(&packages)?))
+}
+
+/// By the names in a `site-packages`.
+pub(super) fn distributions(names: &[std::ffi::OsString]) -> Vec<String> {
+    let mut found: Vec<String> = names
         .iter()
         .filter_map(|name| name.to_str()?.strip_suffix(".dist-info")?.rsplit_once('-'))
         .map(|(name, version)| format!("{}=={version}", normalized_name(name)))
         .collect();
     found.sort();
-    Ok(found)
+    found
 }
 
 /// The bytes of an environment's own files, without what is said about it. Hard links into uv's cache are counted as if

@@ -10,11 +10,13 @@ use std::path::{Path, PathBuf};
 use pyexec_proto::job::Variables;
 use pyexec_proto::url_password::masked;
 
+use crate::client_files::ClientFiles;
+
 use super::request::{RequirementsFile, hex, is_volatile, normalized_name};
 
 /// How many files one may include, directly and through others, and how large each may be.
 const MAX_INCLUDED: usize = 100;
-const MAX_INCLUDED_BYTES: u64 = 1 << 20;
+const MAX_INCLUDED_BYTES: usize = 1 << 20;
 
 /// What the requirements of a job are to be checked against.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,22 +44,25 @@ struct Given {
 
 impl Hashes {
     /// As the file, those it includes, and the caller's `UV_REQUIRE_HASHES` say.
-    pub(super) fn of(file: Option<&RequirementsFile>, variables: &Variables) -> Self {
-        let mut hashes = Self { required: is_true(variables.get("UV_REQUIRE_HASHES")), ..Self::default() };
+    pub(super) async fn of(file: Option<&RequirementsFile>, variables: &Variables, files: &ClientFiles) -> Self {
+        let (mut hashes, mut waiting) = Self::of_file(file, variables);
         let mut seen = HashSet::new();
-        let mut waiting: Vec<PathBuf> = Vec::new();
-        if let Some(RequirementsFile { path, content }) = file {
-            waiting.extend(hashes.read(content, path));
-        }
         while let Some(path) = waiting.pop() {
             if seen.len() < MAX_INCLUDED && seen.insert(path.clone()) {
                 // uv says what is wrong with one that cannot be read.
-                let Ok(content) = read_included(&path) else { continue };
+                let Ok(content) = files.read(&path, MAX_INCLUDED_BYTES).await else { continue };
                 hashes.included.extend_from_slice(&content);
                 waiting.extend(hashes.read(&content, &path));
             }
         }
         hashes
+    }
+
+    /// Without those that the file includes, which are returned.
+    fn of_file(file: Option<&RequirementsFile>, variables: &Variables) -> (Self, Vec<PathBuf>) {
+        let mut hashes = Self { required: is_true(variables.get("UV_REQUIRE_HASHES")), ..Self::default() };
+        let included = file.map(|RequirementsFile { path, content }| hashes.read(content, path));
+        (hashes, included.unwrap_or_default())
     }
 
     /// Takes in one file, and returns those that it includes.
@@ -161,15 +166,6 @@ fn is_true(value: Option<&std::ffi::OsStr>) -> bool {
     matches!(value.as_deref(), Some("1" | "true" | "t" | "yes" | "y" | "on"))
 }
 
-fn read_included(path: &Path) -> std::io::Result<Vec<u8>> {
-    let data = std::fs::metadata(path)?;
-    // A pipe would be waited for.
-    if !data.is_file() || data.len() > MAX_INCLUDED_BYTES {
-        return Err(std::io::ErrorKind::InvalidInput.into());
-    }
-    std::fs::read(path)
-}
-
 /// Lines as pip reads them: continued by a backslash, without comments, none empty.
 fn logical_lines(content: &str) -> Vec<String> {
     let mut lines = Vec::new();
@@ -248,7 +244,7 @@ mod tests {
 
     fn hashes(content: &str) -> Hashes {
         let file = RequirementsFile { path: "/nowhere/requirements.txt".into(), content: content.into() };
-        Hashes::of(Some(&file), &Variables::default())
+        Hashes::of_file(Some(&file), &Variables::default()).0
     }
 
     const LOCK: &str = "a-b==1.0 \\\n    --hash=sha256:i1 \\\n    --hash=sha256:i2\nc==2 ; python_version > '3' \\\n    --hash=sha256:i3\n";
@@ -289,7 +285,7 @@ mod tests {
         let with = |content: &str, variable: &str| {
             let file = RequirementsFile { path: "/nowhere/r".into(), content: content.into() };
             let variables = [("UV_REQUIRE_HASHES".into(), variable.into())].into_iter().collect();
-            Hashes::of(Some(&file), &variables).hold(LOCK)
+            Hashes::of_file(Some(&file), &variables).0.hold(LOCK)
         };
         let one = "a-b==1.0 --hash=sha256:x";
         let missing = Err(vec!["c==2 ; python_version > '3'".to_owned()]);
@@ -323,8 +319,8 @@ mod tests {
         assert_eq!(hashes("a==1 --hash=sha256:x").changing(&["./d".to_owned()]).as_deref(), Some("./d"));
     }
 
-    #[test]
-    fn files_that_are_included_count_however_they_are_named_and_once() {
+    #[tokio::test]
+    async fn files_that_are_included_count_however_they_are_named_and_once() {
         let directory = tempfile::tempdir().expect("a directory");
         let write =
             |name: &str, content: &str| std::fs::write(directory.path().join(name), content).expect("is written");
@@ -333,13 +329,14 @@ mod tests {
         write("sub/two.txt", "-c=../nothing\n--requirement=../three.txt\n-r one.txt\n");
         write("three.txt", "a-b==1.0 --hash=sha256:x\n");
         let path = directory.path().join("requirements.txt");
+        let files = ClientFiles::in_threads();
         for include in ["-r sub/one.txt", "-rsub/one.txt", "--constraint sub/one.txt", "--requirement=\"sub/one.txt\""]
         {
             let file = RequirementsFile { path: path.clone(), content: include.into() };
-            let before = Hashes::of(Some(&file), &Variables::default());
+            let before = Hashes::of(Some(&file), &Variables::default(), &files).await;
             assert!(before.hold(LOCK).is_ok_and(|lock| lock.contains("sha256:x") && !lock.contains("i1")), "{include}");
             write("three.txt", "a-b==1.0 --hash=sha256:y\n");
-            let after = Hashes::of(Some(&file), &Variables::default());
+            let after = Hashes::of(Some(&file), &Variables::default(), &files).await;
             assert_ne!(before.key(String::new()), after.key(String::new()));
             write("three.txt", "a-b==1.0 --hash=sha256:x\n");
         }

@@ -10,8 +10,9 @@ use pyexec_proto::job::Variables;
 
 use super::log::PreparationLog;
 use super::request::InterpreterIdentity;
-use super::uv::{self, Call, FileIdentity, identity_of};
-use super::{EnvironmentError, find_on_path};
+use super::uv::{self, Call, FileIdentity};
+use super::{EnvironmentError, on_path};
+use crate::client_files::{ClientFiles, Problem};
 
 /// How long an answer of uv's is taken for the best one: a newer Python may have been installed since.
 const ANSWER_AGE: Duration = Duration::from_secs(600);
@@ -21,6 +22,7 @@ const ANSWER_AGE: Duration = Duration::from_secs(600);
 pub(super) struct Interpreters {
     /// See [`Call::mark`].
     mark: OsString,
+    files: ClientFiles,
     found: Mutex<HashMap<Question, Answer>>,
     versions: Mutex<HashMap<FileIdentity, String>>,
 }
@@ -35,19 +37,29 @@ type Answer = (PathBuf, Instant);
 pub(super) struct Caller<'a> {
     pub(super) variables: &'a Variables,
     pub(super) mark: &'a OsStr,
+    pub(super) files: &'a ClientFiles,
     pub(super) log: &'a PreparationLog,
 }
 
 impl Interpreters {
-    pub(super) fn new(mark: OsString) -> Self {
-        Self { mark, found: Mutex::default(), versions: Mutex::default() }
+    pub(super) fn new(mark: OsString, files: ClientFiles) -> Self {
+        Self { mark, files, found: Mutex::default(), versions: Mutex::default() }
     }
 
     /// The first `python3` on the caller's `PATH`, and its version if that can be told without running it anew each time.
     pub(super) async fn system(&self, variables: &Variables) -> Result<(PathBuf, String), EnvironmentError> {
-        let python = find_on_path("python3", variables.get("PATH")).ok_or(EnvironmentError::NoPython)?;
+        let failed = |problem| EnvironmentError::Search { what: "python3", problem };
+        let mut files = self.files.open();
+        let found = files.first_executable(on_path("python3", variables.get("PATH"))).await.map_err(failed)?;
+        let python = found.ok_or(EnvironmentError::NoPython)?;
+        let is_script = match files.beginning(&python, 2).await {
+            Err(Problem::Io(_)) => false,
+            start => start.map_err(failed)? == b"#!",
+        };
+        let identity = files.identity(&python).await.map_err(failed)?;
+        drop(files);
         // A script of pyenv's or asdf's is a different Python in every directory, and slow: nothing is known of it.
-        let version = if is_script(&python) { String::new() } else { self.version(&python, variables).await? };
+        let version = if is_script { String::new() } else { self.version(&python, identity, variables).await? };
         Ok((python, version))
     }
 
@@ -66,11 +78,11 @@ impl Interpreters {
         {
             return Ok(identity);
         }
-        let path = match find(uv, wanted, caller.variables, caller.mark).await? {
+        let path = match find(caller.files, uv, wanted, caller.variables, caller.mark).await? {
             Some(path) => path,
             None => {
                 install(uv, wanted, caller).await?;
-                let found = find(uv, wanted, caller.variables, caller.mark).await?;
+                let found = find(caller.files, uv, wanted, caller.variables, caller.mark).await?;
                 found.ok_or_else(|| EnvironmentError::NoSuchPython { wanted: wanted.to_owned(), found: Vec::new() })?
             }
         };
@@ -82,42 +94,52 @@ impl Interpreters {
     /// Refuses a version that is not here and that uv can not install either.
     pub(super) async fn check(&self, uv: &Path, wanted: &str, variables: &Variables) -> Result<(), EnvironmentError> {
         let key = (uv.to_owned(), wanted.to_owned(), uv::search_settings(variables));
-        let is_known = |found: &HashMap<Question, Answer>| {
-            found.get(&key).is_some_and(|(path, at)| at.elapsed() < ANSWER_AGE && path.exists())
-        };
-        if is_known(&self.found.lock().expect("nothing panics while it is held")) {
+        let known = self.found.lock().expect("nothing panics while it is held").get(&key).cloned();
+        if let Some((path, at)) = known
+            && at.elapsed() < ANSWER_AGE
+            && matches!(self.files.kind(&path).await, Ok(Some(_)))
+        {
             return Ok(());
         }
-        if let Some(path) = find(uv, wanted, variables, &self.mark).await? {
+        if let Some(path) = find(&self.files, uv, wanted, variables, &self.mark).await? {
             self.found.lock().expect("nothing panics while it is held").insert(key, (path, Instant::now()));
             return Ok(());
         }
-        if uv::is_downloadable(uv, wanted, variables, &self.mark).await {
+        if uv::is_downloadable(&self.files, uv, wanted, variables, &self.mark).await {
             return Ok(());
         }
-        let found = uv::installed(uv, variables, &self.mark).await;
+        let found = uv::installed(&self.files, uv, variables, &self.mark).await;
         Err(EnvironmentError::NoSuchPython { wanted: wanted.to_owned(), found })
     }
 
     async fn identity(&self, python: &Path, variables: &Variables) -> Result<InterpreterIdentity, EnvironmentError> {
         let run = |source| EnvironmentError::Run { program: python.to_owned(), source };
-        let version = self.version(python, variables).await?;
-        let path = std::fs::canonicalize(python).map_err(run)?;
-        let (path, inode, modified) = identity_of(&path).ok_or_else(|| run(std::io::ErrorKind::NotFound.into()))?;
+        let failed = |problem: Problem| run(problem.into());
+        let mut files = self.files.open();
+        let as_named = files.identity(python).await.map_err(failed)?;
+        let path = files.canonical(python).await.map_err(failed)?;
+        let real = files.identity(&path).await.map_err(failed)?;
+        drop(files);
+        let version = self.version(python, as_named, variables).await?;
+        let (path, inode, modified) = real.ok_or_else(|| run(std::io::ErrorKind::NotFound.into()))?;
         Ok(InterpreterIdentity { path, version, inode, modified })
     }
 
     /// Asked of the interpreter itself, once for as long as its file stays the same.
-    async fn version(&self, python: &Path, variables: &Variables) -> Result<String, EnvironmentError> {
+    async fn version(
+        &self,
+        python: &Path,
+        identity: Option<FileIdentity>,
+        variables: &Variables,
+    ) -> Result<String, EnvironmentError> {
         const PROBE: &str = "import platform; print(platform.python_version())";
-        let identity = identity_of(python);
         let known = identity
             .as_ref()
             .and_then(|identity| self.versions.lock().expect("nothing panics while it is held").get(identity).cloned());
         if let Some(known) = known {
             return Ok(known);
         }
-        let output = uv::run(python, &["-I", "-S", "-c", PROBE], variables, &self.mark).await?;
+        let output = uv::run(&self.files, python, &["-I", "-S", "-c", PROBE], variables, &self.mark).await?;
         let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
         if let Some(identity) = identity
             && output.status.success()
@@ -130,6 +152,7 @@ impl Interpreters {
 
 /// `None` when uv knows of none here.
 pub(super) async fn find(
+    files: &ClientFiles,
     uv: &Path,
     wanted: &str,
     variables: &Variables,
@@ -140,7 +163,7 @@ pub(super) async fn find(
     if !wanted.is_empty() {
         arguments.push(wanted);
     }
-    let output = uv::run(uv, &arguments, variables, mark).await?;
+    let output = uv::run(files, uv, &arguments, variables, mark).await?;
     let path = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     Ok((output.status.success() && !path.is_empty()).then(|| PathBuf::from(path)))
 }
@@ -148,9 +171,9 @@ pub(super) async fn find(
 async fn install(uv: &Path, wanted: &str, caller: Caller<'_>) -> Result<(), EnvironmentError> {
     let missing = async || EnvironmentError::NoSuchPython {
         wanted: wanted.to_owned(),
-        found: uv::installed(uv, caller.variables, caller.mark).await,
+        found: uv::installed(caller.files, uv, caller.variables, caller.mark).await,
     };
-    if wanted.is_empty() || !uv::is_downloadable(uv, wanted, caller.variables, caller.mark).await {
+    if wanted.is_empty() || !uv::is_downloadable(caller.files, uv, wanted, caller.variables, caller.mark).await {
         return Err(missing().await);
     }
     caller.log.line(&format!("no Python {wanted} here: asking uv to install it"));
@@ -161,16 +184,11 @@ async fn install(uv: &Path, wanted: &str, caller: Caller<'_>) -> Result<(), Envi
         directory: Path::new("/"),
         stdin: &[],
         mark: caller.mark,
+        files: caller.files,
         log: caller.log,
     };
     match call.run().await? {
         Ok(_) => Ok(()),
         Err(_) => Err(missing().await),
     }
-}
-
-fn is_script(file: &Path) -> bool {
-    use std::io::Read;
-    let mut start = [0; 2];
-    std::fs::File::open(file).and_then(|mut file| file.read_exact(&mut start)).is_ok() && start == *b"#!"
 }

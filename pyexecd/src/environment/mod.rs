@@ -14,6 +14,7 @@ mod cache;
 mod contents;
 mod hashes;
 mod interpreter;
+mod job_files;
 mod log;
 mod named;
 #[cfg(test)]
@@ -28,6 +29,7 @@ mod uv;
 
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,19 +43,26 @@ use pyexec_proto::paths::{Paths, create_private};
 use pyexec_proto::start::{ARTIFACTS_VARIABLE, FENCE_VARIABLE, JOB_ID_VARIABLE, PROGRESS_VARIABLE, TEMPORARY_VARIABLE};
 use pyexec_proto::url_password::masked;
 use pyexec_proto::{Error, JobId, OsText};
+use rustix::fs::OFlags;
 
+use crate::client_files::{ClientFiles, Deadline, Kind, Problem};
 use crate::config::Config;
 use crate::output::progress;
+use crate::supervisor::record::private_file;
 use build::Wanted;
 use cache::Cache;
 pub use cache::Lease;
 use hashes::Hashes;
 use interpreter::{Caller, Interpreters};
+use job_files::{is_project, requirements_file, script};
 pub use log::PreparationLog;
 use named::Names;
 use passwords::Password;
 use script_metadata::{ScriptMetadata, ScriptMetadataError};
 use uv::Uv;
+
+/// How long a submission waits for uv to say which Pythons there are.
+const UV_PATIENCE: Duration = Duration::from_secs(20);
 
 /// What is executed.
 #[derive(Clone, Debug)]
@@ -111,8 +120,14 @@ pub enum EnvironmentError {
     PasswordNotKept { requirement: String },
     #[error("the script's header: {0}")]
     Metadata(#[from] ScriptMetadataError),
-    #[error("could not read {}: {source}", path.display())]
+    #[error("could not write {}: {source}", path.display())]
     Script { path: PathBuf, source: std::io::Error },
+    #[error("cannot read {}: {problem}", path.display())]
+    Unreadable { path: PathBuf, problem: Problem },
+    #[error("cannot look for the imports of {}: {problem}", path.display())]
+    Unscanned { path: PathBuf, problem: Problem },
+    #[error("cannot look for {what}: {problem}")]
+    Search { what: &'static str, problem: Problem },
     #[error("its imports could not be read: {0}")]
     Imports(String),
     #[error("the environment cache {} can not be used: {source}", path.display())]
@@ -135,7 +150,13 @@ pub enum EnvironmentError {
 }
 
 /// What a job in a fence finds in its environment, and the places in which it may write.
-fn fence_off(id: JobId, fence: Fence, run_directory: &Path, variables: &mut Variables) -> Result<(), EnvironmentError> {
+async fn fence_off(
+    id: JobId,
+    fence: Fence,
+    run_directory: &Path,
+    variables: &mut Variables,
+    files: &ClientFiles,
+) -> Result<(), EnvironmentError> {
     variables.set(OsStr::new(FENCE_VARIABLE), OsStr::new(&fence.to_string()));
     if fence.filesystem.is_none() {
         return Ok(());
@@ -144,7 +165,10 @@ fn fence_off(id: JobId, fence: Fence, run_directory: &Path, variables: &mut Vari
     create_private(&reports).map_err(EnvironmentError::Artifacts)?;
     variables.set(OsStr::new(PROGRESS_VARIABLE), reports.join(progress::REPORTED).as_os_str());
     // Short, and not in the run directory: sockets are made there, whose paths have to fit into 107 bytes.
-    let base = variables.get(TEMPORARY_VARIABLE).map(PathBuf::from).filter(|base| base.is_absolute() && base.is_dir());
+    let base = match variables.get(TEMPORARY_VARIABLE).map(PathBuf::from).filter(|base| base.is_absolute()) {
+        Some(base) if matches!(files.kind(&base).await, Ok(Some(Kind::Directory))) => Some(base),
+        Some(_) | None => None,
+    };
     let own = base.unwrap_or_else(|| PathBuf::from("/tmp")).join(format!("pyexec-{}", &id.simple()[..16]));
     variables.set(OsStr::new(TEMPORARY_VARIABLE), own.as_os_str());
     Ok(())
@@ -187,11 +211,20 @@ impl EnvironmentError {
             EnvironmentError::Project { .. } => "`uv sync` in the project says the same".to_owned(),
             EnvironmentError::Late { .. } => "set `environment_timeout` higher for builds that take so long".to_owned(),
             EnvironmentError::Metadata(_) => "see PEP 723 for what a `# /// script` block may hold".to_owned(),
-            EnvironmentError::Script { .. } | EnvironmentError::Imports(_) => "check the script".to_owned(),
+            EnvironmentError::Unreadable { problem, .. } | EnvironmentError::Search { problem, .. } => {
+                problem.hint().to_owned()
+            }
+            EnvironmentError::Unscanned { .. } => {
+                "name its packages with --with (`dependencies`), and leave out --auto-install (`auto_install_deps`)"
+                    .to_owned()
+            }
+            EnvironmentError::Imports(_) => "check the script".to_owned(),
             EnvironmentError::Cache { .. } | EnvironmentError::Startup(_) => {
                 "check that the cache directory can be written to".to_owned()
             }
-            EnvironmentError::Artifacts(_) => "check that the state directory can be written to".to_owned(),
+            EnvironmentError::Artifacts(_) | EnvironmentError::Script { .. } => {
+                "check that the state directory can be written to".to_owned()
+            }
             EnvironmentError::UvInside => {
                 "name packages and versions, not paths, links or [tool.uv] settings; or make an environment with \
                 `pyexec env create` and run it there"
@@ -222,6 +255,7 @@ pub struct Environments {
     uv: Uv,
     interpreters: Interpreters,
     cache: Arc<Cache>,
+    client_files: ClientFiles,
     names: Names,
     cache_directory: PathBuf,
     settings: Config,
@@ -240,12 +274,13 @@ pub struct Preparation {
 }
 
 impl Environments {
-    pub fn new(config: &Config, paths: &Paths) -> Self {
+    pub fn new(config: &Config, paths: &Paths, client_files: ClientFiles) -> Self {
         let mark = paths.state.clone().into_os_string();
         Self {
-            uv: Uv::new(config.uv.clone(), mark.clone()),
-            interpreters: Interpreters::new(mark.clone()),
-            cache: Arc::new(Cache::new(paths.cache.clone())),
+            uv: Uv::new(config.uv.clone(), mark.clone(), client_files.clone()),
+            interpreters: Interpreters::new(mark.clone(), client_files.clone()),
+            cache: Arc::new(Cache::new(paths.cache.clone(), client_files.clone())),
+            client_files,
             names: Names::new(paths.data.join("environments")),
             cache_directory: paths.cache.clone(),
             settings: config.clone(),
@@ -258,22 +293,32 @@ impl Environments {
         self.cache.lease(id)
     }
 
-    /// Refuses at once what can be known not to work.
-    pub async fn check(&self, spec: &JobSpec, variables: &Variables) -> Result<(), Error> {
+    /// Refuses at once what can be known not to work. What cannot be known by the deadline is left to the preparation.
+    pub async fn check(&self, spec: &JobSpec, variables: &Variables, deadline: Deadline) -> Result<(), Error> {
         let wanted = &spec.environment;
         for requirement in &wanted.requirements {
             check_requirement(requirement)?;
         }
         if let Some(file) = &wanted.requirements_file {
             let path = spec.directory.as_path().join(file.as_path());
-            if !path.is_file() {
-                return Err(Error::NotFound { what: Named::RequirementsFile, path: OsText::from(path) });
+            let problem = match deadline.bounds(self.client_files.kind(&path)).await {
+                Ok(Some(Kind::File)) | Err(Problem::NoAnswer) => None,
+                Ok(Some(other)) => Some(Problem::NotAFile(other)),
+                Ok(None) => Some(Problem::Io(std::io::ErrorKind::NotFound.into())),
+                Err(problem) => Some(problem),
+            };
+            if let Some(problem) = problem {
+                return Err(problem.refusal(Named::RequirementsFile, &path));
             }
         }
         match &wanted.interpreter {
             Interpreter::System => {
-                if find_on_path("python3", variables.get("PATH")).is_none() {
-                    return Err(EnvironmentError::NoPython.into());
+                let mut files = self.client_files.open();
+                let places = on_path("python3", variables.get("PATH"));
+                match deadline.bounds(files.first_executable(places)).await {
+                    Ok(Some(_)) | Err(Problem::NoAnswer) => {}
+                    Ok(None) => return Err(EnvironmentError::NoPython.into()),
+                    Err(problem) => return Err(EnvironmentError::Search { what: "python3", problem }.into()),
                 }
                 let asks_for_more = !wanted.requirements.is_empty()
                     || wanted.requirements_file.is_some()
@@ -290,13 +335,20 @@ impl Environments {
                 Ok(())
             }
             Interpreter::Uv { version } => {
-                let uv = self.uv.find(variables)?;
+                let uv = match self.uv.find(variables, Some(deadline)).await {
+                    Err(EnvironmentError::Search { problem: Problem::NoAnswer, .. }) => None,
+                    found => Some(found?),
+                };
                 if let Some(name) = &wanted.named {
                     self.names.get(name)?;
                 }
-                match version {
-                    Some(version) => Ok(self.interpreters.check(&uv, &version.to_string(), variables).await?),
-                    None => Ok(()),
+                match (uv, version) {
+                    (Some(uv), Some(version)) => {
+                        let version = version.to_string();
+                        let checked = self.interpreters.check(&uv, &version, variables);
+                        Ok(tokio::time::timeout(UV_PATIENCE, checked).await.unwrap_or(Ok(()))?)
+                    }
+                    (None, _) | (_, None) => Ok(()),
                 }
             }
         }
@@ -313,7 +365,7 @@ impl Environments {
 
     async fn prepare_unbounded(&self, preparation: Preparation) -> Result<Prepared, EnvironmentError> {
         let Preparation { id, spec, mut variables, run_directory, log } = preparation;
-        let caller = Caller { variables: &variables, mark: &self.mark, log: &log };
+        let caller = Caller { variables: &variables, mark: &self.mark, log: &log, files: &self.client_files };
         let runner = match &spec.environment.interpreter {
             Interpreter::System => {
                 let (python, python_version) = self.interpreters.system(&variables).await?;
@@ -361,7 +413,7 @@ impl Environments {
             if runner.is_uv {
                 return Err(EnvironmentError::UvInside);
             }
-            fence_off(id, spec.fence, &run_directory, &mut variables)?;
+            fence_off(id, spec.fence, &run_directory, &mut variables, &self.client_files).await?;
         }
         let command = Command { program: runner.program, argv, environment: variables, leader_forwards };
         Ok(Prepared { command, used: runner.used, lease: runner.lease })
@@ -375,7 +427,7 @@ impl Environments {
         caller: Caller<'_>,
         log: &Arc<PreparationLog>,
     ) -> Result<(Runner, Vec<Password>), EnvironmentError> {
-        let uv = self.uv.find(caller.variables)?;
+        let uv = self.uv.find(caller.variables, None).await?;
         let asked = &spec.environment;
         let Interpreter::Uv { version } = &asked.interpreter else {
             return Err(EnvironmentError::NoPython);
@@ -383,14 +435,18 @@ impl Environments {
         if let Some(name) = &asked.named {
             return Ok((self.named(&uv, name, caller, log).await?, Vec::new()));
         }
-        let script = script(spec)?;
-        let metadata = script_metadata::read(&script)?;
+        let script = script(spec, caller.files).await?;
+        let metadata = script_metadata::read(&script.text)?;
         let directory = spec.directory.as_path();
         let (given, mut passwords) = passwords::named_in_all(&asked.requirements);
-        if metadata.is_none() && directory.join("pyproject.toml").is_file() {
+        if metadata.is_none() && is_project(directory, caller.files).await? {
             let python = version.map(|version| version.to_string());
             let beside = !given.is_empty() || asked.requirements_file.is_some();
-            if beside && Hashes::of(self.requirements_file(spec)?.as_ref(), caller.variables).are_wanted() {
+            if beside
+                && Hashes::of(requirements_file(spec, caller.files).await?.as_ref(), caller.variables, caller.files)
+                    .await
+                    .are_wanted()
+            {
                 return Err(EnvironmentError::UncheckedHashes { changing: "a project's environment".to_owned() });
             }
             let asked = EnvironmentSpec { requirements: given, ..asked.clone() };
@@ -421,12 +477,15 @@ impl Environments {
         }
         let mut unknown_imports = Vec::new();
         if asked.auto_install {
-            let decision = self.imported(&interpreter.path, spec, &script, &requirements, caller).await?;
+            if let Some((path, problem)) = script.unread {
+                return Err(EnvironmentError::Unscanned { path, problem });
+            }
+            let decision = self.imported(&interpreter.path, spec, &script.text, &requirements, caller).await?;
             requirements.extend(decision.install);
             unknown_imports = decision.unknown;
         }
-        let file = self.requirements_file(spec)?;
-        let hashes = Hashes::of(file.as_ref(), caller.variables);
+        let file = requirements_file(spec, caller.files).await?;
+        let hashes = Hashes::of(file.as_ref(), caller.variables, caller.files).await;
         let wanted = Wanted { uv: uv.clone(), requirements, file, hashes, interpreter, refresh: asked.refresh };
         if wanted.hashes.are_wanted() {
             let settings = metadata.tool_uv.as_ref().map(|_| "`[tool.uv]` in the script's header".to_owned());
@@ -437,7 +496,7 @@ impl Environments {
         }
         let is_resolved_anew = metadata.tool_uv.is_some() || wanted.is_volatile() && !wanted.hashes.are_wanted();
         let mut runner = if is_resolved_anew {
-            plain_uv_run(&wanted, &metadata, spec, &script, run_directory, caller).await?
+            plain_uv_run(&wanted, &metadata, spec, &script.text, run_directory, caller).await?
         } else {
             self.built(wanted, caller, log).await?
         };
@@ -469,6 +528,7 @@ impl Environments {
             directory: Path::new("/"),
             stdin: script,
             mark: caller.mark,
+            files: caller.files,
             log: &PreparationLog::of_nobody(),
         };
         let printed = call.run().await?.map_err(|failed| EnvironmentError::Imports(failed.said))?;
@@ -484,15 +544,6 @@ impl Environments {
             caller.log.line(&format!("not installed, because no distribution is known for them: {unknown}"));
         }
         Ok(decision)
-    }
-
-    fn requirements_file(&self, spec: &JobSpec) -> Result<Option<request::RequirementsFile>, EnvironmentError> {
-        let Some(file) = &spec.environment.requirements_file else { return Ok(None) };
-        let path = spec.directory.as_path().join(file.as_path());
-        match std::fs::read(&path) {
-            Ok(content) => Ok(Some(request::RequirementsFile { path, content })),
-            Err(source) => Err(EnvironmentError::Script { path, source }),
-        }
     }
 }
 
@@ -563,7 +614,8 @@ async fn plain_uv_run(
             JobSource::File { path } => path.clone(),
             JobSource::Code { .. } | JobSource::Stdin { .. } => {
                 let file = run_directory.join("script.py");
-                std::fs::write(&file, script)
+                private_file(&file, OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY)
+                    .and_then(|mut open| open.write_all(script))
                     .map_err(|source| EnvironmentError::Script { path: file.clone(), source })?;
                 OsText::from(file)
             }
@@ -582,6 +634,7 @@ async fn plain_uv_run(
             directory: spec.directory.as_path(),
             stdin: &[],
             mark: caller.mark,
+            files: caller.files,
             log: caller.log,
         };
         let printed = call.run().await?.map_err(|failed| EnvironmentError::Resolution { said: failed.said })?;
@@ -602,20 +655,6 @@ fn activate(prefix: &Path, variables: &mut Variables) {
         path.push(rest);
     }
     variables.set(OsStr::new("PATH"), &path);
-}
-
-/// The text that will be run, for reading its header and its imports.
-fn script(spec: &JobSpec) -> Result<Vec<u8>, EnvironmentError> {
-    match &spec.source {
-        JobSource::Code { code } | JobSource::Stdin { code } => Ok(code.as_bytes().to_vec()),
-        JobSource::File { path } => {
-            let path = spec.directory.as_path().join(path.as_path());
-            if path.is_dir() {
-                return Ok(Vec::new());
-            }
-            std::fs::read(&path).map_err(|source| EnvironmentError::Script { path, source })
-        }
-    }
 }
 
 /// uv explains what is wrong with a requirement; what it would take for something else is refused here.
@@ -639,13 +678,10 @@ pub(crate) fn check_requirement(requirement: &str) -> Result<(), Error> {
     })
 }
 
-/// The first executable file of this name. Relative entries of `PATH` are passed over: the daemon's working directory is
-/// not the caller's.
-fn find_on_path(name: &str, path: Option<&OsStr>) -> Option<PathBuf> {
-    let entries = path?.as_bytes().split(|byte| *byte == b':').map(|entry| Path::new(OsStr::from_bytes(entry)));
-    entries.filter(|entry| entry.is_absolute()).map(|entry| entry.join(name)).find(|file| is_executable(file))
-}
-
-fn is_executable(file: &Path) -> bool {
-    file.is_file() && rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok()
+/// Where a program of this name may be. Relative entries of `PATH` are passed over: the daemon's working directory is not
+/// the caller's.
+fn on_path(name: &str, path: Option<&OsStr>) -> Vec<PathBuf> {
+    let entries = path.unwrap_or_default().as_bytes().split(|byte| *byte == b':');
+    let entries = entries.map(|entry| Path::new(OsStr::from_bytes(entry))).filter(|entry| entry.is_absolute());
+    entries.map(|entry| entry.join(name)).collect()
 }

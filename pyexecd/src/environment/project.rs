@@ -10,6 +10,7 @@ use super::interpreter::Caller;
 use super::request::normalized_name;
 use super::uv::Call;
 use super::{EnvironmentError, Runner, contents};
+use crate::client_files::Problem;
 
 /// Prints where the environment is and which Python it has.
 const PROBE: &str = "import platform, sys; print(sys.prefix); print(platform.python_version())";
@@ -56,6 +57,7 @@ pub(super) async fn runner(
         directory,
         stdin: &[],
         mark: caller.mark,
+        files: caller.files,
         log: caller.log,
     };
     let failed = |said| EnvironmentError::Project { said };
@@ -87,9 +89,20 @@ pub(super) async fn runner(
     runner.used = ResolvedEnvironment {
         id: None,
         python_version: python_version.to_owned(),
-        packages: contents::installed(&prefix).unwrap_or_default(),
+        packages: installed(&prefix, caller).await.unwrap_or_default(),
         unknown_imports: Vec::new(),
     };
     runner.prefix = Some(prefix);
     Ok(runner)
+}
+
+/// What is installed in a project's environment, which lies where the client has it.
+async fn installed(environment: &Path, caller: Caller<'_>) -> Result<Vec<String>, Problem> {
+    let mut files = caller.files.open();
+    let lib = environment.join("lib");
+    let pythons = files.names(&lib).await?;
+    match contents::python_in(&lib, pythons) {
+        Some(packages) => Ok(contents::distributions(&files.names(&packages).await?)),
+        None => Ok(Vec::new()),
+    }
 }

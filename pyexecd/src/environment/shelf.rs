@@ -14,10 +14,12 @@ use super::build::{Source, Wanted};
 use super::cache::to_evict;
 use super::hashes::Hashes;
 use super::interpreter::Caller;
+use super::job_files::MAX_REQUIREMENTS_BYTES;
 use super::log::PreparationLog;
 use super::named::{NamedEnvironment, check_name};
 use super::{EnvironmentError, Environments, Runner, check_requirement, passwords, request, uv};
 use crate::blocking::blocking;
+use crate::client_files::Deadline;
 use crate::removal::RemovalError;
 use crate::supervisor::processes;
 
@@ -93,8 +95,8 @@ impl Environments {
         let (requirements, passwords) = passwords::named_in_all(&request.spec.requirements);
         let mut variables = request.environment.clone();
         passwords::set(&passwords, &mut variables);
-        let caller = Caller { variables: &variables, mark: &self.mark, log: &log };
-        let uv = self.uv.find(caller.variables)?;
+        let caller = Caller { variables: &variables, mark: &self.mark, files: &self.client_files, log: &log };
+        let uv = self.uv.find(caller.variables, None).await?;
         let python = match &request.spec.interpreter {
             Interpreter::Uv { version } => version.or(self.settings.default_python),
             Interpreter::System => None,
@@ -103,13 +105,9 @@ impl Environments {
         let file = match &request.spec.requirements_file {
             Some(file) => {
                 let path = request.directory.as_path().join(file.as_path());
-                let content = std::fs::read(&path).map_err(|source| {
-                    if source.kind() == std::io::ErrorKind::NotFound {
-                        let path = OsText::from(path.as_path());
-                        return EnvironmentError::Refused(Error::NotFound { what: Named::RequirementsFile, path });
-                    }
-                    EnvironmentError::Script { path: path.clone(), source }
-                })?;
+                let reading = self.client_files.read(&path, MAX_REQUIREMENTS_BYTES);
+                let read = Deadline::of_now().bounds(reading).await;
+                let content = read.map_err(|problem| problem.refusal(Named::RequirementsFile, &path))?;
                 Some(request::RequirementsFile { path, content })
             }
             None => None,
@@ -118,7 +116,7 @@ impl Environments {
             interpreter: self.interpreters.through_uv(&uv, &python, caller).await?,
             uv: uv.clone(),
             requirements,
-            hashes: Hashes::of(file.as_ref(), caller.variables),
+            hashes: Hashes::of(file.as_ref(), caller.variables, caller.files).await,
             file,
             refresh: request.spec.refresh,
         };
@@ -127,7 +125,7 @@ impl Environments {
             &wanted.requirements,
             wanted.file.clone(),
             wanted.interpreter.clone(),
-            uv::settings(caller.variables),
+            uv::settings(caller.files, caller.variables).await?,
             uv_version,
         );
         let (lock, passwords) = self.lock(&wanted, &asked, caller).await?;

@@ -15,8 +15,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::log::PreparationLog;
 use super::request::hex;
-use super::{EnvironmentError, find_on_path, is_executable, passwords};
+use super::{EnvironmentError, on_path, passwords};
+use crate::client_files::{ClientFiles, Deadline, Problem};
 use crate::supervisor::processes::PREPARING_VARIABLE;
+
+/// What is read of each file of uv's settings.
+const MAX_SETTINGS_BYTES: usize = 1 << 20;
 
 /// Finds uv. What was found out about one is remembered for as long as its file stays the same.
 #[derive(Debug)]
@@ -25,17 +29,12 @@ pub(super) struct Uv {
     named: Option<PathBuf>,
     /// See [`Call::mark`].
     mark: OsString,
+    files: ClientFiles,
     versions: Mutex<HashMap<FileIdentity, String>>,
 }
 
 /// A file that has not been replaced: path, inode, time of its last change.
 pub(super) type FileIdentity = (PathBuf, u64, i64);
-
-pub(super) fn identity_of(path: &Path) -> Option<FileIdentity> {
-    use std::os::unix::fs::MetadataExt;
-    let data = std::fs::metadata(path).ok()?;
-    Some((path.to_owned(), data.ino(), data.mtime().saturating_mul(1_000_000_000).saturating_add(data.mtime_nsec())))
-}
 
 /// How a call of uv ended that was not to fail.
 #[derive(Debug)]
@@ -45,32 +44,48 @@ pub(super) struct Failed {
 }
 
 impl Uv {
-    pub(super) fn new(named: Option<PathBuf>, mark: OsString) -> Self {
-        Self { named, mark, versions: Mutex::default() }
+    pub(super) fn new(named: Option<PathBuf>, mark: OsString, files: ClientFiles) -> Self {
+        Self { named, mark, files, versions: Mutex::default() }
     }
 
-    /// The caller's `PYEXEC_UV`, the configured one, the first on the caller's `PATH`, or one in the usual places.
-    pub(super) fn find(&self, variables: &Variables) -> Result<PathBuf, EnvironmentError> {
+    /// The caller's `PYEXEC_UV`, the configured one, the first on the caller's `PATH`, or one in the usual places. For a
+    /// client that waits there is a deadline.
+    pub(super) async fn find(
+        &self,
+        variables: &Variables,
+        deadline: Option<Deadline>,
+    ) -> Result<PathBuf, EnvironmentError> {
         let callers = variables.get("PYEXEC_UV").filter(|name| !name.is_empty()).map(PathBuf::from);
-        if let Some(named) = callers.or_else(|| self.named.clone()) {
-            return if is_executable(&named) { Ok(named) } else { Err(EnvironmentError::NoUv { named: Some(named) }) };
-        }
-        let home = variables.get("HOME").map(Path::new);
-        let usual = [".local/bin/uv", ".cargo/bin/uv"].into_iter().filter_map(|place| Some(home?.join(place)));
-        let found = find_on_path("uv", variables.get("PATH")).into_iter().chain(usual).find(|file| is_executable(file));
-        found.ok_or(EnvironmentError::NoUv { named: None })
+        let named = callers.or_else(|| self.named.clone());
+        let places = match &named {
+            Some(named) => vec![named.clone()],
+            None => {
+                let home = variables.get("HOME").map(Path::new);
+                let usual = [".local/bin/uv", ".cargo/bin/uv"].into_iter().filter_map(|place| Some(home?.join(place)));
+                on_path("uv", variables.get("PATH")).into_iter().chain(usual).collect()
+            }
+        };
+        let mut files = self.files.open();
+        let looking = files.first_executable(places);
+        let found = match deadline {
+            Some(deadline) => deadline.bounds(looking).await,
+            None => looking.await,
+        };
+        let found = found.map_err(|problem| EnvironmentError::Search { what: "uv", problem })?;
+        found.ok_or(EnvironmentError::NoUv { named })
     }
 
     /// Such as `0.13.9`.
     pub(super) async fn version(&self, uv: &Path, variables: &Variables) -> Result<String, EnvironmentError> {
-        let identity = identity_of(uv);
+        let identity = self.files.open().identity(uv).await;
+        let identity = identity.map_err(|problem| EnvironmentError::Search { what: "uv", problem })?;
         let known = identity
             .as_ref()
             .and_then(|identity| self.versions.lock().expect("nothing panics while it is held").get(identity).cloned());
         if let Some(known) = known {
             return Ok(known);
         }
-        let output = run(uv, &["--version"], variables, &self.mark).await?;
+        let output = run(&self.files, uv, &["--version"], variables, &self.mark).await?;
         let text = String::from_utf8_lossy(&output.stdout);
         let version = text.split_whitespace().nth(1).unwrap_or_default().to_owned();
         if let Some(identity) = identity {
@@ -82,7 +97,7 @@ impl Uv {
 
 /// Everything in the caller's environment and in uv's own configuration that can change what uv resolves, as a hash:
 /// index addresses may hold passwords.
-pub(super) fn settings(variables: &Variables) -> String {
+pub(super) async fn settings(files: &ClientFiles, variables: &Variables) -> Result<String, EnvironmentError> {
     // These say where uv keeps things and how it talks, not what it finds.
     const BESIDE_THE_POINT: [&str; 8] = [
         "UV_CACHE_DIR",
@@ -102,10 +117,17 @@ pub(super) fn settings(variables: &Variables) -> String {
     parts.sort();
     let config = variables.get("XDG_CONFIG_HOME").filter(|path| !path.is_empty()).map(PathBuf::from);
     let config = config.or_else(|| Some(Path::new(variables.get("HOME")?).join(".config")));
-    for file in config.map(|config| config.join("uv/uv.toml")).into_iter().chain([PathBuf::from("/etc/uv/uv.toml")]) {
-        parts.extend(std::fs::read(file).ok());
+    let configured = [config.map(|config| config.join("uv/uv.toml")), Some(PathBuf::from("/etc/uv/uv.toml"))];
+    let mut files = files.open();
+    for file in configured.iter().flatten() {
+        match files.read(file, MAX_SETTINGS_BYTES).await {
+            Ok(text) => parts.push(text),
+            // What is wrong with its settings is for uv to say.
+            Err(Problem::Io(_) | Problem::NotAFile(_) | Problem::TooLarge { .. }) => {}
+            Err(problem) => return Err(EnvironmentError::Search { what: "uv's settings", problem }),
+        }
     }
-    if parts.is_empty() { String::new() } else { hex(&parts.join(&b"\0"[..])) }
+    Ok(if parts.is_empty() { String::new() } else { hex(&parts.join(&b"\0"[..])) })
 }
 
 /// Where uv keeps interpreters and looks for them: part of what an answer of its is remembered under.
@@ -116,18 +138,30 @@ pub(super) fn search_settings(variables: &Variables) -> String {
 }
 
 /// The minor versions uv sees, newest first.
-pub(super) async fn installed(uv: &Path, variables: &Variables, mark: &OsStr) -> Vec<String> {
-    listed(uv, &["python", "list", "--only-installed", "--output-format", "json"], variables, mark).await
+pub(super) async fn installed(files: &ClientFiles, uv: &Path, variables: &Variables, mark: &OsStr) -> Vec<String> {
+    listed(files, uv, &["python", "list", "--only-installed", "--output-format", "json"], variables, mark).await
 }
 
 /// Whether uv knows where to get this version.
-pub(super) async fn is_downloadable(uv: &Path, version: &str, variables: &Variables, mark: &OsStr) -> bool {
+pub(super) async fn is_downloadable(
+    files: &ClientFiles,
+    uv: &Path,
+    version: &str,
+    variables: &Variables,
+    mark: &OsStr,
+) -> bool {
     let arguments = ["python", "list", "--only-downloads", "--output-format", "json", version];
-    !listed(uv, &arguments, variables, mark).await.is_empty()
+    !listed(files, uv, &arguments, variables, mark).await.is_empty()
 }
 
-async fn listed(uv: &Path, arguments: &[&str], variables: &Variables, mark: &OsStr) -> Vec<String> {
-    let Ok(output) = run(uv, arguments, variables, mark).await else { return Vec::new() };
+async fn listed(
+    files: &ClientFiles,
+    uv: &Path,
+    arguments: &[&str],
+    variables: &Variables,
+    mark: &OsStr,
+) -> Vec<String> {
+    let Ok(output) = run(files, uv, arguments, variables, mark).await else { return Vec::new() };
     let listed: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap_or_default();
     let mut versions: Vec<PythonVersion> = listed
         .iter()
@@ -144,20 +178,17 @@ async fn listed(uv: &Path, arguments: &[&str], variables: &Variables, mark: &OsS
 /// A short call whose progress nobody needs to see. Dropping this ends the program and all it has started, as with a
 /// [`Call`]; `mark` is that of the call.
 pub(super) async fn run(
+    files: &ClientFiles,
     program: &Path,
     arguments: &[&str],
     variables: &Variables,
     mark: &OsStr,
 ) -> Result<Output, EnvironmentError> {
     let failed = |source| EnvironmentError::Run { program: program.to_owned(), source };
-    let mut command = command(program, variables, Path::new("/"), mark);
-    let child = command
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(failed)?;
+    let directory = Path::new("/");
+    let mut command = command(program, variables, directory, mark);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = files.spawn(program, directory, command).await.map_err(|problem| failed(problem.into()))?;
     let _group = child.id().map(Group);
     child.wait_with_output().await.map_err(failed)
 }
@@ -190,6 +221,7 @@ pub(super) struct Call<'a> {
     pub(super) stdin: &'a [u8],
     /// In the environment of all that is run for this: a daemon that finds it on a process knows whose it was.
     pub(super) mark: &'a OsStr,
+    pub(super) files: &'a ClientFiles,
     pub(super) log: &'a PreparationLog,
 }
 
@@ -200,13 +232,9 @@ impl Call<'_> {
         const MOST_SAID: usize = 64 << 10;
         let failed = |source| EnvironmentError::Run { program: self.program.to_owned(), source };
         let mut command = command(self.program, self.variables, self.directory, self.mark);
-        let mut child = command
-            .args(&self.arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(failed)?;
+        command.args(&self.arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let spawned = self.files.spawn(self.program, self.directory, command).await;
+        let mut child = spawned.map_err(|problem| failed(problem.into()))?;
         // Builds run programs of their own: they are in the same group, and end with it.
         let _group = child.id().map(Group);
         let (mut stdin, mut stdout, mut stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());

@@ -1,15 +1,15 @@
 //! The variables a job starts with: the caller's, the file's, and what was set for this job alone. Later wins.
 
 use std::ffi::{OsStr, OsString};
-use std::path::Path;
+use std::path::PathBuf;
 
 use pyexec_proto::Error;
-use pyexec_proto::OsText;
 use pyexec_proto::error::Named;
 use pyexec_proto::job::Variables;
 use pyexec_proto::start::SERVICE_MARK;
 
 use super::dotenv;
+use crate::client_files::{ClientFiles, Deadline};
 use crate::config::InheritEnv;
 
 /// What is to be set for a job.
@@ -17,13 +17,30 @@ use crate::config::InheritEnv;
 pub struct Sources<'a> {
     pub inherit: &'a InheritEnv,
     pub caller: &'a Variables,
-    /// Absolute.
-    pub env_file: Option<&'a Path>,
+    pub env_file: Option<&'a EnvFile>,
     pub overrides: &'a Variables,
 }
 
+/// A file of variables that has been read.
+#[derive(Debug)]
+pub struct EnvFile {
+    path: PathBuf,
+    text: Vec<u8>,
+}
+
+impl EnvFile {
+    /// # Errors
+    /// When there is no such file, it is not a regular file, it is too large, or it cannot be read in time.
+    pub async fn read(path: PathBuf, files: &ClientFiles, deadline: Deadline) -> Result<Self, Error> {
+        match deadline.bounds(files.read(&path, dotenv::MAX_FILE_BYTES)).await {
+            Ok(text) => Ok(Self { path, text }),
+            Err(problem) => Err(problem.refusal(Named::EnvFile, &path)),
+        }
+    }
+}
+
 /// # Errors
-/// When the file is not there, can not be read, or has a line that means nothing; the line is named, not its content.
+/// When the file has a line that means nothing; the line is named, not its content.
 pub fn compose(sources: Sources<'_>) -> Result<Variables, Error> {
     let mut composed: Vec<(OsString, OsString)> = sources
         .caller
@@ -31,13 +48,12 @@ pub fn compose(sources: Sources<'_>) -> Result<Variables, Error> {
         .filter(|(name, _)| sources.inherit.admits(name) && *name != SERVICE_MARK)
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
-    if let Some(path) = sources.env_file {
-        let text = std::fs::read(path).map_err(|error| unreadable(path, &error))?;
+    if let Some(EnvFile { path, text }) = sources.env_file {
         let look_up = |name: &str| {
             let (_, value) = composed.iter().find(|(known, _)| known == name)?;
             value.to_str().map(str::to_owned)
         };
-        let read = dotenv::read(&text, &look_up).map_err(|error| Error::InvalidArgument {
+        let read = dotenv::read(text, &look_up).map_err(|error| Error::InvalidArgument {
             what: "env file".to_owned(),
             given: path.display().to_string(),
             problem: error.to_string(),
@@ -60,18 +76,6 @@ fn set(composed: &mut Vec<(OsString, OsString)>, name: &OsStr, value: &OsStr) {
     }
 }
 
-fn unreadable(path: &Path, error: &std::io::Error) -> Error {
-    if error.kind() == std::io::ErrorKind::NotFound {
-        return Error::NotFound { what: Named::EnvFile, path: OsText::from(path) };
-    }
-    Error::InvalidArgument {
-        what: "env file".to_owned(),
-        given: path.display().to_string(),
-        problem: error.to_string(),
-        hint: "check the path and its permissions".to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,12 +85,10 @@ mod tests {
     }
 
     fn composed(inherit: &InheritEnv, file: &str, overrides: &[(&str, &str)]) -> Result<Vec<(String, String)>, Error> {
-        let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join(".env");
-        std::fs::write(&path, file).expect("can be written");
+        let file = EnvFile { path: ".env".into(), text: file.into() };
         let caller = variables(&[("A", "caller"), ("B", "caller"), ("SECRET", "hunter2")]);
         let composed =
-            compose(Sources { inherit, caller: &caller, env_file: Some(&path), overrides: &variables(overrides) })?;
+            compose(Sources { inherit, caller: &caller, env_file: Some(&file), overrides: &variables(overrides) })?;
         let text = |part: &OsStr| part.to_str().expect("is UTF-8").to_owned();
         Ok(composed.iter().map(|(name, value)| (text(name), text(value))).collect())
     }

@@ -1,6 +1,6 @@
 //! What a submission must be before anything is made of it.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use pyexec_proto::Error;
 use pyexec_proto::OsText;
@@ -12,6 +12,7 @@ use pyexec_proto::limits::Limits;
 use pyexec_proto::paths::Paths;
 use pyexec_proto::profile::ProfileSpec;
 
+use crate::client_files::{ClientFiles, Deadline, Kind, Problem};
 use crate::supervisor::fence;
 
 /// The kernel's `MAX_ARG_STRLEN`, with its NUL: a longer argument or variable makes exec fail with E2BIG.
@@ -27,11 +28,10 @@ pub fn validate(submission: &Submission) -> Result<(), Error> {
     if !directory.is_absolute() {
         return Err(invalid("directory", &spec.directory, "it is not absolute", "send the absolute path"));
     }
-    if !directory.is_dir() {
-        return Err(Error::NotFound { what: Named::Directory, path: spec.directory.clone() });
-    }
     match &spec.source {
-        JobSource::File { path } => script(directory, path)?,
+        JobSource::File { path } => {
+            string("script", path)?;
+        }
         JobSource::Code { code } => {
             string("code", code)?;
         }
@@ -85,8 +85,47 @@ pub fn validate(submission: &Submission) -> Result<(), Error> {
     Ok(())
 }
 
+/// Refuses a job whose working directory or script is not there. On a file system that does not answer nobody can know, and
+/// the job is taken: it waits for that file system by itself, and can be stopped meanwhile.
+pub async fn places(spec: &JobSpec, client_files: &ClientFiles, deadline: Deadline) -> Result<(), Error> {
+    let directory = spec.directory.as_path();
+    let script = match &spec.source {
+        JobSource::File { path } => Some(path),
+        JobSource::Code { .. } | JobSource::Stdin { .. } => None,
+    };
+    let looking = async {
+        let mut files = client_files.open();
+        if files.kind(directory).await? != Some(Kind::Directory) {
+            return Ok(Err(Error::NotFound { what: Named::Directory, path: spec.directory.clone() }));
+        }
+        let Some(path) = script else { return Ok(Ok(())) };
+        let script = directory.join(path.as_path());
+        Ok(match files.kind(&script).await {
+            // Python also runs a directory with a __main__.py.
+            Ok(Some(Kind::Directory)) if files.kind(&script.join("__main__.py")).await? != Some(Kind::File) => {
+                Err(invalid("script", path, "it is a directory without a __main__.py", "name a file in it"))
+            }
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => Err(Error::NotFound { what: Named::Script, path: OsText::from(script) }),
+            Err(Problem::Io(error)) => {
+                Err(invalid("script", path, &error.to_string(), "check the path and its permissions"))
+            }
+            Err(problem) => return Err(problem),
+        })
+    };
+    match deadline.bounds(looking).await {
+        Ok(found) => found,
+        Err(Problem::NoAnswer) => {
+            tracing::warn!(job.directory = %spec.directory, "a job is taken whose files could not be looked at in time");
+            Ok(())
+        }
+        Err(Problem::Io(_)) => Err(Error::NotFound { what: Named::Directory, path: spec.directory.clone() }),
+        Err(problem) => Err(problem.refusal(Named::Directory, directory)),
+    }
+}
+
 /// Refuses a fence that this kernel can not put up, and one with a hole in it.
-pub fn fence(spec: &JobSpec, paths: &Paths) -> Result<(), Error> {
+pub async fn fence(spec: &JobSpec, paths: &Paths, client_files: &ClientFiles, deadline: Deadline) -> Result<(), Error> {
     fence::check(spec.fence).map_err(|fence::Refusal { fence, problem, hint }| Error::NoFence {
         fence: fence.to_owned(),
         problem,
@@ -95,22 +134,32 @@ pub fn fence(spec: &JobSpec, paths: &Paths) -> Result<(), Error> {
     if spec.fence.filesystem != Some(FilesystemFence::Workdir) {
         return Ok(());
     }
-    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let directory = real(spec.directory.as_path());
     let refused = |why: String| Error::NoFence {
         fence: "filesystem".to_owned(),
         problem: format!("the working directory {} {why}", spec.directory),
         hint: "give the job a directory of its own".to_owned(),
     };
+    let ours = [&paths.state, &paths.data, &paths.cache, &paths.config, &paths.runtime];
+    let looking = async {
+        let mut files = client_files.open();
+        let mut real = Vec::new();
+        for path in std::iter::once(spec.directory.as_path()).chain(ours.map(PathBuf::as_path)) {
+            real.push(match files.canonical(path).await {
+                Err(Problem::Io(_)) => path.to_owned(),
+                real => real?,
+            });
+        }
+        Ok((real.remove(0), real))
+    };
+    let looked = deadline.bounds(looking);
+    // Not taken unseen: it could be one of ours.
+    let (directory, ours) = looked.await.map_err(|problem| refused(format!("could not be looked at: {problem}")))?;
     // There a name means something else to each process, or a device.
     if ["/proc", "/sys", "/dev"].iter().any(|kernels| directory.starts_with(kernels)) {
         return Err(refused("is the kernel's".to_owned()));
     }
-    let ours = [&paths.state, &paths.data, &paths.cache, &paths.config, &paths.runtime];
-    let overlapping = ours.into_iter().map(|path| real(path)).find(|ours| {
-        // Either way: what we keep there decides what is run outside of the fence.
-        ours.starts_with(&directory) || directory.starts_with(ours)
-    });
+    // Either way: what we keep there decides what is run outside of the fence.
+    let overlapping = ours.iter().find(|ours| ours.starts_with(&directory) || directory.starts_with(ours));
     match overlapping {
         Some(ours) => Err(refused(format!("overlaps {}, where pyexec keeps what it runs", ours.display()))),
         None => Ok(()),
@@ -164,22 +213,6 @@ fn profile(wanted: ProfileSpec, spec: &JobSpec) -> Result<(), Error> {
         return Err(invalid("profile", &"with a benchmark".into(), problem, "run it twice, once for each"));
     }
     Ok(())
-}
-
-fn script(directory: &Path, path: &OsText) -> Result<(), Error> {
-    let script = directory.join(path.as_path());
-    string("script", path)?;
-    match std::fs::metadata(&script) {
-        // Python also runs a directory with a __main__.py.
-        Ok(found) if found.is_dir() && !script.join("__main__.py").is_file() => {
-            Err(invalid("script", path, "it is a directory without a __main__.py", "name a file in it"))
-        }
-        Ok(_) => Ok(()),
-        Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
-            Err(Error::NotFound { what: Named::Script, path: OsText::from(script) })
-        }
-        Err(error) => Err(invalid("script", path, &error.to_string(), "check the path and its permissions")),
-    }
 }
 
 /// A string that exec will be given. Returns what it takes up.

@@ -23,11 +23,12 @@ use pyexec_proto::{Error, JobId, OsText, Status, Timestamp};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 use crate::blocking::blocking;
+use crate::client_files::{ClientFiles, Deadline};
 use crate::config::InheritEnv;
 use crate::engine::RunHandle;
 use crate::environment::Environments;
 use crate::environment::passwords;
-use crate::environment::variables::{Sources, compose};
+use crate::environment::variables::{EnvFile, Sources, compose};
 use crate::fault::{Point, reached};
 use crate::output;
 use crate::store::{Listed, Store, run_directory};
@@ -50,6 +51,7 @@ pub struct Jobs {
     commands: mpsc::UnboundedSender<Command>,
     store: Store,
     environments: Arc<Environments>,
+    client_files: ClientFiles,
     inherit: Arc<InheritEnv>,
     paths: Arc<Paths>,
     shutting_down: watch::Receiver<bool>,
@@ -64,6 +66,7 @@ impl Jobs {
         commands: mpsc::UnboundedSender<Command>,
         store: Store,
         environments: Arc<Environments>,
+        client_files: ClientFiles,
         inherit: InheritEnv,
         paths: Arc<Paths>,
         shutting_down: watch::Receiver<bool>,
@@ -72,6 +75,7 @@ impl Jobs {
             commands,
             store,
             environments,
+            client_files,
             inherit: Arc::new(inherit),
             paths,
             shutting_down,
@@ -110,21 +114,14 @@ impl Jobs {
         }
         // What is kept of a job has no passwords in it. They go where its variables go.
         let url_passwords = passwords::take(&mut submission.spec.environment.requirements);
+        let deadline = Deadline::of_now();
         // Composed here, once: from here on what was set for this job is part of its environment.
-        let env_file =
-            submission.spec.env_file.as_ref().map(|file| submission.spec.directory.as_path().join(file.as_path()));
-        let composed = compose(Sources {
-            inherit: &self.inherit,
-            caller: &submission.environment,
-            env_file: env_file.as_deref(),
-            overrides: &submission.overrides,
-        });
-        let checked = match composed {
+        let checked = match self.compose(&submission, deadline).await {
             Ok(mut variables) => {
                 passwords::set(&url_passwords, &mut variables);
                 submission.environment = variables;
                 submission.overrides = Variables::default();
-                self.check(&submission).await
+                self.check(&submission, deadline).await
             }
             Err(refused) => Err(refused),
         };
@@ -192,10 +189,28 @@ impl Jobs {
         }
     }
 
-    async fn check(&self, submission: &Submission) -> Result<(), Error> {
+    async fn compose(&self, submission: &Submission, deadline: Deadline) -> Result<Variables, Error> {
+        let spec = &submission.spec;
+        let env_file = match &spec.env_file {
+            Some(file) => {
+                let path = spec.directory.as_path().join(file.as_path());
+                Some(EnvFile::read(path, &self.client_files, deadline).await?)
+            }
+            None => None,
+        };
+        compose(Sources {
+            inherit: &self.inherit,
+            caller: &submission.environment,
+            env_file: env_file.as_ref(),
+            overrides: &submission.overrides,
+        })
+    }
+
+    async fn check(&self, submission: &Submission, deadline: Deadline) -> Result<(), Error> {
         intake::validate(submission)?;
-        intake::fence(&submission.spec, &self.paths)?;
-        self.environments.check(&submission.spec, &submission.environment).await
+        intake::places(&submission.spec, &self.client_files, deadline).await?;
+        intake::fence(&submission.spec, &self.paths, &self.client_files, deadline).await?;
+        self.environments.check(&submission.spec, &submission.environment, deadline).await
     }
 
     /// The job as it is now.

@@ -283,7 +283,7 @@ fn assert_nothing_is_left(sandbox: &Sandbox, jobs: &BTreeSet<JobId>) {
         let is_spare = |process: &Process| process.is_spare();
         let others: Vec<String> = left
             .iter()
-            .filter(|process| !daemons.contains(&process.pid) && !is_spare(process))
+            .filter(|process| !daemons.contains(&process.pid) && !is_spare(process) && !process.is_looker())
             .map(ToString::to_string)
             .collect();
         let spares = left.iter().filter(|process| is_spare(process)).count();

@@ -43,6 +43,11 @@ impl Process {
         self.is_supervisor() && !self.name().starts_with("pyexec-") || self.name() == "pyexec-spare"
     }
 
+    /// The process that looks at files for the daemon.
+    pub(crate) fn is_looker(&self) -> bool {
+        self.environment.split(|byte| *byte == 0).any(|variable| variable == b"PYEXEC_SERVICE=looker")
+    }
+
     pub(crate) fn is_supervisor(&self) -> bool {
         self.environment.split(|byte| *byte == 0).any(|variable| variable == b"PYEXEC_SERVICE=supervisor")
     }

@@ -1,0 +1,64 @@
+//! The files that a job names, read for its preparation.
+
+use std::path::{Path, PathBuf};
+
+use pyexec_proto::job::{JobSource, JobSpec};
+use pyexec_proto::script::MAX_SOURCE_BYTES;
+
+use super::EnvironmentError;
+use super::request::RequirementsFile;
+use crate::client_files::{ClientFiles, Kind, Problem};
+
+/// What may be read of a requirements file: a lock with hashes has some MiB.
+pub(super) const MAX_REQUIREMENTS_BYTES: usize = 16 << 20;
+
+/// The text that will be run, for reading its header and its imports.
+pub(super) struct Script {
+    pub(super) text: Vec<u8>,
+    /// Of a file that was not read, or not to its end, and why. Python is given it all the same.
+    pub(super) unread: Option<(PathBuf, Problem)>,
+}
+
+pub(super) async fn script(spec: &JobSpec, files: &ClientFiles) -> Result<Script, EnvironmentError> {
+    let path = match &spec.source {
+        JobSource::Code { code } | JobSource::Stdin { code } => {
+            return Ok(Script { text: code.as_bytes().to_vec(), unread: None });
+        }
+        JobSource::File { path } => spec.directory.as_path().join(path.as_path()),
+    };
+    let (text, problem) = match files.open().beginning(&path, MAX_SOURCE_BYTES + 1).await {
+        // One with a __main__.py.
+        Err(Problem::NotAFile(Kind::Directory)) => (Vec::new(), None),
+        Err(Problem::NotAFile(other)) => (Vec::new(), Some(Problem::NotAFile(other))),
+        Ok(mut text) if text.len() > MAX_SOURCE_BYTES => {
+            // Half a line may look like another one.
+            text.truncate(text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1));
+            (text, Some(Problem::TooLarge { most: MAX_SOURCE_BYTES }))
+        }
+        Ok(text) => (text, None),
+        Err(problem) => return Err(EnvironmentError::Unreadable { path, problem }),
+    };
+    Ok(Script { text, unread: problem.map(|problem| (path, problem)) })
+}
+
+pub(super) async fn requirements_file(
+    spec: &JobSpec,
+    files: &ClientFiles,
+) -> Result<Option<RequirementsFile>, EnvironmentError> {
+    let Some(file) = &spec.environment.requirements_file else { return Ok(None) };
+    let path = spec.directory.as_path().join(file.as_path());
+    match files.read(&path, MAX_REQUIREMENTS_BYTES).await {
+        Ok(content) => Ok(Some(RequirementsFile { path, content })),
+        Err(problem) => Err(EnvironmentError::Unreadable { path, problem }),
+    }
+}
+
+/// Whether uv would take this directory for a project's.
+pub(super) async fn is_project(directory: &Path, files: &ClientFiles) -> Result<bool, EnvironmentError> {
+    let path = directory.join("pyproject.toml");
+    match files.kind(&path).await {
+        Err(Problem::Io(_)) => Ok(false),
+        Err(problem) => Err(EnvironmentError::Unreadable { path, problem }),
+        Ok(kind) => Ok(kind == Some(Kind::File)),
+    }
+}
