@@ -41,6 +41,7 @@ mod nobodys_child;
 mod other_users;
 mod output;
 mod output_limit;
+mod path_arguments;
 mod processes;
 mod profile;
 mod progress;

@@ -7,6 +7,7 @@
 mod attended;
 mod daemon;
 mod files;
+mod mounts;
 mod other_user;
 mod process;
 mod terminal;
@@ -36,6 +37,7 @@ use tempfile::TempDir;
 pub(crate) use attended::{Attended, Ran};
 pub(crate) use daemon::TestDaemon;
 pub(crate) use files::file_names;
+pub(crate) use mounts::{Stalled, in_mount_namespace};
 pub(crate) use other_user::{NOBODY, STRANGER, can_change_users};
 pub(crate) use process::{Process, every_pid, is_alive, process_state, send, started};
 pub(crate) use terminal::Shown;

@@ -10,30 +10,8 @@ use serde_json::Value;
 use crate::environment_sandbox::EnvironmentSandbox;
 use crate::sandbox::{Attended, Sandbox, file_names, pid_of, python};
 
-/// Set for a test that runs in a mount namespace of its own.
-const INSIDE: &str = "PYEXEC_TEST_MOUNTS";
-
-/// Plays `test`, this very one, in a mount namespace, which takes what is mounted there with it. `false`: that was done.
 fn in_mount_namespace(test: &str) -> bool {
-    if std::env::var_os(INSIDE).is_some() {
-        return true;
-    }
-    let mut command = Command::new("unshare");
-    command.arg("--mount");
-    if !rustix::process::geteuid().is_root() {
-        command.arg("--map-root-user");
-    }
-    let module = module_path!().split_once("::").expect("lies in a crate").1;
-    command.arg(std::env::current_exe().expect("is known")).args([
-        "--exact",
-        &format!("{module}::{test}"),
-        "--nocapture",
-    ]);
-    let ran = command.env(INSIDE, "1").output().expect("there is an unshare");
-    let said = String::from_utf8_lossy(&ran.stdout);
-    let complained = String::from_utf8_lossy(&ran.stderr);
-    assert!(ran.status.success() && said.contains("1 passed"), "{said}\n{complained}");
-    false
+    crate::sandbox::in_mount_namespace(module_path!(), test)
 }
 
 /// A small file system at a directory.

@@ -47,7 +47,7 @@ pub(in crate::verbs) fn prepare(run: Run) -> Result<Prepared, Failure> {
         (None, Some(file)) => {
             // Where there is no current directory, only the job's directory is left to look in.
             let cwd = cwd.as_deref().unwrap_or(&directory);
-            JobSource::File { path: script_path(Path::new(&file), cwd, &directory, Path::exists).into() }
+            JobSource::File { path: script_path(Path::new(&file), cwd, &directory, is_there).into() }
         }
         (None, None) => return Err(usage("nothing to run", "name a script, or give code with -c")),
     };
@@ -70,7 +70,7 @@ pub(in crate::verbs) fn prepare(run: Run) -> Result<Prepared, Failure> {
     // Looked for as the script is: where the caller is, then in the job's directory.
     let beside = |file: &OsStr| {
         let here = cwd.as_deref().unwrap_or(&directory_again);
-        script_path(Path::new(file), here, &directory_again, Path::exists)
+        script_path(Path::new(file), here, &directory_again, is_there)
     };
     let spec = JobSpec {
         source,
@@ -183,6 +183,20 @@ fn script_path(given: &Path, cwd: &Path, directory: &Path, exists: impl Fn(&Path
     }
     let (here, there) = (cwd.join(given), directory.join(given));
     if !exists(&here) && exists(&there) { there } else { here }
+}
+
+/// Whether there is something of this name. Where its file system does not say so in time it is taken to be there: whoever
+/// opens it finds out, and we are not held up.
+fn is_there(path: &Path) -> bool {
+    const PATIENCE: Duration = Duration::from_millis(500);
+    let (told, answer) = std::sync::mpsc::channel();
+    let looked_at = path.to_owned();
+    let looking = std::thread::Builder::new().spawn(move || told.send(looked_at.exists()));
+    match looking {
+        Ok(_) => answer.recv_timeout(PATIENCE).unwrap_or(true),
+        // There may be no more threads for this user.
+        Err(_) => path.exists(),
+    }
 }
 
 /// What our stdin is connected to.
