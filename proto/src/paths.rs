@@ -1,15 +1,18 @@
 //! Where everything lives. The only place that knows.
 
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use directories::ProjectDirs;
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
 
 use crate::job::JobId;
-use crate::start::SOCKET_VARIABLE;
+use crate::os_text::OsText;
+use crate::start::{SOCKET_VARIABLE, open_lock};
 
 /// The directories of one user, and the socket.
 #[derive(Clone, Debug)]
@@ -25,6 +28,17 @@ pub struct Paths {
     pub runtime: PathBuf,
     /// Where the daemon listens.
     pub socket: PathBuf,
+}
+
+/// How the name of the lock of a daemon that uses the cache ends.
+pub const CACHE_USER: &str = ".daemon";
+
+/// A daemon that uses the environment cache, as it says in its lock there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheUser {
+    pub pid: u32,
+    /// Its state directory.
+    pub state: OsText,
 }
 
 /// The name of the socket.
@@ -106,6 +120,24 @@ impl Paths {
     /// What a job leaves for others.
     pub fn artifacts(run_directory: &Path) -> PathBuf {
         run_directory.join("artifacts")
+    }
+
+    /// The locks of the environment cache, by which daemons that share it see each other.
+    pub fn cache_locks_in(cache: &Path) -> PathBuf {
+        cache.join("locks")
+    }
+
+    /// The daemons that use the cache, wherever their state is. Of each the lock is held: what is left of a dead one does not
+    /// count.
+    pub fn cache_users(&self) -> Vec<CacheUser> {
+        let Ok(entries) = std::fs::read_dir(Self::cache_locks_in(&self.cache)) else { return Vec::new() };
+        let is_held = |file: &File| flock(file, FlockOperation::NonBlockingLockShared).is_err();
+        let user = |entry: std::fs::DirEntry| {
+            entry.file_name().to_str()?.strip_suffix(CACHE_USER)?;
+            let file = open_lock(&entry.path()).ok()?;
+            if is_held(&file) { serde_json::from_reader(file).ok() } else { None }
+        };
+        entries.flatten().filter_map(user).collect()
     }
 
     pub fn logs(&self) -> PathBuf {

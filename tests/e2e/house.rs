@@ -275,27 +275,31 @@ fn named_in(text: &str) -> BTreeSet<String> {
 
 /// The daemon's modules that open, look at or list files themselves, and whose files those are. What a client names is left
 /// to `client_files`. A module that is not listed does neither.
-const MAY_OPEN: [(&str, &str); 24] = [
+const MAY_OPEN: [(&str, &str); 28] = [
     ("artifacts", "what a job has left in its run directory, opened beneath it and through no link"),
     ("boot", "the kernel's"),
     ("client_files::looker", "what a client names: bounded, and in a process of its own"),
     ("config", "the settings of the daemon's user, read at its start"),
     ("daemon", "lock, state and runtime directory"),
     ("engine::local", "control sockets and run directories"),
+    ("engine::local::out_of_reach", "what a supervisor has left in a run directory"),
     ("environment::cache", "the daemon's own cache"),
     ("environment::contents", "the daemon's own cache"),
+    ("environment::locks", "locks in the daemon's own cache"),
     ("environment::log", "the stderr in a run directory"),
     ("environment::named", "the daemon's own data directory"),
     ("environment::startup", "the daemon's own cache"),
     ("lib", "whether the settings are there, for --check-config"),
     ("listener", "the daemon's own socket"),
+    ("logging", "the daemon's own log"),
     ("output", "the output in a run directory"),
     ("output::progress::reported", "the report in a run directory, through no link"),
     ("regular_file", "what lies in a run directory, through no link"),
+    ("scripts", "a lock on the directory of scripts"),
     ("scripts::autosaved", "the directory of autosaved scripts"),
     ("scripts::files", "the directories of scripts, through no link"),
     ("service::admin", "the kernel's"),
-    ("store::removal", "run directories, through no link"),
+    ("removal", "trees that a job or a build has made, through no link"),
     ("store::run_directory", "run directories"),
     ("store::schema", "the index"),
     ("supervisor", "a process for each job, which holds up no other"),

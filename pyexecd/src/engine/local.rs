@@ -117,6 +117,7 @@ impl LocalEngine {
                 .map(OsText::from),
             group_limits_memory: false,
             has_own_group: false,
+            environment_lock: order.environment_lock.clone(),
         }
     }
 }

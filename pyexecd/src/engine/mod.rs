@@ -12,7 +12,7 @@ use pyexec_proto::job::JobDetail;
 use pyexec_proto::output::OutputLengths;
 use pyexec_proto::service::InputTaken;
 use pyexec_proto::state::{ExitRecord, Run, StopReason};
-use pyexec_proto::{JobId, JobSpec};
+use pyexec_proto::{JobId, JobSpec, OsText};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::environment::Command;
@@ -33,6 +33,8 @@ pub struct Order {
     pub id: JobId,
     pub spec: Arc<JobSpec>,
     pub command: Command,
+    /// The lock of the environment that it runs in, to be held for as long as the job runs.
+    pub environment_lock: Option<OsText>,
 }
 
 /// What an engine says of a run.

@@ -9,7 +9,7 @@ use pyexec_proto::Timestamp;
 use pyexec_proto::environment::ResolvedEnvironment;
 use pyexec_proto::job::Variables;
 
-use super::cache::{Ready, Resolution};
+use super::cache::{Ready, Resolution, Slot};
 use super::hashes::Hashes;
 use super::interpreter::Caller;
 use super::log::PreparationLog;
@@ -87,7 +87,7 @@ impl Environments {
         let id = address(&source.lock, &source.interpreter, &source.uv_version);
         let family = source.interpreter.family();
         // Before it is looked for: what is found must not be evicted under our hands.
-        let lease = self.cache.lease(&id);
+        let lease = self.cache.lease(&id).await;
         if let Some(ready) = self.cache.ready(&id).await {
             return Ok((ready, lease));
         }
@@ -205,6 +205,7 @@ async fn compile(
         directory: Path::new("/"),
         stdin: lines.as_bytes(),
         mark: caller.mark,
+        holds: None,
         files: caller.files,
         // A second try that fails has nothing to add.
         log: if network == Network::Offline { &quiet } else { caller.log },
@@ -234,22 +235,23 @@ struct Build {
 
 impl Build {
     /// Makes the environment at `at`, and says which Python it has.
-    async fn run(self, at: PathBuf) -> Result<String, EnvironmentError> {
+    async fn run(self, slot: Slot) -> Result<String, EnvironmentError> {
+        let at = &slot.directory;
         let python = at.join("bin/python");
         let interpreter = self.source.interpreter.path.as_os_str();
         let mut venv: Vec<&OsStr> =
             ["venv", "--quiet", "--relocatable", "--no-project", "--python"].map(OsStr::new).to_vec();
         venv.extend([interpreter, at.as_os_str()]);
-        self.uv(venv, &[]).await?;
+        self.uv(&slot, venv, &[]).await?;
         if !self.source.lock.is_empty() {
             let mut sync: Vec<&OsStr> = ["pip", "sync", "--python"].map(OsStr::new).to_vec();
             sync.extend([python.as_os_str(), OsStr::new("-")]);
-            self.uv(sync, self.source.lock.as_bytes()).await?;
+            self.uv(&slot, sync, self.source.lock.as_bytes()).await?;
         }
         Ok(self.source.interpreter.version)
     }
 
-    async fn uv(&self, arguments: Vec<&OsStr>, stdin: &[u8]) -> Result<(), EnvironmentError> {
+    async fn uv(&self, slot: &Slot, arguments: Vec<&OsStr>, stdin: &[u8]) -> Result<(), EnvironmentError> {
         let call = Call {
             program: &self.source.uv,
             arguments,
@@ -257,6 +259,7 @@ impl Build {
             directory: Path::new("/"),
             stdin,
             mark: &self.mark,
+            holds: Some(&slot.lock),
             files: &self.files,
             log: &self.log,
         };

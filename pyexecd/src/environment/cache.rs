@@ -5,17 +5,18 @@
 //! environments/.building-…           being built; renamed into place when it is whole
 //! environments/.removed-…            being removed
 //! resolutions/<key>.json             what a request resolved to, and when
+//! locks/                             see [`super::locks`]
 //! ```
 //!
-//! Everything here may be deleted by anybody at any moment: it is made again.
+//! Everything here may be deleted by anybody at any moment: it is made again. Other daemons may use it at the same time.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Weak};
 
-use pyexec_proto::paths::create_private;
+use pyexec_proto::paths::{CACHE_USER, CacheUser, Paths, create_private};
 use pyexec_proto::{JobId, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -23,6 +24,7 @@ use tokio::task::AbortHandle;
 
 use super::EnvironmentError;
 use super::contents::{installed, names, shape, size};
+use super::locks::{Lock, Locks, Mode};
 use crate::blocking::blocking;
 use crate::client_files::ClientFiles;
 use crate::fault::{Point, reached};
@@ -31,12 +33,15 @@ use crate::removal::{self, RemovalError};
 pub(super) const MARKER: &str = "pyexec.json";
 const BUILDING: &str = ".building-";
 const REMOVED: &str = ".removed-";
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// What an environment holds: written into it before it gets its name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Marker {
     version: u32,
+    /// What it was built for. Another one's, under this name, is damage.
+    #[serde(default)]
+    address: String,
     pub(super) python_version: String,
     /// `name==version`, sorted: what is installed.
     pub(super) packages: Vec<String>,
@@ -75,11 +80,25 @@ pub(super) struct Resolution {
 #[derive(Debug)]
 pub(super) struct Cache {
     directory: PathBuf,
+    /// The state directory of this daemon.
+    state: PathBuf,
     files: ClientFiles,
     builds: Mutex<HashMap<String, Weak<Build>>>,
-    leases: Arc<Mutex<HashMap<String, usize>>>,
-    /// Names under which something is being built.
-    building: Arc<Mutex<HashSet<String>>>,
+    leases: Arc<Mutex<Leases>>,
+    locks: Locks,
+    /// By which others see that this daemon uses the cache.
+    presence: Mutex<Option<Lock>>,
+}
+
+type Leases = HashMap<String, Leased>;
+
+/// An environment that jobs of this daemon use.
+#[derive(Debug)]
+struct Leased {
+    count: usize,
+    /// By which other daemons see it. `None` where there can be none, in a cache that cannot be written: nobody removes
+    /// anything there.
+    lock: Option<Lock>,
 }
 
 type Outcome = Result<Ready, Arc<EnvironmentError>>;
@@ -101,15 +120,23 @@ impl Drop for Build {
 #[derive(Debug)]
 pub struct Lease {
     id: String,
-    leases: Arc<Mutex<HashMap<String, usize>>>,
+    leases: Arc<Mutex<Leases>>,
+    lock: PathBuf,
+}
+
+impl Lease {
+    /// The lock file, which whoever outlives this daemon holds as well.
+    pub fn lock(&self) -> &Path {
+        &self.lock
+    }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         let mut leases = self.leases.lock().expect("nothing panics while it is held");
-        if let Some(count) = leases.get_mut(&self.id) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(leased) = leases.get_mut(&self.id) {
+            leased.count -= 1;
+            if leased.count == 0 {
                 leases.remove(&self.id);
             }
         }
@@ -117,13 +144,52 @@ impl Drop for Lease {
 }
 
 impl Cache {
-    pub(super) fn new(directory: PathBuf, files: ClientFiles) -> Self {
-        Self { directory, files, builds: Mutex::default(), leases: Arc::default(), building: Arc::default() }
+    pub(super) fn new(directory: PathBuf, state: PathBuf, files: ClientFiles) -> Self {
+        let locks = Locks::new(Paths::cache_locks_in(&directory));
+        Self {
+            directory,
+            state,
+            files,
+            builds: Mutex::default(),
+            leases: Arc::default(),
+            locks,
+            presence: Mutex::default(),
+        }
     }
 
-    pub(super) fn lease(&self, id: &str) -> Lease {
-        *self.leases.lock().expect("nothing panics while it is held").entry(id.to_owned()).or_default() += 1;
-        Lease { id: id.to_owned(), leases: self.leases.clone() }
+    /// A lease, once nobody is removing the environment.
+    pub(super) async fn lease(&self, id: &str) -> Lease {
+        loop {
+            let lease = self.lease_at_once(id);
+            let name = in_use(id);
+            if self.is_locked(id) || self.locks.try_take(&name, Mode::Shared).is_err() {
+                return lease;
+            }
+            drop(lease);
+            let locks = self.locks.clone();
+            // It takes as long as renaming a directory does, unless another daemon is stopped meanwhile.
+            let _ = blocking(move || locks.take(&name, Mode::Shared)).await;
+        }
+    }
+
+    fn is_locked(&self, id: &str) -> bool {
+        let leases = self.leases.lock().expect("nothing panics while it is held");
+        leases.get(id).is_some_and(|leased| leased.lock.is_some())
+    }
+
+    /// A lease on what a job uses already, whose supervisor keeps it from being removed.
+    pub(super) fn lease_at_once(&self, id: &str) -> Lease {
+        let name = in_use(id);
+        let mut leases = self.leases.lock().expect("nothing panics while it is held");
+        let leased = leases.entry(id.to_owned()).or_insert_with(|| {
+            let lock = self.locks.try_take(&name, Mode::Shared).unwrap_or_else(|error| {
+                tracing::debug!(%error, "the environment cache has no locks");
+                None
+            });
+            Leased { count: 0, lock }
+        });
+        leased.count += 1;
+        Lease { id: id.to_owned(), leases: self.leases.clone(), lock: self.locks.path(&name) }
     }
 
     pub(super) fn is_leased(&self, id: &str) -> bool {
@@ -156,14 +222,15 @@ impl Cache {
         let ready = Ready { id: id.to_owned(), directory, marker };
         // A deletion may have been interrupted.
         let has_python = std::fs::symlink_metadata(ready.python()).is_ok();
-        (has_python && shape(&ready.directory).ok()? == ready.marker.shape).then_some(ready)
+        let fits = ready.marker.version == FORMAT && ready.marker.address == id;
+        (fits && has_python && shape(&ready.directory).ok()? == ready.marker.shape).then_some(ready)
     }
 
     /// The environment, built if need be: once, however many want it at the same time. `family` names what it is built
     /// for, in a few letters: builds for the same interpreter are of one family.
     pub(super) async fn obtain<F, B>(self: &Arc<Self>, id: &str, family: &str, build: F) -> Outcome
     where
-        F: FnOnce(PathBuf) -> B + Send + 'static,
+        F: FnOnce(Slot) -> B + Send + 'static,
         B: Future<Output = Result<String, EnvironmentError>> + Send,
     {
         if let Some(ready) = self.ready(id).await {
@@ -190,7 +257,7 @@ impl Cache {
 
     fn start<F, B>(self: &Arc<Self>, id: &str, family: &str, build: F) -> Arc<Build>
     where
-        F: FnOnce(PathBuf) -> B + Send + 'static,
+        F: FnOnce(Slot) -> B + Send + 'static,
         B: Future<Output = Result<String, EnvironmentError>> + Send,
     {
         let (told, outcome) = watch::channel(None);
@@ -204,9 +271,10 @@ impl Cache {
 
     async fn build<F, B>(&self, id: &str, family: &str, build: F) -> Result<Ready, EnvironmentError>
     where
-        F: FnOnce(PathBuf) -> B,
+        F: FnOnce(Slot) -> B,
         B: Future<Output = Result<String, EnvironmentError>>,
     {
+        let _build = self.wait_for_others(id).await?;
         // Another build may have ended since this one was asked for; from here on there is no other.
         if let Some(ready) = self.ready(id).await {
             return Ok(ready);
@@ -216,15 +284,17 @@ impl Cache {
         create_private(&environments).map_err(cache)?;
         // It may be there, and damaged.
         remove(&environments, &self.place(id)).map_err(cache)?;
-        let temporary = Unfinished::begin(&environments, family, self.building.clone());
-        // A build that was cut short has left it to be taken away by another thread, which may not have got to it.
-        remove(&environments, &temporary.path).map_err(cache)?;
-        let python_version = build(temporary.path.clone()).await?;
+        let temporary = Unfinished::begin(&environments, family, &self.locks).map_err(cache)?;
+        // A build that was cut short has left it.
+        remove(&environments, &temporary.slot.directory).map_err(cache)?;
+        let python_version = build(temporary.slot.clone()).await?;
         let finish = {
-            let (from, to) = (temporary.path.clone(), self.place(id));
+            let (from, to) = (temporary.slot.directory.clone(), self.place(id));
+            let address = id.to_owned();
             move || {
                 let marker = Marker {
                     version: FORMAT,
+                    address,
                     python_version,
                     packages: installed(&from)?,
                     bytes: None,
@@ -239,6 +309,18 @@ impl Cache {
         };
         blocking(finish).await.map_err(cache)?;
         self.look(id).ok_or_else(|| cache(io::Error::other("it is damaged just after it was built")))
+    }
+
+    /// The lock of whoever builds this environment, once no other daemon does.
+    async fn wait_for_others(&self, id: &str) -> Result<Lock, EnvironmentError> {
+        let cache = |source| EnvironmentError::Cache { path: self.directory.clone(), source };
+        let name = format!("{id}.build");
+        if let Some(lock) = self.locks.try_take(&name, Mode::Exclusive).map_err(cache)? {
+            return Ok(lock);
+        }
+        tracing::info!(environment = id, "another daemon builds it");
+        let locks = self.locks.clone();
+        blocking(move || locks.take(&name, Mode::Exclusive)).await.map_err(cache)
     }
 
     // What requests resolved to.
@@ -266,6 +348,11 @@ impl Cache {
         let mut found = Vec::new();
         for name in names(&self.environments())? {
             let id = name.to_str().filter(|name| !name.starts_with('.'));
+            if let Some(id) = id.filter(|id| self.is_of_another(id)) {
+                // Nobody will ask for it under this name.
+                let _ = self.evict(id);
+                continue;
+            }
             if let Some(mut ready) = id.and_then(|id| self.look(id)) {
                 let used = std::fs::metadata(ready.directory.join(MARKER)).and_then(|data| data.modified());
                 if ready.marker.bytes.is_none() {
@@ -277,6 +364,13 @@ impl Cache {
             }
         }
         Ok(found)
+    }
+
+    /// Whether what has this name says that it is something else, or is of an earlier version that did not say it.
+    fn is_of_another(&self, id: &str) -> bool {
+        let marker = std::fs::read(self.place(id).join(MARKER)).ok();
+        let marker = marker.and_then(|text| serde_json::from_slice::<Marker>(&text).ok());
+        marker.is_some_and(|marker| marker.address != id)
     }
 
     /// Writes the marker anew, without having used the environment. One that is going away meanwhile need not be noted.
@@ -302,9 +396,13 @@ impl Cache {
         if leases.contains_key(id) {
             return Ok(None);
         }
-        let bytes = self.look(id).and_then(|ready| ready.marker.bytes).unwrap_or(0);
+        // The same for other daemons, and for supervisors that have outlived theirs.
         let place = self.place(id);
+        let locked = self.locks.try_take(&in_use(id), Mode::Exclusive).map_err(RemovalError::at(&place))?;
+        let Some(lock) = locked else { return Ok(None) };
+        let bytes = self.look(id).and_then(|ready| ready.marker.bytes).unwrap_or(0);
         let removed = rename_away(&self.environments(), &place).map_err(RemovalError::at(&place))?;
+        lock.remove();
         drop(leases);
         if let Some(removed) = &removed {
             removal::remove(removed)?;
@@ -314,7 +412,28 @@ impl Cache {
 
     /// Takes away what an earlier daemon left half built or half removed, each by itself. Returns what stays.
     pub(super) fn tidy(&self) -> io::Result<Vec<(String, RemovalError)>> {
+        self.be_present();
         self.remove_all(&[BUILDING, REMOVED])
+    }
+
+    /// Says to others that this daemon uses the cache, for as long as it lives.
+    fn be_present(&self) {
+        let name = format!("{}-{}{CACHE_USER}", std::process::id(), JobId::mint().simple());
+        let user = CacheUser { pid: std::process::id(), state: self.state.as_path().into() };
+        let said = self.locks.take(&name, Mode::Exclusive).and_then(|lock| {
+            lock.write(&serde_json::to_vec(&user)?)?;
+            Ok(lock)
+        });
+        match said {
+            Ok(lock) => *self.presence.lock().expect("nothing panics while it is held") = Some(lock),
+            Err(error) => tracing::warn!(%error, "others will not see that this daemon uses the environment cache"),
+        }
+    }
+
+    /// Takes away lock files that nobody holds any more.
+    pub(super) fn tidy_locks(&self) -> io::Result<()> {
+        let is_needed = |name: &str| name.strip_suffix(".use").is_some_and(|id| self.place(id).exists());
+        self.locks.tidy(is_needed)
     }
 
     /// Takes away what earlier removals have left. Returns what stays.
@@ -327,6 +446,12 @@ impl Cache {
         let environments = self.environments();
         let mut kept = Vec::new();
         for name in names(&environments)? {
+            // Nobody else may be building there.
+            let slot = name.to_str().and_then(|name| name.strip_prefix(BUILDING)).map(slot);
+            let lock = slot.map(|slot| self.locks.try_take(&slot, Mode::Exclusive));
+            if matches!(lock, Some(Ok(None))) {
+                continue;
+            }
             if prefixes.iter().any(|prefix| name.as_bytes().starts_with(prefix.as_bytes()))
                 && let Err(error) = removal::remove(&environments.join(&name))
             {
@@ -343,33 +468,49 @@ impl Cache {
 /// takes as long as installing a few packages. They begin with what they are built for, so that what it remembers is
 /// true.
 struct Unfinished {
-    path: PathBuf,
-    name: String,
-    building: Arc<Mutex<HashSet<String>>>,
+    slot: Slot,
+}
+
+/// A place to build in, which nobody else builds in for as long as this, or a program that has inherited its lock, lives.
+#[derive(Clone, Debug)]
+pub(super) struct Slot {
+    pub(super) directory: PathBuf,
+    pub(super) lock: Arc<Lock>,
 }
 
 impl Unfinished {
-    fn begin(environments: &Path, family: &str, building: Arc<Mutex<HashSet<String>>>) -> Self {
-        let name = {
-            let mut taken = building.lock().expect("nothing panics while it is held");
-            let mut names = (0..).map(|number| format!("{BUILDING}{family}-{number}"));
-            let name = names.find(|name| !taken.contains(name)).expect("there is no end of numbers");
-            taken.insert(name.clone());
-            name
-        };
-        Self { path: environments.join(&name), name, building }
+    fn begin(environments: &Path, family: &str, locks: &Locks) -> io::Result<Self> {
+        let mut number = 0;
+        loop {
+            let name = format!("{family}-{number}");
+            if let Some(lock) = locks.try_take(&slot(&name), Mode::Exclusive)? {
+                let directory = environments.join(format!("{BUILDING}{name}"));
+                return Ok(Self { slot: Slot { directory, lock: Arc::new(lock) } });
+            }
+            number += 1;
+        }
     }
 }
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        let environments = self.path.parent().unwrap_or(&self.path);
-        if let Ok(Some(removed)) = rename_away(environments, &self.path) {
+        let directory = &self.slot.directory;
+        let environments = directory.parent().unwrap_or(directory);
+        if let Ok(Some(removed)) = rename_away(environments, directory) {
             // Large, perhaps, and this may be the thread that serves everybody.
             std::thread::spawn(move || free(&removed));
         }
-        self.building.lock().expect("nothing panics while it is held").remove(&self.name);
     }
+}
+
+/// The lock of whoever uses an environment.
+fn in_use(id: &str) -> String {
+    format!("{id}.use")
+}
+
+/// The lock of whoever builds under this name.
+fn slot(name: &str) -> String {
+    format!("{name}.slot")
 }
 
 /// Which environments go so that the rest fits into `most` bytes: the least recently used first, and none that is kept.
@@ -421,7 +562,8 @@ mod tests {
 
     fn cache() -> (tempfile::TempDir, Arc<Cache>) {
         let directory = tempfile::tempdir().expect("a directory");
-        let cache = Arc::new(Cache::new(directory.path().to_owned(), ClientFiles::in_threads()));
+        let cache =
+            Arc::new(Cache::new(directory.path().to_owned(), PathBuf::from("/state"), ClientFiles::in_threads()));
         (directory, cache)
     }
 
@@ -439,7 +581,7 @@ mod tests {
     async fn obtain(cache: &Arc<Cache>, id: &str) -> Outcome {
         cache
             .obtain(id, "f", |at| async move {
-                populate(&at);
+                populate(&at.directory);
                 Ok("3.12.1".to_owned())
             })
             .await
@@ -456,7 +598,7 @@ mod tests {
                     .obtain("a", "f", move |at| async move {
                         builds.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
                         tokio::task::yield_now().await;
-                        populate(&at);
+                        populate(&at.directory);
                         Ok("3.12.1".to_owned())
                     })
                     .await
@@ -473,7 +615,7 @@ mod tests {
         let (directory, cache) = cache();
         let failed = cache
             .obtain("a", "f", |at| async move {
-                populate(&at);
+                populate(&at.directory);
                 Err(EnvironmentError::NoPython)
             })
             .await;
@@ -521,11 +663,70 @@ mod tests {
     async fn what_is_used_is_not_evicted() {
         let (_directory, cache) = cache();
         obtain(&cache, "a").await.expect("is built");
-        let lease = cache.lease("a");
+        let lease = cache.lease("a").await;
         assert_eq!(cache.evict("a").expect("works"), None);
         drop(lease);
         assert!(cache.evict("a").expect("works").is_some());
         assert!(cache.ready("a").await.is_none());
+    }
+
+    /// Two daemons with one cache.
+    fn shared() -> (tempfile::TempDir, Arc<Cache>, Arc<Cache>) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let cache = |state: &str| {
+            Arc::new(Cache::new(directory.path().to_owned(), PathBuf::from(state), ClientFiles::in_threads()))
+        };
+        let (one, other) = (cache("/one"), cache("/other"));
+        (directory, one, other)
+    }
+
+    #[tokio::test]
+    async fn what_another_daemon_uses_is_not_evicted_and_where_it_builds_is_not_tidied() {
+        let (directory, one, other) = shared();
+        obtain(&one, "a").await.expect("is built");
+        let lease = one.lease("a").await;
+        assert_eq!(other.evict("a").expect("works"), None);
+        // A supervisor that outlives its daemon holds the lock by itself.
+        let supervisor = other.locks.take("a.use", Mode::Shared).expect("is shared");
+        drop(lease);
+        assert_eq!(other.evict("a").expect("works"), None);
+        drop(supervisor);
+        assert!(other.evict("a").expect("works").is_some());
+        let environments = directory.path().join("environments");
+        let building = Unfinished::begin(&environments, "f", &one.locks).expect("can be had");
+        std::fs::create_dir_all(&building.slot.directory).expect("can be made");
+        other.tidy().expect("works");
+        assert!(building.slot.directory.exists(), "removed under whoever builds there");
+        let beside = Unfinished::begin(&environments, "f", &other.locks).expect("can be had");
+        assert_ne!(beside.slot.directory, building.slot.directory, "both build in one place");
+    }
+
+    #[tokio::test]
+    async fn two_daemons_that_want_one_environment_build_it_once() {
+        let (_directory, one, other) = shared();
+        let built = Arc::new(std::sync::atomic::AtomicU32::new(0));
+        let build = || {
+            let built = built.clone();
+            async move |slot: Slot| {
+                built.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                populate(&slot.directory);
+                Ok("3.12.1".to_owned())
+            }
+        };
+        let (first, second) = tokio::join!(one.obtain("a", "f", build()), other.obtain("a", "f", build()));
+        assert!(first.is_ok() && second.is_ok());
+        assert_eq!(built.load(std::sync::atomic::Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn what_was_built_for_another_address_is_damage_and_goes() {
+        let (directory, cache) = cache();
+        obtain(&cache, "a").await.expect("is built");
+        let environments = directory.path().join("environments");
+        std::fs::rename(environments.join("a"), environments.join("b")).expect("can be renamed");
+        assert!(cache.ready("b").await.is_none(), "the content of another is taken");
+        assert_eq!(cache.list().expect("can be listed").len(), 0);
+        assert!(!environments.join("b").exists());
     }
 
     #[test]

@@ -184,6 +184,7 @@ async fn install(uv: &Path, wanted: &str, caller: Caller<'_>) -> Result<(), Envi
         directory: Path::new("/"),
         stdin: &[],
         mark: caller.mark,
+        holds: None,
         files: caller.files,
         log: caller.log,
     };

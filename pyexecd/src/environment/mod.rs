@@ -15,6 +15,7 @@ mod contents;
 mod hashes;
 mod interpreter;
 mod job_files;
+mod locks;
 mod log;
 mod named;
 #[cfg(test)]
@@ -279,7 +280,7 @@ impl Environments {
         Self {
             uv: Uv::new(config.uv.clone(), mark.clone(), client_files.clone()),
             interpreters: Interpreters::new(mark.clone(), client_files.clone()),
-            cache: Arc::new(Cache::new(paths.cache.clone(), client_files.clone())),
+            cache: Arc::new(Cache::new(paths.cache.clone(), paths.state.clone(), client_files.clone())),
             client_files,
             names: Names::new(paths.data.join("environments")),
             cache_directory: paths.cache.clone(),
@@ -290,7 +291,7 @@ impl Environments {
 
     /// For a job that an earlier daemon started.
     pub fn lease(&self, id: &str) -> Lease {
-        self.cache.lease(id)
+        self.cache.lease_at_once(id)
     }
 
     /// Refuses at once what can be known not to work. What cannot be known by the deadline is left to the preparation.
@@ -528,6 +529,7 @@ impl Environments {
             directory: Path::new("/"),
             stdin: script,
             mark: caller.mark,
+            holds: None,
             files: caller.files,
             log: &PreparationLog::of_nobody(),
         };
@@ -634,6 +636,7 @@ async fn plain_uv_run(
             directory: spec.directory.as_path(),
             stdin: &[],
             mark: caller.mark,
+            holds: None,
             files: caller.files,
             log: caller.log,
         };

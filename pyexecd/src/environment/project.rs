@@ -57,6 +57,7 @@ pub(super) async fn runner(
         directory,
         stdin: &[],
         mark: caller.mark,
+        holds: None,
         files: caller.files,
         log: caller.log,
     };

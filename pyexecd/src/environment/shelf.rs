@@ -282,6 +282,9 @@ impl Environments {
             // its lease. Names that can not be read keep everything.
             let is_named = |id: &str| names.all().map_or(true, |all| all.iter().any(|named| named.id == id));
             let kept = |id: &str| cache.is_leased(id) || is_named(id);
+            if let Err(error) = cache.tidy_locks() {
+                tracing::warn!(%error, "locks of the environment cache that nobody holds stay");
+            }
             for id in to_evict(&all, kept, most) {
                 match cache.evict(&id) {
                     Ok(_) => tracing::info!(environment = id, "evicted"),

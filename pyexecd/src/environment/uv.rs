@@ -13,6 +13,7 @@ use pyexec_proto::start::SERVICE_MARK;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::locks::Lock;
 use super::log::PreparationLog;
 use super::request::hex;
 use super::{EnvironmentError, on_path, passwords};
@@ -221,6 +222,8 @@ pub(super) struct Call<'a> {
     pub(super) stdin: &'a [u8],
     /// In the environment of all that is run for this: a daemon that finds it on a process knows whose it was.
     pub(super) mark: &'a OsStr,
+    /// A lock that the program and all it starts hold.
+    pub(super) holds: Option<&'a Lock>,
     pub(super) files: &'a ClientFiles,
     pub(super) log: &'a PreparationLog,
 }
@@ -233,7 +236,10 @@ impl Call<'_> {
         let failed = |source| EnvironmentError::Run { program: self.program.to_owned(), source };
         let mut command = command(self.program, self.variables, self.directory, self.mark);
         command.args(&self.arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // Inherited, and held until the last of what it starts has ended, also if this daemon dies before.
+        let inherited = self.holds.map(Lock::inheritable).transpose().map_err(failed)?;
         let spawned = self.files.spawn(self.program, self.directory, command).await;
+        drop(inherited);
         let mut child = spawned.map_err(|problem| failed(problem.into()))?;
         // Builds run programs of their own: they are in the same group, and end with it.
         let _group = child.id().map(Group);

@@ -215,6 +215,7 @@ fn said() -> Vec<(&'static str, Vec<u8>)> {
         fence: Default::default(),
         temporary_directory: None,
         has_own_group: false,
+        environment_lock: None,
         group_limits_memory: false,
     };
     let record = ExitRecord {

@@ -16,7 +16,7 @@ use pyexec_proto::environment::ResolvedEnvironment;
 use pyexec_proto::job::JobDetail;
 use pyexec_proto::output::OutputLengths;
 use pyexec_proto::state::{Outcome, Status};
-use pyexec_proto::{JobId, JobSpec, JobState};
+use pyexec_proto::{JobId, JobSpec, JobState, OsText};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 
@@ -311,7 +311,8 @@ impl Dispatcher {
         if !matches!(live.job.state, JobState::Starting { .. }) {
             return;
         }
-        let order = Order { id, spec: Arc::new(live.job.spec.clone()), command };
+        let environment_lock = live.lease.as_ref().map(|lease| OsText::from(lease.lock()));
+        let order = Order { id, spec: Arc::new(live.job.spec.clone()), command, environment_lock };
         let lengths = live.lengths.clone();
         let handle = self.engine.launch(order, self.events_of(id, lengths));
         self.attach(id, handle);

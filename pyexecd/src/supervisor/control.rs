@@ -130,6 +130,9 @@ pub struct Launch {
     /// The control group that the supervisor is in is this job's alone.
     #[serde(default)]
     pub has_own_group: bool,
+    /// The lock of the environment that it runs in: held for as long as the job runs, so that no daemon removes it.
+    #[serde(default)]
+    pub environment_lock: Option<OsText>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -32,6 +32,7 @@ use std::process::ExitCode;
 
 use pyexec_proto::OsText;
 use pyexec_proto::job::ResourceLimit;
+use pyexec_proto::start::open_lock;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -126,6 +127,8 @@ fn try_supervise() -> io::Result<Supervised> {
     // A run that is measured is to have the machine for itself.
     let early = launch.benchmark.is_some().then(prepare);
     let temporary_directory = launch.temporary_directory.clone();
+    // Also while there is no daemon. Whoever asks for this job's start holds it as well, so that there is nothing to wait for.
+    let _environment = launch.environment_lock.as_ref().and_then(|lock| hold(lock.as_path()));
     let group = if launch.group_limits_memory { LimitedGroup::own() } else { None };
     let meter = if launch.has_own_group { CpuMeter::own() } else { None };
     match Starter::new(&launch, &environment).and_then(|starter| starter.start().map(|started| (starter, started))) {
@@ -148,6 +151,13 @@ fn try_supervise() -> io::Result<Supervised> {
         let _ = removal::remove(directory.as_path());
     }
     Ok(Supervised::ToTheEnd)
+}
+
+/// Keeps an environment from being removed, for as long as the file is open.
+fn hold(lock: &Path) -> Option<File> {
+    let file = open_lock(lock).ok()?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockShared).ok()?;
+    Some(file)
 }
 
 /// Makes the job in the working directory this supervisor's own; the lock says so for as long as it is held. `None` when it

@@ -1,9 +1,10 @@
 //! The directories: whether there is one, or could be, and what it lies on.
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use pyexec_proto::paths::Paths;
+use pyexec_proto::paths::{CacheUser, Paths};
 
 use super::{Check, within_limit};
 use crate::render;
@@ -37,8 +38,24 @@ pub(super) async fn checks(paths: &Paths) -> Vec<Check> {
         ("config", paths.config.clone(), "XDG_CONFIG_HOME", Use::Read),
         ("runtime", paths.runtime.clone(), "XDG_RUNTIME_DIR", Use::Runtime),
     ];
-    let look = move || places.iter().map(|(name, path, variable, used)| look_at(name, path, variable, *used)).collect();
+    let paths = paths.clone();
+    let look = move || {
+        let check = |(name, path, variable, used): &(&str, PathBuf, &str, Use)| {
+            let mut check = look_at(name, path, variable, *used);
+            if *used == Use::Cache {
+                check.detail.push_str(&other_users(&paths.cache_users(), &paths.state));
+            }
+            check
+        };
+        places.iter().map(check).collect()
+    };
     within_limit("directories", look).await
+}
+
+/// Daemons of other state directories that share the cache.
+fn other_users(users: &[CacheUser], state: &Path) -> String {
+    let others = users.iter().filter(|user| user.state.as_path() != state);
+    others.map(|user| format!(", also used by the daemon {} of {}", user.pid, user.state)).collect()
 }
 
 fn look_at(name: &str, path: &Path, variable: &str, used: Use) -> Check {
@@ -57,6 +74,21 @@ fn look_at(name: &str, path: &Path, variable: &str, used: Use) -> Check {
     let mut detail = shown.to_string();
     if there != path {
         detail.push_str(", not made yet");
+    }
+    let user = rustix::process::geteuid().as_raw();
+    match there.metadata().map(|found| found.uid()) {
+        Ok(owner) if owner == user && there == path => detail.push_str(", yours"),
+        // What is above it may be the system's.
+        Ok(owner) if owner == user || (there != path && owner == 0) => {}
+        Ok(owner) => {
+            let hint = format!("let {variable} name a directory of your own");
+            return Check::problem(
+                name,
+                format!("{detail}: {} belongs to user {owner}, not to you", there.display()),
+                hint,
+            );
+        }
+        Err(error) => return Check::problem(name, format!("{detail}: {error}"), "check the path"),
     }
     if matches!(used, Use::Read) {
         return Check::ok(name, detail);
@@ -118,6 +150,13 @@ mod tests {
         assert_eq!(check.status, Status::Ok);
         assert!(check.detail.ends_with("a/b, not made yet"), "{check:?}");
         assert_eq!(home.path().read_dir().expect("can be listed").count(), 0);
+    }
+
+    #[test]
+    fn only_daemons_of_other_state_directories_are_others() {
+        let user = |pid, state: &str| CacheUser { pid, state: state.into() };
+        let said = other_users(&[user(1, "/mine"), user(2, "/other")], Path::new("/mine"));
+        assert_eq!(said, ", also used by the daemon 2 of /other");
     }
 
     #[test]
