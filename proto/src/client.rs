@@ -15,7 +15,7 @@ use tokio_util::codec::LengthDelimitedCodecError;
 use crate::artifact::{ArtifactChunk, ArtifactList};
 use crate::environment::EnvironmentInfo;
 use crate::error::Error;
-use crate::greeting::Greeting;
+use crate::greeting::{Directory, Greeting};
 use crate::job::{JobDetail, JobId, Submission};
 use crate::os_text::OsText;
 use crate::output::Stream;
@@ -27,7 +27,8 @@ use crate::service::{
     JobQuery, PruneRequest, Pruned, PyexecClient, StopAnswer, StopRequest,
 };
 use crate::start::process::ProcessState;
-use crate::start::{self, SOCKET_VARIABLE, StartError};
+use crate::start::{self, Elsewhere, SOCKET_VARIABLE, StartError};
+use crate::threads::beside;
 use crate::wire::MAX_FRAME_BYTES;
 use dial::dial;
 use patience::{LONGEST_PAUSE, Patience};
@@ -52,6 +53,10 @@ pub enum ClientError {
     NotRunning,
     #[error(transparent)]
     Start(#[from] StartError),
+    #[error(transparent)]
+    Elsewhere(#[from] Elsewhere),
+    #[error("/proc is not there, or does not show this process")]
+    NoProc,
     #[error(transparent)]
     ForeignDirectory(#[from] ForeignDirectory),
     #[error("could not reach the daemon at {}", socket.display())]
@@ -88,6 +93,12 @@ impl ClientError {
             ClientError::Refused(error) => return error.hint(),
             ClientError::NotRunning => "`pyexec daemon start` starts one; so does `pyexec run`".into(),
             ClientError::Start(error) => error.hint(),
+            ClientError::Elsewhere(error) => error.hint(),
+            ClientError::NoProc => {
+                "`mount -t proc proc /proc` makes it, in a container or chroot too; pyexec needs it to tell processes \
+                apart"
+                    .into()
+            }
             ClientError::ForeignDirectory(error) => error.hint.clone(),
             ClientError::Connect { .. } => "`pyexec daemon restart` makes a new one, jobs that run are not affected; \
                 `pyexec doctor` looks for what may be wrong"
@@ -182,6 +193,8 @@ impl Client {
                 ClientError::NotRunning
                 | ClientError::Start(_)
                 | ClientError::ForeignDirectory(_)
+                | ClientError::Elsewhere(_)
+                | ClientError::NoProc
                 | ClientError::Connect { .. }
                 | ClientError::ForeignDaemon { .. }
                 | ClientError::Preamble { .. }
@@ -447,22 +460,26 @@ impl Client {
         if let Some(connection) = kept.as_ref() {
             return Ok(connection.clone());
         }
+        if !std::path::Path::new("/proc/self/status").exists() {
+            return Err(ClientError::NoProc);
+        }
         self.paths.check()?;
         let mut attempt = 1;
         let connection = loop {
             let ours = Greeting::of(&self.paths);
             // Of whoever else answers where ours would be.
             let other = match dial(&self.paths.socket, &ours).await {
-                Ok(dialled) if dialled.theirs.state.is(&ours.directories.state) => break dialled.client,
+                // Ours is looked at again: a daemon that is started by the connection makes it.
+                Ok(dialled) if dialled.theirs.state.is(&Directory::at(&self.paths.state)) => break dialled.client,
                 Ok(dialled) => Some(dialled.theirs.state.path),
                 Err(ClientError::Connect { source, .. }) if nobody_listens(&source) => None,
                 Err(error) => return Err(error),
             };
             let paths = self.paths.clone();
             let elsewhere = blocking(move || start::find_running(&paths)).await;
-            if let Some(socket) = elsewhere
+            if let Some(socket) = elsewhere?
                 && let Ok(dialled) = dial(&socket, &ours).await
-                && dialled.theirs.state.is(&ours.directories.state)
+                && dialled.theirs.state.is(&Directory::at(&self.paths.state))
             {
                 break dialled.client;
             }
@@ -506,7 +523,7 @@ fn is_too_large(error: &(dyn std::error::Error + 'static)) -> bool {
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    tokio::task::spawn_blocking(work).await.expect("looking for a daemon does not panic")
+    beside(work).await.expect("looking for a daemon does not panic")
 }
 
 /// Whether the error means that there is no daemon, rather than one that can not be reached.

@@ -98,7 +98,14 @@ impl Paths {
             (&self.config, "XDG_CONFIG_HOME"),
             (&self.runtime, "XDG_RUNTIME_DIR"),
         ];
-        own.into_iter().try_for_each(|(directory, variable)| check_own(directory, variable))
+        own.into_iter().try_for_each(|(directory, variable)| check_own(directory, variable))?;
+        self.check_settings()
+    }
+
+    /// Whether the settings are this user's, or the system's.
+    pub fn check_settings(&self) -> Result<(), ForeignDirectory> {
+        check_settings(&self.config)?;
+        check_settings(&self.config_file())
     }
 
     pub fn config_file(&self) -> PathBuf {
@@ -249,6 +256,32 @@ fn check_own(directory: &Path, variable: &str) -> Result<(), ForeignDirectory> {
         let closed = PermissionsExt::from_mode(found.mode() & 0o700);
         std::fs::set_permissions(directory, closed)
             .map_err(|error| foreign(format!("is open to others, and can not be closed: {error}")))?;
+    }
+    Ok(())
+}
+
+/// The settings name programs that are run, so nobody else may have written them. Others may read them, and they may be the
+/// system's: root is trusted in any case.
+fn check_settings(path: &Path) -> Result<(), ForeignDirectory> {
+    let foreign = |problem: String| ForeignDirectory {
+        path: path.to_owned(),
+        problem,
+        hint: "remove it, or let XDG_CONFIG_HOME name a directory of your own".to_owned(),
+    };
+    let user = rustix::process::geteuid().as_raw();
+    let is_foreign = |owner: u32| owner != user && owner != 0;
+    let Ok(found) = std::fs::symlink_metadata(path) else { return Ok(()) };
+    if found.is_symlink() && is_foreign(found.uid()) {
+        return Err(foreign(format!("is a link that user {} has made", found.uid())));
+    }
+    let Ok(found) = std::fs::metadata(path) else { return Ok(()) };
+    if is_foreign(found.uid()) {
+        return Err(foreign(format!("belongs to user {}, not to you", found.uid())));
+    }
+    if found.mode() & 0o022 != 0 {
+        let closed = PermissionsExt::from_mode(found.mode() & 0o7755);
+        std::fs::set_permissions(path, closed)
+            .map_err(|error| foreign(format!("can be written to by others, which cannot be changed: {error}")))?;
     }
     Ok(())
 }

@@ -24,6 +24,7 @@ use crate::client::nobody_listens;
 use crate::greeting::Directories;
 use crate::os_text::OsText;
 use crate::paths::{Paths, create_private, socket_address};
+use crate::place::Place;
 use process::DaemonProcess;
 
 /// The longest a start may take, in seconds: it is over when the daemon listens, which does not wait for recovery.
@@ -78,7 +79,12 @@ impl StartError {
                     .into()
             }
             StartError::Prepare { .. } => {
-                "check that the directory can be written to; `pyexec doctor` looks at all of them".into()
+                "check that the directory can be written to, or let XDG_STATE_HOME name another; `pyexec doctor` looks \
+                at all of them"
+                    .into()
+            }
+            StartError::Spawn { source, .. } if source.kind() == std::io::ErrorKind::WouldBlock => {
+                "this user may have reached the limit on processes (`ulimit -u`), which counts threads".into()
             }
             StartError::Spawn { .. } => {
                 "check that the file is executable; `pyexec doctor` looks at the whole installation".into()
@@ -91,7 +97,7 @@ impl StartError {
 }
 
 /// Returns once a daemon listens, whoever started it.
-pub(crate) fn ensure_running(paths: &Paths) -> Result<(), StartError> {
+pub fn ensure_running(paths: &Paths) -> Result<(), StartError> {
     let prepare = |path: &Path| {
         let path = path.to_owned();
         move |source: io::Error| StartError::Prepare { path, source }
@@ -131,18 +137,21 @@ pub fn open_lock(path: &Path) -> io::Result<File> {
 }
 
 /// Waits for the starter's lock, and returns it held. `None` as the error: it took too long, whoever has it may be
-/// suspended.
+/// suspended. flock has no time limit, and a thread to wait in may not be had: so it is asked again and again, by those
+/// few who want to start a daemon at the same moment.
 fn take_turn(lock: File) -> Result<File, Option<io::Error>> {
-    let (taken, told) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        let locked = rustix::fs::flock(&lock, FlockOperation::LockExclusive);
-        let _ = taken.send(locked.map(|()| lock));
-    });
-    let limit = Duration::from_secs(START_LIMIT_SECONDS);
-    match told.recv_timeout(limit) {
-        Ok(Ok(lock)) => Ok(lock),
-        Ok(Err(error)) => Err(Some(error.into())),
-        Err(_) => Err(None),
+    const ASK_AGAIN: Duration = Duration::from_millis(5);
+    let deadline = Instant::now() + Duration::from_secs(START_LIMIT_SECONDS);
+    loop {
+        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(lock),
+            Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(Some(error.into())),
+        }
+        if Instant::now() >= deadline {
+            return Err(None);
+        }
+        std::thread::sleep(ASK_AGAIN);
     }
 }
 
@@ -155,23 +164,68 @@ pub struct Running {
     /// What it is bound to.
     #[serde(default)]
     pub directories: Directories,
+    /// Of daemons before this was said, nothing.
+    #[serde(default)]
+    pub place: Option<Place>,
+}
+
+/// The daemon of this state directory runs where it cannot be reached from here.
+#[derive(Debug, thiserror::Error)]
+#[error("the daemon of this home runs {place} (pid {pid}), and holds {}", lock.display())]
+pub struct Elsewhere {
+    place: String,
+    pid: u32,
+    lock: PathBuf,
+}
+
+impl Elsewhere {
+    pub(crate) fn hint(&self) -> String {
+        "stop it there (`pyexec daemon stop`), or let XDG_STATE_HOME name another directory here, which makes a separate \
+        instance with its own jobs"
+            .to_owned()
+    }
 }
 
 /// The daemon of this state directory, if one holds its lock, wherever it listens.
 ///
 /// The socket may be elsewhere than one would look: the daemon was started with another runtime directory. Or it may
 /// have been swept away: then the daemon is asked, by signal, to make it again.
-pub(crate) fn find_running(paths: &Paths) -> Option<PathBuf> {
-    const PATIENCE: u32 = 200;
-    let file = open_lock(&paths.daemon_lock()).ok()?;
+pub(crate) fn find_running(paths: &Paths) -> Result<Option<PathBuf>, Elsewhere> {
+    let Some(running) = lock_holder(paths) else { return Ok(None) };
+    let socket = running.socket.as_path();
+    if listens(socket) {
+        return Ok(Some(socket.to_owned()));
+    }
+    if let Some(place) = running.place.as_ref().and_then(|place| place.elsewhere_than(&Place::here())) {
+        return Err(Elsewhere { place, pid: running.pid, lock: paths.daemon_lock() });
+    }
+    Ok(wake(&running, socket))
+}
+
+/// Who holds the daemon's lock, as it says itself.
+fn lock_holder(paths: &Paths) -> Option<Running> {
+    let file = look_at_lock(&paths.daemon_lock())?;
     if rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).is_ok() {
         return None;
     }
-    let running: Running = serde_json::from_reader(file).ok()?;
-    let socket = running.socket.as_path();
-    if listens(socket) {
-        return Some(socket.to_owned());
-    }
+    serde_json::from_reader(file).ok()
+}
+
+/// The last daemon of this state directory, if it ended without having left: one that leaves takes this note away.
+pub fn last_to_be_ended(paths: &Paths) -> Option<Running> {
+    let file = look_at_lock(&paths.daemon_lock())?;
+    rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).ok()?;
+    serde_json::from_reader(file).ok()
+}
+
+/// Like [`open_lock`], without making one.
+fn look_at_lock(path: &Path) -> Option<File> {
+    path.exists().then(|| open_lock(path).ok()).flatten()
+}
+
+/// Has a daemon whose socket was swept away make it again.
+fn wake(running: &Running, socket: &Path) -> Option<PathBuf> {
+    const PATIENCE: u32 = 200;
     // The lock says that it lives, the process that the number still means it.
     DaemonProcess::find(running.pid)?.signal(rustix::process::Signal::HUP).ok()?;
     for _ in 0..PATIENCE {
@@ -213,7 +267,7 @@ pub fn places_of(program: &str) -> impl Iterator<Item = PathBuf> {
 }
 
 /// What a daemon needs of its starter's environment. Nothing of it reaches a job: a job has its own client's.
-fn environment() -> impl Iterator<Item = (std::ffi::OsString, std::ffi::OsString)> {
+pub fn environment() -> impl Iterator<Item = (std::ffi::OsString, std::ffi::OsString)> {
     const NAMES: [&str; 9] =
         ["HOME", "USER", "LOGNAME", "PATH", "LANG", "TZ", "TMPDIR", "RUST_BACKTRACE", "DBUS_SESSION_BUS_ADDRESS"];
     const PREFIXES: [&str; 3] = ["XDG_", "LC_", "PYEXEC_"];

@@ -21,6 +21,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::benchmark::BenchmarkRecord;
+use crate::job::ResourceLimit;
 use crate::output::OutputLengths;
 use crate::time::Timestamp;
 
@@ -86,6 +87,10 @@ pub struct Run {
     pub pid: u32,
     /// Of a benchmark, when the first run began.
     pub started_at: Timestamp,
+    /// Limits of the caller's that the job does not have, because the daemon has lower ones that it cannot raise: as they
+    /// are for the job.
+    #[serde(default)]
+    pub lowered_limits: Vec<ResourceLimit>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -17,6 +17,7 @@ use crate::script::{Script, ScriptInfo};
 use crate::service::{DaemonStatus, NotRemoved};
 use crate::state::{JobState, Outcome, Reason, Status};
 use crate::time::Timestamp;
+use crate::ulimit;
 use crate::url_password::masked;
 
 pub use artifacts::{ArtifactView, ArtifactsView};
@@ -49,6 +50,9 @@ pub struct JobView {
     pub unknown_imports: Vec<String>,
     pub environment: Option<String>,
     pub variables: Vec<String>,
+    /// Sentences about limits of the caller's that the daemon's own are below.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lowered_limits: Vec<String>,
     pub timeout_seconds: Option<f64>,
     /// What is kept from it; `null` where nothing is.
     pub network: Option<NetworkFence>,
@@ -286,6 +290,9 @@ impl JobView {
             unknown_imports: detail.environment.iter().flat_map(|used| used.unknown_imports.clone()).collect(),
             environment: detail.spec.environment.named.clone().or_else(|| detail.environment.as_ref()?.id.clone()),
             variables: detail.spec.variables.clone(),
+            lowered_limits: run
+                .map(|run| ulimit::tell_lowered(&detail.spec.resource_limits, &run.lowered_limits))
+                .unwrap_or_default(),
             timeout_seconds: detail.spec.timeout_ms.map(|ms| ms as f64 / 1e3),
             network: detail.spec.fence.network,
             filesystem: detail.spec.fence.filesystem,

@@ -56,6 +56,8 @@ pub(crate) enum Failure {
     Usage { problem: String, hint: String },
     #[error("could not start the runtime")]
     Runtime(#[source] io::Error),
+    #[error("could not make a thread")]
+    Thread(#[source] io::Error),
     /// Our own stdout, or a terminal that went away.
     #[error("could not write the output")]
     Output(#[source] io::Error),
@@ -124,6 +126,9 @@ impl Failure {
             Failure::NotRemoved { .. } => Some(
                 "all others were; remove what is in the way as its owner, and prune again: the notes name it".into(),
             ),
+            Failure::Thread(_) => {
+                Some("this user may have reached the limit on processes (`ulimit -u`), which counts threads".into())
+            }
             Failure::Runtime(_) | Failure::Output(_) | Failure::Stdin(_) | Failure::DaemonFile { .. } => None,
         }
     }
@@ -142,6 +147,7 @@ impl Failure {
             | Failure::NotRemoved { .. }
             | Failure::Units(_)
             | Failure::Runtime(_)
+            | Failure::Thread(_)
             | Failure::Output(_)
             | Failure::Stdin(_)
             | Failure::StdinTooLarge { .. }
@@ -169,6 +175,8 @@ fn of_client_error(error: &ClientError) -> Code {
         ClientError::NotRunning
         | ClientError::Start(_)
         | ClientError::ForeignDirectory(_)
+        | ClientError::Elsewhere(_)
+        | ClientError::NoProc
         | ClientError::Unanswered { .. }
         | ClientError::Connect { .. }
         | ClientError::ForeignDaemon { .. }
@@ -312,7 +320,7 @@ mod tests {
 
     fn ended(exit: ExitStatus, stopped: Option<StopReason>) -> Outcome {
         Outcome::Ended(ExitRecord {
-            run: Run { pid: 4711, started_at: Timestamp(0) },
+            run: Run { pid: 4711, started_at: Timestamp(0), lowered_limits: vec![] },
             exit,
             stopped,
             usage: ResourceUsage::default(),

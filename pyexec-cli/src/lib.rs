@@ -17,6 +17,7 @@ mod verbs;
 use std::process::ExitCode;
 
 use exit_code::{Code, Failure};
+use pyexec_proto::threads;
 
 /// Reads the command line of this process, does what it says, and returns what to exit with.
 pub fn main() -> ExitCode {
@@ -43,6 +44,7 @@ pub fn main() -> ExitCode {
 }
 
 fn perform(verb: args::Verb) -> Result<Code, Failure> {
+    threads::check_descriptors(threads::CLIENTS_DESCRIPTORS).map_err(Failure::Runtime)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?;
     let code = runtime.block_on(verbs::perform(verb));
     // A thread that still starts a daemon nobody waits for must not keep us.

@@ -186,11 +186,11 @@ impl Foot {
     }
 }
 
-/// The thread that writes.
+/// The thread that writes; or, where none can be had, this one, which then hears no signal while a reader is slow.
 #[derive(Debug)]
-struct Writer {
-    pieces: mpsc::Sender<Piece>,
-    ended: oneshot::Receiver<io::Result<()>>,
+enum Writer {
+    Thread { pieces: mpsc::Sender<Piece>, ended: oneshot::Receiver<io::Result<()>> },
+    Here(Writing),
 }
 
 impl Writer {
@@ -198,52 +198,43 @@ impl Writer {
         // One chunk is written while the next one is fetched; more would only be memory.
         let (pieces, mut received) = mpsc::channel::<Piece>(1);
         let (end, ended) = oneshot::channel();
-        std::thread::spawn(move || {
-            let mut dropped = false;
-            let mut write = |stream: Stream, bytes: &[u8]| match stream {
-                Stream::Stdout => write_all(io::stdout().as_fd(), bytes),
-                Stream::Stderr if dropped => Ok(()),
-                Stream::Stderr => write_all(io::stderr().as_fd(), bytes).or_else(|error| match broken_stderr {
-                    BrokenStderr::Ends => Err(error),
-                    BrokenStderr::GoesOn => {
-                        dropped = true;
-                        Ok(())
-                    }
-                }),
-            };
+        let write_all_pieces = move || {
+            let mut writing = Writing::new(broken_stderr);
             let mut result = Ok(());
-            let mut foot = Foot { at_line_start: true, drawn: 0 };
             while let Some(piece) = received.blocking_recv() {
-                result = match piece {
-                    Piece::Output(stream, bytes) => {
-                        let clear = foot.before_output(&bytes, terminal::stderr_columns());
-                        write(Stream::Stderr, clear.as_bytes()).and_then(|()| write(stream, &bytes))
-                    }
-                    Piece::Status(line) => {
-                        write(Stream::Stderr, foot.status(&line, terminal::stderr_columns()).as_bytes())
-                    }
-                };
+                result = writing.write(piece);
                 if result.is_err() {
                     break;
                 }
             }
             drop(received);
             let _ = end.send(result);
-        });
-        Self { pieces, ended }
+        };
+        match std::thread::Builder::new().spawn(write_all_pieces) {
+            Ok(_detached) => Self::Thread { pieces, ended },
+            Err(_) => Self::Here(Writing::new(broken_stderr)),
+        }
     }
 
     async fn send(&mut self, piece: Piece) -> io::Result<()> {
-        match self.pieces.send(piece).await {
-            Ok(()) => Ok(()),
-            // It has ended before its time, and says why.
-            Err(_) => (&mut self.ended).await.unwrap_or(Ok(())).and(Err(io::ErrorKind::BrokenPipe.into())),
+        match self {
+            Self::Here(writing) => writing.write(piece),
+            Self::Thread { pieces, ended } => match pieces.send(piece).await {
+                Ok(()) => Ok(()),
+                // It has ended before its time, and says why.
+                Err(_) => ended.await.unwrap_or(Ok(())).and(Err(io::ErrorKind::BrokenPipe.into())),
+            },
         }
     }
 
     /// Returns when something could not be written, and says why. To be awaited until then, and not again.
     async fn failed(&mut self) -> io::Error {
-        match (&mut self.ended).await {
+        let ended = match self {
+            Self::Thread { ended, .. } => ended,
+            // Whoever sends a piece hears of it.
+            Self::Here(_) => return std::future::pending().await,
+        };
+        match ended.await {
             Ok(Err(error)) => error,
             // It ends well only once there is nothing more to write.
             Ok(Ok(())) | Err(_) => std::future::pending().await,
@@ -251,9 +242,56 @@ impl Writer {
     }
 
     async fn finish(self) -> io::Result<()> {
-        let Self { pieces, ended } = self;
-        drop(pieces);
-        ended.await.unwrap_or(Ok(()))
+        match self {
+            Self::Here(_) => Ok(()),
+            Self::Thread { pieces, ended } => {
+                drop(pieces);
+                ended.await.unwrap_or(Ok(()))
+            }
+        }
+    }
+}
+
+/// What has been written so far, as far as the next piece depends on it.
+#[derive(Debug)]
+struct Writing {
+    broken_stderr: BrokenStderr,
+    /// Nobody reads our stderr any more.
+    dropped: bool,
+    foot: Foot,
+}
+
+impl Writing {
+    fn new(broken_stderr: BrokenStderr) -> Self {
+        Self { broken_stderr, dropped: false, foot: Foot { at_line_start: true, drawn: 0 } }
+    }
+
+    fn write(&mut self, piece: Piece) -> io::Result<()> {
+        match piece {
+            Piece::Output(stream, bytes) => {
+                let clear = self.foot.before_output(&bytes, terminal::stderr_columns());
+                self.pass_on(Stream::Stderr, clear.as_bytes())?;
+                self.pass_on(stream, &bytes)
+            }
+            Piece::Status(line) => {
+                let text = self.foot.status(&line, terminal::stderr_columns());
+                self.pass_on(Stream::Stderr, text.as_bytes())
+            }
+        }
+    }
+
+    fn pass_on(&mut self, stream: Stream, bytes: &[u8]) -> io::Result<()> {
+        match stream {
+            Stream::Stdout => write_all(io::stdout().as_fd(), bytes),
+            Stream::Stderr if self.dropped => Ok(()),
+            Stream::Stderr => write_all(io::stderr().as_fd(), bytes).or_else(|error| match self.broken_stderr {
+                BrokenStderr::Ends => Err(error),
+                BrokenStderr::GoesOn => {
+                    self.dropped = true;
+                    Ok(())
+                }
+            }),
+        }
     }
 }
 

@@ -205,6 +205,8 @@ fn next_after(error: &ClientError) -> Option<String> {
             ClientError::NotRunning
             | ClientError::Start(_)
             | ClientError::ForeignDirectory(_)
+            | ClientError::Elsewhere(_)
+            | ClientError::NoProc
             | ClientError::Connect { .. }
             | ClientError::Refused(_)
             | ClientError::Version { .. }

@@ -10,6 +10,7 @@ use pyexec_picture::raster::{self, Fault, Kind, Raster};
 use pyexec_picture::{Bounds, shrink};
 use pyexec_proto::artifact::{ArtifactList, MAX_ARTIFACT_CHUNK_BYTES, MAX_ARTIFACTS};
 use pyexec_proto::client::ClientError;
+use pyexec_proto::threads;
 use pyexec_proto::{Client, Error, JobId, OsText};
 use rmcp::model::ContentBlock;
 
@@ -127,8 +128,8 @@ async fn read(
         }
     }
     // Decoding takes as long as a core needs for it, and there is one thread that answers everybody.
-    let shown = tokio::task::spawn_blocking(move || shown(file)).await;
-    Ok(Some(shown.expect("nothing in it panics, and the runtime outlives its tasks")))
+    let shown = threads::beside(move || shown(file)).await;
+    Ok(Some(shown.expect("nothing in it panics")))
 }
 
 /// A whole file as it is shown: itself, or a smaller PNG.
@@ -164,7 +165,7 @@ pub(crate) async fn mime_type(file: Vec<u8>) -> (Vec<u8>, Option<&'static str>) 
         let is_taken = is_taken(&file);
         (file, Some(if is_taken { kind.mime_type() } else { "application/octet-stream" }))
     };
-    tokio::task::spawn_blocking(check).await.expect("nothing in it panics, and the runtime outlives its tasks")
+    threads::beside(check).await.expect("nothing in it panics")
 }
 
 fn is_taken(file: &[u8]) -> bool {

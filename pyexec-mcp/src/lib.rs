@@ -28,6 +28,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
+use pyexec_proto::threads;
 use rmcp::ServiceExt;
 use rmcp::service::ServerInitializeError;
 
@@ -70,7 +71,9 @@ pub fn main() -> ExitCode {
         }
     };
     log::to_stderr();
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let built = threads::check_descriptors(threads::CLIENTS_DESCRIPTORS)
+        .and_then(|()| tokio::runtime::Builder::new_current_thread().enable_all().build());
+    let runtime = match built {
         Ok(runtime) => runtime,
         Err(error) => {
             tracing::error!("could not start the runtime: {error}");

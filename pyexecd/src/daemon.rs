@@ -5,7 +5,6 @@ use std::io::{self, Write};
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
@@ -13,10 +12,13 @@ use pyexec_proto::JobDetail;
 use pyexec_proto::OsText;
 use pyexec_proto::greeting::{Directories, Directory, Greeting};
 use pyexec_proto::paths::{ForeignDirectory, NoHome, Paths, create_private, socket_address};
+use pyexec_proto::place::Place;
 use pyexec_proto::service::Pyexec;
 use pyexec_proto::start::{FENCE_VARIABLE, READY, Running, open_lock};
+use pyexec_proto::threads;
 use pyexec_proto::wire;
 use rustix::fs::{FlockOperation, Mode};
+use rustix::io::Errno;
 use rustix::net::sockopt::socket_peercred;
 use tarpc::server::{BaseChannel, Channel};
 use tokio::net::UnixStream;
@@ -24,7 +26,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinSet;
 
-use crate::blocking::blocking;
+use crate::blocking::{begin as begin_blocking, blocking};
 use crate::client_files::ClientFiles;
 use crate::config::{Config, ConfigError, ScopeSetting};
 use crate::engine::local::LocalEngine;
@@ -36,11 +38,12 @@ use crate::jobs::dispatcher::Dispatcher;
 use crate::jobs::retention::Bounds;
 use crate::jobs::{Jobs, leaving};
 use crate::listener::Listener;
+use crate::own_limits;
 use crate::scripts::Scripts;
 use crate::service::Service;
 use crate::store::{Found, Store, StoreError, run_directory};
 use crate::supervisor::process::{forget_priority, forget_starter, leave_starter, return_large_memory};
-use crate::supervisor::processes::confined;
+use crate::supervisor::processes::{confined, may_gain_privileges};
 
 /// How long a new daemon waits for an old one that is on its way out.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
@@ -48,6 +51,9 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 const REBUILD_PATIENCE: Duration = Duration::from_secs(2);
 /// How long calls that are being answered may take to finish when the daemon leaves.
 const LEAVING_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What a daemon needs at the least: its own dozen, and some for a job that starts, one that runs, and a client or two.
+const DESCRIPTORS: usize = 40;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DaemonError {
@@ -57,8 +63,21 @@ pub(crate) enum DaemonError {
     Foreign(#[from] ForeignDirectory),
     #[error(transparent)]
     Config(#[from] ConfigError),
-    #[error("could not prepare {}: {source}", path.display())]
-    Prepare { path: PathBuf, source: io::Error },
+    #[error("could not prepare {}: {source}; make it usable, or let {variable} name another place", path.display())]
+    Prepare { path: PathBuf, variable: &'static str, source: io::Error },
+    #[error(
+        "/proc is not there, or does not show this process: a daemon could not tell jobs and clients apart; \
+        `mount -t proc proc /proc` makes it"
+    )]
+    NoProc,
+    #[error(
+        "files may have at most {limit} bytes here (`ulimit -f`), and the limit cannot be raised: the daemon could not \
+        keep its index and the output of jobs; start it with {least} bytes or more, as `pyexec daemon start` does from a \
+        shell without that limit", least = own_limits::LEAST_FILE_BYTES
+    )]
+    FileSize { limit: u64 },
+    #[error("could not make a thread: {}", own_limits::explain_start(.0))]
+    Thread(io::Error),
     #[error(
         "this is inside of the fence of a job ({fence}), where a daemon would keep every later job; start it outside"
     )]
@@ -107,6 +126,7 @@ pub(crate) fn run(start: Start) -> Result<(), DaemonError> {
     // A lock or a pipe that whoever started us holds open must not stay so for as long as we live. What systemd hands
     // over comes first.
     forget_starter(3 + handed_over());
+    own_limits::lift();
     if start == Start::Detached {
         leave_starter().map_err(DaemonError::Leave)?;
         forget_priority();
@@ -115,18 +135,28 @@ pub(crate) fn run(start: Start) -> Result<(), DaemonError> {
     return_large_memory();
     // Nothing of ours is for other users.
     rustix::process::umask(Mode::from_raw_mode(0o077));
+    if may_gain_privileges("self").is_err() {
+        return Err(DaemonError::NoProc);
+    }
+    if let Some(limit) = own_limits::too_low_for_files() {
+        return Err(DaemonError::FileSize { limit });
+    }
     let paths = Paths::from_environment()?;
-    let config = Config::load(&paths.config_file())?;
     paths.check()?;
-    for directory in [&paths.state, &paths.runtime] {
-        create_private(directory).map_err(|source| DaemonError::Prepare { path: directory.clone(), source })?;
+    let config = Config::load(&paths.config_file())?;
+    for (path, variable) in [(&paths.state, "XDG_STATE_HOME"), (&paths.runtime, "XDG_RUNTIME_DIR")] {
+        create_private(path).map_err(|source| DaemonError::Prepare { path: path.clone(), variable, source })?;
     }
     // Somebody may have been quicker.
     paths.check()?;
-    crate::logging::start(&paths.logs(), &config.log)
-        .map_err(|source| DaemonError::Prepare { path: paths.logs(), source })?;
+    crate::logging::start(&paths.logs(), &config.log).map_err(|source| DaemonError::Prepare {
+        path: paths.logs(),
+        variable: "XDG_STATE_HOME",
+        source,
+    })?;
     let lock = take_lock(&paths, start)?;
-    raise_open_files();
+    threads::check_descriptors(DESCRIPTORS)?;
+    begin_blocking().map_err(DaemonError::Thread)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let served = runtime.block_on(serve(Arc::new(paths), &config, &lock, start));
     // Nothing that is still being read or written is waited for: a job has its own supervisor.
@@ -148,24 +178,21 @@ fn handed_over() -> u32 {
 /// A client starts a daemon when nobody listens. If somebody does by now, another start has won (systemd's, perhaps, after a
 /// crash), and the client is not kept waiting for the patience we have with a daemon that is leaving.
 fn take_lock(paths: &Paths, start: Start) -> Result<File, DaemonError> {
-    const LOOK_AGAIN: Duration = Duration::from_millis(50);
+    const LOOK_AGAIN: Duration = Duration::from_millis(10);
     let path = paths.daemon_lock();
-    let prepare = |source| DaemonError::Prepare { path: path.clone(), source };
+    let prepare = |source| DaemonError::Prepare { path: path.clone(), variable: "XDG_STATE_HOME", source };
     let lock = open_lock(&path).map_err(prepare)?;
-    let waiting = lock.try_clone().map_err(prepare)?;
-    let (taken, told) = std::sync::mpsc::channel();
-    std::thread::spawn(move || taken.send(rustix::fs::flock(&waiting, FlockOperation::LockExclusive)));
     let deadline = Instant::now() + LOCK_PATIENCE;
     loop {
-        match told.recv_timeout(LOOK_AGAIN) {
-            Ok(Ok(())) => break,
-            Ok(Err(error)) => return Err(prepare(error.into())),
-            Err(RecvTimeoutError::Timeout)
-                if Instant::now() < deadline && !(start.is_announced() && somebody_listens(paths)) => {}
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                return Err(DaemonError::AlreadyRunning { lock: path });
-            }
+        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => break,
+            Err(Errno::WOULDBLOCK | Errno::INTR) => {}
+            Err(error) => return Err(prepare(error.into())),
         }
+        if Instant::now() >= deadline || (start.is_announced() && somebody_listens(paths)) {
+            return Err(DaemonError::AlreadyRunning { lock: path });
+        }
+        std::thread::sleep(LOOK_AGAIN);
     }
     // What an earlier daemon has left there.
     lock.set_len(0).map_err(prepare)?;
@@ -174,20 +201,17 @@ fn take_lock(paths: &Paths, start: Start) -> Result<File, DaemonError> {
 
 /// For clients that look where we are not. Not before we listen, and would hear their signal.
 fn say_where(mut lock: &File, paths: &Paths, directories: &Directories) -> io::Result<()> {
-    let socket = OsText::from(paths.socket.as_path());
-    let running = Running { pid: std::process::id(), socket, directories: Directories::clone(directories) };
+    let running = Running {
+        pid: std::process::id(),
+        socket: OsText::from(paths.socket.as_path()),
+        directories: Directories::clone(directories),
+        place: Some(Place::here()),
+    };
     lock.write_all(&serde_json::to_vec(&running)?)
 }
 
 fn somebody_listens(paths: &Paths) -> bool {
     socket_address(&paths.socket).is_ok_and(|(address, _directory)| StdStream::connect(address).is_ok())
-}
-
-/// A daemon of many clients needs many. Jobs get their own client's limit.
-fn raise_open_files() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
 async fn serve(paths: Arc<Paths>, config: &Config, lock: &File, start: Start) -> Result<(), DaemonError> {

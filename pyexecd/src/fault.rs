@@ -95,11 +95,14 @@ impl Point {
     }
 }
 
-/// Whoever comes to `point` first ends the daemon, if it is the one that `PYEXEC_FAIL_POINT` names.
+/// Names the point, in the environment of the daemon that is to die there.
+pub const FAULT_VARIABLE: &str = "PYEXEC_FAIL_POINT";
+
+/// Whoever comes to `point` first ends the daemon, if it is the one that [`FAULT_VARIABLE`] names.
 #[cfg(debug_assertions)]
 pub(crate) fn reached(point: Point) {
     static WANTED: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
-    let wanted = WANTED.get_or_init(|| std::env::var("PYEXEC_FAIL_POINT").ok());
+    let wanted = WANTED.get_or_init(|| std::env::var(FAULT_VARIABLE).ok());
     if wanted.as_ref().is_some_and(|wanted| *wanted == point.name()) {
         let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
     }

@@ -22,6 +22,7 @@ mod client_files;
 mod daemon;
 mod listener;
 mod logging;
+mod own_limits;
 mod regular_file;
 pub mod removal;
 
@@ -96,7 +97,10 @@ fn check_config() -> ExitCode {
         ExitCode::FAILURE
     };
     let file = match pyexec_proto::paths::Paths::from_environment() {
-        Ok(paths) => paths.config_file(),
+        Ok(paths) => match paths.check_settings() {
+            Ok(()) => paths.config_file(),
+            Err(error) => return complain(&error),
+        },
         Err(error) => return complain(&error),
     };
     let there = if file.exists() { "" } else { " (not there)" };

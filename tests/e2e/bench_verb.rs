@@ -153,6 +153,7 @@ fn at_a_terminal(sandbox: &Sandbox, arguments: &[&str]) -> Shown {
 #[test]
 fn a_terminal_of_forty_columns_gets_lines_that_fit_and_a_chart() {
     let mut sandbox = Sandbox::new();
+    sandbox.set("LANG", "C.UTF-8");
     sandbox.write("looked_at.py", LOOKED_AT);
     sandbox.write("again.py", LOOKED_AT);
     let told = at_a_terminal(&sandbox, &["--runs", "2", "looked_at.py", "again.py"]).expect_code(0).text();

@@ -102,7 +102,7 @@ fn what_is_missing_is_said_with_what_to_do() {
     assert_check(&ran, "uv", "problem", "not found");
     assert_check(&ran, "python3", "warning", "none on PATH");
     assert_check(&ran, "pyexec-mcp", "warning", "not found");
-    assert_check(&ran, "pyexecd", "ok", PYEXECD);
+    assert_check(&ran, "pyexecd", "ok", PYEXECD.path());
     sandbox.set("PYEXEC_DAEMON", sandbox.root().join("gone"));
     sandbox.set("PYEXEC_UV", sandbox.root().join("gone"));
     let ran = doctor(&sandbox).expect_code(1);

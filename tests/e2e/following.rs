@@ -15,7 +15,9 @@ while not os.path.exists('end'): time.sleep(0.01)
 
 #[test]
 fn a_job_that_says_nothing_is_followed_with_a_line_of_which_nothing_stays() {
-    let sandbox = Sandbox::new();
+    let mut sandbox = Sandbox::new();
+    // The bar is drawn with letters that not every locale has.
+    sandbox.set("LANG", "C.UTF-8");
     let id = sandbox.detach(&["-c", QUIET]);
     let terminal = sandbox.at_terminal(&sandbox.cli(["logs", "-f", &id]), 8, 100);
     terminal.wait_for("how far it is", |screen| {

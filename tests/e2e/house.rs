@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace").to_owned()
+    crate::sandbox::manifest_directory().parent().expect("the crate lies in the workspace").to_owned()
 }
 
 fn read(path: &Path) -> String {
@@ -106,6 +106,7 @@ const MAY_NAME: [(&str, &[&str]); 14] = [
             "jobs",
             "listener",
             "logging",
+            "own_limits",
             "scripts",
             "service",
             "store",
@@ -114,8 +115,11 @@ const MAY_NAME: [(&str, &[&str]); 14] = [
             "supervisor::process::leave_starter",
             "supervisor::process::return_large_memory",
             "supervisor::processes::confined",
+            "supervisor::processes::may_gain_privileges",
         ],
     ),
+    // Every error of the work it does is explained.
+    ("blocking", &["own_limits"]),
     // Upwards: bounds of the history are settings, and what they mean is decided in a pure file.
     ("config", &["jobs::retention"]),
     // Tests and fuzzing look at readers of all kinds.
@@ -169,9 +173,11 @@ const MAY_NAME: [(&str, &[&str]); 14] = [
     (
         "engine::local",
         &[
+            "blocking",
             "boot",
             "fault",
             "output::segment",
+            "own_limits",
             "supervisor",
             "supervisor::control",
             "supervisor::processes",
@@ -188,6 +194,7 @@ const MAY_NAME: [(&str, &[&str]); 14] = [
             "fault",
             "output::progress",
             "output::segment",
+            "own_limits",
             "removal",
             "supervisor::processes",
             "supervisor::record",
@@ -208,7 +215,7 @@ const MAY_NAME: [(&str, &[&str]); 14] = [
     ),
     // Where a byte lies, and what a report looks like, is what writer and reader share. What a job has made of its temporary
     // directory is removed as its run directory is.
-    ("supervisor", &["boot", "output::progress", "output::segment", "regular_file", "removal"]),
+    ("supervisor", &["boot", "output::progress", "own_limits", "output::segment", "regular_file", "removal"]),
 ];
 
 #[test]
@@ -375,4 +382,23 @@ fn imports_are_read_one_by_one() {
     let text = "use crate::store::{Store, rows::{self}};\nlet x = crate::jobs::blocking(1); // [`crate::output`]";
     let expected = ["jobs::blocking", "output", "store::Store", "store::rows::{self"];
     assert_eq!(named_in(text), expected.map(str::to_owned).into());
+}
+
+/// tokio's threads, and `std::thread::spawn`, panic where the system gives no thread.
+#[test]
+fn threads_are_only_made_in_ways_that_can_fail() {
+    let mut violations = Vec::new();
+    for krate in ["proto", "picture", "pyexecd", "pyexec-cli", "pyexec-mcp"] {
+        for file in rust_files(&workspace().join(krate).join("src")) {
+            // Tests come last in a file, and may panic.
+            let text = read(&file);
+            let code = text.split("#[cfg(test)]").next().unwrap_or(&text);
+            for panics in ["thread::spawn(", "spawn_blocking(", "thread::scope("] {
+                if code.contains(panics) {
+                    violations.push(format!("{}: {panics}", file.display()));
+                }
+            }
+        }
+    }
+    assert!(violations.is_empty(), "can panic:\n{}", violations.join("\n"));
 }

@@ -60,6 +60,7 @@ mod secrets;
 mod seed;
 mod starter;
 mod stopped_supervisors;
+mod strange_machines;
 mod submission;
 mod units;
 mod upgrade;

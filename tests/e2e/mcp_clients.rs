@@ -3,11 +3,11 @@
 //! What is expected lies in `tests/clients`, one function for each scenario, the same for every client; here is who plays
 //! what. A test is named after its client and its scenario.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::environment_sandbox::{EnvironmentSandbox, pythons};
 use crate::mcp_session::PYEXEC_MCP;
-use crate::sandbox::{PYEXEC, Sandbox};
+use crate::sandbox::{PYEXEC, Sandbox, manifest_directory};
 
 /// The official SDK, and how it speaks.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +52,7 @@ impl Client {
     #[track_caller]
     fn plays(self, sandbox: &Sandbox, scenario: &str, server: Server) {
         let mut driver = sandbox.command(self.python());
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/drive.py");
+        let script = manifest_directory().join("clients/drive.py");
         // -B: nothing is written into the checkout.
         driver.arg("-B").arg(script).args([self.name(), scenario]);
         if server == Server::Structured {
@@ -191,8 +191,8 @@ fn inspect(sandbox: &Sandbox, era: &str, server: &[&str], inspector: &[&str]) ->
 }
 
 mod inspector {
+    use crate::sandbox::manifest_directory;
     use std::io::Write;
-    use std::path::Path;
     use std::process::Stdio;
 
     use serde_json::json;
@@ -208,7 +208,7 @@ mod inspector {
             let tools = inspect(&sandbox, "modern", &["--toolset", toolset], &["--method", "tools/list"]).json();
             let listed = json!({"tools": tools["tools"]}).to_string();
             let mut counter = sandbox.command("node");
-            counter.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/tokens.cjs"));
+            counter.arg(manifest_directory().join("clients/tokens.cjs"));
             counter.env("NODE_PATH", node_modules()).stdin(Stdio::piped());
             let mut counting = sandbox.attend(counter);
             counting.stdin().write_all(listed.as_bytes()).expect("is read");

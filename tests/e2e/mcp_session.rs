@@ -15,10 +15,8 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+pub(crate) use super::sandbox::PYEXEC_MCP;
 use super::sandbox::{Sandbox, send};
-
-/// The server under test.
-pub(crate) const PYEXEC_MCP: &str = env!("CARGO_BIN_EXE_e2e-pyexec-mcp");
 
 /// How long a message may take to come. Nothing is asserted about it: the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -144,28 +144,28 @@ fn end_host_in_every_way(words: &[&str], script: &str) {
 
 #[test]
 fn a_host_that_ends_its_mcp_server_with_everything_below_ends_no_job() {
-    end_host_in_every_way(&[PYEXEC_MCP], JOB);
+    end_host_in_every_way(&[PYEXEC_MCP.path()], JOB);
 }
 
 #[test]
 fn a_host_that_ends_its_mcp_server_before_the_first_job_does_not_end_the_daemon() {
-    end_host_in_every_way(&[PYEXEC_MCP], "");
+    end_host_in_every_way(&[PYEXEC_MCP.path()], "");
 }
 
 #[test]
 fn a_shell_tool_that_ends_what_it_has_started_ends_no_detached_job() {
-    end_host_in_every_way(&["sh", "-c", "\"$@\"; sleep 600", "sh", PYEXEC, "run", "--no-uv", "-d", "-c"], JOB);
+    end_host_in_every_way(&["sh", "-c", "\"$@\"; sleep 600", "sh", PYEXEC.path(), "run", "--no-uv", "-d", "-c"], JOB);
 }
 
 #[test]
 fn a_terminal_that_is_ended_with_everything_below_ends_no_job_but_the_one_it_asks_to_end() {
-    end_host_in_every_way(&[PYEXEC, "run", "--no-uv", "-c"], JOB);
+    end_host_in_every_way(&[PYEXEC.path(), "run", "--no-uv", "-c"], JOB);
 }
 
 #[test]
 fn a_client_that_only_looks_takes_no_daemon_with_it_however_it_was_started() {
     for words in [&["setsid"][..], &["nohup"], &["setsid", "nohup"], &["sh", "-c", "\"$@\"; true", "sh"]] {
-        let words = [words, &[PYEXEC, "jobs"]].concat();
+        let words = [words, &[PYEXEC.path(), "jobs"]].concat();
         end_host_in_every_way(&words, "");
     }
 }
@@ -278,7 +278,7 @@ fn below_an_init_that_waits_for_nobody_no_zombie_is_left() {
     if !containers_can_be_made(&sandbox) {
         return;
     }
-    let command = in_a_container(&sandbox, &["python3", "-c", INIT, PYEXEC, JOB]);
+    let command = in_a_container(&sandbox, &["python3", "-c", INIT, PYEXEC.path(), JOB]);
     let ran = sandbox.attend(command).end().expect_code(0);
     assert_eq!(ran.text(), "all went on\n", "{ran}");
 }
@@ -289,8 +289,11 @@ fn a_server_that_is_the_first_process_of_a_container_waits_for_what_it_is_left_w
     if !containers_can_be_made(&sandbox) {
         return;
     }
-    let mut session =
-        McpSession::open_command(&sandbox, Era::Handshake("2025-06-18"), in_a_container(&sandbox, &[PYEXEC_MCP]));
+    let mut session = McpSession::open_command(
+        &sandbox,
+        Era::Handshake("2025-06-18"),
+        in_a_container(&sandbox, &[PYEXEC_MCP.path()]),
+    );
     // Each daemon, and the supervisor that outlives it, is left to the server.
     for round in ["first", "second"] {
         let (started, go) = (format!("started-{round}"), format!("go-{round}"));

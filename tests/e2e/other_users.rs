@@ -95,12 +95,18 @@ fn not_even_root_is_answered_by_a_daemon_and_a_supervisor_of_another_user() {
 /// Tries all that could be done to each path, and prints what could.
 const TRY: &str = "
 import os, socket, sys
+def connect(path):
+    # What has no room in an address is reached through its directory.
+    if len(os.fsencode(path)) > 107:
+        directory = os.open(os.path.dirname(path), os.O_PATH)
+        path = f'/proc/self/fd/{directory}/{os.path.basename(path)}'
+    socket.socket(socket.AF_UNIX).connect(path)
 for path in sys.stdin.read().split('\\0'):
     tries = {
         'read': lambda: os.open(path, os.O_RDONLY | os.O_NONBLOCK),
         'write': lambda: os.open(path, os.O_WRONLY | os.O_NONBLOCK),
         'list': lambda: os.listdir(path),
-        'connect': lambda: socket.socket(socket.AF_UNIX).connect(path),
+        'connect': lambda: connect(path),
         'remove': lambda: os.rmdir(path) if os.path.isdir(path) else os.unlink(path),
     }
     for name, attempt in tries.items():

@@ -168,7 +168,7 @@ fn a_reader_that_has_seen_enough_ends_the_job() {
     let sandbox = Sandbox::new();
     let mut command = sandbox.command("sh");
     let pipeline = "\"$0\" run --no-uv --grace 1s -c 'while True: print(\"y\")' | head -n 2";
-    command.args(["-c", pipeline, crate::sandbox::PYEXEC]);
+    command.args(["-c", pipeline, crate::sandbox::PYEXEC.path()]);
     assert_eq!(sandbox.attend(command).end().expect_code(0).text(), "y\ny\n");
     let id = sandbox.pyexec(["jobs", "--json"]).json()["jobs"][0]["id"].as_str().expect("is text").to_owned();
     assert_eq!(sandbox.finished(&id)["status"], "cancelled");
@@ -200,7 +200,12 @@ fn whoever_follows_a_silent_job_ends_with_the_reader() {
     let follow = read_one_line(sandbox.cli(["logs", "-f", &id]), "ready\n");
     assert_eq!(exit_code(&sandbox, follow), Some(141));
     let mut into_stdout = sandbox.command("sh");
-    into_stdout.args(["-c", "exec \"$0\" logs -f --stderr \"$1\" 2>&1 > /dev/null", crate::sandbox::PYEXEC, &id]);
+    into_stdout.args([
+        "-c",
+        "exec \"$0\" logs -f --stderr \"$1\" 2>&1 > /dev/null",
+        crate::sandbox::PYEXEC.path(),
+        &id,
+    ]);
     let follow = read_one_line(into_stdout, "err\n");
     assert_eq!(exit_code(&sandbox, follow), Some(141));
     assert_eq!(sandbox.show(&id)["status"], "running");

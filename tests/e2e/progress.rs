@@ -1,13 +1,13 @@
 //! How far a job has got: as it says itself, and as it draws it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
 use crate::environment_sandbox::EnvironmentSandbox;
 use crate::mcp_session::{Era, McpSession};
 use crate::python_start::interpreters;
-use crate::sandbox::{Sandbox, path_variable};
+use crate::sandbox::{Sandbox, manifest_directory, path_variable};
 
 /// Reports, says so in a file, and waits for the next.
 const REPORTS: &str = "
@@ -33,7 +33,7 @@ while not os.path.exists('end'): time.sleep(0.005)
 ";
 
 fn module() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../pyexecd/src/environment/startup/pyexec_progress.py")
+    manifest_directory().join("../pyexecd/src/environment/startup/pyexec_progress.py")
 }
 
 /// Current, total and message.

@@ -96,7 +96,7 @@ fn a_job_has_the_directory_umask_and_environment_of_its_client_and_not_the_daemo
                 print(os.getcwd(), oct(m), e.get('WHOSE'), e.get('ONLY_DAEMON'), e.get('PYEXEC_SERVICE'), e.get('GIVEN'))";
     let mut command = sandbox.command("sh");
     command.env("WHOSE", "client").arg("-c").arg("umask 027 && exec \"$@\"").arg("sh");
-    command.args([crate::sandbox::PYEXEC, "run", "--no-uv", "-e", "GIVEN=a=b", "-c", code]);
+    command.args([crate::sandbox::PYEXEC.path(), "run", "--no-uv", "-e", "GIVEN=a=b", "-c", code]);
     let ran = sandbox.attend(command).end().expect_code(0);
     let work = sandbox.work();
     assert_eq!(ran.text(), format!("{} 0o27 client None None a=b\n", work.display()));
@@ -118,7 +118,7 @@ fn an_interrupt_that_was_ignored_by_the_starter_is_not_ignored_in_the_job() {
                 except KeyboardInterrupt: print('interrupted')\nprint(signal.getsignal(signal.SIGHUP) == signal.SIG_DFL)";
     let mut command = sandbox.command("sh");
     command.arg("-c").arg("trap '' INT HUP; exec \"$@\"").arg("sh");
-    command.args([crate::sandbox::PYEXEC, "run", "--no-uv", "-c", code]);
+    command.args([crate::sandbox::PYEXEC.path(), "run", "--no-uv", "-c", code]);
     let ran = sandbox.attend(command).end().expect_code(0);
     assert_eq!(ran.text(), "interrupted\nTrue\n");
 }

@@ -10,9 +10,10 @@ mod files;
 mod mounts;
 mod other_user;
 mod process;
+mod program;
 mod terminal;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
 use std::io::{Read, Write};
@@ -40,18 +41,27 @@ pub(crate) use files::file_names;
 pub(crate) use mounts::{Stalled, in_mount_namespace};
 pub(crate) use other_user::{NOBODY, STRANGER, can_change_users};
 pub(crate) use process::{Process, every_pid, is_alive, process_state, send, started};
+pub(crate) use program::{Program, manifest_directory};
 pub(crate) use terminal::Shown;
 
 /// The command line under test.
-pub(crate) const PYEXEC: &str = env!("CARGO_BIN_EXE_e2e-pyexec");
+pub(crate) const PYEXEC: Program = Program::new("e2e-pyexec", env!("CARGO_BIN_EXE_e2e-pyexec"));
 /// The daemon under test.
-pub(crate) const PYEXECD: &str = env!("CARGO_BIN_EXE_e2e-pyexecd");
+pub(crate) const PYEXECD: Program = Program::new("e2e-pyexecd", env!("CARGO_BIN_EXE_e2e-pyexecd"));
+/// The MCP server under test.
+pub(crate) const PYEXEC_MCP: Program = Program::new("e2e-pyexec-mcp", env!("CARGO_BIN_EXE_e2e-pyexec-mcp"));
 
 /// Not the kernel's number for users that a namespace does not know: those are to be told apart.
 const OTHER_USER: (u32, u32) = (4321, 4322);
 
 /// How long a fact may take to come true. Nothing is asserted about it: the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Names what sandboxes are called, up to a random end: `scripts/test.sh --group strange` puts spaces and letters into it.
+const PREFIX_VARIABLE: &str = "PYEXEC_TEST_PREFIX";
+
+/// What that also sets in them, with `PYEXEC_TEST_` before the name.
+const STRANGE_VARIABLES: [&str; 2] = ["LANG", "TZ"];
 
 /// The directory of the interpreter that `python3` really is: a `python3` on `PATH` may be a slow shim.
 static PYTHON_DIRECTORY: LazyLock<PathBuf> = LazyLock::new(|| {
@@ -84,7 +94,9 @@ pub(crate) struct Sandbox {
 impl Sandbox {
     pub(crate) fn new() -> Self {
         // Short, because a socket's path has to fit into 107 bytes.
-        let root = tempfile::Builder::new().prefix("px-").tempdir_in("/tmp").expect("a directory");
+        let prefix = std::env::var_os(PREFIX_VARIABLE).unwrap_or_else(|| "px-".into());
+        let root = tempfile::Builder::new().prefix(&prefix).tempdir_in("/tmp").expect("a directory");
+        std::fs::set_permissions(root.path(), PermissionsExt::from_mode(0o700)).expect("can be made private");
         let mut variables = BTreeMap::new();
         for (name, directory) in [
             ("HOME", "home"),
@@ -104,6 +116,11 @@ impl Sandbox {
         variables.insert("PATH".into(), path_variable(&PYTHON_DIRECTORY));
         variables.insert("PYEXEC_DAEMON".into(), PYEXECD.into());
         variables.insert("LANG".into(), "C.UTF-8".into());
+        for name in STRANGE_VARIABLES {
+            if let Some(value) = std::env::var_os(format!("PYEXEC_TEST_{name}")) {
+                variables.insert(name.into(), value);
+            }
+        }
         Self { root, variables, pyexec: PYEXEC.into(), through: vec![] }
     }
 
@@ -150,11 +167,11 @@ impl Sandbox {
         let bin = self.root().join("bin");
         std::fs::create_dir(&bin).expect("can be made");
         for program in [PYEXEC, PYEXECD] {
-            let name = Path::new(program).file_name().expect("has one");
+            let name = Path::new(program.path()).file_name().expect("has one");
             std::fs::copy(program, bin.join(name)).expect("can be copied");
         }
-        self.pyexec = bin.join(Path::new(PYEXEC).file_name().expect("has one"));
-        self.set("PYEXEC_DAEMON", bin.join(Path::new(PYEXECD).file_name().expect("has one")));
+        self.pyexec = bin.join(Path::new(PYEXEC.path()).file_name().expect("has one"));
+        self.set("PYEXEC_DAEMON", bin.join(Path::new(PYEXECD.path()).file_name().expect("has one")));
         let directories = std::env::split_paths(&std::env::var_os("PATH").expect("PATH is set")).collect::<Vec<_>>();
         let runs = |python: &PathBuf| {
             let mut command = self.command(&self.through[0]);
@@ -184,7 +201,12 @@ impl Sandbox {
 
     pub(crate) fn write(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
         let path = self.file(name);
+        let is_new = !path.exists();
         std::fs::write(&path, text).expect("can be written");
+        if is_new {
+            // For other users who run in this sandbox, whatever the umask of whoever runs the tests.
+            std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).expect("is ours");
+        }
         path
     }
 
@@ -444,11 +466,15 @@ impl Drop for Sandbox {
         if failed {
             say(&self.daemon_log());
         }
-        for daemon in self.daemons() {
-            send(daemon.pid, Signal::TERM);
-        }
         let deadline = Instant::now() + if failed { Duration::ZERO } else { PATIENCE / 2 };
+        let mut told = BTreeSet::new();
         let survivors = loop {
+            // One may just be starting: a client, or a supervisor whose daemon was killed, has asked for it.
+            for daemon in self.daemons() {
+                if told.insert(daemon.pid) {
+                    send(daemon.pid, Signal::TERM);
+                }
+            }
             let left = self.processes();
             if left.is_empty() || Instant::now() > deadline {
                 break left;
@@ -468,6 +494,20 @@ impl Drop for Sandbox {
         let log = self.daemon_log();
         assert!(failed, "these processes have survived the test:\n{}\n{log}", list.join("\n"));
     }
+}
+
+/// Runs Python that does something to itself and then becomes `pyexec`.
+#[track_caller]
+pub(crate) fn starter(sandbox: &Sandbox, before: &str, arguments: &[&str]) -> Ran {
+    const BECOME: &str = "os.execv(sys.argv[1], ['pyexec'] + sys.argv[2:])";
+    let program = format!("import os, resource, signal, sys\n{before}\n{BECOME}\n");
+    let (through, options) = match sandbox.through.as_slice() {
+        [] => ("python3", vec![]),
+        [program, options @ ..] => (program.as_str(), [options, &["python3".to_owned()]].concat()),
+    };
+    let mut command = sandbox.command(through);
+    command.args(options).args(["-c", &program]).arg(&sandbox.pyexec).args(arguments);
+    sandbox.attend(command).end()
 }
 
 #[track_caller]

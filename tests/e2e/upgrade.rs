@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::sandbox::{Sandbox, started};
+use crate::sandbox::{Sandbox, manifest_directory, started};
 
 /// In the files, where the boot was that they were written in.
 const BOOT: &str = "00000000-1111-4222-8333-444444444444";
 
 fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/run-directories/0.1.0")
+    manifest_directory().join("fixtures/run-directories/0.1.0")
 }
 
 fn boot_id() -> String {

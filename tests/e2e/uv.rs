@@ -1,6 +1,6 @@
 //! Jobs that uv starts. `PYEXEC_TEST_UV` names the uv; those that need packages use an index, and all share uv's cache.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::sandbox::{Sandbox, is_alive};
 
@@ -12,10 +12,15 @@ pub(crate) fn uv() -> PathBuf {
     uv.into()
 }
 
+/// What tests of several runs share, where this user may write.
+fn shared_directory() -> PathBuf {
+    std::env::var_os("PYEXEC_TEST_SHARED").map_or_else(|| env!("CARGO_TARGET_TMPDIR").into(), PathBuf::from)
+}
+
 pub(crate) fn sandbox_with_uv() -> Sandbox {
     let mut sandbox = Sandbox::new();
     sandbox.set("PYEXEC_UV", uv());
-    sandbox.set("UV_CACHE_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join("uv-cache"));
+    sandbox.set("UV_CACHE_DIR", shared_directory().join("uv-cache"));
     sandbox.set("UV_PYTHON_DOWNLOADS", "never");
     // What the machine needs to reach an index at all.
     for name in

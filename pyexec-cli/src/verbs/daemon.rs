@@ -156,6 +156,8 @@ fn is_beyond_words(error: &ClientError) -> bool {
         | ClientError::Connect { .. }
         | ClientError::ForeignDaemon { .. }
         | ClientError::OtherState { .. }
+        | ClientError::Elsewhere(_)
+        | ClientError::NoProc
         | ClientError::ForeignDirectory(_) => false,
     }
 }
@@ -166,21 +168,13 @@ async fn wait_for_lock(path: PathBuf) -> Result<(), Failure> {
         return Ok(());
     }
     let lock = open_lock(&path).map_err(|source| Failure::DaemonFile { path: path.clone(), source })?;
-    let (answer, taken) = tokio::sync::oneshot::channel();
-    // A thread, because flock has no time limit; one that waits in vain ends with us. The lock is let go of at once.
-    std::thread::spawn(move || {
-        let result = loop {
-            match rustix::fs::flock(&lock, FlockOperation::LockShared) {
-                Err(rustix::io::Errno::INTR) => {}
-                result => break result,
-            }
-        };
-        drop(lock);
-        let _ = answer.send(result);
-    });
-    match taken.await {
-        Ok(Err(error)) => Err(Failure::DaemonFile { path, source: error.into() }),
-        Ok(Ok(())) | Err(_) => Ok(()),
+    // flock has no time limit, and a thread to wait in may not be had. The lock is let go of at once.
+    loop {
+        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => return Ok(()),
+            Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => tokio::time::sleep(LOOK_AGAIN).await,
+            Err(error) => return Err(Failure::DaemonFile { path, source: error.into() }),
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 mod clients;
 mod daemon;
 mod leftovers;
+mod limits;
 mod places;
 mod programs;
 mod python;
@@ -15,6 +16,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use pyexec_proto::paths::Paths;
+use pyexec_proto::threads;
 use serde::Serialize;
 
 use crate::args::Doctor;
@@ -103,7 +105,7 @@ async fn look() -> Vec<Check> {
 
 /// What `look` finds, which may wait for a disk or a network that does not answer.
 async fn within_limit(name: &str, look: impl FnOnce() -> Vec<Check> + Send + 'static) -> Vec<Check> {
-    match tokio::time::timeout(LOOK_LIMIT, tokio::task::spawn_blocking(look)).await {
+    match tokio::time::timeout(LOOK_LIMIT, threads::beside(look)).await {
         Ok(Ok(checks)) => checks,
         Ok(Err(error)) => vec![Check::problem(name, format!("could not be looked at: {error}"), "report this")],
         Err(_) => {

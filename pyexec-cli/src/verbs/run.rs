@@ -36,6 +36,7 @@ pub(crate) async fn perform(run: Run) -> Result<Code, Failure> {
     let (json, detach) = (run.options.json, run.options.detach);
     // Until here signals do what they always do: there is no job that could be cancelled.
     let Prepared { submission, input } = submission::prepare(run)?;
+    let stdin = input.map(input::Stdin::open).transpose()?;
     let client = Arc::new(super::connect().await?);
     let interruptions = Interruptions::listen().map_err(Failure::Runtime)?;
     let id = submission.id;
@@ -48,8 +49,8 @@ pub(crate) async fn perform(run: Run) -> Result<Code, Failure> {
         return detached(&client, &submitted, &interruptions, json).await;
     }
     tokio::spawn(interruptions.clone().stop_job(client.clone(), id));
-    if let Some(plan) = input {
-        tokio::spawn(input::pass_on(client.clone(), id, plan));
+    if let Some(stdin) = stdin {
+        tokio::spawn(input::pass_on(client.clone(), id, stdin));
     }
     let attended = async { if json { in_silence(&client, id).await } else { live(&client, id).await } };
     let finished = tokio::select! {

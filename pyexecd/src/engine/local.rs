@@ -29,8 +29,10 @@ use tokio::time::Instant;
 
 use super::scopes::Scopes;
 use super::{Engine, Events, Order, RunEvent, RunHandle, RunRequest, control_socket};
+use crate::blocking::spawn;
 use crate::fault::{Point, reached};
 use crate::output::segment;
+use crate::own_limits;
 use crate::supervisor::control::{self, InputAnswer, Launch, LaunchStdin, Notice, Request};
 use crate::supervisor::processes::{self, Process, State};
 use crate::supervisor::record::{self, IDENTITY, Identity, WhatEnded};
@@ -146,7 +148,10 @@ impl Engine for LocalEngine {
                     link.run(Some((stream, frame)), Some(child)).await;
                 });
             }
-            Err(error) => link.events.send(RunEvent::SpawnFailed(format!("could not start a supervisor: {error}"))),
+            Err(error) => {
+                let error = own_limits::explain_start(&error);
+                link.events.send(RunEvent::SpawnFailed(format!("could not start a supervisor: {error}")));
+            }
         }
         handle
     }
@@ -164,13 +169,13 @@ impl Engine for LocalEngine {
 
     fn clear(&self, id: JobId) {
         let (directory, socket) = (self.paths.run_directory(id), control_socket(&self.paths.supervisors(), id));
-        tokio::task::spawn_blocking(move || {
+        drop(spawn(move || {
             // Mostly, there is none.
             let _ = std::fs::remove_file(socket);
             if let Err(error) = record::remove_unfinished(&directory) {
                 tracing::warn!(job = %id, %error, "what its supervisor left can not be removed");
             }
-        });
+        }));
     }
 }
 
@@ -426,7 +431,7 @@ impl Link {
         };
         let remedy = self.patience.look(supervisor.state, !self.waiting.is_empty(), now);
         if remedy != Remedy::Nothing {
-            let _ = tokio::task::spawn_blocking(move || remedy.apply(&supervisor)).await;
+            let _ = spawn(move || remedy.apply(&supervisor)).await;
         }
         self.tell_problem(self.patience.problem(&supervisor));
         let (pid, held) = (supervisor.pid, held_up::held(supervisor.state).unwrap_or(Held::Busy));

@@ -25,7 +25,7 @@ use tokio::task::AbortHandle;
 use super::EnvironmentError;
 use super::contents::{installed, names, shape, size};
 use super::locks::{Lock, Locks, Mode};
-use crate::blocking::blocking;
+use crate::blocking::{blocking, spawn};
 use crate::client_files::ClientFiles;
 use crate::fault::{Point, reached};
 use crate::removal::{self, RemovalError};
@@ -498,7 +498,7 @@ impl Drop for Unfinished {
         let environments = directory.parent().unwrap_or(directory);
         if let Ok(Some(removed)) = rename_away(environments, directory) {
             // Large, perhaps, and this may be the thread that serves everybody.
-            std::thread::spawn(move || free(&removed));
+            drop(spawn(move || free(&removed)));
         }
     }
 }

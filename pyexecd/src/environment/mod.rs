@@ -49,6 +49,7 @@ use rustix::fs::OFlags;
 use crate::client_files::{ClientFiles, Deadline, Kind, Problem};
 use crate::config::Config;
 use crate::output::progress;
+use crate::own_limits;
 use crate::supervisor::record::private_file;
 use build::Wanted;
 use cache::Cache;
@@ -92,7 +93,7 @@ pub enum EnvironmentError {
     NoPython,
     #[error("{}", no_uv(named.as_deref()))]
     NoUv { named: Option<PathBuf> },
-    #[error("could not run {}: {source}", program.display())]
+    #[error("could not run {}: {}", program.display(), own_limits::explain_start(source))]
     Run { program: PathBuf, source: std::io::Error },
     #[error("there is no Python {wanted} here{}", available(found))]
     NoSuchPython { wanted: String, found: Vec<String> },
@@ -131,10 +132,10 @@ pub enum EnvironmentError {
     Search { what: &'static str, problem: Problem },
     #[error("its imports could not be read: {0}")]
     Imports(String),
-    #[error("the environment cache {} can not be used: {source}", path.display())]
+    #[error("the environment cache {} can not be used: {source} (XDG_CACHE_HOME may name another)", path.display())]
     Cache { path: PathBuf, source: std::io::Error },
-    #[error("could not prepare how Python starts: {0}")]
-    Startup(std::io::Error),
+    #[error("could not write how Python starts into {}: {source} (XDG_CACHE_HOME may name another cache)", path.display())]
+    Startup { path: PathBuf, source: std::io::Error },
     #[error("uv resolves its requirements anew at every run, and would have to do so inside of the fence")]
     UvInside,
     #[error("could not make its directory of artifacts: {0}")]
@@ -220,8 +221,8 @@ impl EnvironmentError {
                     .to_owned()
             }
             EnvironmentError::Imports(_) => "check the script".to_owned(),
-            EnvironmentError::Cache { .. } | EnvironmentError::Startup(_) => {
-                "check that the cache directory can be written to".to_owned()
+            EnvironmentError::Cache { path, .. } | EnvironmentError::Startup { path, .. } => {
+                format!("make {} writable, or let XDG_CACHE_HOME name a directory that is", path.display())
             }
             EnvironmentError::Artifacts(_) | EnvironmentError::Script { .. } => {
                 "check that the state directory can be written to".to_owned()
@@ -403,7 +404,8 @@ impl Environments {
             figures: backend_is_ours && self.settings.capture_figures,
             profile: spec.profile.is_some(),
         };
-        startup::arrange(&self.cache_directory, wanted, &mut variables).map_err(EnvironmentError::Startup)?;
+        startup::arrange(&self.cache_directory, wanted, &mut variables)
+            .map_err(|source| EnvironmentError::Startup { path: self.cache_directory.clone(), source })?;
         let artifacts = Paths::artifacts(&run_directory);
         create_private(&artifacts).map_err(EnvironmentError::Artifacts)?;
         variables.set(OsStr::new(JOB_ID_VARIABLE), OsStr::new(&id.to_string()));

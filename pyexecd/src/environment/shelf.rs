@@ -18,7 +18,7 @@ use super::job_files::MAX_REQUIREMENTS_BYTES;
 use super::log::PreparationLog;
 use super::named::{NamedEnvironment, check_name};
 use super::{EnvironmentError, Environments, Runner, check_requirement, passwords, request, uv};
-use crate::blocking::blocking;
+use crate::blocking::{blocking, spawn};
 use crate::client_files::Deadline;
 use crate::removal::RemovalError;
 use crate::supervisor::processes;
@@ -271,7 +271,7 @@ impl Environments {
     /// Keeps the cache within `environment_cache_bytes`. Nobody waits for it.
     pub(super) fn evict_in_background(&self) {
         let (cache, names, most) = (self.cache.clone(), self.names.clone(), self.settings.environment_cache_bytes);
-        tokio::task::spawn_blocking(move || {
+        drop(spawn(move || {
             let all: Vec<_> = match cache.list() {
                 Ok(all) => {
                     all.into_iter().map(|(ready, used)| (ready.id, ready.marker.bytes.unwrap_or(0), used)).collect()
@@ -291,7 +291,7 @@ impl Environments {
                     Err(error) => tracing::warn!(environment = id, %error, "could not be evicted"),
                 }
             }
-        });
+        }));
     }
 
     /// At the start of a daemon: ends what an earlier one left at work, and takes away what that was building, or removing.

@@ -185,7 +185,7 @@ fn check_outcome(directory: &Path, outcome: &Outcome) {
 
 /// What the next daemon takes a job for that the index knows.
 fn check_recovery(directory: &Path) {
-    let run = || Run { pid: 9, started_at: Timestamp(1) };
+    let run = || Run { pid: 9, started_at: Timestamp(1), lowered_limits: vec![] };
     for known in [JobState::Queued, JobState::Starting { stop: None }, JobState::Running { run: run() }] {
         let believed = match examine(directory) {
             Ok(evidence) => {

@@ -18,8 +18,10 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
     files.iter().map(|file| std::fs::read(file).expect("can be read")).collect()
 }
 
-fn workspace() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace")
+/// Of tests that were built elsewhere, where the sources are now.
+fn workspace() -> PathBuf {
+    let manifest = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    Path::new(&manifest).parent().expect("the crate lies in the workspace").to_owned()
 }
 
 /// Something that is done to an input.
@@ -219,7 +221,7 @@ fn said() -> Vec<(&'static str, Vec<u8>)> {
         group_limits_memory: false,
     };
     let record = ExitRecord {
-        run: Run { pid: 5, started_at: Timestamp(1) },
+        run: Run { pid: 5, started_at: Timestamp(1), lowered_limits: vec![] },
         exit: ExitStatus::Success,
         stopped: Some(StopReason::Cancelled),
         usage: Default::default(),

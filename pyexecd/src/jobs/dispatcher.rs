@@ -18,13 +18,13 @@ use pyexec_proto::output::OutputLengths;
 use pyexec_proto::state::{Outcome, Status};
 use pyexec_proto::{JobId, JobSpec, JobState, OsText};
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::task::{AbortHandle, JoinHandle};
+use tokio::task::AbortHandle;
 
 use super::Snapshot;
 use super::admission::{Class, Queue};
 use super::command::{Command, Counts};
 use super::state::{JobEvent, transition};
-use crate::blocking::blocking;
+use crate::blocking::{Done, blocking, spawn};
 use crate::engine::{Engine, Events, Order, RunEvent, RunHandle};
 use crate::environment::{self, EnvironmentError, Environments, Lease, Preparation, PreparationLog, Prepared};
 use crate::fault::{Point, reached};
@@ -41,7 +41,7 @@ struct Live {
     preparation: Option<AbortOnDrop>,
     /// Writes down what it runs with. Over before its end is committed: what is left half written of a job that has not
     /// finished is tidied up by the next daemon.
-    noting: Option<JoinHandle<()>>,
+    noting: Option<Done<()>>,
     /// Keeps its environment from being evicted.
     lease: Option<Lease>,
     lengths: watch::Sender<OutputLengths>,
@@ -468,8 +468,8 @@ impl Dispatcher {
 }
 
 /// For the day the index has to be rebuilt: the job does not wait for it.
-fn note_resolved(run_directory: PathBuf, used: ResolvedEnvironment) -> JoinHandle<()> {
-    tokio::task::spawn_blocking(move || {
+fn note_resolved(run_directory: PathBuf, used: ResolvedEnvironment) -> Done<()> {
+    spawn(move || {
         if let Err(error) = run_directory::write_resolved(&run_directory, &used) {
             let directory = run_directory.display();
             tracing::error!(%directory, %error, "the environment could not be noted in the run directory");

@@ -93,7 +93,7 @@ mod tests {
     }
 
     fn run() -> Run {
-        Run { pid: 9, started_at: Timestamp(1) }
+        Run { pid: 9, started_at: Timestamp(1), lowered_limits: vec![] }
     }
 
     #[test]

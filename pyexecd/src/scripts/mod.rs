@@ -25,7 +25,7 @@ use pyexec_proto::script::{
 use pyexec_proto::url_password::masked;
 use pyexec_proto::{Error, OsText, Timestamp};
 
-use crate::blocking::blocking;
+use crate::blocking::{blocking, spawn};
 use crate::config::Config;
 use crate::environment::script_metadata;
 pub use autosaved::Retention;
@@ -145,7 +145,7 @@ impl Scripts {
         if directories.tidying_is_due.swap(true, Ordering::AcqRel) {
             return;
         }
-        tokio::task::spawn_blocking(move || {
+        drop(spawn(move || {
             let _writing = directories.writing();
             directories.tidying_is_due.store(false, Ordering::Release);
             directories.saves_since_tidying.store(0, Ordering::Relaxed);
@@ -153,7 +153,7 @@ impl Scripts {
             if let Err(error) = tidied.and_then(|()| saved::tidy(&directories.saved)) {
                 tracing::warn!(%error, "the directories of scripts can not be tidied");
             }
-        });
+        }));
     }
 
     async fn work<T: Send + 'static>(

@@ -34,6 +34,8 @@ pub enum StoreError {
     Newer { path: PathBuf, found: i64, known: i64 },
     #[error("could not set a damaged index aside: {source}")]
     Quarantine { source: std::io::Error },
+    #[error("could not make a thread for the index: {0}")]
+    Thread(std::io::Error),
     #[error(transparent)]
     Query(#[from] rusqlite::Error),
     #[error("a row of the index is damaged: {0}")]
@@ -153,7 +155,7 @@ impl Store {
             .name("index".to_owned())
             .stack_size(512 << 10)
             .spawn(work)
-            .map_err(|source| StoreError::Quarantine { source })?;
+            .map_err(StoreError::Thread)?;
         Ok((Self { tasks, problem }, found))
     }
 

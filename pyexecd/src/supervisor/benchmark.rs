@@ -43,7 +43,7 @@ struct Current {
     cpu: Duration,
     series: Series<{ BenchmarkRecord::MAX_SAMPLES }>,
     last_look: Duration,
-    /// On the boot clock; `None` once its own process has ended.
+    /// On the monotonic clock; `None` once its own process has ended.
     next_look: Option<Duration>,
     /// The daemon knows of it.
     told: bool,
@@ -61,7 +61,7 @@ impl Current {
             cpu: Duration::ZERO,
             series: Series::new(),
             last_look: started.monotonic,
-            next_look: Some(started.boot + interval),
+            next_look: Some(started.monotonic + interval),
             told,
         }
     }
@@ -158,7 +158,7 @@ impl Benchmark {
             self.looked_over += now.monotonic.saturating_sub(current.last_look);
         }
         current.last_look = now.monotonic;
-        current.next_look = Some(Clocks::now().boot + self.interval);
+        current.next_look = Some(Clocks::now().monotonic + self.interval);
         let tell = !current.told && at >= WORTH_TELLING;
         current.told |= tell;
         tell

@@ -1,4 +1,7 @@
-//! Time, as a supervisor needs it: one for people, one for durations, one for deadlines.
+//! Time, as a supervisor needs it: the wall clock for people, the monotonic clock for durations and deadlines.
+//!
+//! The monotonic clock stands still while the machine sleeps. A timeout therefore counts the time in which the job could
+//! work, as the timeouts of Python's `subprocess` do: a lid that was closed for an hour ends no job.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -10,34 +13,30 @@ use rustix::time::{
     timerfd_settime,
 };
 
-/// One moment on the three clocks that matter.
+/// One moment on both clocks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clocks {
     /// For people.
     pub(super) wall: Timestamp,
-    /// For how long something took.
+    /// For how long something took, and for deadlines.
     pub(super) monotonic: Duration,
-    /// For deadlines: it goes on while the machine sleeps, and a promise to be done by then is kept.
-    pub(super) boot: Duration,
 }
 
 impl Clocks {
     pub(super) fn now() -> Self {
-        let read = |clock| {
-            let time = clock_gettime(clock);
-            Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
-        };
-        Self { wall: Timestamp::now(), monotonic: read(ClockId::Monotonic), boot: read(ClockId::Boottime) }
+        let time = clock_gettime(ClockId::Monotonic);
+        let monotonic = Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0));
+        Self { wall: Timestamp::now(), monotonic }
     }
 }
 
-/// Wakes the loop at a moment on the boot clock.
+/// Wakes the loop at a moment on the monotonic clock.
 #[derive(Debug)]
 pub(super) struct Timer(OwnedFd);
 
 impl Timer {
     pub(super) fn new() -> io::Result<Self> {
-        Ok(Self(timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?))
+        Ok(Self(timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?))
     }
 
     /// `None`: never.
@@ -59,5 +58,24 @@ impl Timer {
 impl AsFd for Timer {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd;
+
+    use super::*;
+
+    #[test]
+    fn deadlines_do_not_come_nearer_while_the_machine_sleeps() {
+        let timer = Timer::new().expect("can be made");
+        timer.set(Some(Clocks::now().monotonic + Duration::from_secs(600))).expect("can be set");
+        let shown = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", timer.0.as_raw_fd())).expect("is there");
+        // Of the clocks in `linux/time.h`, number 1 is the one that does not count suspend.
+        assert!(shown.contains("clockid: 1\n"), "{shown}");
+        let left = shown.lines().find_map(|line| line.strip_prefix("it_value: (")).expect("says what is left");
+        let seconds: u64 = left.split(',').next().and_then(|left| left.parse().ok()).expect("is a number");
+        assert!((590..=600).contains(&seconds), "{shown}");
     }
 }

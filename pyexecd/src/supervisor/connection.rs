@@ -22,7 +22,7 @@ pub(super) struct Connection {
     stream: UnixStream,
     incoming: Vec<u8>,
     outgoing: Vec<u8>,
-    /// When the frame began of which `incoming` is a part; on the boot clock.
+    /// When the frame began of which `incoming` is a part; on the monotonic clock.
     begun: Option<Duration>,
     /// Say when a stream is longer than this.
     pub(super) watch: Option<OutputLengths>,
@@ -37,7 +37,7 @@ pub(super) struct WaitingInput {
     pub(super) offset: u64,
     pub(super) bytes: Vec<u8>,
     pub(super) close: bool,
-    /// On the boot clock.
+    /// On the monotonic clock.
     pub(super) until: Duration,
 }
 
@@ -73,7 +73,7 @@ impl Connection {
         }
     }
 
-    /// The next request that is whole; `now` is on the boot clock.
+    /// The next request that is whole; `now` is on the monotonic clock.
     pub(super) fn next(&mut self, now: Duration) -> io::Result<Option<(Request, Vec<u8>)>> {
         let next = control::decode(&mut self.incoming)?;
         self.begun = match (&next, self.incoming.is_empty()) {
@@ -84,7 +84,7 @@ impl Connection {
         Ok(next)
     }
 
-    /// When a frame that has begun is to be whole, on the boot clock. Between two frames a connection may be idle.
+    /// When a frame that has begun is to be whole, on the monotonic clock. Between two frames a connection may be idle.
     pub(super) fn due(&self) -> Option<Duration> {
         self.begun.map(|begun| begun + allowance(self.incoming.len()))
     }

@@ -23,14 +23,14 @@ const INTERVAL: Duration = Duration::from_millis(100);
 pub(super) struct Watch {
     limits: Limits,
     tree: Tree,
-    /// On the boot clock.
+    /// On the monotonic clock.
     next_look: Duration,
 }
 
 impl Watch {
     /// `None` where there is nothing to watch for.
     pub(super) fn new(limits: Limits, started: Clocks) -> Option<Self> {
-        let next_look = started.boot + INTERVAL;
+        let next_look = started.monotonic + INTERVAL;
         limits.is_watched().then(|| Self { limits, tree: Tree::default(), next_look })
     }
 
@@ -43,7 +43,7 @@ impl Watch {
     pub(super) fn look(&mut self, reaped: &ResourceUsage, meter: Option<&CpuMeter>) -> Option<StopReason> {
         let reaped = Duration::from_micros(reaped.waited_cpu_us());
         let (mut used, cost) = self.tree.look_for_limits(self.limits.memory_bytes.map(|bytes| bytes / 1024), reaped);
-        self.next_look = Clocks::now().boot + sampling::interval(INTERVAL, cost);
+        self.next_look = Clocks::now().monotonic + sampling::interval(INTERVAL, cost);
         used.cpu += reaped;
         // A process can leave its group, and then only the tree has its time.
         used.cpu = used.cpu.max(meter.and_then(CpuMeter::used).unwrap_or_default());

@@ -20,6 +20,7 @@ mod limits;
 pub mod process;
 mod pump;
 mod sampling;
+mod succession;
 mod supervision;
 
 use std::ffi::CString;
@@ -37,6 +38,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 
+use crate::own_limits;
 use crate::removal;
 use benchmark::Benchmark;
 use clock::Clocks;
@@ -58,7 +60,10 @@ pub const NOT_MINE: u8 = 75;
 /// The daemon keeps one that waits: it has been loaded and set up by the time a job comes.
 pub fn supervise() -> ExitCode {
     match try_supervise() {
-        Ok(Supervised::ToTheEnd) => ExitCode::SUCCESS,
+        Ok(Supervised::ToTheEnd) => {
+            succession::start_daemon_for_those_who_wait();
+            ExitCode::SUCCESS
+        }
         Ok(Supervised::NotMine) => ExitCode::from(NOT_MINE),
         Err(error) => {
             // There is no job yet, and nobody to tell but the daemon, which sees the code and looks here.
@@ -299,7 +304,7 @@ impl Named {
     fn explain(&self, failure: &StartFailure) -> String {
         let error = &failure.error;
         match failure.stage {
-            Stage::Fork => format!("could not make a process: {error}"),
+            Stage::Fork => format!("could not make a process: {}", own_limits::explain_start(error)),
             Stage::Setup => format!("could not set the process up: {error}"),
             Stage::Directory => format!("could not enter {}: {error}", self.directory),
             Stage::Exec => format!("could not run {}: {error}", self.program),

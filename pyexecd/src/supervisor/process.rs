@@ -388,8 +388,12 @@ pub fn forget_starter(first: u32) {
     }
     // What Rust arranges before main, and the line above has undone: a peer that has gone is an error of a write, and
     // not the end of this process.
-    // SAFETY: SIG_IGN is a valid disposition for SIGPIPE.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    // Likewise a file that has become as large as `ulimit -f` allows. A job has both signals as they were: what it is
+    // started by resets them again.
+    for signal in [libc::SIGPIPE, libc::SIGXFSZ] {
+        // SAFETY: SIG_IGN is a valid disposition for both.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
     // SAFETY: no descriptor from `first` on is owned by anything in this process yet.
     unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) };
 }

@@ -125,6 +125,12 @@ pub fn confined(pid: Pid) -> Option<&'static str> {
             (Ok(_), Ok(_)) => Some("has another network than the daemon"),
             (Err(_), _) | (_, Err(_)) => Some("can not be looked at"),
         },
+        Err(error) if error.raw_os_error() == Some(libc::EMFILE) => {
+            Some("cannot be looked at: the daemon has no file descriptor left (`ulimit -n`)")
+        }
+        Err(_) if may_gain_privileges("self").is_err() => {
+            Some("cannot be looked at: the daemon has no /proc any more; end it with SIGTERM")
+        }
         Err(_) => Some("can not be looked at"),
     }
 }

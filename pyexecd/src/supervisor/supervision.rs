@@ -13,10 +13,11 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
-use pyexec_proto::job::Leftovers;
+use pyexec_proto::job::{Leftovers, ResourceLimit};
 use pyexec_proto::limits::OnOutputLimit;
 use pyexec_proto::output::{OutputLengths, Stream};
 use pyexec_proto::state::{ExitRecord, ExitStatus, ResourceUsage, Run, StopReason};
+use pyexec_proto::ulimit;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::Timespec;
 
@@ -33,6 +34,7 @@ use super::processes;
 use super::pump::{Pump, Pumped};
 use super::record::{Ending, ReservedRecord, WhatEnded};
 use super::{Named, Started};
+use crate::own_limits;
 
 /// How long to wait before a full disk is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -53,7 +55,7 @@ struct LeaderExit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ended {
     NotAsked,
-    /// TERM was sent; KILL follows then, on the boot clock.
+    /// TERM was sent; KILL follows then, on the monotonic clock.
     Terminating {
         kill_at: Duration,
     },
@@ -115,7 +117,7 @@ struct Hold {
     from: OutputLengths,
     /// The connection on which it was said, while there is one.
     by: Option<u64>,
-    /// On the boot clock: if nothing more is heard by then, nobody reads.
+    /// On the monotonic clock: if nothing more is heard by then, nobody reads.
     until: Option<Duration>,
 }
 
@@ -152,7 +154,11 @@ impl Supervision {
     ) -> io::Result<Self> {
         let most_bytes = launch.job_limits.output_bytes.unwrap_or(u64::MAX);
         let mut this = Self {
-            run: Run { pid: started.process.pid(), started_at: started.at.wall },
+            run: Run {
+                pid: started.process.pid(),
+                started_at: started.at.wall,
+                lowered_limits: ulimit::lowered(&launch.limits, &ResourceLimit::of_this_process()),
+            },
             starting: Some((started.process, started.named)),
             unstarted: None,
             before: None,
@@ -160,7 +166,7 @@ impl Supervision {
             grace: Duration::from_millis(launch.grace_ms),
             leftovers: launch.leftovers,
             leader_forwards: launch.leader_forwards,
-            times_out_at: launch.timeout_ms.map(|ms| started.at.boot + Duration::from_millis(ms)),
+            times_out_at: launch.timeout_ms.map(|ms| started.at.monotonic + Duration::from_millis(ms)),
             stop: None,
             ended: Ended::NotAsked,
             leader: None,
@@ -191,7 +197,7 @@ impl Supervision {
         };
         if launch.attached {
             let all = OutputLengths { stdout: 0, stderr: 0 };
-            this.hold(Some(Hold { from: all, by: None, until: Some(started.at.boot + HOLD_PATIENCE) }));
+            this.hold(Some(Hold { from: all, by: None, until: Some(started.at.monotonic + HOLD_PATIENCE) }));
         }
         this.welcome(daemon);
         Ok(this)
@@ -330,7 +336,7 @@ impl Supervision {
     }
 
     fn pass_time(&mut self) {
-        let now = Clocks::now().boot;
+        let now = Clocks::now().monotonic;
         if self.times_out_at.is_some_and(|at| at <= now) {
             self.times_out_at = None;
             self.stop(StopReason::TimedOut, self.grace);
@@ -477,7 +483,7 @@ impl Supervision {
         self.times_out_at = None;
         self.ended = Ended::Killing;
         self.stalled = Some(stall);
-        while Clocks::now().boot < until {
+        while Clocks::now().monotonic < until {
             for source in self.wait(None)? {
                 let connections_before = self.next_connection;
                 self.serve(source);
@@ -497,7 +503,11 @@ impl Stall {
             let _ = rustix::fs::chmod("/proc/self/cwd", rustix::fs::Mode::RWXU);
         }
         let hopeless = error.kind() == io::ErrorKind::NotFound;
-        Self { problem: error.to_string(), retry_at: Clocks::now().boot + RETRY, hopeless }
+        Self {
+            problem: own_limits::explain(error).unwrap_or_else(|| error.to_string()),
+            retry_at: Clocks::now().monotonic + RETRY,
+            hopeless,
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 
 use super::ledger::{Kind, Promise, code, connect, id_of, insist, verify};
 use crate::environment_sandbox::EnvironmentSandbox;
-use crate::sandbox::{PYEXECD, Sandbox};
+use crate::sandbox::{PYEXECD, Sandbox, manifest_directory};
 
 /// Plays `scene` while one daemon dies at `point` and another takes over; then what `scene` promises has to hold.
 fn die_at(point: Point, sandbox: &Sandbox, scene: impl AsyncFnOnce() -> Promised) {
@@ -166,7 +166,7 @@ fn while_the_jobs_of_an_earlier_daemon_are_taken_up() {
 /// So that a point that is added is not forgotten here.
 #[test]
 fn every_point_is_died_at() {
-    let here = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/e2e/faults/points.rs")).expect("is there");
+    let here = std::fs::read_to_string(manifest_directory().join("e2e/faults/points.rs")).expect("is there");
     let forgotten: Vec<_> = Point::ALL.iter().filter(|point| !here.contains(&point.name())).collect();
     assert!(forgotten.is_empty(), "nothing dies at {forgotten:?}");
 }

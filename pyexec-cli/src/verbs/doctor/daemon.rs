@@ -8,10 +8,11 @@ use std::time::Duration;
 use pyexec_proto::client::{ClientError, Daemon};
 use pyexec_proto::greeting::Directories;
 use pyexec_proto::paths::Paths;
+use pyexec_proto::place::Place;
 use pyexec_proto::service::DaemonStatus;
-use pyexec_proto::{Client, OsText};
+use pyexec_proto::{Client, OsText, start};
 
-use super::{Check, LOOK_LIMIT, OUR_VERSION, systemd};
+use super::{Check, LOOK_LIMIT, OUR_VERSION, limits, systemd};
 use crate::{render, terminal};
 
 pub(super) async fn checks(paths: &Paths) -> Vec<Check> {
@@ -29,6 +30,14 @@ pub(super) async fn checks(paths: &Paths) -> Vec<Check> {
         Ok(Ok(status)) => Some(systemd::scopes(&status.scopes)),
         Ok(Err(_)) | Err(_) => systemd::scopes_to_be(),
     };
+    let limits = match &asked {
+        Ok(Ok(status)) => limits::check(status.pid),
+        Ok(Err(_)) | Err(_) => None,
+    };
+    let last = match &asked {
+        Ok(Err(ClientError::NotRunning)) => last_elsewhere(paths),
+        Ok(_) | Err(_) => None,
+    };
     let daemon = match &asked {
         Ok(Ok(status)) => running(status),
         Ok(Err(ClientError::NotRunning)) => Check::ok("daemon", "not running; it starts when it is needed"),
@@ -45,7 +54,8 @@ pub(super) async fn checks(paths: &Paths) -> Vec<Check> {
         Ok(Ok(status)) => differences(status, paths),
         Ok(Err(_)) | Err(_) => vec![],
     };
-    [daemon].into_iter().chain(look_at(&socket)).chain(differences).chain(scopes).collect()
+    let found = [daemon].into_iter().chain(last).chain(look_at(&socket)).chain(differences);
+    found.chain(limits).chain(scopes).collect()
 }
 
 /// The daemon has the directories of whoever started it.
@@ -84,6 +94,16 @@ fn running(status: &DaemonStatus) -> Check {
     }
     let hint = "`pyexec daemon restart` starts the installed version; jobs go on";
     Check::warning("daemon", format!("{detail}; this program is {OUR_VERSION}"), hint)
+}
+
+/// The lock that tells two machines with one home of each other may not hold between them.
+fn last_elsewhere(paths: &Paths) -> Option<Check> {
+    let last = start::last_to_be_ended(paths)?;
+    let place = last.place?.elsewhere_than(&Place::here())?;
+    let detail = format!("the last daemon of this home ran {place}, and has not left in order");
+    let hint = "if it still runs there, locks do not hold between the two: let XDG_STATE_HOME name a directory of this \
+        machine's own";
+    Some(Check::warning("daemon elsewhere", detail, hint))
 }
 
 /// By the control group it is in.

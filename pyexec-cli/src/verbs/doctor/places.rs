@@ -17,6 +17,9 @@ const TIGHT: u64 = 1 << 30;
 /// `TMPFS_MAGIC` and `RAMFS_MAGIC`, `statfs(2)`.
 const MEMORY: [i64; 2] = [0x0102_1994, 0x8584_58f6];
 
+/// `statfs(2)`: NFS, SMB, CIFS, SMB2, AFS, 9P. Whether a lock holds between machines is up to how they are mounted.
+const NETWORK: [i64; 6] = [0x6969, 0x517B, 0xFF53_4D42, 0xFE53_4D42, 0x5346_414F, 0x0102_1997];
+
 /// What a directory is for, as far as it matters here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Use {
@@ -106,11 +109,20 @@ fn look_at(name: &str, path: &Path, variable: &str, used: Use) -> Check {
         Check::problem(name, detail, "`pyexec prune` and `pyexec env prune` make room, or something else has to")
     } else if grows && free < TIGHT {
         Check::warning(name, detail, "`pyexec prune` and `pyexec env prune` make room")
+    } else if used == Use::Keep && name.starts_with("state") && is_on_network(&there) {
+        let hint =
+            format!("if another machine has the same home, let {variable} name a directory of this machine's own");
+        Check::warning(name, format!("{detail}, on a network: locks may not hold between machines"), hint)
     } else if in_memory && used == Use::Keep {
         Check::warning(name, detail, format!("what is in it is gone after a reboot: let {variable} name another place"))
     } else {
         Check::ok(name, detail)
     }
+}
+
+fn is_on_network(directory: &Path) -> bool {
+    // The numbers are 32 bits, which some architectures sign.
+    rustix::fs::statfs(directory).is_ok_and(|found| NETWORK.contains(&(found.f_type & 0xFFFF_FFFF)))
 }
 
 /// The directory itself, or the one above it that it would be made in.

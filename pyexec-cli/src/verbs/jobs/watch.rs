@@ -46,7 +46,7 @@ pub(super) async fn perform(jobs: Jobs) -> Result<Code, Failure> {
     // Before the terminal is taken: what goes wrong is told on it.
     watch.refresh(&client).await?;
     let canvas = Canvas::take().map_err(Failure::Output)?;
-    let mut keys = canvas.keys();
+    let mut keys = canvas.keys().map_err(Failure::Thread)?;
     let mut ticks = interval(REFRESH);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut drawn = String::new();
@@ -102,16 +102,17 @@ impl Canvas {
 
     /// Reading blocks, so it happens on a thread that nobody waits for: it ends with the process.
     #[expect(clippy::unused_self, reason = "keys come one by one only while the terminal is ours")]
-    fn keys(&self) -> mpsc::Receiver<Event> {
+    fn keys(&self) -> io::Result<mpsc::Receiver<Event>> {
         let (events, received) = mpsc::channel(16);
-        std::thread::spawn(move || {
+        let read = move || {
             while let Ok(event) = event::read() {
                 if events.blocking_send(event).is_err() {
                     break;
                 }
             }
-        });
-        received
+        };
+        std::thread::Builder::new().spawn(read)?;
+        Ok(received)
     }
 
     #[expect(clippy::unused_self, reason = "only a terminal that is ours is drawn on")]

@@ -13,6 +13,7 @@ use pyexec_proto::{Client, JobId};
 use rustix::event::{PollFd, PollFlags, poll};
 use tokio::sync::mpsc;
 
+use crate::exit_code::Failure;
 use crate::terminal;
 
 /// What the job sees when our stdin ends.
@@ -32,8 +33,8 @@ const ROOM_MS: u64 = 20_000;
 pub(in crate::verbs) const START_MS: u64 = 20_000;
 
 /// Until our stdin ends, or the job's does.
-pub(super) async fn pass_on(client: Arc<Client>, id: JobId, at_end: AtEnd) {
-    match feed(&client, id, read_stdin(), at_end).await {
+pub(super) async fn pass_on(client: Arc<Client>, id: JobId, stdin: Stdin) {
+    match feed(&client, id, stdin).await {
         Ok(()) => {}
         Err(error) if is_the_jobs_choice(&error) => {}
         Err(error) => {
@@ -52,7 +53,9 @@ fn is_the_jobs_choice(error: &ClientError) -> bool {
     }
 }
 
-async fn feed(client: &Client, id: JobId, mut read: mpsc::Receiver<Vec<u8>>, at_end: AtEnd) -> Result<(), ClientError> {
+async fn feed(client: &Client, id: JobId, stdin: Stdin) -> Result<(), ClientError> {
+    let Stdin { begin, mut read, at_end } = stdin;
+    let _ = begin.send(());
     let (wait_ms, start_wait_ms) = (ROOM_MS, START_MS);
     let mut input = Input { sender: SenderId::mint(), offset: 0, bytes: vec![], close: false, wait_ms, start_wait_ms };
     while let Some(bytes) = read.recv().await {
@@ -108,17 +111,35 @@ fn remaining(mut input: Input, total: u64) -> Result<Input, u64> {
     if input.bytes.is_empty() { Err(total) } else { Ok(input) }
 }
 
-fn read_stdin() -> mpsc::Receiver<Vec<u8>> {
-    // One chunk waits while the next is read: a fast writer is held up by its own pipe, not by our memory.
-    let (chunks, read) = mpsc::channel(1);
-    std::thread::spawn(move || {
-        while let Ok(bytes) = read_some() {
-            if bytes.is_empty() || chunks.blocking_send(bytes).is_err() {
-                break;
+/// The thread that reads our stdin. It takes nothing before there is a job: what it took would be lost to whoever reads
+/// on when there is none.
+#[derive(Debug)]
+pub(super) struct Stdin {
+    begin: std::sync::mpsc::Sender<()>,
+    read: mpsc::Receiver<Vec<u8>>,
+    at_end: AtEnd,
+}
+
+impl Stdin {
+    /// # Errors
+    /// When there can be no thread: a job without the input that is meant for it would do something else.
+    pub(super) fn open(at_end: AtEnd) -> Result<Self, Failure> {
+        // One chunk waits while the next is read: a fast writer is held up by its own pipe, not by our memory.
+        let (chunks, read) = mpsc::channel(1);
+        let (begin, begun) = std::sync::mpsc::channel();
+        let read_all = move || {
+            if begun.recv().is_err() {
+                return;
             }
-        }
-    });
-    read
+            while let Ok(bytes) = read_some() {
+                if bytes.is_empty() || chunks.blocking_send(bytes).is_err() {
+                    break;
+                }
+            }
+        };
+        std::thread::Builder::new().spawn(read_all).map_err(Failure::Thread)?;
+        Ok(Self { begin, read, at_end })
+    }
 }
 
 fn read_some() -> io::Result<Vec<u8>> {

@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::held_up::{end_job, let_go_on, signal};
 use super::{Evidence, Link, end_survivors, ended, examine, until};
+use crate::blocking::spawn;
 use crate::engine::{RunEvent, RunRequest};
 use crate::supervisor::NOT_MINE;
 use crate::supervisor::processes::Process;
@@ -48,7 +49,7 @@ impl Link {
         let mut attempts = ATTEMPTS;
         loop {
             let directory = self.directory.clone();
-            let found = tokio::task::spawn_blocking(move || examine(&directory)).await;
+            let found = spawn(move || examine(&directory)).await;
             match found.expect("looking at files does not panic") {
                 Ok(Evidence::Ended(what)) => return Seen::Over(ended(what)),
                 Ok(Evidence::Alive(identity)) => {
@@ -78,7 +79,7 @@ impl Link {
                 }
                 Ok(Evidence::Gone) => {
                     let id = self.events.id;
-                    let _ = tokio::task::spawn_blocking(move || end_survivors(id)).await;
+                    let _ = spawn(move || end_survivors(id)).await;
                     return Seen::Over(RunEvent::Lost);
                 }
                 Ok(Evidence::NeverStarted) => {
@@ -146,7 +147,7 @@ impl Link {
     pub(super) async fn kill_job(&mut self) {
         self.kills_at = None;
         if let Some(supervisor) = self.supervisor {
-            let _ = tokio::task::spawn_blocking(move || end_job(&supervisor)).await;
+            let _ = spawn(move || end_job(&supervisor)).await;
         }
     }
 

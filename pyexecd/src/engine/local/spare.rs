@@ -7,11 +7,13 @@ use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
-use pyexec_proto::start::SERVICE_MARK;
+use pyexec_proto::start::{self, SERVICE_MARK};
 use tokio::net::UnixStream;
 use tokio::process::Child;
 
+use crate::blocking::spawn;
 use crate::engine::scopes::{Pending, Scopes};
+use crate::fault::FAULT_VARIABLE;
 use crate::supervisor::VERB;
 
 /// Keeps one supervisor that waits to be told what to run.
@@ -51,7 +53,7 @@ impl Spare {
     /// Makes the next one, unless one waits.
     pub(super) fn provide(&self) {
         let this = self.clone();
-        tokio::task::spawn_blocking(move || {
+        drop(spawn(move || {
             if this.waiting.lock().expect("nothing panics while it is held").is_some() {
                 return;
             }
@@ -60,7 +62,7 @@ impl Spare {
                 // The job that needs one will find out, and say so.
                 Err(error) => tracing::warn!(%error, "no supervisor could be started to wait for the next job"),
             }
-        });
+        }));
     }
 
     /// `/proc/self/exe` is this very program, also when the file has been replaced by an upgrade.
@@ -71,6 +73,8 @@ impl Spare {
             .arg0("pyexecd")
             .arg(VERB)
             .env_clear()
+            // For the daemon that it may have to start: the same directories and settings as this one's.
+            .envs(start::environment().filter(|(name, _)| name != FAULT_VARIABLE))
             .env(SERVICE_MARK, "supervisor")
             // For people: whose supervisor this is.
             .env("PYEXEC_STATE", &*self.state)

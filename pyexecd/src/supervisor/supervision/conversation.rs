@@ -41,7 +41,7 @@ impl Supervision {
         let Some(connection) = self.connections.get_mut(&number) else { return Ok(()) };
         connection.flush()?;
         let received = connection.receive();
-        let now = Clocks::now().boot;
+        let now = Clocks::now().monotonic;
         // What came before the end still counts.
         while let Some(connection) = self.connections.get_mut(&number)
             && let Some((request, payload)) = connection.next(now)?
@@ -61,7 +61,7 @@ impl Supervision {
                 self.tell_watchers();
             }
             Request::Input { sequence, sender, offset, close, wait_ms } => {
-                let until = Clocks::now().boot + Duration::from_millis(wait_ms);
+                let until = Clocks::now().monotonic + Duration::from_millis(wait_ms);
                 let waiting = WaitingInput { sequence, sender, offset, bytes: payload, close, until };
                 if let Some(connection) = self.connections.get_mut(&number) {
                     connection.waiting.push(waiting);
@@ -79,7 +79,7 @@ impl Supervision {
 
     /// Takes what there is room for; answers each sender that got something in, can never, or has waited long enough.
     pub(super) fn answer_waiting_input(&mut self) {
-        let now = Clocks::now().boot;
+        let now = Clocks::now().monotonic;
         let input = &mut self.input;
         self.connections.retain(|_, connection| {
             for waiting in std::mem::take(&mut connection.waiting) {

@@ -22,7 +22,7 @@ impl Supervision {
                     if self.ended == Ended::NotAsked && processes::is_service_manager(sender) {
                         // The scope is stopped, and the job's processes hear of it by themselves: a second TERM would come
                         // while they clean up.
-                        self.ended = Ended::Terminating { kill_at: Clocks::now().boot + self.grace };
+                        self.ended = Ended::Terminating { kill_at: Clocks::now().monotonic + self.grace };
                     }
                     self.stop(StopReason::Cancelled, self.grace);
                 }
@@ -103,7 +103,7 @@ impl Supervision {
         match self.ended {
             Ended::NotAsked => self.terminate(grace),
             Ended::Terminating { kill_at } => {
-                let kill_at = kill_at.min(Clocks::now().boot + grace);
+                let kill_at = kill_at.min(Clocks::now().monotonic + grace);
                 self.ended = Ended::Terminating { kill_at };
             }
             Ended::Killing => {}
@@ -124,7 +124,7 @@ impl Supervision {
     }
 
     fn terminate(&mut self, grace: Duration) {
-        self.ended = Ended::Terminating { kill_at: Clocks::now().boot + grace };
+        self.ended = Ended::Terminating { kill_at: Clocks::now().monotonic + grace };
         if self.starting.is_some() {
             self.signal_unstarted(Signal::TERM);
             return;
