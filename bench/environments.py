@@ -96,7 +96,7 @@ def main():
     options.add_argument("--rounds", type=int, default=15)
     options.add_argument("--bin", default=os.path.join(root, "target", "release"), help="where pyexec and pyexecd are")
     options.add_argument("--python", default=sys.executable, help="the interpreter environments are made with")
-    options.add_argument("--uv", default=shutil.which("uv") or os.path.join(root, ".tools", "uv", "bin", "uv"))
+    options.add_argument("--uv", default=os.environ.get("PYEXEC_UV") or shutil.which("uv"))
     chosen = options.parse_args()
     pyexec = os.path.join(os.path.abspath(chosen.bin), "pyexec")
     # On the disk where caches are, so that hard links work as they would: not a memory file system.

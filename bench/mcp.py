@@ -3,7 +3,7 @@
 
     python3 bench/mcp.py [--rounds N] [--bin DIR] [--python PYTHON] [--fastmcp PYTHON]
 
-`--fastmcp` names an interpreter that has fastmcp installed; without it, one is made with uv (from PATH or .tools) in a
+`--fastmcp` names an interpreter that has fastmcp installed; without it, one is made with uv (PYEXEC_UV, or from PATH) in a
 directory that is kept under `.tools`. Variants are interleaved. Uses a throw-away home; the daemon it starts is stopped.
 """
 import argparse
@@ -83,10 +83,9 @@ def fastmcp_python(root, given):
     directory = os.path.join(root, ".tools", "fastmcp")
     python = os.path.join(directory, "bin", "python")
     if not os.path.exists(python):
-        own = os.path.join(root, ".tools", "uv", "bin", "uv")
-        uv = shutil.which("uv") or (own if os.path.exists(own) else None)
+        uv = os.environ.get("PYEXEC_UV") or shutil.which("uv")
         if not uv:
-            sys.exit("no uv on PATH and none in .tools: install one, or name an interpreter with --fastmcp")
+            sys.exit("no uv on PATH, and PYEXEC_UV names none: install one, or name an interpreter with --fastmcp")
         subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, directory], check=True)
         subprocess.run([uv, "pip", "install", "--quiet", "--python", python, "fastmcp"], check=True)
     return python
