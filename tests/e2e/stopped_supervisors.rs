@@ -102,6 +102,9 @@ fn run_ends_on_a_signal_though_the_supervisor_is_stopped() {
 fn how_a_job_ended_while_its_supervisor_was_stopped_is_told_when_somebody_asks_for_its_end() {
     let sandbox = Sandbox::new();
     let (id, _) = stopped(&sandbox, &[], STOPS_ONCE, &["exit"]);
+    // It has stopped its supervisor, and is about to end.
+    sandbox.wait_until_running(&id);
+    sandbox.wait_until_gone(crate::sandbox::pid_of(&sandbox.show(&id)["pid"]));
     let ended = sandbox.pyexec(["kill", "--now", &id]).expect_code(0);
     let job = sandbox.show(&id);
     assert_eq!((&job["reason"], &job["exit_code"]), (&"exit".into(), &3.into()), "{job}");
