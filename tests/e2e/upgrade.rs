@@ -1,7 +1,7 @@
 //! A newer daemon knows the jobs of an older one, and takes up those that run.
 //!
-//! `fixtures/run-directories` holds what versions of the past have left behind. It is frozen: what a daemon of today makes of
-//! it may get better, but no file there is ever changed. A version that changes the format adds a directory.
+//! `fixtures/run-directories` and `fixtures/index` hold what versions of the past have left behind. They are frozen: what a daemon of today makes of
+//! them may get better, but no file there is ever changed. A version that changes the format adds a directory.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
@@ -55,6 +55,22 @@ fn change(path: &Path, change: impl Fn(&mut Value)) {
     }
     change(&mut value);
     std::fs::write(path, value.to_string()).expect("can be written");
+}
+
+#[test]
+fn an_index_of_an_older_version_is_read_as_it_is() {
+    let sandbox = Sandbox::new();
+    let ids = ["failed", "measured", "timed-out", "cancelled"].map(|name| place(&sandbox, name));
+    let index = manifest_directory().join("fixtures/index/0.1.0/jobs.sqlite3");
+    std::fs::copy(index, sandbox.paths().database()).expect("can be copied");
+    let _daemon = sandbox.daemon();
+    let jobs = sandbox.pyexec(["jobs", "--json"]).expect_code(0).json();
+    let listed: Vec<&str> =
+        jobs["jobs"].as_array().expect("a list").iter().filter_map(|job| job["id"].as_str()).collect();
+    // Newest first.
+    assert_eq!(listed, [&ids[3], &ids[2], &ids[1], &ids[0]], "{jobs}");
+    assert_eq!(sandbox.show(&ids[0])["label"], "nightly");
+    assert!(sandbox.daemon_log().contains("index=Whole"), "it was made anew: {}", sandbox.daemon_log());
 }
 
 #[test]
