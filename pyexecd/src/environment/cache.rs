@@ -424,6 +424,10 @@ impl Cache {
             lock.write(&serde_json::to_vec(&user)?)?;
             Ok(lock)
         });
+        // What is left of daemons that have ended.
+        if let Err(error) = self.locks.tidy(|name| !name.ends_with(CACHE_USER)) {
+            tracing::warn!(%error, "the locks of the environment cache cannot be tidied");
+        }
         match said {
             Ok(lock) => *self.presence.lock().expect("nothing panics while it is held") = Some(lock),
             Err(error) => tracing::warn!(%error, "others will not see that this daemon uses the environment cache"),
