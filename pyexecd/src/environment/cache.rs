@@ -166,9 +166,8 @@ impl Cache {
                 return lease;
             }
             drop(lease);
-            let locks = self.locks.clone();
             // It takes as long as renaming a directory does, unless another daemon is stopped meanwhile.
-            let _ = blocking(move || locks.take(&name, Mode::Shared)).await;
+            let _ = self.locks.wait(&name, Mode::Shared).await;
         }
     }
 
@@ -181,13 +180,13 @@ impl Cache {
     pub(super) fn lease_at_once(&self, id: &str) -> Lease {
         let name = in_use(id);
         let mut leases = self.leases.lock().expect("nothing panics while it is held");
-        let leased = leases.entry(id.to_owned()).or_insert_with(|| {
-            let lock = self.locks.try_take(&name, Mode::Shared).unwrap_or_else(|error| {
+        let leased = leases.entry(id.to_owned()).or_insert(Leased { count: 0, lock: None });
+        if leased.lock.is_none() {
+            leased.lock = self.locks.try_take(&name, Mode::Shared).unwrap_or_else(|error| {
                 tracing::debug!(%error, "the environment cache has no locks");
                 None
             });
-            Leased { count: 0, lock }
-        });
+        }
         leased.count += 1;
         Lease { id: id.to_owned(), leases: self.leases.clone(), lock: self.locks.path(&name) }
     }
@@ -319,8 +318,7 @@ impl Cache {
             return Ok(lock);
         }
         tracing::info!(environment = id, "another daemon builds it");
-        let locks = self.locks.clone();
-        blocking(move || locks.take(&name, Mode::Exclusive)).await.map_err(cache)
+        self.locks.wait(&name, Mode::Exclusive).await.map_err(cache)
     }
 
     // What requests resolved to.
@@ -450,10 +448,10 @@ impl Cache {
         let environments = self.environments();
         let mut kept = Vec::new();
         for name in names(&environments)? {
-            // Nobody else may be building there.
+            // Nobody else may be building there, which nobody can tell where there are no locks.
             let slot = name.to_str().and_then(|name| name.strip_prefix(BUILDING)).map(slot);
             let lock = slot.map(|slot| self.locks.try_take(&slot, Mode::Exclusive));
-            if matches!(lock, Some(Ok(None))) {
+            if matches!(lock, Some(Ok(None) | Err(_))) {
                 continue;
             }
             if prefixes.iter().any(|prefix| name.as_bytes().starts_with(prefix.as_bytes()))
@@ -703,6 +701,36 @@ mod tests {
         assert!(building.slot.directory.exists(), "removed under whoever builds there");
         let beside = Unfinished::begin(&environments, "f", &other.locks).expect("can be had");
         assert_ne!(beside.slot.directory, building.slot.directory, "both build in one place");
+    }
+
+    #[tokio::test]
+    async fn a_lease_from_a_time_without_locks_is_in_nobodys_way_and_has_its_lock_later() {
+        let (directory, cache) = cache();
+        let locks = Paths::cache_locks_in(directory.path());
+        std::fs::write(&locks, "no directory").expect("can be written");
+        let building = directory.path().join("environments/.building-of-somebody-0");
+        std::fs::create_dir_all(&building).expect("can be made");
+        let first = cache.lease("a").await;
+        assert!(!cache.is_locked("a"));
+        cache.tidy().expect("can be tidied");
+        assert!(building.exists(), "whether somebody builds there cannot be known");
+        std::fs::remove_file(&locks).expect("can be removed");
+        let second = cache.lease("a").await;
+        assert!(cache.is_locked("a"));
+        drop((first, second));
+        assert!(!cache.is_leased("a"));
+    }
+
+    #[tokio::test]
+    async fn waiting_for_another_daemon_takes_no_thread_and_ends_when_nobody_wants_it() {
+        let (_directory, one, other) = shared();
+        let _builds = one.locks.take("a.build", Mode::Exclusive).expect("is free");
+        // More than there may be threads.
+        for _ in 0..600 {
+            let waiting = obtain(&other, "a");
+            assert!(tokio::time::timeout(std::time::Duration::from_millis(1), waiting).await.is_err());
+        }
+        obtain(&other, "b").await.expect("is built");
     }
 
     #[tokio::test]

@@ -14,9 +14,13 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use pyexec_proto::paths::create_private;
 use rustix::fs::{FlockOperation, flock};
+
+/// Between two questions whether a lock can be had.
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
 /// Held for as long as this lives.
 #[derive(Debug)]
@@ -58,7 +62,20 @@ impl Locks {
         }
     }
 
-    /// The lock, however long somebody else has it.
+    /// The lock, however long somebody else has it: it may be a daemon that is stopped. flock has no time limit, and a
+    /// thread that waits in it could not be ended; so it is asked again, and less and less often.
+    pub(super) async fn wait(&self, name: &str, mode: Mode) -> io::Result<Lock> {
+        let mut pause = Duration::from_millis(5);
+        loop {
+            if let Some(lock) = self.try_take(name, mode)? {
+                return Ok(lock);
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// The lock, on a thread that can wait until somebody else does not have it any more.
     pub(super) fn take(&self, name: &str, mode: Mode) -> io::Result<Lock> {
         let operation = match mode {
             Mode::Shared => FlockOperation::LockShared,
