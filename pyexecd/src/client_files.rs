@@ -226,6 +226,7 @@ impl Shared {
                 if let Some(mut idle) = state.idle.take()
                     && idle.is_alive()
                 {
+                    idle.go_on();
                     state.busy += 1;
                     return Ok(idle);
                 }
@@ -255,6 +256,15 @@ struct Looker {
 impl Looker {
     fn is_alive(&mut self) -> bool {
         self.child.as_mut().is_none_or(|child| matches!(child.try_wait(), Ok(None)))
+    }
+
+    /// Any program of the same user may have stopped it.
+    fn go_on(&self) {
+        let pid = self.child.as_ref().and_then(Child::id).and_then(|pid| i32::try_from(pid).ok());
+        if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) {
+            // It is a child that nobody has waited for, so that the number is still its own.
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::CONT);
+        }
     }
 }
 
@@ -384,11 +394,12 @@ impl Files {
                         .look_at(place.number, paths.get(index).map_or(Path::new(""), PathBuf::as_path));
                 }
                 Some(answer) => return Ok(answer),
-                None => {
-                    if looker.stream.read_buf(&mut looker.received).await? == 0 {
-                        return Err(io::Error::other("it has ended"));
-                    }
-                }
+                None => match tokio::time::timeout(OVERDUE, looker.stream.read_buf(&mut looker.received)).await {
+                    Ok(Ok(0)) => return Err(io::Error::other("it has ended")),
+                    Ok(read) => drop(read?),
+                    // It may be the file system that does not answer, or itself.
+                    Err(_) => looker.go_on(),
+                },
             }
         }
     }

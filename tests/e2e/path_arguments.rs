@@ -419,3 +419,19 @@ fn a_program_that_opens_such_a_file_itself_can_be_interrupted() {
         assert!(!child.wait().expect("can be waited for").success());
     }
 }
+
+#[test]
+fn a_looker_that_was_stopped_is_continued_and_no_file_system_is_blamed() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.write("variables.env", "A=1\n");
+    let run = || {
+        let print = "import os; print(os.environ['A'])";
+        sandbox.run(&["--env-file", file.to_str().expect("is UTF-8"), "-c", print]).expect_code(0)
+    };
+    assert_eq!(run().text(), "1\n");
+    let daemon = sandbox.daemon_pid();
+    let looker = sandbox.processes().into_iter().find(|process| process.is_looker()).expect("it is kept");
+    send(looker.pid, Signal::STOP);
+    assert_eq!(run().text(), "1\n");
+    assert_eq!(sandbox.daemon_pid(), daemon);
+}
