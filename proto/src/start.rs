@@ -4,7 +4,7 @@
 //! nobody: its parent is init, it leads a session of its own, sees none of the caller's job, and where the user's systemd
 //! answers it is a unit of that, so that it does not end with the editor's or the terminal's scope.
 
-pub(crate) mod orphans;
+pub mod orphans;
 pub mod process;
 
 use std::fs::File;

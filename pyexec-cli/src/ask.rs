@@ -7,6 +7,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use pyexec_proto::start::is_executable;
+use pyexec_proto::start::orphans::own_child;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
@@ -31,6 +32,7 @@ pub(crate) enum Silence {
 pub(crate) async fn ask(program: impl AsRef<OsStr>, arguments: &[&str], limit: Duration) -> Result<String, Silence> {
     let mut command = Command::new(program);
     command.args(arguments).current_dir("/").process_group(0).kill_on_drop(true);
+    let _own_child = own_child();
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let _group = child.id().map(Group);
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());

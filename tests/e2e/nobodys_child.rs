@@ -284,6 +284,18 @@ fn below_an_init_that_waits_for_nobody_no_zombie_is_left() {
 }
 
 #[test]
+fn what_doctor_runs_as_the_first_process_of_a_container_is_its_own() {
+    let sandbox = Sandbox::new();
+    if !containers_can_be_made(&sandbox) {
+        return;
+    }
+    let script = "\"$1\" daemon start; exec \"$1\" doctor --json";
+    let ran = sandbox.attend(in_a_container(&sandbox, &["sh", "-c", script, "sh", PYEXEC.path()])).end();
+    let said = ran.text();
+    assert!(said.contains("\"checks\"") && !said.contains("No child processes"), "{ran}");
+}
+
+#[test]
 fn a_server_that_is_the_first_process_of_a_container_waits_for_what_it_is_left_with() {
     let sandbox = Sandbox::new();
     if !containers_can_be_made(&sandbox) {

@@ -3,16 +3,38 @@
 //! The kernel gives it every process whose own parent has ended: the daemon, and supervisors that outlive a daemon. Whoever
 //! does not wait for such a process when it ends leaves a zombie. Elsewhere init does this, and nothing here does anything.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
-/// Held while a child of this client's own runs, whose exit status somebody here waits for.
-static OWN_CHILD: Mutex<()> = Mutex::new(());
+/// How many children of this client's own there are, whose exit status somebody here waits for.
+static OWN_CHILDREN: Mutex<usize> = Mutex::new(0);
+static ONE_LESS: Condvar = Condvar::new();
+
+/// Keeps a child of this client's own from being waited for by anybody else.
+#[derive(Debug)]
+pub struct OwnChild(());
 
 /// To be held from before a child is started until it has been waited for.
-pub(super) fn own_child() -> MutexGuard<'static, ()> {
-    OWN_CHILD.lock().unwrap_or_else(PoisonError::into_inner)
+pub fn own_child() -> OwnChild {
+    *own_children() += 1;
+    OwnChild(())
+}
+
+impl Drop for OwnChild {
+    fn drop(&mut self) {
+        *own_children() -= 1;
+        ONE_LESS.notify_all();
+    }
+}
+
+fn own_children() -> MutexGuard<'static, usize> {
+    OWN_CHILDREN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Nobody starts a child of this client's own while this is held.
+fn no_own_child() -> MutexGuard<'static, usize> {
+    ONE_LESS.wait_while(own_children(), |children| *children > 0).unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether a thread waits for the processes that this one has been given.
@@ -36,7 +58,7 @@ fn wait_for_each() {
         // Returns when a child has ended, and leaves it to be waited for: it may be one of this client's own.
         match waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
             Ok(_) => {
-                let _nobody_elses = own_child();
+                let _nobody_elses = no_own_child();
                 while let Ok(Some(_)) = waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {}
             }
             Err(rustix::io::Errno::INTR) => {}
