@@ -27,7 +27,7 @@ use crate::service::{
     JobQuery, PruneRequest, Pruned, PyexecClient, StopAnswer, StopRequest,
 };
 use crate::start::process::ProcessState;
-use crate::start::{self, Elsewhere, SOCKET_VARIABLE, StartError};
+use crate::start::{self, Elsewhere, SOCKET_VARIABLE, StartError, Unreachable};
 use crate::threads::beside;
 use crate::wire::MAX_FRAME_BYTES;
 use dial::dial;
@@ -54,7 +54,7 @@ pub enum ClientError {
     #[error(transparent)]
     Start(#[from] StartError),
     #[error(transparent)]
-    Elsewhere(#[from] Elsewhere),
+    Elsewhere(Elsewhere),
     #[error("/proc is not there, or does not show this process")]
     NoProc,
     #[error(transparent)]
@@ -134,6 +134,15 @@ impl ClientError {
             }
             ClientError::TooLarge => "put what is that long into a file, and let the script open that".into(),
         })
+    }
+}
+
+impl From<Unreachable> for ClientError {
+    fn from(unreachable: Unreachable) -> Self {
+        match unreachable {
+            Unreachable::Elsewhere(elsewhere) => ClientError::Elsewhere(elsewhere),
+            Unreachable::Silent { pid, state } => ClientError::Unresponsive { pid, state },
+        }
     }
 }
 
@@ -473,15 +482,23 @@ impl Client {
                 Ok(dialled) if dialled.theirs.state.is(&Directory::at(&self.paths.state)) => break dialled.client,
                 Ok(dialled) => Some(dialled.theirs.state.path),
                 Err(ClientError::Connect { source, .. }) if nobody_listens(&source) => None,
+                // Whose it is, it cannot say; the lock of ours can.
+                Err(ClientError::Version { .. } | ClientError::Unresponsive { .. })
+                    if self.paths.has_default_socket() && start::is_of_another_state(&self.paths) =>
+                {
+                    Some(OsText::default())
+                }
                 Err(error) => return Err(error),
             };
             let paths = self.paths.clone();
-            let elsewhere = blocking(move || start::find_running(&paths)).await;
-            if let Some(socket) = elsewhere?
-                && let Ok(dialled) = dial(&socket, &ours).await
-                && dialled.theirs.state.is(&Directory::at(&self.paths.state))
-            {
-                break dialled.client;
+            if let Some(socket) = blocking(move || start::find_running(&paths)).await? {
+                match dial(&socket, &ours).await {
+                    Ok(dialled) if dialled.theirs.state.is(&Directory::at(&self.paths.state)) => break dialled.client,
+                    Ok(_) => {}
+                    Err(ClientError::Connect { source, .. }) if nobody_listens(&source) => {}
+                    // Ours holds the lock, and no other could be started.
+                    Err(error) => return Err(error),
+                }
             }
             if self.daemon == Daemon::MustRun {
                 return Err(ClientError::NotRunning);

@@ -45,15 +45,25 @@ pub struct CacheUser {
 const SOCKET: &str = "pyexecd.sock";
 
 #[derive(Debug, thiserror::Error)]
-#[error("there is no home directory: HOME is not set")]
-pub struct NoHome;
+pub enum NoHome {
+    #[error("there is no home directory: HOME is not set")]
+    NotSet,
+    /// The daemon has another working directory than its clients.
+    #[error("{} is no absolute path: HOME is relative", path.display())]
+    Relative { path: PathBuf },
+}
 
 impl Paths {
     /// From the `XDG_*` variables, `HOME`, and `PYEXEC_SOCKET`.
     pub fn from_environment() -> Result<Self, NoHome> {
-        let dirs = ProjectDirs::from("", "", "pyexec").ok_or(NoHome)?;
+        let dirs = ProjectDirs::from("", "", "pyexec").ok_or(NoHome::NotSet)?;
         let state = dirs.state_dir().unwrap_or_else(|| dirs.data_local_dir()).to_owned();
         let runtime = dirs.runtime_dir().map_or_else(|| state.join("run"), Path::to_owned);
+        // `XDG_*` variables that are relative are ignored, as their specification demands.
+        let all = [&state, dirs.data_local_dir(), dirs.cache_dir(), dirs.config_dir()];
+        if let Some(relative) = all.into_iter().find(|directory| directory.is_relative()) {
+            return Err(NoHome::Relative { path: relative.to_owned() });
+        }
         let socket = std::env::var_os(SOCKET_VARIABLE).filter(|path| !path.is_empty());
         Ok(Self {
             data: dirs.data_local_dir().to_owned(),

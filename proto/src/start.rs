@@ -25,7 +25,7 @@ use crate::greeting::Directories;
 use crate::os_text::OsText;
 use crate::paths::{Paths, create_private, socket_address};
 use crate::place::Place;
-use process::DaemonProcess;
+use process::{DaemonProcess, ProcessState};
 
 /// The longest a start may take, in seconds: it is over when the daemon listens, which does not wait for recovery.
 const START_LIMIT_SECONDS: u64 = 30;
@@ -186,20 +186,50 @@ impl Elsewhere {
     }
 }
 
+/// A daemon holds the lock of this state directory, and cannot be talked to.
+#[derive(Debug)]
+pub enum Unreachable {
+    Elsewhere(Elsewhere),
+    /// It does not listen, though it was asked to.
+    Silent {
+        pid: u32,
+        state: ProcessState,
+    },
+}
+
 /// The daemon of this state directory, if one holds its lock, wherever it listens.
 ///
 /// The socket may be elsewhere than one would look: the daemon was started with another runtime directory. Or it may
 /// have been swept away: then the daemon is asked, by signal, to make it again.
-pub(crate) fn find_running(paths: &Paths) -> Result<Option<PathBuf>, Elsewhere> {
+pub fn find_running(paths: &Paths) -> Result<Option<PathBuf>, Unreachable> {
     let Some(running) = lock_holder(paths) else { return Ok(None) };
     let socket = running.socket.as_path();
     if listens(socket) {
         return Ok(Some(socket.to_owned()));
     }
     if let Some(place) = running.place.as_ref().and_then(|place| place.elsewhere_than(&Place::here())) {
-        return Err(Elsewhere { place, pid: running.pid, lock: paths.daemon_lock() });
+        return Err(Unreachable::Elsewhere(Elsewhere { place, pid: running.pid, lock: paths.daemon_lock() }));
     }
-    Ok(wake(&running, socket))
+    if let Some(socket) = wake(&running, socket) {
+        return Ok(Some(socket));
+    }
+    // It may have left meanwhile, which its note does first.
+    match DaemonProcess::find(running.pid).filter(|_| lock_holder(paths).is_some_and(|now| now.pid == running.pid)) {
+        Some(process) => Err(Unreachable::Silent { pid: process.pid(), state: process.state() }),
+        None => Ok(None),
+    }
+}
+
+/// Whether whoever answers at the socket is the daemon of another state directory: of this one none runs, or it listens
+/// elsewhere.
+pub(crate) fn is_of_another_state(paths: &Paths) -> bool {
+    let lock = paths.daemon_lock();
+    let Some(file) = look_at_lock(&lock) else { return !lock.exists() };
+    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).is_ok() {
+        return true;
+    }
+    // Without a note it is starting or leaving.
+    serde_json::from_reader::<_, Running>(file).is_ok_and(|running| running.socket.as_path() != paths.socket)
 }
 
 /// Who holds the daemon's lock, as it says itself.
@@ -216,6 +246,15 @@ pub fn last_to_be_ended(paths: &Paths) -> Option<Running> {
     let file = look_at_lock(&paths.daemon_lock())?;
     rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).ok()?;
     serde_json::from_reader(file).ok()
+}
+
+/// Takes the note of a daemon that was ended out of its lock file: the daemon counts as one that has left.
+pub fn forget_ended(paths: &Paths) {
+    let Some(file) = look_at_lock(&paths.daemon_lock()) else { return };
+    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+        // What stays is a hint, which costs a start at the most.
+        let _ = file.set_len(0);
+    }
 }
 
 /// Like [`open_lock`], without making one.

@@ -104,7 +104,7 @@ impl Failure {
             Failure::Copy(error) => error.hint(),
             Failure::Units(error) => error.hint(),
             Failure::Usage { hint, .. } => Some(hint.clone()),
-            Failure::NoHome(_) => Some("set HOME, or the XDG_* directories".into()),
+            Failure::NoHome(_) => Some("set HOME to an absolute path, or the XDG_* directories".into()),
             Failure::StdinTooLarge { .. } => Some("put it into a file, and let the script open that".into()),
             Failure::Script { .. } => Some("name a file, or give `-` to read it from stdin".into()),
             Failure::NoCurrentDirectory(_) => Some("change to a directory that exists, or name one with --dir".into()),
@@ -409,7 +409,7 @@ mod tests {
         let full = || io::Error::from(io::ErrorKind::StorageFull);
         let cases = [
             (Failure::Client(ClientError::NotRunning), 125),
-            (Failure::NoHome(NoHome), 125),
+            (Failure::NoHome(NoHome::NotSet), 125),
             (Failure::Usage { problem: String::new(), hint: String::new() }, 2),
             (Failure::NoCurrentDirectory(full()), 127),
             (Failure::Output(broken()), 141),

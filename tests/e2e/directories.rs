@@ -70,6 +70,54 @@ fn a_socket_that_was_named_and_is_another_state_directorys_is_refused_with_a_rem
 }
 
 #[test]
+fn a_daemon_that_does_not_answer_is_named_and_ended_from_another_runtime_directory_too() {
+    let sandbox = Sandbox::new();
+    sandbox.pyexec(["jobs"]).expect_code(0);
+    let daemon = sandbox.daemon_pid();
+    let elsewhere = other(&sandbox, "run-2");
+    let from_elsewhere = |arguments: &[&str]| with(&sandbox, "XDG_RUNTIME_DIR", &elsewhere, arguments);
+    send(daemon, Signal::STOP);
+    for arguments in [&["jobs"][..], &["daemon", "status"]] {
+        let refused = from_elsewhere(arguments).expect_code(125);
+        assert!(refused.stderr.contains(&format!("process {daemon}, does not answer: it is stopped")), "{refused}");
+    }
+    // Its socket is gone as well.
+    std::fs::remove_file(sandbox.paths().socket).expect("can be removed");
+    let refused = from_elsewhere(&["jobs"]).expect_code(125);
+    assert!(refused.stderr.contains(&format!("process {daemon}, does not answer: it is stopped")), "{refused}");
+    assert_eq!(from_elsewhere(&["daemon", "stop"]).expect_code(0).text(), format!("stopped, pid {daemon}\n"));
+    from_elsewhere(&["jobs"]).expect_code(0);
+    assert_eq!(sandbox.daemons().len(), 1);
+    from_elsewhere(&["daemon", "stop"]).expect_code(0);
+}
+
+#[test]
+fn a_daemon_of_another_state_directory_that_does_not_answer_is_in_nobodys_way_and_is_not_ended() {
+    let sandbox = Sandbox::new();
+    sandbox.pyexec(["jobs"]).expect_code(0);
+    let daemon = sandbox.daemon_pid();
+    send(daemon, Signal::STOP);
+    let second_state = other(&sandbox, "state-2");
+    let second = |arguments: &[&str]| with(&sandbox, "XDG_STATE_HOME", &second_state, arguments);
+    assert_eq!(second(&["daemon", "stop"]).expect_code(0).text(), "not running\n");
+    assert_eq!(second(&["run", "--no-uv", "-c", "print(2)"]).expect_code(0).text(), "2\n");
+    assert_eq!(process_state(daemon), Some('T'));
+    send(daemon, Signal::CONT);
+    assert_eq!(sandbox.daemon_pid(), daemon);
+    second(&["daemon", "stop"]).expect_code(0);
+}
+
+#[test]
+fn a_home_that_is_no_absolute_path_is_refused_and_nothing_is_made() {
+    let sandbox = Sandbox::new();
+    let mut command = sandbox.cli(["jobs"]);
+    command.env("HOME", "relative").env_remove("XDG_STATE_HOME");
+    let refused = sandbox.attend(command).end().expect_code(125);
+    assert!(refused.stderr.contains("relative/.local/state/pyexec is no absolute path"), "{refused}");
+    assert!(!sandbox.file("relative").exists());
+}
+
+#[test]
 fn saved_scripts_are_the_clients_own_whoever_has_started_the_daemon() {
     let sandbox = Sandbox::new();
     let script = sandbox.write("mine.py", "print('mine')");

@@ -13,8 +13,8 @@ use pyexec_proto::error::Error;
 use pyexec_proto::greeting::Directories;
 use pyexec_proto::paths::Paths;
 use pyexec_proto::service::DaemonStatus;
-use pyexec_proto::start::open_lock;
 use pyexec_proto::start::process::DaemonProcess;
+use pyexec_proto::start::{forget_ended, open_lock};
 use pyexec_proto::view::DaemonView;
 use pyexec_proto::{Client, OsText};
 use rustix::fs::FlockOperation;
@@ -40,10 +40,12 @@ pub(crate) async fn perform(verb: DaemonVerb) -> Result<Code, Failure> {
             let what = if already.is_some() { "already running" } else { "started" };
             terminal::print(&format!("{what}, pid {}\n", status.pid))?;
         }
-        DaemonVerb::Stop => match stop(&paths).await? {
-            Some(stopped) => terminal::print(&farewell(stopped))?,
-            None => terminal::print("not running\n")?,
-        },
+        DaemonVerb::Stop => {
+            let stopped = stop(&paths).await?;
+            // No supervisor is to start the next one for a daemon that did not leave by itself.
+            forget_ended(&paths);
+            terminal::print(&stopped.map_or_else(|| "not running\n".to_owned(), farewell))?;
+        }
         DaemonVerb::Restart => {
             stop(&paths).await?;
             let status = start(&paths).await?;
@@ -93,7 +95,7 @@ async fn stop(paths: &Paths) -> Result<Option<Stopped>, Failure> {
     let (stopped, process) = match ask_to_leave(paths).await {
         Ok(stopped) => (stopped, DaemonProcess::find(stopped.pid)),
         Err(ClientError::NotRunning) => return Ok(None),
-        Err(error) if is_beyond_words(&error) => match by_signal::listener(paths) {
+        Err(error) if is_beyond_words(&error) => match by_signal::find(paths, &error) {
             Ok(Some(process)) if by_signal::terminate(&process).is_ok() => {
                 (Stopped { pid: process.pid(), jobs_running: None, by_force: false }, Some(process))
             }

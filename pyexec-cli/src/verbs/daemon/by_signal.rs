@@ -2,16 +2,28 @@
 
 use std::io;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 
+use pyexec_proto::client::ClientError;
 use pyexec_proto::paths::{Paths, socket_address};
+use pyexec_proto::start::find_running;
 use pyexec_proto::start::process::DaemonProcess;
 use rustix::net::sockopt::socket_peercred;
 use rustix::process::{Signal, geteuid};
 
+/// The daemon of which a client was told this, if it is one of this user's.
+pub(super) fn find(paths: &Paths, error: &ClientError) -> io::Result<Option<DaemonProcess>> {
+    match error {
+        ClientError::Unresponsive { pid, .. } => Ok(DaemonProcess::find(*pid)),
+        // It may listen elsewhere.
+        _ => listener(find_running(paths).ok().flatten().as_deref().unwrap_or(&paths.socket)),
+    }
+}
+
 /// Whoever listens on the socket, if that is a daemon of this user. Under socket activation it is whoever made the socket,
 /// the user's systemd, which is not for us to end.
-pub(super) fn listener(paths: &Paths) -> io::Result<Option<DaemonProcess>> {
-    let (address, _directory) = socket_address(&paths.socket)?;
+fn listener(socket: &Path) -> io::Result<Option<DaemonProcess>> {
+    let (address, _directory) = socket_address(socket)?;
     let peer = socket_peercred(UnixStream::connect(address)?)?;
     if peer.uid != geteuid() {
         return Ok(None);

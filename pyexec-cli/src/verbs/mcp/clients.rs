@@ -24,7 +24,7 @@ impl Places {
     pub(crate) fn from_environment() -> Result<Self, NoHome> {
         let named = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
-        let home = std::env::home_dir().filter(|home| home.is_absolute()).ok_or(NoHome)?;
+        let home = std::env::home_dir().filter(|home| home.is_absolute()).ok_or(NoHome::NotSet)?;
         Ok(Self {
             // A relative one means nothing, says its specification.
             config: named("XDG_CONFIG_HOME").filter(|path| path.is_absolute()).unwrap_or_else(|| home.join(".config")),
