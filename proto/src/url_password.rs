@@ -24,20 +24,27 @@ pub struct UrlPassword {
 pub fn find(text: &str) -> Vec<UrlPassword> {
     let mut found = Vec::new();
     let mut place = 0;
-    while let Some(separator) = text[place..].find("://").map(|at| place + at) {
-        let after = separator + "://".len();
+    while let Some(separator) = text[place..].find(":/").map(|at| place + at) {
+        let is_of_scheme = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '+' | '-' | '.');
+        let scheme = text[..separator].trim_end_matches(is_of_scheme).len();
+        let name = text[scheme..separator].to_ascii_lowercase();
+        let is_whole = text[separator..].starts_with("://");
+        let after = separator + if is_whole { "://".len() } else { ":/".len() };
+        // What was taken for a path has lost one of its slashes, in a message of uv's too.
+        if !is_whole && !["http", "https"].iter().any(|of| name.ends_with(of)) {
+            place = after;
+            continue;
+        }
         let url_end = text[after..].find(is_outside_urls).map_or(text.len(), |at| after + at);
         // Of two URLs with nothing in between, such as `git+file://a,http://b`, each is looked at.
         place = after;
-        let is_of_scheme = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '+' | '-' | '.');
-        let scheme = text[..separator].trim_end_matches(is_of_scheme).len();
         let Some(user) = user_information(&text[after..url_end]) else { continue };
         let (from, is_password) = match user.find(':') {
             Some(colon) => (after + colon + 1, true),
             None => (after, false),
         };
         let password = from..after + user.len();
-        let is_ssh = text[scheme..separator].to_ascii_lowercase().ends_with("ssh");
+        let is_ssh = name.ends_with("ssh");
         let secret = &text[password.clone()];
         if !secret.is_empty() && (is_password || !is_ssh) && !is_variable(secret) {
             place = password.end;
@@ -124,6 +131,7 @@ mod tests {
             ("https://user:${lower}@host", "https://user:****@host"),
             ("https://user:ü€@host\nhttps://secret@host", "https://user:****@host\nhttps://****@host"),
             ("://secret@host", "://****@host"),
+            ("Expected path (`/d https:/user:secret@host`)", "Expected path (`/d https:/user:****@host`)"),
         ] {
             assert_eq!(masked(text), expected);
             assert_eq!(masked(expected), expected);
@@ -143,6 +151,8 @@ mod tests {
             "ssh://git@github.com/o/r",
             "git+ssh://git@github.com/o/r",
             "git@github.com:o/r",
+            "git@github.com:/o/r@v1",
+            "C:/user:secret@host",
             "https://user:${TOKEN}@host",
             "https://${TOKEN}@host",
             "user:secret@host",

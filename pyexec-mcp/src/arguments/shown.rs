@@ -1,12 +1,13 @@
 //! Values that somebody else has sent, as far as they fit a sentence.
 
+use pyexec_proto::url_password::masked;
 use serde_json::Value;
 
-/// A value as it was given; of a list or an object only that it is one.
+/// A value as it was given, without passwords in URLs; of a list or an object only that it is one.
 pub(crate) fn shown(value: &Value) -> String {
     match value {
         Value::Object(_) | Value::Array(_) => kind_of(value).to_owned(),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => cut(&value.to_string()),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => cut(&masked(&value.to_string())),
     }
 }
 
@@ -23,5 +24,16 @@ pub(crate) fn kind_of(value: &Value) -> &'static str {
         Value::String(_) => "text",
         Value::Array(_) => "a list",
         Value::Object(_) => "an object",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_that_is_refused_is_shown_without_its_password() {
+        let value = Value::from("six @ https://user:secret@host/six.whl");
+        assert_eq!(shown(&value), "\"six @ https://user:****@host/six.whl\"");
     }
 }
