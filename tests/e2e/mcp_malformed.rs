@@ -239,6 +239,11 @@ fn a_batch_is_answered_with_an_array_where_the_protocol_has_batches() {
         session.say(json!([ping("a"), ping("b")]).to_string());
         let answer = session.next();
         assert_eq!((answer.get("id"), &answer["error"]["code"]), (Some(&Value::Null), &(-32600).into()), "{answer}");
+        // Whoever has sent it waits for these.
+        for id in ["a", "b"] {
+            let answer = session.next();
+            assert_eq!((&answer["id"], &answer["error"]["code"]), (&id.into(), &(-32600).into()), "{answer}");
+        }
         session.ask("tools/list", json!({}));
     }
 }

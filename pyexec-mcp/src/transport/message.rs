@@ -103,6 +103,15 @@ pub(super) fn member(value: Value) -> Message {
     message(value, |id| Some(id.to_string()))
 }
 
+/// The answer to one member of a batch that is refused as a whole. `None` where nobody waits for one.
+pub(super) fn refused_member(value: Value, problem: &'static str) -> Option<Refusal> {
+    match member(value) {
+        Message::Request(id, _) => Some(Refusal::of(&id, ErrorData::invalid_request(problem, None))),
+        Message::Refused(Refusal { id: Some(id), .. }) => Some(Refusal::invalid(Some(id), problem)),
+        Message::Refused(Refusal { id: None, .. }) | Message::Notification(_) | Message::Nothing => None,
+    }
+}
+
 /// A line that is too deep is JSON, and its request is refused. One that is no JSON is answered as JSON-RPC wants it, with
 /// `id: null`; but if an `id` can be seen in it, somebody waits for an answer with that `id`, so that one is given as well.
 fn unreadable(line: &[u8], error: &serde_json::Error) -> Vec<Refusal> {

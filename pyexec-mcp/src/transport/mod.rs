@@ -286,18 +286,21 @@ impl Reader {
         match message::parse(line) {
             Parsed::One(message) => self.message(message, line.len(), None).await,
             Parsed::Unreadable(refusals) => {
-                for refusal in refusals {
-                    // The line may be a torn one: whoever is answered for good reasons is not answered for bad ones.
-                    let is_answered_anyway = refusal.id.as_deref().is_some_and(|id| {
-                        serde_json::from_str(id).is_ok_and(|id: RequestId| self.session.under_way().is_used(&id))
-                    });
-                    if !is_answered_anyway {
-                        self.session.refuse_unread(&refusal, None);
-                    }
-                }
+                // The line may be a torn one.
+                refusals.iter().for_each(|refusal| self.refuse_unless_under_way(refusal));
                 Ok(())
             }
             Parsed::Batch(members) => self.batch(members, line.len()).await,
+        }
+    }
+
+    /// Whoever is answered for good reasons is not answered for bad ones.
+    fn refuse_unless_under_way(&self, refusal: &Refusal) {
+        let is_answered_anyway = refusal.id.as_deref().is_some_and(|id| {
+            serde_json::from_str(id).is_ok_and(|id: RequestId| self.session.under_way().is_used(&id))
+        });
+        if !is_answered_anyway {
+            self.session.refuse_unread(refusal, None);
         }
     }
 
@@ -317,6 +320,12 @@ impl Reader {
         };
         if let Some(problem) = problem {
             self.session.refuse_unread(&Refusal::batch(problem), None);
+            // Whoever waits for one of them waits for its `id`.
+            for member in members.into_iter().take(MOST_UNDER_WAY as usize) {
+                if let Some(refusal) = message::refused_member(member, problem) {
+                    self.refuse_unless_under_way(&refusal);
+                }
+            }
             return Ok(());
         }
         let key = self.session.under_way().open_batch();
