@@ -312,7 +312,7 @@ impl Cache {
 
     /// The lock of whoever builds this environment, once no other daemon does.
     async fn wait_for_others(&self, id: &str) -> Result<Lock, EnvironmentError> {
-        let cache = |source| EnvironmentError::Cache { path: self.directory.clone(), source };
+        let cache = |source| EnvironmentError::Cache { path: Paths::cache_locks_in(&self.directory), source };
         let name = format!("{id}.build");
         if let Some(lock) = self.locks.try_take(&name, Mode::Exclusive).map_err(cache)? {
             return Ok(lock);
@@ -714,6 +714,8 @@ mod tests {
         assert!(!cache.is_locked("a"));
         cache.tidy().expect("can be tidied");
         assert!(building.exists(), "whether somebody builds there cannot be known");
+        let refused = obtain(&cache, "a").await.expect_err("two might build").to_string();
+        assert!(refused.contains(&locks.display().to_string()), "{refused}");
         std::fs::remove_file(&locks).expect("can be removed");
         let second = cache.lease("a").await;
         assert!(cache.is_locked("a"));

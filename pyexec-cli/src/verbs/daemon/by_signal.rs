@@ -13,11 +13,11 @@ use rustix::process::{Signal, geteuid};
 
 /// The daemon of which a client was told this, if it is one of this user's.
 pub(super) fn find(paths: &Paths, error: &ClientError) -> io::Result<Option<DaemonProcess>> {
-    match error {
-        ClientError::Unresponsive { pid, .. } => Ok(DaemonProcess::find(*pid)),
-        // It may listen elsewhere.
-        _ => listener(find_running(paths).ok().flatten().as_deref().unwrap_or(&paths.socket)),
+    if let ClientError::Unresponsive { pid, .. } = error {
+        return Ok(DaemonProcess::find(*pid));
     }
+    // It may listen elsewhere.
+    listener(find_running(paths).ok().flatten().as_deref().unwrap_or(&paths.socket))
 }
 
 /// Whoever listens on the socket, if that is a daemon of this user. Under socket activation it is whoever made the socket,
