@@ -8,4 +8,5 @@ mod disk;
 mod ledger;
 mod points;
 mod random;
+mod storm;
 mod strange;

@@ -46,7 +46,7 @@ print('went on')
 
 /// By what somebody finds the processes that belong to a host.
 #[derive(Clone, Copy, Debug)]
-enum Found {
+pub(crate) enum Found {
     Parent,
     Group,
     Session,
@@ -59,7 +59,7 @@ fn kin(pid: u32) -> Option<[i64; 4]> {
     Some([fields.next()?, fields.next()?, fields.next()?, fields.next()?])
 }
 
-fn belonging_to(host: u32, found: Found) -> BTreeSet<u32> {
+pub(crate) fn belonging_to(host: u32, found: Found) -> BTreeSet<u32> {
     let mut all = BTreeSet::from([host]);
     loop {
         let before = all.len();

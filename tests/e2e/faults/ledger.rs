@@ -46,18 +46,23 @@ pub(super) struct Promise {
 }
 
 /// The file in which a job says that it runs, once for every time.
-fn trace(sandbox: &Sandbox, tag: &str) -> PathBuf {
+pub(super) fn trace(sandbox: &Sandbox, tag: &str) -> PathBuf {
     sandbox.file(&format!("ran-{tag}"))
 }
 
-/// Code that leaves its trace, and then does what `kind` says.
-pub(super) fn code(sandbox: &Sandbox, tag: &str, kind: Kind) -> String {
-    let begin = format!(
+/// Code that adds a line with the job's id to the trace of this tag.
+pub(super) fn leaves_trace(sandbox: &Sandbox, tag: &str) -> String {
+    format!(
         "import os, sys, signal, time\n\
         trace = os.open({:?}, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)\n\
         os.write(trace, (os.environ['PYEXEC_JOB_ID'] + '\\n').encode())\n",
         trace(sandbox, tag)
-    );
+    )
+}
+
+/// Code that leaves its trace, and then does what `kind` says.
+pub(super) fn code(sandbox: &Sandbox, tag: &str, kind: Kind) -> String {
+    let begin = leaves_trace(sandbox, tag);
     let forever = "print('begun')\nwhile True: time.sleep(600)\n";
     begin
         + &match kind {
@@ -161,7 +166,7 @@ impl Promise {
 }
 
 /// Which jobs have left this trace.
-fn ids_in(trace: &Path) -> Vec<String> {
+pub(super) fn ids_in(trace: &Path) -> Vec<String> {
     std::fs::read_to_string(trace).unwrap_or_default().lines().map(str::to_owned).collect()
 }
 
@@ -203,7 +208,7 @@ pub(super) async fn connect(sandbox: &Sandbox) -> Client {
     insist(async || Client::connect(sandbox.paths(), Daemon::MustRun).await).await
 }
 
-async fn read_all(client: &Client, id: JobId) -> PerStream<String> {
+pub(super) async fn read_all(client: &Client, id: JobId) -> PerStream<String> {
     let mut whole: PerStream<Vec<u8>> = PerStream { stdout: vec![], stderr: vec![] };
     loop {
         let at = |bytes: &Vec<u8>| Some(bytes.len() as u64);
@@ -224,7 +229,7 @@ async fn read_all(client: &Client, id: JobId) -> PerStream<String> {
 }
 
 /// As soon as it has said who it is: the job may be about to start, or run.
-async fn kill_supervisor(sandbox: &Sandbox, id: JobId) {
+pub(super) async fn kill_supervisor(sandbox: &Sandbox, id: JobId) {
     let identity = sandbox.run_directory(&id.to_string()).join("supervisor.json");
     let pid = loop {
         let read = std::fs::read(&identity).ok();
@@ -237,7 +242,7 @@ async fn kill_supervisor(sandbox: &Sandbox, id: JobId) {
 }
 
 /// All jobs there are, by id, with how often each is listed.
-async fn listed(client: &Client) -> BTreeMap<JobId, usize> {
+pub(super) async fn listed(client: &Client) -> BTreeMap<JobId, usize> {
     let mut found = BTreeMap::new();
     let mut query = JobQuery { limit: MAX_PAGE, ..JobQuery::default() };
     loop {
@@ -276,7 +281,7 @@ pub(super) async fn verify(sandbox: &Sandbox, promises: &[Promise], others: &[Jo
 }
 
 /// Beyond the jobs themselves: no secret, no temporary file, no socket, no process.
-fn assert_nothing_is_left(sandbox: &Sandbox, jobs: &BTreeSet<JobId>) {
+pub(super) fn assert_nothing_is_left(sandbox: &Sandbox, jobs: &BTreeSet<JobId>) {
     sandbox.wait_until("nothing is left but a daemon and its spare", || {
         let left = sandbox.processes();
         let daemons: Vec<u32> = sandbox.daemons().iter().map(|daemon| daemon.pid).collect();

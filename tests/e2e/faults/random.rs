@@ -97,7 +97,7 @@ fn run_attached(sandbox: &Sandbox, mut random: fastrand::Rng, done: &AtomicBool)
 }
 
 /// The command line's own failure.
-const GIVEN_UP: i32 = 125;
+pub(super) const GIVEN_UP: i32 = 125;
 
 fn insist_on(sandbox: &Sandbox, arguments: &[&str]) -> Ran {
     loop {
@@ -117,7 +117,7 @@ impl Drop for SetWhenDropped<'_> {
     }
 }
 
-fn block_on<T>(task: impl Future<Output = T>) -> T {
+pub(super) fn block_on<T>(task: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(task)
 }
 
@@ -177,6 +177,6 @@ fn prune_under_kills(sandbox: &Sandbox, mut random: fastrand::Rng, wanted: u32) 
 }
 
 /// Its panic is ours.
-fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
+pub(super) fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
