@@ -26,7 +26,10 @@ use crate::wheels;
 use accounts::{Account, End};
 
 /// Clients that do something all the time, for each daemon.
-const WORKERS: usize = 3;
+const WORKERS: usize = 4;
+
+/// Fewer than those clients have jobs, so that some wait.
+const MAX_RUNNING: &str = "2";
 
 /// Kills and restarts, where no number is asked for.
 const EVENTS: usize = 40;
@@ -45,12 +48,12 @@ else:
 signal.pause()
 ";
 
-/// How many kills and restarts of each kind there were, and how many jobs.
-#[derive(Debug)]
+/// How many kills and restarts of each kind there were, and what else there was.
+#[derive(Debug, Default)]
 struct Tally {
     wanted: usize,
     events: Mutex<BTreeMap<&'static str, usize>>,
-    jobs: Mutex<usize>,
+    others: Mutex<BTreeMap<&'static str, usize>>,
     /// A thread has panicked: the others are to stop.
     failed: Mutex<bool>,
 }
@@ -58,6 +61,10 @@ struct Tally {
 impl Tally {
     fn count(&self, event: &'static str) {
         *self.events.lock().expect("nothing panics with it").entry(event).or_default() += 1;
+    }
+
+    fn count_other(&self, what: &'static str, number: usize) {
+        *self.others.lock().expect("nothing panics with it").entry(what).or_default() += number;
     }
 
     fn is_enough(&self) -> bool {
@@ -103,7 +110,7 @@ impl Side<'_> {
     fn attack_daemons(&self, mut random: fastrand::Rng) {
         let _watched = Watched(self.tally);
         while !self.tally.is_enough() {
-            let longest = *random.choice(&[50, 200, 800]).expect("there are some");
+            let longest = *random.choice(&[100, 500, 1_500]).expect("there are some");
             pause(&mut random, longest);
             match random.u8(..4) {
                 0 => {
@@ -142,8 +149,9 @@ impl Side<'_> {
             if random.u8(..15) == 0 {
                 let pruned = self.sandbox.pyexec(["env", "prune"]);
                 assert!(pruned.code == 0 || pruned.code == GIVEN_UP, "{pruned}");
-                if pruned.code != 0 {
-                    say(&format!("env prune: {pruned}"));
+                match pruned.code {
+                    0 => self.tally.count_other("env prune", 1),
+                    _ => say(&format!("env prune: {pruned}")),
                 }
             }
             let mut account = Account::new(format!("{name}-{number}"), &mut random);
@@ -161,7 +169,7 @@ impl Side<'_> {
                     self.follow(&mut account, &mut random);
                 }
             }
-            *self.tally.jobs.lock().expect("nothing panics with it") += 1;
+            self.tally.count_other("jobs", 1);
             self.accounts.lock().expect("nothing panics with it").push(account);
         }
     }
@@ -383,6 +391,7 @@ impl Side<'_> {
             assert_eq!(ran.code, GIVEN_UP, "{ran}");
             say(&format!("prune: {ran}"));
         }
+        self.tally.count_other("jobs pruned", ids.len());
         for id in ids {
             assert!(!self.sandbox.run_directory(&id.to_string()).exists(), "job {id} was removed");
         }
@@ -406,7 +415,7 @@ fn beside(shared: &std::path::Path) -> EnvironmentSandbox {
     sandbox.set("UV_FIND_LINKS", shared.join("wheels"));
     sandbox.set("UV_CACHE_DIR", shared.join("uv-cache"));
     sandbox.set("XDG_CACHE_HOME", shared.join("cache"));
-    sandbox.set("PYEXEC_MAX_RUNNING", "3");
+    sandbox.set("PYEXEC_MAX_RUNNING", MAX_RUNNING);
     // A call waits for its job, however long that takes here.
     sandbox.set("SMART_ASYNC_TIMEOUT_SECONDS", "600");
     sandbox
@@ -422,7 +431,7 @@ fn whatever_is_killed_of_two_daemons_on_one_cache_no_acknowledged_job_is_lost_or
         wheels::wheel(&sandboxes[0], name, version);
     }
     std::fs::rename(wheels::directory(&sandboxes[0]), shared.path().join("wheels")).expect("can be moved");
-    let tally = Tally { wanted, events: Mutex::default(), jobs: Mutex::default(), failed: Mutex::default() };
+    let tally = Tally { wanted, ..Tally::default() };
     let sides = sandboxes.each_ref().map(|sandbox| Side {
         sandbox,
         tally: &tally,
@@ -441,8 +450,9 @@ fn whatever_is_killed_of_two_daemons_on_one_cache_no_acknowledged_job_is_lost_or
         }
         threads.into_iter().for_each(joined);
     });
-    let (events, jobs) = (tally.events.lock().expect("nobody has it"), tally.jobs.lock().expect("nobody has it"));
-    say(&format!("{events:?}, {jobs} jobs"));
+    tally.count_other("builds", sandboxes.iter().map(|sandbox| sandbox.calls("venv")).sum());
+    let [events, others] = [&tally.events, &tally.others].map(|counts| counts.lock().expect("all have ended").clone());
+    say(&format!("{events:?}, {others:?}"));
     for side in &sides {
         side.settle();
     }
