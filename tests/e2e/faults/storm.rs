@@ -8,7 +8,9 @@ mod accounts;
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, RwLock};
 use std::time::Duration;
 
@@ -20,7 +22,7 @@ use super::random::{GIVEN_UP, block_on, joined};
 use crate::environment_sandbox::EnvironmentSandbox;
 use crate::mcp_session::{Era, McpSession, text_of};
 use crate::nobodys_child::{Found, belonging_to};
-use crate::sandbox::{Attended, PYEXEC, PYEXEC_MCP, Ran, Sandbox, file_names, send};
+use crate::sandbox::{Attended, PYEXEC, PYEXEC_MCP, PYEXECD, Ran, Sandbox, file_names, send};
 use crate::seed::{number, say, seed};
 use crate::wheels;
 use accounts::{Account, End};
@@ -76,6 +78,15 @@ impl Tally {
 /// Tells the other threads when it is dropped by a panic.
 struct Watched<'a>(&'a Tally);
 
+/// A client of a side, until it is dropped.
+struct Working<'a>(&'a AtomicUsize);
+
+impl Drop for Working<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Drop for Watched<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
@@ -91,6 +102,8 @@ struct Side<'a> {
     tally: &'a Tally,
     /// Who submits and follows jobs only reads; who settles and removes all jobs writes.
     calm: RwLock<()>,
+    /// Clients that have not ended.
+    working: AtomicUsize,
     accounts: Mutex<Vec<Account>>,
 }
 
@@ -112,19 +125,40 @@ impl Side<'_> {
         while !self.tally.is_enough() {
             let longest = *random.choice(&[100, 500, 1_500]).expect("there are some");
             pause(&mut random, longest);
-            match random.u8(..4) {
+            match random.u8(..6) {
                 0 => {
                     self.sandbox.pyexec(["daemon", "restart"]);
                     self.tally.count("daemon restart");
                 }
+                1 => self.take_daemon_away(&mut random),
                 _ => self.kill_daemon(),
             }
             // Mostly a client or a supervisor is quicker; but when everybody settles, there is none.
             pause(&mut random, 300);
-            if self.sandbox.daemons().is_empty() {
-                self.sandbox.pyexec(["daemon", "start"]);
-            }
+            self.start_daemon();
         }
+        // Whoever is still waiting for the end of a job may be one who starts no daemon.
+        while self.working.load(Ordering::Relaxed) > 0 {
+            pause(&mut random, 50);
+            self.start_daemon();
+        }
+    }
+
+    fn start_daemon(&self) {
+        if self.sandbox.daemons().is_empty() {
+            self.sandbox.pyexec(["daemon", "start"]);
+        }
+    }
+
+    /// Kills a daemon when there is none to be started for a while, as in an upgrade: clients fail, and have to say of which
+    /// job.
+    fn take_daemon_away(&self, random: &mut fastrand::Rng) {
+        let (program, aside) = (daemon_program(self.sandbox), self.sandbox.root().join("aside"));
+        std::fs::rename(&program, &aside).expect("is there");
+        self.kill_daemon();
+        pause(random, 500);
+        std::fs::rename(&aside, &program).expect("is there");
+        self.tally.count("daemon's program away");
     }
 
     fn kill_daemon(&self) {
@@ -137,7 +171,7 @@ impl Side<'_> {
 
     /// Submits jobs, follows them, and kills what does it, until there were enough events.
     fn work(&self, name: &str, mut random: fastrand::Rng) {
-        let _watched = Watched(self.tally);
+        let (_watched, _working) = (Watched(self.tally), Working(&self.working));
         for number in 0.. {
             if self.tally.is_enough() {
                 break;
@@ -149,10 +183,7 @@ impl Side<'_> {
             if random.u8(..15) == 0 {
                 let pruned = self.sandbox.pyexec(["env", "prune"]);
                 assert!(pruned.code == 0 || pruned.code == GIVEN_UP, "{pruned}");
-                match pruned.code {
-                    0 => self.tally.count_other("env prune", 1),
-                    _ => say(&format!("env prune: {pruned}")),
-                }
+                self.tally.count_other("env prune", 1);
             }
             let mut account = Account::new(format!("{name}-{number}"), &mut random);
             match random.u8(..10) {
@@ -170,6 +201,7 @@ impl Side<'_> {
                 }
             }
             self.tally.count_other("jobs", 1);
+            self.tally.count_other("clients that failed", account.failures.len());
             self.accounts.lock().expect("nothing panics with it").push(account);
         }
     }
@@ -210,7 +242,6 @@ impl Side<'_> {
             account.id = Some(ran.text().trim_end().parse().expect("is an id"));
         } else {
             assert_eq!(ran.code, GIVEN_UP, "{ran}");
-            say(&format!("run -d: {ran}"));
         }
     }
 
@@ -238,7 +269,6 @@ impl Side<'_> {
             assert!(ran.stderr.ends_with("err\n"), "{account:?}: {ran}");
         } else if signal.is_none() {
             assert_eq!(ran.code, GIVEN_UP, "{account:?}: {ran}");
-            say(&format!("run: {ran}"));
         }
     }
 
@@ -254,7 +284,6 @@ impl Side<'_> {
             return;
         }
         if ran.code == GIVEN_UP {
-            say(&format!("{words:?}: {ran}"));
             assert!(ran.stderr.contains(&id), "it does not name its job: {words:?}: {ran}");
         } else if waits {
             assert_eq!(ran.code, i32::from(account.exit), "{account:?}: {ran}");
@@ -278,7 +307,6 @@ impl Side<'_> {
         if result["structuredContent"]["job_id"].is_null() {
             let text = text_of(&result);
             assert_eq!(result["isError"], true, "{account:?}: {result}");
-            say(&format!("{tool}: {text}"));
             account.failures.push(text);
             return;
         }
@@ -389,7 +417,6 @@ impl Side<'_> {
                 break;
             }
             assert_eq!(ran.code, GIVEN_UP, "{ran}");
-            say(&format!("prune: {ran}"));
         }
         self.tally.count_other("jobs pruned", ids.len());
         for id in ids {
@@ -409,12 +436,20 @@ impl Side<'_> {
     }
 }
 
+/// The daemon's program, which can be taken away.
+fn daemon_program(sandbox: &Sandbox) -> PathBuf {
+    sandbox.root().join("pyexecd")
+}
+
 /// A sandbox with a state directory of its own, whose cache and packages are in a directory that others use too.
 fn beside(shared: &std::path::Path) -> EnvironmentSandbox {
     let mut sandbox = wheels::sandbox_without_index();
     sandbox.set("UV_FIND_LINKS", shared.join("wheels"));
     sandbox.set("UV_CACHE_DIR", shared.join("uv-cache"));
     sandbox.set("XDG_CACHE_HOME", shared.join("cache"));
+    let program = daemon_program(&sandbox);
+    std::fs::copy(PYEXECD, &program).expect("can be copied");
+    sandbox.set("PYEXEC_DAEMON", program);
     sandbox.set("PYEXEC_MAX_RUNNING", MAX_RUNNING);
     // A call waits for its job, however long that takes here.
     sandbox.set("SMART_ASYNC_TIMEOUT_SECONDS", "600");
@@ -436,6 +471,7 @@ fn whatever_is_killed_of_two_daemons_on_one_cache_no_acknowledged_job_is_lost_or
         sandbox,
         tally: &tally,
         calm: RwLock::default(),
+        working: AtomicUsize::new(WORKERS),
         accounts: Mutex::default(),
     });
     std::thread::scope(|scope| {
