@@ -167,6 +167,11 @@ fn a_wait_that_fails_names_its_job_and_says_that_it_goes_on() {
     for told in [&waited, &followed] {
         assert!(told.stderr.contains(&format!("note: job {id} is not affected; `pyexec wait {id}`")), "{told}");
     }
+    // Also when there was no daemon from the first.
+    for words in [&["wait", &id][..], &["logs", "-f", &id]] {
+        let told = sandbox.pyexec(words).expect_code(125);
+        assert!(told.stderr.contains(&format!("note: job {id} is not affected; `pyexec wait {id}`")), "{told}");
+    }
     let other = ran.stderr.split("note: job ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap_or_default();
     assert!(other.len() == id.len() && other != id, "{ran}");
     let other = other.to_owned();

@@ -10,9 +10,9 @@ use crate::output::{BrokenStderr, Passage};
 use crate::status_line::{self, While};
 
 pub(crate) async fn perform(logs: &Logs) -> Result<Code, Failure> {
-    let client = super::connect().await?;
-    let id = client.resolve(&logs.id).await?;
-    let cursors = cursors(&client, id, logs).await?;
+    let (client, ids) = super::connect_about(std::slice::from_ref(&logs.id)).await?;
+    let [id] = ids[..] else { unreachable!("one was named") };
+    let cursors = super::of_job(id, cursors(&client, id, logs).await)?;
     let mut passage = Passage::open(id, cursors, BrokenStderr::Ends);
     let job = if logs.follow {
         passage = passage.while_somebody_reads();

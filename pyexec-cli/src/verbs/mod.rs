@@ -53,8 +53,22 @@ async fn connect() -> Result<Client, Failure> {
     Ok(Client::connect(Paths::from_environment()?, Daemon::StartIfNone).await?)
 }
 
+/// A daemon, and the jobs that were named to it. Where there is none to ask, what is said names them.
+async fn connect_about(given: &[String]) -> Result<(Client, Vec<JobId>), Failure> {
+    let found = async {
+        let client = connect().await?;
+        let ids = resolve(&client, given).await?;
+        Ok((client, ids))
+    };
+    let mut found = found.await;
+    for named in given {
+        found = of_job(named, found);
+    }
+    found
+}
+
 /// What came of asking about job `id`. That the daemon cannot be asked is no news of the job, and said to be none.
-fn of_job<T>(id: JobId, asked: Result<T, Failure>) -> Result<T, Failure> {
+fn of_job<T>(id: impl std::fmt::Display, asked: Result<T, Failure>) -> Result<T, Failure> {
     if let Err(Failure::Client(error)) = &asked
         && !matches!(error, ClientError::Refused(refusal) if !matches!(refusal, Error::ShuttingDown))
     {

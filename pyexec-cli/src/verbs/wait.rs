@@ -9,8 +9,7 @@ use crate::status_line::{self, While};
 use crate::terminal;
 
 pub(crate) async fn perform(wait: &Wait) -> Result<Code, Failure> {
-    let client = super::connect().await?;
-    let ids = super::resolve(&client, &wait.ids).await?;
+    let (client, ids) = super::connect_about(&wait.ids).await?;
     let mut last = None;
     // One after the other takes as long as all at once: the slowest decides.
     for id in ids {
