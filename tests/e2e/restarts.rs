@@ -168,7 +168,15 @@ fn a_wait_that_fails_names_its_job_and_says_that_it_goes_on() {
         assert!(told.stderr.contains(&format!("note: job {id} is not affected; `pyexec wait {id}`")), "{told}");
     }
     // Also when there was no daemon from the first.
-    for words in [&["wait", &id][..], &["logs", "-f", &id]] {
+    for words in [
+        &["wait", &id][..],
+        &["logs", "-f", &id],
+        &["logs", &id],
+        &["show", &id],
+        &["kill", &id],
+        &["send", &id, "x"],
+        &["artifacts", &id],
+    ] {
         let told = sandbox.pyexec(words).expect_code(125);
         assert!(told.stderr.contains(&format!("note: job {id} is not affected; `pyexec wait {id}`")), "{told}");
     }

@@ -40,6 +40,7 @@ pub(crate) use daemon::TestDaemon;
 pub(crate) use files::file_names;
 pub(crate) use mounts::{Stalled, in_mount_namespace};
 pub(crate) use other_user::{NOBODY, STRANGER, can_change_users};
+use process::thread_count;
 pub(crate) use process::{Process, every_pid, is_alive, process_state, send, started};
 pub(crate) use program::{Program, manifest_directory};
 pub(crate) use terminal::Shown;
@@ -340,8 +341,10 @@ impl Sandbox {
     #[track_caller]
     pub(crate) fn wait_until_gone(&self, pid: u32) {
         self.wait_until(&format!("process {pid} is gone"), || match process_state(pid) {
-            None | Some('Z' | 'X') => Ok(()),
-            Some(state) => Err(format!("state {state}")),
+            None => Ok(()),
+            // Its other threads may still have its files open.
+            Some('Z' | 'X') if thread_count(pid) <= 1 => Ok(()),
+            Some(state) => Err(format!("state {state}, {} threads", thread_count(pid))),
         });
     }
 

@@ -73,8 +73,7 @@ struct Written {
 }
 
 pub(crate) async fn perform(asked: &Artifacts) -> Result<Code, Failure> {
-    let client = super::connect().await?;
-    let id = client.resolve(&asked.id).await?;
+    let (client, id) = super::connect_about_one(&asked.id).await?;
     let paths: Vec<OsText> = asked.paths.iter().map(|path| OsText::from(path.as_os_str())).collect();
     match (&asked.output, paths.as_slice()) {
         (Some(directory), _) => copied(&client, id, &paths, Path::new(directory), asked).await?,

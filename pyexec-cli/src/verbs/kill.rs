@@ -11,11 +11,12 @@ use crate::exit_code::{Code, Failure, SUCCESS};
 use crate::terminal;
 
 pub(crate) async fn perform(kill: &Kill) -> Result<Code, Failure> {
-    let client = super::connect().await?;
-    let ids = if kill.all || kill.label.is_some() {
-        unfinished(&client, kill.label.clone()).await?
+    let (client, ids) = if kill.all || kill.label.is_some() {
+        let client = super::connect().await?;
+        let ids = unfinished(&client, kill.label.clone()).await?;
+        (client, ids)
     } else {
-        super::resolve(&client, &kill.ids).await?
+        super::connect_about(&kill.ids).await?
     };
     if ids.is_empty() {
         terminal::note("no jobs are running or waiting to");

@@ -10,8 +10,7 @@ use crate::output::{BrokenStderr, Passage};
 use crate::status_line::{self, While};
 
 pub(crate) async fn perform(logs: &Logs) -> Result<Code, Failure> {
-    let (client, ids) = super::connect_about(std::slice::from_ref(&logs.id)).await?;
-    let [id] = ids[..] else { unreachable!("one was named") };
+    let (client, id) = super::connect_about_one(&logs.id).await?;
     let cursors = super::of_job(id, cursors(&client, id, logs).await)?;
     let mut passage = Passage::open(id, cursors, BrokenStderr::Ends);
     let job = if logs.follow {

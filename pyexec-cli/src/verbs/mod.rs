@@ -67,6 +67,12 @@ async fn connect_about(given: &[String]) -> Result<(Client, Vec<JobId>), Failure
     found
 }
 
+/// The same for a verb that is about one job.
+async fn connect_about_one(given: &String) -> Result<(Client, JobId), Failure> {
+    let (client, ids) = connect_about(std::slice::from_ref(given)).await?;
+    Ok((client, ids[0]))
+}
+
 /// What came of asking about job `id`. That the daemon cannot be asked is no news of the job, and said to be none.
 fn of_job<T>(id: impl std::fmt::Display, asked: Result<T, Failure>) -> Result<T, Failure> {
     if let Err(Failure::Client(error)) = &asked

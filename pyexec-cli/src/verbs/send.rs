@@ -10,8 +10,7 @@ use crate::args::Send;
 use crate::exit_code::{Code, Failure, SUCCESS};
 
 pub(crate) async fn perform(send: Send) -> Result<Code, Failure> {
-    let client = super::connect().await?;
-    let id = client.resolve(&send.id).await?;
+    let (client, id) = super::connect_about_one(&send.id).await?;
     let bytes = line(send.text, send.no_newline);
     let given = bytes.len() as u64;
     let (sender, close) = (SenderId::mint(), send.eof);

@@ -14,9 +14,8 @@ use crate::exit_code::{Code, Failure, SUCCESS};
 use crate::{benchmark, render, terminal};
 
 pub(crate) async fn perform(show: &Show) -> Result<Code, Failure> {
-    let client = super::connect().await?;
-    let id = client.resolve(&show.id).await?;
-    let detail = client.show(id).await?;
+    let (client, id) = super::connect_about_one(&show.id).await?;
+    let detail = super::of_job(id, client.show(id).await.map_err(Failure::from))?;
     if let Some(path) = &show.plot {
         plot(&detail, path)?;
     }
