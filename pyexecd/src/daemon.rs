@@ -231,6 +231,7 @@ async fn serve(paths: Arc<Paths>, config: &Config, lock: &File, start: Start) ->
     let (dispatcher, commands) =
         Dispatcher::new(store.clone(), environments.clone(), engine, paths.jobs(), config.max_running, ended.clone());
     let (shutdown, shutting_down) = watch::channel(false);
+    let cache_user = environments.clone();
     let jobs = Jobs::new(
         commands,
         store.clone(),
@@ -295,6 +296,11 @@ async fn serve(paths: Arc<Paths>, config: &Config, lock: &File, start: Start) ->
         tracing::warn!(%error, "clients that look for the socket elsewhere will not find it");
     }
     say_ready(start);
+    // It is for people who ask, and whoever waits for this daemon does not wait for it.
+    drop(tokio::spawn(blocking(move || {
+        cache_user.be_present();
+        Ok(())
+    })));
     let left = accept(listener, signals, service, shutting_down, lock).await;
     tidying.abort();
     left?;

@@ -410,12 +410,11 @@ impl Cache {
 
     /// Takes away what an earlier daemon left half built or half removed, each by itself. Returns what stays.
     pub(super) fn tidy(&self) -> io::Result<Vec<(String, RemovalError)>> {
-        self.be_present();
         self.remove_all(&[BUILDING, REMOVED])
     }
 
     /// Says to others that this daemon uses the cache, for as long as it lives.
-    fn be_present(&self) {
+    pub(super) fn be_present(&self) {
         let name = format!("{}-{}{CACHE_USER}", std::process::id(), JobId::mint().simple());
         let user = CacheUser { pid: std::process::id(), state: self.state.as_path().into() };
         let said = self.locks.take(&name, Mode::Exclusive).and_then(|lock| {

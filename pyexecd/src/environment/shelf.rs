@@ -294,6 +294,11 @@ impl Environments {
         }));
     }
 
+    /// Says to other daemons that this one uses the cache, for as long as it lives.
+    pub fn be_present(&self) {
+        self.cache.be_present();
+    }
+
     /// At the start of a daemon: ends what an earlier one left at work, and takes away what that was building, or removing.
     pub fn tidy(&self) -> std::io::Result<()> {
         for process in processes::preparing_for(&self.mark) {
