@@ -88,6 +88,11 @@ pub enum ClientError {
 }
 
 impl ClientError {
+    /// Whether a daemon has looked at the request and said no. One that is leaving has not looked.
+    pub fn is_answer(&self) -> bool {
+        matches!(self, ClientError::Refused(refusal) if *refusal != Error::ShuttingDown)
+    }
+
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             ClientError::Refused(error) => return error.hint(),
@@ -195,26 +200,8 @@ impl Client {
             async move { daemon.submit(context, submission).await }
         });
         submitted.await.map_err(|error| {
-            let is_answer = match &error {
-                // It has not looked whether an earlier daemon had taken it.
-                ClientError::Refused(Error::ShuttingDown) => false,
-                ClientError::Refused(_) | ClientError::TooLarge => true,
-                ClientError::NotRunning
-                | ClientError::Start(_)
-                | ClientError::ForeignDirectory(_)
-                | ClientError::Elsewhere(_)
-                | ClientError::NoProc
-                | ClientError::Connect { .. }
-                | ClientError::ForeignDaemon { .. }
-                | ClientError::Preamble { .. }
-                | ClientError::Unresponsive { .. }
-                | ClientError::OtherState { .. }
-                | ClientError::Version { .. }
-                | ClientError::Late { .. }
-                | ClientError::Broken { .. }
-                | ClientError::Unanswered { .. } => false,
-            };
-            if sent && !is_answer { ClientError::Unanswered { id, source: Box::new(error) } } else { error }
+            // The request is the same each time: one that is too large was never sent.
+            if sent && !error.is_answer() { ClientError::Unanswered { id, source: Box::new(error) } } else { error }
         })
     }
 

@@ -17,8 +17,7 @@ mod send;
 mod show;
 mod wait;
 
-use pyexec_proto::client::{ClientError, Daemon};
-use pyexec_proto::error::Error;
+use pyexec_proto::client::Daemon;
 use pyexec_proto::paths::Paths;
 use pyexec_proto::{Client, JobId};
 
@@ -76,7 +75,7 @@ async fn connect_about_one(given: &String) -> Result<(Client, JobId), Failure> {
 /// What came of asking about job `id`. That the daemon cannot be asked is no news of the job, and said to be none.
 fn of_job<T>(id: impl std::fmt::Display, asked: Result<T, Failure>) -> Result<T, Failure> {
     if let Err(Failure::Client(error)) = &asked
-        && !matches!(error, ClientError::Refused(refusal) if !matches!(refusal, Error::ShuttingDown))
+        && !error.is_answer()
     {
         terminal::note(&format!("job {id} is not affected; `pyexec wait {id}` waits for it"));
     }
