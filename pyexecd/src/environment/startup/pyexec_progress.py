@@ -112,7 +112,7 @@ class _Reporter:
             descriptor = self.create(temporary)
             try:
                 try:
-                    tokens = self.tokens(now)
+                    tokens, now = self.tokens(now)
                     if tokens + overdraft < 1.0:
                         self.next = now + max((1.0 - tokens) / _PER_SECOND, 0.01)
                         return os.unlink(temporary)
@@ -163,12 +163,13 @@ class _Reporter:
 
             with open(self.path, "rb") as file:
                 known = loads(file.read(65536).decode("ascii"))
-            since = now - known["at"]
-            if since < 0.0:
-                return _MOST
-            return min(_MOST, known["tokens"] + since * _PER_SECOND)
+            # Another process may have stored since this one looked at the clock: no time has passed, and none goes back.
+            if known["at"] - now > _MEMORY:
+                return _MOST, now
+            now = max(now, known["at"])
+            return min(_MOST, known["tokens"] + (now - known["at"]) * _PER_SECOND), now
         except Exception:
-            return _MOST
+            return _MOST, now
 
     def dumps(self, record):
         from json import dumps
