@@ -58,9 +58,9 @@ documentation() {
 }
 tests() {
     if cargo nextest --version > /dev/null 2>&1; then
-        cargo nextest run --workspace "$@"
+        cargo nextest run --workspace --no-fail-fast "$@"
     else
-        cargo test --workspace "$@"
+        cargo test --workspace --no-fail-fast "$@"
     fi
 }
 timed "formatting" cargo fmt --all --check

@@ -26,7 +26,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinSet;
 
-use crate::blocking::{begin as begin_blocking, blocking};
+use crate::blocking::{begin as begin_blocking, blocking, spawn as spawn_blocking};
 use crate::client_files::ClientFiles;
 use crate::config::{Config, ConfigError, ScopeSetting};
 use crate::engine::local::LocalEngine;
@@ -219,12 +219,6 @@ async fn serve(paths: Arc<Paths>, config: &Config, lock: &File, start: Start) ->
     let (store, found) = Store::open(&paths.database())?;
     let client_files = ClientFiles::new(&paths.state);
     let environments = Arc::new(Environments::new(config, &paths, client_files.clone()));
-    {
-        let environments = environments.clone();
-        if let Err(error) = blocking(move || environments.tidy()).await {
-            tracing::warn!(%error, "the environment cache can not be tidied");
-        }
-    }
     let scopes = Arc::new(Scopes::new(config.scopes == ScopeSetting::Auto, config.user_bus.clone()));
     let engine = Box::new(LocalEngine::new(Paths::clone(&paths), scopes.clone(), config.output_bytes));
     let ended = Arc::new(Notify::new());
@@ -296,11 +290,13 @@ async fn serve(paths: Arc<Paths>, config: &Config, lock: &File, start: Start) ->
         tracing::warn!(%error, "clients that look for the socket elsewhere will not find it");
     }
     say_ready(start);
-    // It is for people who ask, and whoever waits for this daemon does not wait for it.
-    drop(tokio::spawn(blocking(move || {
+    // Whoever waits for this daemon does not wait for it: the first preparation does.
+    drop(spawn_blocking(move || {
+        if let Err(error) = cache_user.tidy() {
+            tracing::warn!(%error, "the environment cache can not be tidied");
+        }
         cache_user.be_present();
-        Ok(())
-    })));
+    }));
     let left = accept(listener, signals, service, shutting_down, lock).await;
     tidying.abort();
     left?;

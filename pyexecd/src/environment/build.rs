@@ -1,7 +1,7 @@
 //! From a request to an environment that is there: resolve if need be, build if need be.
 
 use std::borrow::Cow;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use super::cache::{Ready, Resolution, Slot};
 use super::hashes::Hashes;
 use super::interpreter::Caller;
 use super::log::PreparationLog;
+use super::mark::Mark;
 use super::passwords::{self, Password};
 use super::request::{InterpreterIdentity, Request, RequirementsFile, address};
 use super::uv::{self, Call};
@@ -97,7 +98,7 @@ impl Environments {
         let build = Build {
             source,
             variables: caller.variables.clone(),
-            mark: caller.mark.to_owned(),
+            mark: caller.mark.clone(),
             files: caller.files.clone(),
             log: log.clone(),
         };
@@ -228,7 +229,7 @@ pub(super) struct Source {
 struct Build {
     source: Source,
     variables: Variables,
-    mark: OsString,
+    mark: Mark,
     files: ClientFiles,
     log: Arc<PreparationLog>,
 }

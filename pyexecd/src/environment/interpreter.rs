@@ -1,7 +1,7 @@
 //! Which Python: found, or installed by uv, and known by its identity.
 
 use std::collections::HashMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use pyexec_proto::job::Variables;
 
 use super::log::PreparationLog;
+use super::mark::Mark;
 use super::request::InterpreterIdentity;
 use super::uv::{self, Call, FileIdentity};
 use super::{EnvironmentError, on_path};
@@ -20,8 +21,7 @@ const ANSWER_AGE: Duration = Duration::from_secs(600);
 /// Remembers what was found out, so that a second run does not ask again.
 #[derive(Debug)]
 pub(super) struct Interpreters {
-    /// See [`Call::mark`].
-    mark: OsString,
+    mark: Mark,
     files: ClientFiles,
     found: Mutex<HashMap<Question, Answer>>,
     versions: Mutex<HashMap<FileIdentity, String>>,
@@ -36,13 +36,13 @@ type Answer = (PathBuf, Instant);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Caller<'a> {
     pub(super) variables: &'a Variables,
-    pub(super) mark: &'a OsStr,
+    pub(super) mark: &'a Mark,
     pub(super) files: &'a ClientFiles,
     pub(super) log: &'a PreparationLog,
 }
 
 impl Interpreters {
-    pub(super) fn new(mark: OsString, files: ClientFiles) -> Self {
+    pub(super) fn new(mark: Mark, files: ClientFiles) -> Self {
         Self { mark, files, found: Mutex::default(), versions: Mutex::default() }
     }
 
@@ -156,7 +156,7 @@ pub(super) async fn find(
     uv: &Path,
     wanted: &str,
     variables: &Variables,
-    mark: &OsStr,
+    mark: &Mark,
 ) -> Result<Option<PathBuf>, EnvironmentError> {
     // `--system`: not the environment that happens to be active.
     let mut arguments = vec!["python", "find", "--no-project", "--system", "--no-python-downloads"];

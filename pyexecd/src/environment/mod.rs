@@ -17,6 +17,7 @@ mod interpreter;
 mod job_files;
 mod locks;
 mod log;
+mod mark;
 mod named;
 #[cfg(test)]
 pub(crate) mod oracle;
@@ -33,7 +34,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pyexec_proto::environment::{EnvironmentSpec, Interpreter, ResolvedEnvironment};
@@ -58,6 +59,7 @@ use hashes::Hashes;
 use interpreter::{Caller, Interpreters};
 use job_files::{is_project, requirements_file, script};
 pub use log::PreparationLog;
+use mark::{Former, Mark};
 use named::Names;
 use passwords::Password;
 use script_metadata::{ScriptMetadata, ScriptMetadataError};
@@ -261,8 +263,9 @@ pub struct Environments {
     names: Names,
     cache_directory: PathBuf,
     settings: Config,
-    /// On every program that is run for a preparation: which daemon's it is.
-    mark: OsString,
+    mark: Mark,
+    /// Until it has been ended.
+    former: Mutex<Option<Former>>,
 }
 
 /// What is to be prepared.
@@ -277,7 +280,7 @@ pub struct Preparation {
 
 impl Environments {
     pub fn new(config: &Config, paths: &Paths, client_files: ClientFiles) -> Self {
-        let mark = paths.state.clone().into_os_string();
+        let (mark, former) = Mark::new(&paths.state);
         Self {
             uv: Uv::new(config.uv.clone(), mark.clone(), client_files.clone()),
             interpreters: Interpreters::new(mark.clone(), client_files.clone()),
@@ -287,6 +290,7 @@ impl Environments {
             cache_directory: paths.cache.clone(),
             settings: config.clone(),
             mark,
+            former: Mutex::new(Some(former)),
         }
     }
 

@@ -8,7 +8,6 @@ use pyexec_proto::environment::{EnvironmentInfo, Interpreter};
 use pyexec_proto::error::Named;
 use pyexec_proto::service::{CreateEnvironment, EnvironmentsRemoved, NotRemoved};
 use pyexec_proto::{Error, JobId, OsText};
-use rustix::process::Signal;
 
 use super::build::{Source, Wanted};
 use super::cache::to_evict;
@@ -21,7 +20,6 @@ use super::{EnvironmentError, Environments, Runner, check_requirement, passwords
 use crate::blocking::{blocking, spawn};
 use crate::client_files::Deadline;
 use crate::removal::RemovalError;
-use crate::supervisor::processes;
 
 impl Environments {
     /// A job that names an environment gets what was resolved when it was created.
@@ -301,10 +299,8 @@ impl Environments {
 
     /// At the start of a daemon: ends what an earlier one left at work, and takes away what that was building, or removing.
     pub fn tidy(&self) -> std::io::Result<()> {
-        for process in processes::preparing_for(&self.mark) {
-            if let Err(error) = process.signal(Signal::KILL) {
-                tracing::warn!(pid = process.pid, %error, "what a preparation left running can not be ended");
-            }
+        if let Some(former) = self.former.lock().expect("nothing panics while it is held").take() {
+            former.end();
         }
         for (name, error) in self.cache.tidy()? {
             tracing::warn!(name, %error, "what is left of an environment stays");

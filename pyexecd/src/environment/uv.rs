@@ -1,7 +1,7 @@
 //! The only place that runs uv.
 
 use std::collections::HashMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -15,10 +15,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::locks::Lock;
 use super::log::PreparationLog;
+use super::mark::Mark;
 use super::request::hex;
 use super::{EnvironmentError, on_path, passwords};
 use crate::client_files::{ClientFiles, Deadline, Problem};
-use crate::supervisor::processes::PREPARING_VARIABLE;
 
 /// What is read of each file of uv's settings.
 const MAX_SETTINGS_BYTES: usize = 1 << 20;
@@ -28,8 +28,7 @@ const MAX_SETTINGS_BYTES: usize = 1 << 20;
 pub(super) struct Uv {
     /// From the configuration.
     named: Option<PathBuf>,
-    /// See [`Call::mark`].
-    mark: OsString,
+    mark: Mark,
     files: ClientFiles,
     versions: Mutex<HashMap<FileIdentity, String>>,
 }
@@ -45,7 +44,7 @@ pub(super) struct Failed {
 }
 
 impl Uv {
-    pub(super) fn new(named: Option<PathBuf>, mark: OsString, files: ClientFiles) -> Self {
+    pub(super) fn new(named: Option<PathBuf>, mark: Mark, files: ClientFiles) -> Self {
         Self { named, mark, files, versions: Mutex::default() }
     }
 
@@ -139,7 +138,7 @@ pub(super) fn search_settings(variables: &Variables) -> String {
 }
 
 /// The minor versions uv sees, newest first.
-pub(super) async fn installed(files: &ClientFiles, uv: &Path, variables: &Variables, mark: &OsStr) -> Vec<String> {
+pub(super) async fn installed(files: &ClientFiles, uv: &Path, variables: &Variables, mark: &Mark) -> Vec<String> {
     listed(files, uv, &["python", "list", "--only-installed", "--output-format", "json"], variables, mark).await
 }
 
@@ -149,19 +148,13 @@ pub(super) async fn is_downloadable(
     uv: &Path,
     version: &str,
     variables: &Variables,
-    mark: &OsStr,
+    mark: &Mark,
 ) -> bool {
     let arguments = ["python", "list", "--only-downloads", "--output-format", "json", version];
     !listed(files, uv, &arguments, variables, mark).await.is_empty()
 }
 
-async fn listed(
-    files: &ClientFiles,
-    uv: &Path,
-    arguments: &[&str],
-    variables: &Variables,
-    mark: &OsStr,
-) -> Vec<String> {
+async fn listed(files: &ClientFiles, uv: &Path, arguments: &[&str], variables: &Variables, mark: &Mark) -> Vec<String> {
     let Ok(output) = run(files, uv, arguments, variables, mark).await else { return Vec::new() };
     let listed: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap_or_default();
     let mut versions: Vec<PythonVersion> = listed
@@ -177,17 +170,17 @@ async fn listed(
 }
 
 /// A short call whose progress nobody needs to see. Dropping this ends the program and all it has started, as with a
-/// [`Call`]; `mark` is that of the call.
+/// [`Call`].
 pub(super) async fn run(
     files: &ClientFiles,
     program: &Path,
     arguments: &[&str],
     variables: &Variables,
-    mark: &OsStr,
+    mark: &Mark,
 ) -> Result<Output, EnvironmentError> {
     let failed = |source| EnvironmentError::Run { program: program.to_owned(), source };
     let directory = Path::new("/");
-    let mut command = command(program, variables, directory, mark);
+    let mut command = command(program, variables, directory, mark).await;
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = files.spawn(program, directory, command).await.map_err(|problem| failed(problem.into()))?;
     let _group = child.id().map(Group);
@@ -195,7 +188,7 @@ pub(super) async fn run(
 }
 
 /// In a process group of its own, so that what the program starts ends with it, and marked.
-fn command(program: &Path, variables: &Variables, directory: &Path, mark: &OsStr) -> tokio::process::Command {
+async fn command(program: &Path, variables: &Variables, directory: &Path, mark: &Mark) -> tokio::process::Command {
     let mut command = tokio::process::Command::new(program);
     command
         .env_clear()
@@ -204,10 +197,10 @@ fn command(program: &Path, variables: &Variables, directory: &Path, mark: &OsStr
         // An active environment of the caller's is not what is being asked about.
         .env_remove("VIRTUAL_ENV")
         .env_remove("CONDA_PREFIX")
-        .env(PREPARING_VARIABLE, mark)
         .process_group(0)
         .current_dir(directory)
         .kill_on_drop(true);
+    mark.set_on(&mut command).await;
     command
 }
 
@@ -220,8 +213,7 @@ pub(super) struct Call<'a> {
     pub(super) variables: &'a Variables,
     pub(super) directory: &'a Path,
     pub(super) stdin: &'a [u8],
-    /// In the environment of all that is run for this: a daemon that finds it on a process knows whose it was.
-    pub(super) mark: &'a OsStr,
+    pub(super) mark: &'a Mark,
     /// A lock that the program and all it starts hold.
     pub(super) holds: Option<&'a Lock>,
     pub(super) files: &'a ClientFiles,
@@ -234,7 +226,7 @@ impl Call<'_> {
         /// An explanation is read by people.
         const MOST_SAID: usize = 64 << 10;
         let failed = |source| EnvironmentError::Run { program: self.program.to_owned(), source };
-        let mut command = command(self.program, self.variables, self.directory, self.mark);
+        let mut command = command(self.program, self.variables, self.directory, self.mark).await;
         command.args(&self.arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // Inherited, and held until the last of what it starts has ended, also if this daemon dies before.
         let inherited = self.holds.map(Lock::inheritable).transpose().map_err(failed)?;
