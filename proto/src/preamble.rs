@@ -37,7 +37,7 @@ pub enum PreambleError {
 impl Preamble {
     /// What this build says.
     pub fn ours() -> Self {
-        Self { lowest: 2, highest: 2, version: env!("CARGO_PKG_VERSION").to_owned() }
+        Self { lowest: 3, highest: 3, version: env!("CARGO_PKG_VERSION").to_owned() }
     }
 
     /// The protocol to speak, if there is one both know.

@@ -5,6 +5,7 @@
 //! interpreter.
 
 pub mod dotenv;
+mod error;
 pub mod imports;
 pub mod script_metadata;
 pub mod variables;
@@ -25,13 +26,13 @@ pub(crate) mod passwords;
 mod project;
 mod python_requirement;
 mod request;
+mod runner;
 mod shelf;
 mod startup;
 mod uv;
 
 use std::borrow::Cow;
-use std::ffi::{OsStr, OsString};
-use std::io::Write;
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -45,16 +46,14 @@ use pyexec_proto::paths::{Paths, create_private};
 use pyexec_proto::start::{ARTIFACTS_VARIABLE, FENCE_VARIABLE, JOB_ID_VARIABLE, PROGRESS_VARIABLE, TEMPORARY_VARIABLE};
 use pyexec_proto::url_password::masked;
 use pyexec_proto::{Error, JobId, OsText};
-use rustix::fs::OFlags;
 
 use crate::client_files::{ClientFiles, Deadline, Kind, Problem};
 use crate::config::Config;
 use crate::output::progress;
-use crate::own_limits;
-use crate::supervisor::record::private_file;
 use build::Wanted;
 use cache::Cache;
 pub use cache::Lease;
+pub use error::EnvironmentError;
 use hashes::Hashes;
 use interpreter::{Caller, Interpreters};
 use job_files::{is_project, requirements_file, script};
@@ -62,7 +61,7 @@ pub use log::PreparationLog;
 use mark::{Former, Mark};
 use named::Names;
 use passwords::Password;
-use script_metadata::{ScriptMetadata, ScriptMetadataError};
+use runner::{Runner, activate, plain_uv_run};
 use uv::Uv;
 
 /// How long a submission waits for uv to say which Pythons there are.
@@ -88,71 +87,6 @@ pub struct Prepared {
     pub lease: Option<Lease>,
 }
 
-/// Why a job has nothing to run with. Said to the user as it is.
-#[derive(Debug, thiserror::Error)]
-pub enum EnvironmentError {
-    #[error("no `python3` on PATH")]
-    NoPython,
-    #[error("{}", no_uv(named.as_deref()))]
-    NoUv { named: Option<PathBuf> },
-    #[error("could not run {}: {}", program.display(), own_limits::explain_start(source))]
-    Run { program: PathBuf, source: std::io::Error },
-    #[error("there is no Python {wanted} here{}", available(found))]
-    NoSuchPython { wanted: String, found: Vec<String> },
-    #[error("its requirements could not be resolved:\n{said}")]
-    Resolution { said: String },
-    #[error("its requirements have to have hashes, and there are none for: {}", packages.join(", "))]
-    NoHash { packages: Vec<String> },
-    #[error(
-        "the hashes of its requirements can not be checked together with {changing}, which uv resolves anew at every run; \
-        leave out either, or run in an environment that `pyexec env create` has made"
-    )]
-    UncheckedHashes { changing: String },
-    #[error("its requirements could not be installed:\n{said}")]
-    Installation { said: String },
-    #[error("the project's environment could not be made:\n{said}")]
-    Project { said: String },
-    #[error("building the environment took longer than {} s (`environment_timeout`)", limit.as_secs())]
-    Late { limit: Duration },
-    #[error("building the environment was given up")]
-    BuildAborted,
-    #[error(
-        "the environment has to be built again, and the password in `{requirement}` is not kept; make it again with \
-        `pyexec env create NAME --refresh --with …`, with the password in the URL, or with `${{TOKEN}}` in its place and \
-        TOKEN set for every job that uses it"
-    )]
-    PasswordNotKept { requirement: String },
-    #[error("the script's header: {0}")]
-    Metadata(#[from] ScriptMetadataError),
-    #[error("could not write {}: {source}", path.display())]
-    Script { path: PathBuf, source: std::io::Error },
-    #[error("cannot read {}: {problem}", path.display())]
-    Unreadable { path: PathBuf, problem: Problem },
-    #[error("cannot look for the imports of {}: {problem}", path.display())]
-    Unscanned { path: PathBuf, problem: Problem },
-    #[error("cannot look for {what}: {problem}")]
-    Search { what: &'static str, problem: Problem },
-    #[error("its imports could not be read: {0}")]
-    Imports(String),
-    #[error("the environment cache {} can not be used: {source} (XDG_CACHE_HOME may name another)", path.display())]
-    Cache { path: PathBuf, source: std::io::Error },
-    #[error("could not write how Python starts into {}: {source} (XDG_CACHE_HOME may name another cache)", path.display())]
-    Startup { path: PathBuf, source: std::io::Error },
-    #[error("uv resolves its requirements anew at every run, and would have to do so inside of the fence")]
-    UvInside,
-    #[error("could not make its directory of artifacts: {0}")]
-    Artifacts(std::io::Error),
-    #[error("could not read its environment: {0}")]
-    Variables(std::io::Error),
-    #[error("its environment is not there any more")]
-    VariablesGone,
-    #[error(transparent)]
-    Refused(#[from] Error),
-    /// Of a build that several waited for.
-    #[error(transparent)]
-    Shared(Arc<EnvironmentError>),
-}
-
 /// What a job in a fence finds in its environment, and the places in which it may write.
 async fn fence_off(
     id: JobId,
@@ -176,81 +110,6 @@ async fn fence_off(
     let own = base.unwrap_or_else(|| PathBuf::from("/tmp")).join(format!("pyexec-{}", &id.simple()[..16]));
     variables.set(OsStr::new(TEMPORARY_VARIABLE), own.as_os_str());
     Ok(())
-}
-
-fn no_uv(named: Option<&Path>) -> String {
-    match named {
-        Some(named) => format!("{}, which PYEXEC_UV names, is not a program", named.display()),
-        None => "uv was not found (PYEXEC_UV, PATH, ~/.local/bin, ~/.cargo/bin)".to_owned(),
-    }
-}
-
-fn available(found: &[String]) -> String {
-    if found.is_empty() { "; uv found none at all".to_owned() } else { format!("; there is {}", found.join(", ")) }
-}
-
-impl EnvironmentError {
-    fn hint(&self) -> String {
-        match self {
-            EnvironmentError::NoPython => {
-                "install Python, or let uv choose one: leave out --no-uv (`use_uv=false`)".to_owned()
-            }
-            EnvironmentError::NoUv { .. } => {
-                "install it with one of `curl -LsSf https://astral.sh/uv/install.sh | sh`, \
-                `pipx install uv` (or `pip install uv`), `cargo install --locked uv`; or use --no-uv (`use_uv=false`)"
-                    .to_owned()
-            }
-            EnvironmentError::Run { .. } => "check that it is there and can be executed".to_owned(),
-            EnvironmentError::NoSuchPython { wanted, .. } => {
-                format!("`uv python install {wanted}` installs it, where the network allows")
-            }
-            EnvironmentError::Resolution { .. } | EnvironmentError::Installation { .. } => {
-                "check the names and versions, and that the package index can be reached".to_owned()
-            }
-            EnvironmentError::NoHash { .. } => {
-                "`uv pip compile --generate-hashes` writes them; `--require-hashes` in a file and UV_REQUIRE_HASHES ask for them"
-                    .to_owned()
-            }
-            EnvironmentError::UncheckedHashes { .. } => "pin what has hashes, and give everything else one, too".to_owned(),
-            EnvironmentError::Project { .. } => "`uv sync` in the project says the same".to_owned(),
-            EnvironmentError::Late { .. } => "set `environment_timeout` higher for builds that take so long".to_owned(),
-            EnvironmentError::Metadata(_) => "see PEP 723 for what a `# /// script` block may hold".to_owned(),
-            EnvironmentError::Unreadable { problem, .. } | EnvironmentError::Search { problem, .. } => {
-                problem.hint().to_owned()
-            }
-            EnvironmentError::Unscanned { .. } => {
-                "name its packages with --with (`dependencies`), and leave out --auto-install (`auto_install_deps`)"
-                    .to_owned()
-            }
-            EnvironmentError::Imports(_) => "check the script".to_owned(),
-            EnvironmentError::Cache { path, .. } | EnvironmentError::Startup { path, .. } => {
-                format!("make {} writable, or let XDG_CACHE_HOME name a directory that is", path.display())
-            }
-            EnvironmentError::Artifacts(_) | EnvironmentError::Script { .. } => {
-                "check that the state directory can be written to".to_owned()
-            }
-            EnvironmentError::UvInside => {
-                "name packages and versions, not paths, links or [tool.uv] settings; or make an environment with \
-                `pyexec env create` and run it there"
-                    .to_owned()
-            }
-            EnvironmentError::BuildAborted
-            | EnvironmentError::PasswordNotKept { .. }
-            | EnvironmentError::Variables(_)
-            | EnvironmentError::VariablesGone => "submit it again".to_owned(),
-            EnvironmentError::Refused(error) => error.hint().unwrap_or_default(),
-            EnvironmentError::Shared(error) => error.hint(),
-        }
-    }
-}
-
-impl From<EnvironmentError> for Error {
-    fn from(error: EnvironmentError) -> Self {
-        if let EnvironmentError::Refused(error) = error {
-            return error;
-        }
-        Error::Environment { problem: error.to_string(), hint: error.hint() }
-    }
 }
 
 /// Finds interpreters, makes environments, and makes commands of specifications.
@@ -553,117 +412,6 @@ impl Environments {
         }
         Ok(decision)
     }
-}
-
-/// What runs a job's script.
-struct Runner {
-    program: OsText,
-    /// Up to where the script comes.
-    argv: Vec<OsText>,
-    /// The program is uv, and Python its child.
-    is_uv: bool,
-    /// The script is still to be named.
-    takes_script: bool,
-    /// Of an environment to activate.
-    prefix: Option<PathBuf>,
-    used: ResolvedEnvironment,
-    lease: Option<Lease>,
-}
-
-impl Runner {
-    /// Where there is no environment to run in directly.
-    fn through(uv: PathBuf) -> Self {
-        Self { is_uv: true, ..Self::bare(uv) }
-    }
-
-    fn bare(program: PathBuf) -> Self {
-        let program = OsText::from(program);
-        Self {
-            argv: vec![program.clone()],
-            program,
-            is_uv: false,
-            takes_script: true,
-            prefix: None,
-            used: ResolvedEnvironment {
-                id: None,
-                python_version: String::new(),
-                packages: Vec::new(),
-                unknown_imports: Vec::new(),
-            },
-            lease: None,
-        }
-    }
-}
-
-/// For what can not be addressed by its content: a path or a link whose content changes, and settings that only uv
-/// understands. It resolves at every run, as uv does.
-async fn plain_uv_run(
-    wanted: &Wanted,
-    metadata: &ScriptMetadata,
-    spec: &JobSpec,
-    script: &[u8],
-    run_directory: &Path,
-    caller: Caller<'_>,
-) -> Result<Runner, EnvironmentError> {
-    let mut runner = Runner::through(wanted.uv.clone());
-    runner.argv.extend(["run".into(), "--no-project".into(), "--python".into()]);
-    runner.argv.push(OsText::from(wanted.interpreter.path.as_path()));
-    let from_header = if metadata.tool_uv.is_some() { metadata.dependencies.len() } else { 0 };
-    let given = wanted.requirements.len().saturating_sub(from_header);
-    for requirement in wanted.requirements.iter().take(given) {
-        runner.argv.extend(["--with".into(), requirement.as_str().into()]);
-    }
-    if let Some(file) = &wanted.file {
-        runner.argv.extend(["--with-requirements".into(), OsText::from(file.path.as_path())]);
-    }
-    if metadata.tool_uv.is_some() {
-        // Only as a script does uv read its own settings in the header: code that has no file is given one.
-        let file = match &spec.source {
-            JobSource::File { path } => path.clone(),
-            JobSource::Code { .. } | JobSource::Stdin { .. } => {
-                let file = run_directory.join("script.py");
-                private_file(&file, OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY)
-                    .and_then(|mut open| open.write_all(script))
-                    .map_err(|source| EnvironmentError::Script { path: file.clone(), source })?;
-                OsText::from(file)
-            }
-        };
-        runner.argv.extend(["--script".into(), file]);
-        runner.takes_script = false;
-    } else {
-        // Isolated, or what is installed beside the interpreter would be seen, too.
-        runner.argv.extend(["--isolated".into(), "--".into(), "python".into()]);
-        // Asked first: what can not be installed is not the script's failure, and what is installed is to be known.
-        let asked = runner.argv.iter().skip(1).map(|argument| argument.as_path().as_os_str());
-        let call = uv::Call {
-            program: &wanted.uv,
-            arguments: asked.chain(["-c", project::INSTALLED].map(OsStr::new)).collect(),
-            variables: caller.variables,
-            directory: spec.directory.as_path(),
-            stdin: &[],
-            mark: caller.mark,
-            holds: None,
-            files: caller.files,
-            log: caller.log,
-        };
-        let printed = call.run().await?.map_err(|failed| EnvironmentError::Resolution { said: failed.said })?;
-        runner.used = project::read_installed(&printed);
-        return Ok(runner);
-    }
-    runner.used.python_version.clone_from(&wanted.interpreter.version);
-    Ok(runner)
-}
-
-/// What activating an environment in a shell does, and `uv run` too.
-fn activate(prefix: &Path, variables: &mut Variables) {
-    variables.set(OsStr::new("VIRTUAL_ENV"), prefix.as_os_str());
-    variables.remove(OsStr::new("PYTHONHOME"));
-    let mut path = prefix.join("bin").into_os_string();
-    if let Some(rest) = variables.get("PATH").filter(|rest| !rest.is_empty()) {
-        path.push(OsString::from(":"));
-        path.push(rest);
-    }
-    variables.set(OsStr::new("PATH"), &path);
 }
 
 /// uv explains what is wrong with a requirement; what it would take for something else is refused here.
