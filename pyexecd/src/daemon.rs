@@ -26,7 +26,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinSet;
 
-use crate::blocking::{begin as begin_blocking, blocking, spawn as spawn_blocking};
+use crate::blocking::{begin as begin_blocking, blocking, spawn as in_background};
 use crate::client_files::ClientFiles;
 use crate::config::{Config, ConfigError, ScopeSetting};
 use crate::engine::local::LocalEngine;
@@ -291,7 +291,7 @@ async fn serve(paths: Arc<Paths>, config: &Config, lock: &File, start: Start) ->
     }
     say_ready(start);
     // Whoever waits for this daemon does not wait for it: the first preparation does.
-    drop(spawn_blocking(move || {
+    drop(in_background(move || {
         if let Err(error) = cache_user.tidy() {
             tracing::warn!(%error, "the environment cache can not be tidied");
         }

@@ -3,6 +3,7 @@
 //! One module per subject. Nothing here waits for a duration: every wait is for a fact, see [`sandbox`].
 
 mod artifacts;
+mod as_plain;
 mod bad_input;
 mod bench_verb;
 mod benchmarks;
