@@ -33,7 +33,7 @@ busy() {
         nice -n 10 sh -c 'while :; do :; done' &
         loops="$loops $!"
     done
-    nice -n 10 cargo nextest run --workspace "$@"
+    nice -n 10 cargo nextest run --workspace --no-fail-fast "$@"
     for pid in $loops; do
         kill "$pid"
     done
@@ -50,7 +50,7 @@ home() (
     export LANG=C TZ=Asia/Kathmandu
     unset LC_ALL LC_CTYPE
     umask 077
-    cargo nextest run --workspace "$@"
+    cargo nextest run --workspace --no-fail-fast "$@"
 )
 
 # A number that no system gives to anybody.

@@ -6,5 +6,5 @@ shift
 root="$scratch/source"
 cd "$root"
 . "$root/scripts/prepare.sh"
-exec cargo-nextest nextest run --archive-file "$scratch/tests.tar.zst" --extract-to "$scratch/home" --extract-overwrite \
+exec cargo-nextest nextest run --no-fail-fast --archive-file "$scratch/tests.tar.zst" --extract-to "$scratch/home" --extract-overwrite \
     --workspace-remap "$root" "$@"
