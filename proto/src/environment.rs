@@ -23,6 +23,10 @@ pub struct EnvironmentSpec {
     pub auto_install: bool,
     /// Resolve again, whatever was resolved before.
     pub refresh: bool,
+    /// The content of the requirements file, where the client has read it because the daemon cannot. What is kept has no
+    /// passwords in it.
+    #[serde(default)]
+    pub requirements_content: Option<String>,
 }
 
 impl EnvironmentSpec {
@@ -35,6 +39,7 @@ impl EnvironmentSpec {
             named: None,
             auto_install: false,
             refresh: false,
+            requirements_content: None,
         }
     }
 }

@@ -198,6 +198,11 @@ pub enum JobSource {
     Code { code: OsText },
     /// What `python -` reads from its stdin.
     Stdin { code: OsText },
+    /// What `python -m` is given.
+    Module { module: OsText },
+    /// A script that the client has read because nobody else can open it under this path: a pipe of a process
+    /// substitution, `/dev/fd/63`. It is run from a file of its own.
+    Content { path: OsText, content: OsText },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -228,10 +233,11 @@ pub enum Leftovers {
 }
 
 impl JobSpec {
-    /// One line that tells people what runs: `train.py --epochs 3`, `-c "print(1)"`.
+    /// One line that tells people what runs: `train.py --epochs 3`, `-m http.server`, `-c "print(1)"`.
     pub fn command(&self) -> String {
         let mut words = match &self.source {
-            JobSource::File { path } => path.to_text(),
+            JobSource::File { path } | JobSource::Content { path, .. } => path.to_text(),
+            JobSource::Module { module } => format!("-m {module}"),
             JobSource::Code { code } => format!("-c {}", quoted(code)),
             JobSource::Stdin { code } => format!("- <<< {}", quoted(code)),
         };
@@ -264,9 +270,13 @@ pub struct Submission {
     pub overrides: Variables,
     #[serde(with = "serde_bytes")]
     pub stdin: Vec<u8>,
+    /// The content of the specification's env file, where the client has read it because the daemon cannot.
+    #[serde(with = "serde_bytes")]
+    pub env_file: Option<Vec<u8>>,
 }
 
-/// The most text a submission may carry for stdin; more belongs into a file that the script opens.
+/// The most text a submission may carry for stdin, as code, or as the content of a file; more belongs into a file that the
+/// script opens.
 pub const MAX_STDIN_BYTES: usize = 16 << 20;
 
 /// Environment variables, as the kernel keeps them: `NAME=value` strings, each ended by a NUL.
@@ -466,6 +476,17 @@ mod tests {
     fn variables_do_not_show_their_values() {
         let variables: Variables = [("TOKEN".into(), "hunter2".into())].into_iter().collect();
         assert_eq!(format!("{variables:?}"), "Variables(1 of them)");
+    }
+
+    #[test]
+    fn a_job_is_listed_as_python_was_given_it() {
+        let command = |source| {
+            let spec = JobSpec::new(source, "/", Interpreter::System);
+            JobSpec { args: vec!["--port".into(), "1".into()], ..spec }.command()
+        };
+        let content = JobSource::Content { path: "/dev/fd/63".into(), content: "print(1)".into() };
+        assert_eq!(command(content), "/dev/fd/63 --port 1");
+        assert_eq!(command(JobSource::Module { module: "http.server".into() }), "-m http.server --port 1");
     }
 
     #[test]

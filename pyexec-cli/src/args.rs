@@ -10,12 +10,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
-use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use pyexec_proto::Status;
 use pyexec_proto::environment::PythonVersion;
 
 pub(crate) use bench::Bench;
-pub(crate) use run::{BenchOptions, FenceOptions, LimitOptions, Run, RunOptions};
+use run::{ARGS, words_of_ours};
+pub(crate) use run::{BenchOptions, FenceOptions, LimitOptions, Run, RunOptions, Source};
 use values::parse_duration;
 pub(crate) use values::{Assignment, Requirements};
 
@@ -257,11 +258,11 @@ pub(crate) struct ScriptsSave {
 
 /// `pyexec scripts run`, whose options stand as those of [`Run`] do.
 #[derive(Debug, Args)]
-#[command(override_usage = "pyexec scripts run [OPTIONS] NAME [ARGS]... [-- ARGS...]")]
+#[command(override_usage = "pyexec scripts run [OPTIONS] NAME [ARGS]...")]
 pub(crate) struct ScriptsRun {
     pub(crate) name: String,
-    /// What the script finds in sys.argv; write `--` before what begins with a hyphen
-    #[arg(value_name = "ARGS", trailing_var_arg = true)]
+    /// What the script finds in sys.argv: all that follows, options and `--` too
+    #[arg(value_name = ARGS, trailing_var_arg = true)]
     pub(crate) args: Vec<OsString>,
     #[command(flatten)]
     pub(crate) options: RunOptions,
@@ -410,14 +411,30 @@ pub(crate) struct Completions {
 
 /// Reads a whole command line, program name included.
 pub(crate) fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
-    let matches = Cli::command().try_get_matches_from(line)?;
-    let mut cli = Cli::from_arg_matches(&matches)?;
-    if let Verb::Run(run) = &mut cli.verb
-        && let Some(matches) = matches.subcommand_matches("run")
-    {
-        tell_file_from_argument(run, matches)?;
+    let mut line: Vec<OsString> = line.into_iter().collect();
+    let command = Cli::command();
+    let scripts = of_script(&command, &mut line);
+    let mut cli = Cli::from_arg_matches(&command.try_get_matches_from(line)?)?;
+    match &mut cli.verb {
+        Verb::Run(run) => run.args = scripts,
+        Verb::Scripts(ScriptsVerb::Run(run)) => run.args = scripts,
+        _ => {}
     }
     Ok(cli)
+}
+
+/// Takes the arguments of the script that is run off a command line.
+fn of_script(command: &Command, line: &mut Vec<OsString>) -> Vec<OsString> {
+    let verb = |at: usize| line.get(at).and_then(|word| word.to_str());
+    let verbs: &[&str] = match (verb(1), verb(2)) {
+        (Some("run"), _) => &["run"],
+        (Some("scripts"), Some("run")) => &["scripts", "run"],
+        _ => return Vec::new(),
+    };
+    let begin = 1 + verbs.len();
+    let known = verbs.iter().try_fold(command, |command, verb| command.find_subcommand(verb));
+    let ours = words_of_ours(known.expect("is a verb"), &line[begin..]);
+    line.split_off(begin + ours)
 }
 
 /// What is wrong with a command line, and where to look; `verb` is its first word.
@@ -435,23 +452,6 @@ pub(crate) fn explain(error: &clap::Error, verb: Option<&OsStr>) -> (String, Str
     let verb = verb.and_then(OsStr::to_str).filter(|verb| Cli::command().find_subcommand(verb).is_some());
     let help = verb.map_or_else(|| "pyexec --help".to_owned(), |verb| format!("pyexec {verb} --help"));
     (problem, format!("`{help}` says what can be given"))
-}
-
-/// With `-c CODE` there is no FILE, and the word that clap took for it is the first argument, as it is for `python -c`.
-/// A word *before* `-c` was meant as a script, though.
-fn tell_file_from_argument(run: &mut Run, matches: &ArgMatches) -> Result<(), clap::Error> {
-    if run.code.is_none() || run.file.is_none() {
-        return Ok(());
-    }
-    if matches.index_of("file") < matches.index_of("code") {
-        let problem = "a script and -c CODE can not be combined";
-        let mut command = Cli::command();
-        command.build();
-        let command = command.find_subcommand_mut("run").expect("`run` is a verb");
-        return Err(command.error(ErrorKind::ArgumentConflict, problem));
-    }
-    run.args.splice(0..0, run.file.take());
-    Ok(())
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use pyexec_proto::client::ClientError;
-use pyexec_proto::error::Error;
+use pyexec_proto::error::{Error, Named};
 use pyexec_proto::paths::NoHome;
 use pyexec_proto::state::{ExitStatus, NotStarted, Outcome, StopReason};
 use pyexec_proto::{JobDetail, JobId};
@@ -65,8 +65,8 @@ pub(crate) enum Failure {
     Stdin(#[source] io::Error),
     #[error("stdin has more than {limit} bytes")]
     StdinTooLarge { limit: usize },
-    #[error("could not read the script {}", path.display())]
-    Script { path: PathBuf, source: io::Error },
+    #[error("could not read the {what} {}", path.display())]
+    Unreadable { what: Named, path: PathBuf, source: io::Error },
     #[error("the current directory is not there any more")]
     NoCurrentDirectory(#[source] io::Error),
     #[error("job {id} took {taken} of {given} bytes: its input buffer is full")]
@@ -106,7 +106,10 @@ impl Failure {
             Failure::Usage { hint, .. } => Some(hint.clone()),
             Failure::NoHome(_) => Some("set HOME to an absolute path, or the XDG_* directories".into()),
             Failure::StdinTooLarge { .. } => Some("put it into a file, and let the script open that".into()),
-            Failure::Script { .. } => Some("name a file, or give `-` to read it from stdin".into()),
+            Failure::Unreadable { what: Named::Script, .. } => {
+                Some("name a file, or give `-` to read it from stdin".into())
+            }
+            Failure::Unreadable { .. } => Some("check the path and its permissions".into()),
             Failure::NoCurrentDirectory(_) => Some("change to a directory that exists, or name one with --dir".into()),
             Failure::NotEnded { id, .. } => Some(format!(
                 "the daemon goes on with it: `pyexec wait {id}` waits for its end, `pyexec show {id}` says how it is"
@@ -139,7 +142,7 @@ impl Failure {
             Failure::Client(error) => of_client_error(error),
             Failure::Usage { .. } => USAGE,
             Failure::NoCurrentDirectory(_) => NOT_FOUND,
-            Failure::Script { source, .. } if source.kind() == io::ErrorKind::NotFound => NOT_FOUND,
+            Failure::Unreadable { source, .. } if source.kind() == io::ErrorKind::NotFound => NOT_FOUND,
             Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => BROKEN_PIPE,
             Failure::NoHome(_)
             | Failure::Mcp(_)
@@ -153,7 +156,7 @@ impl Failure {
             | Failure::StdinTooLarge { .. }
             | Failure::Export { .. }
             | Failure::NothingToDraw { .. }
-            | Failure::Script { .. }
+            | Failure::Unreadable { .. }
             | Failure::InputBufferFull { .. }
             | Failure::NotEnded { .. }
             | Failure::NoOutcome { .. }
@@ -407,6 +410,8 @@ mod tests {
     fn failures_of_our_own_have_their_exit_codes() {
         let broken = || io::Error::from(io::ErrorKind::BrokenPipe);
         let full = || io::Error::from(io::ErrorKind::StorageFull);
+        let unreadable =
+            |kind: io::ErrorKind| Failure::Unreadable { what: Named::Script, path: "x.py".into(), source: kind.into() };
         let cases = [
             (Failure::Client(ClientError::NotRunning), 125),
             (Failure::NoHome(NoHome::NotSet), 125),
@@ -415,8 +420,8 @@ mod tests {
             (Failure::Output(broken()), 141),
             (Failure::Output(full()), 125),
             (Failure::StdinTooLarge { limit: 1 }, 125),
-            (Failure::Script { path: "x.py".into(), source: io::ErrorKind::NotFound.into() }, 127),
-            (Failure::Script { path: "x.py".into(), source: io::ErrorKind::IsADirectory.into() }, 125),
+            (unreadable(io::ErrorKind::NotFound), 127),
+            (unreadable(io::ErrorKind::IsADirectory), 125),
             (Failure::Export { path: "x.json".into(), source: full() }, 125),
             (Failure::NothingToDraw { what: "a job".into() }, 125),
             (Failure::InputBufferFull { id: JobId::mint(), taken: 1, given: 2 }, 125),

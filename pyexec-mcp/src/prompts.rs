@@ -76,7 +76,13 @@ async fn debug_job(client: &Client, given: &str) -> Result<String, Failure> {
         pyexec_proto::JobSource::File { path } => {
             format!("It ran the file {} in {}.", render::code(&path.to_text()), render::code(&view.directory))
         }
-        pyexec_proto::JobSource::Code { code } | pyexec_proto::JobSource::Stdin { code } => {
+        pyexec_proto::JobSource::Module { module } => {
+            let module = render::code(&module.to_text());
+            format!("It ran the module {module} (python -m) in {}.", render::code(&view.directory))
+        }
+        pyexec_proto::JobSource::Code { code }
+        | pyexec_proto::JobSource::Stdin { code }
+        | pyexec_proto::JobSource::Content { content: code, .. } => {
             format!("It ran this code in {}:\n{}", render::code(&view.directory), render::fenced(&code.to_text()))
         }
     };

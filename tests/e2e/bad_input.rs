@@ -31,7 +31,6 @@ fn what_can_not_run_is_refused_and_nothing_is_made_of_it() {
         (&["run", "--no-uv", "."], 2, "`.`"),
         (&["run", "--no-uv", "--dir", "/nowhere", "-c", "pass"], 127, "/nowhere"),
         (&["run", "--no-uv", "--dir", "file", "-c", "pass"], 127, "file"),
-        (&["run", "--no-uv", "there.py", "-c", "pass"], 2, "-c"),
         (&["run", "--no-uv", "--timeout", "abc", "there.py"], 2, "abc"),
         (&["run", "--no-uv", "--timeout", "-1s", "there.py"], 2, "-1"),
         (&["run", "--no-uv", "--grace", "soon", "there.py"], 2, "soon"),

@@ -129,11 +129,11 @@ fn saved_scripts_are_the_clients_own_whoever_has_started_the_daemon() {
     assert_eq!(editor(&["scripts", "list", "--json"]).expect_code(0).json()["scripts"], serde_json::json!([]));
     assert_eq!(sandbox.daemons().len(), 1);
     assert!(sandbox.pyexec(["scripts", "list"]).expect_code(0).text().contains("mine"));
-    assert_eq!(sandbox.pyexec(["scripts", "run", "mine", "--no-uv"]).expect_code(0).text(), "mine\n");
+    assert_eq!(sandbox.pyexec(["scripts", "run", "--no-uv", "mine"]).expect_code(0).text(), "mine\n");
     editor(&["scripts", "save", "theirs", script.to_str().expect("is UTF-8")]).expect_code(0);
     assert!(elsewhere.join("pyexec/scripts/theirs.py").is_file(), "it lies elsewhere");
     assert!(!sandbox.pyexec(["scripts", "list"]).expect_code(0).text().contains("theirs"));
-    editor(&["scripts", "run", "mine", "--no-uv"]).expect_code(127);
+    editor(&["scripts", "run", "--no-uv", "mine"]).expect_code(127);
 }
 
 #[test]

@@ -75,7 +75,7 @@ fn arguments_arrive_as_they_were_typed() {
     let ran = sandbox.run(&["argv.py", "a b", "ü", "", "--json", "*"]).expect_code(0);
     assert_eq!(ran.text(), "['argv.py', 'a b', 'ü', '', '--json', '*']\n");
     let ran = sandbox.run(&["-c", "import sys; print(sys.argv)", "--", "--flag"]).expect_code(0);
-    assert_eq!(ran.text(), "['-c', '--flag']\n");
+    assert_eq!(ran.text(), "['-c', '--', '--flag']\n");
 }
 
 #[test]

@@ -426,7 +426,8 @@ impl Sandbox {
             ..JobSpec::new(JobSource::Code { code: code.into() }, self.work(), Interpreter::System)
         };
         let environment: Variables = self.variables.clone().into_iter().collect();
-        Submission { id: JobId::mint(), spec, environment, overrides: Default::default(), stdin: vec![] }
+        let (id, overrides) = (JobId::mint(), Default::default());
+        Submission { id, spec, environment, overrides, stdin: vec![], env_file: None }
     }
 
     /// Every living process of this sandbox.

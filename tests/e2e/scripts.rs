@@ -68,7 +68,7 @@ fn a_script_is_saved_listed_shown_run_and_removed_whoever_the_daemon_is() {
         let view = sandbox.pyexec(["scripts", "show", name, "--json"]).expect_code(0).json();
         let expected = json!({"name": "count.py", "path": path.to_str(), "source": SOURCE, "metadata": null});
         assert_eq!(view, expected);
-        let ran = sandbox.pyexec(["scripts", "run", "--no-uv", name, "--", "a", "--b"]).expect_code(0);
+        let ran = sandbox.pyexec(["scripts", "run", "--no-uv", name, "a", "--b"]).expect_code(0);
         assert_eq!(ran.text(), "3\n", "{ran}");
     }
     assert_eq!((mode(path.parent().expect("has one")), mode(&path)), (0o700, 0o600));

@@ -34,7 +34,7 @@ fn wait_until_stopped(sandbox: &Sandbox, pid: u32) {
 #[track_caller]
 fn stopped(sandbox: &Sandbox, options: &[&str], script: &str, arguments: &[&str]) -> (String, u32) {
     sandbox.write("stops.py", script);
-    let id = sandbox.detach(&[options, &["stops.py", "--"], arguments].concat());
+    let id = sandbox.detach(&[options, &["stops.py"], arguments].concat());
     let supervisor = sandbox.wait_until("the job has a supervisor", || {
         let name = format!("pyexec-{}", &id[..8]);
         sandbox.processes().iter().find(|process| process.name() == name).map(|found| found.pid).ok_or("none yet")

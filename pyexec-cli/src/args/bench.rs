@@ -8,22 +8,26 @@ use clap::Args;
 use pyexec_proto::profile::ProfileSpec;
 
 use super::run::{
-    BenchOptions, DEFAULT_GRACE, DEFAULT_INTERVAL, Run, RunOptions, ScriptOptions, parse_interval, run_count,
+    BenchOptions, DEFAULT_GRACE, DEFAULT_INTERVAL, Run, RunOptions, ScriptOptions, Source, parse_interval, run_count,
 };
 use super::values::parse_duration;
 
-/// Each script is one job, measured as `run --bench` does; one after the other, in the order given, files first.
+/// Each script is one job, measured as `run --bench` does; one after the other, in the order given, files first. There can
+/// be several, so that, unlike those of `pyexec run`, their arguments come after `--`.
 #[derive(Debug, Args)]
-#[command(override_usage = "pyexec bench [OPTIONS] (FILE | -c CODE)... [-- ARGS...]")]
+#[command(override_usage = "pyexec bench [OPTIONS] (FILE | -c CODE | -m MODULE)... [-- ARGS...]")]
 pub(crate) struct Bench {
     /// The scripts; several are compared. They run one after the other: name the first again at the end, and its two
     /// results say how steady the machine was
-    #[arg(value_name = "FILE", required_unless_present = "code")]
+    #[arg(value_name = "FILE", required_unless_present_any = ["code", "module"])]
     pub(crate) files: Vec<OsString>,
     /// Measure this code; may be repeated
     #[arg(short = 'c', value_name = "CODE", allow_hyphen_values = true)]
     pub(crate) code: Vec<OsString>,
-    /// What all of them find in sys.argv
+    /// Measure this module, as `python -m` runs it; may be repeated
+    #[arg(short = 'm', value_name = "MODULE", allow_hyphen_values = true)]
+    pub(crate) module: Vec<OsString>,
+    /// What all of them find in sys.argv: all that follows, `--` too
     #[arg(last = true, value_name = "ARGS")]
     pub(crate) args: Vec<OsString>,
     /// Measure each N times
@@ -57,9 +61,11 @@ pub(crate) struct Bench {
 impl Bench {
     /// As runs that are measured.
     pub(crate) fn scripts(&self) -> impl Iterator<Item = Run> + '_ {
-        let files = self.files.iter().map(|file| (Some(file.clone()), None));
-        let code = self.code.iter().map(|code| (None, Some(code.clone())));
-        files.chain(code).map(|(file, code)| Run { file, code, args: self.args.clone(), options: self.options() })
+        let files = self.files.iter().cloned().map(Source::File);
+        let code = self.code.iter().cloned().map(Source::Code);
+        let modules = self.module.iter().cloned().map(Source::Module);
+        let sources = files.chain(code).chain(modules);
+        sources.map(|source| Run { source, args: self.args.clone(), options: self.options() })
     }
 
     fn options(&self) -> RunOptions {

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 use pyexec_proto::benchmark::BenchmarkSpec;
 use pyexec_proto::environment::PythonVersion;
 use pyexec_proto::profile::ProfileSpec;
@@ -13,23 +13,114 @@ use super::values::{
     parse_duration, parse_size,
 };
 
-/// `pyexec run`. Its own options come before the first argument of the script; what begins with a hyphen reaches the
-/// script after `--`.
+/// `pyexec run`. Its own options come before what is run; everything after that is the script's.
 #[derive(Debug, Args)]
-#[command(override_usage = "pyexec run [OPTIONS] (FILE | -c CODE | -) [ARGS]... [-- ARGS...]")]
+#[command(override_usage = "pyexec run [OPTIONS] (FILE | -c CODE | -m MODULE | -) [ARGS]...")]
 #[command(group = clap::ArgGroup::new(NOT_FED).multiple(true))]
 pub(crate) struct Run {
-    /// The script, or `-` to read code from stdin
-    #[arg(value_name = "FILE", required_unless_present = "code")]
-    pub(crate) file: Option<OsString>,
-    /// What the script finds in sys.argv; write `--` before what begins with a hyphen
-    #[arg(value_name = "ARGS", trailing_var_arg = true)]
+    #[command(flatten)]
+    pub(crate) source: Source,
+    /// What the script finds in sys.argv: all that follows, options and `--` too
+    #[arg(value_name = ARGS, trailing_var_arg = true)]
     pub(crate) args: Vec<OsString>,
-    /// Run this code, as `python -c` does
-    #[arg(short = 'c', value_name = "CODE", allow_hyphen_values = true)]
-    pub(crate) code: Option<OsString>,
     #[command(flatten)]
     pub(crate) options: RunOptions,
+}
+
+/// How the help calls a script's arguments.
+pub(super) const ARGS: &str = "ARGS";
+
+/// What is run, as `python3` takes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// A script, a directory or a zip file with a `__main__.py`, or `-` for code on stdin.
+    File(OsString),
+    Code(OsString),
+    Module(OsString),
+}
+
+impl Source {
+    /// Whether the code is what comes on stdin.
+    pub(crate) fn is_stdin(&self) -> bool {
+        matches!(self, Source::File(file) if file == "-")
+    }
+}
+
+/// A [`Source`] as clap sees it: one of them is given.
+#[derive(Debug, Args)]
+#[group(id = "source", required = true, multiple = false)]
+struct SourceArgs {
+    /// The script, a directory or zip file with a __main__.py, or `-` to read code from stdin
+    #[arg(value_name = "FILE")]
+    file: Option<OsString>,
+    /// Run this code, as `python -c` does
+    #[arg(short = 'c', value_name = "CODE", allow_hyphen_values = true)]
+    code: Option<OsString>,
+    /// Run this module, as `python -m` does
+    #[arg(short = 'm', value_name = "MODULE", allow_hyphen_values = true)]
+    module: Option<OsString>,
+}
+
+impl Args for Source {
+    fn augment_args(command: Command) -> Command {
+        SourceArgs::augment_args(command)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        SourceArgs::augment_args_for_update(command)
+    }
+}
+
+impl FromArgMatches for Source {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let SourceArgs { file, code, module } = SourceArgs::from_arg_matches(matches)?;
+        let given = [file.map(Source::File), code.map(Source::Code), module.map(Source::Module)];
+        let missing = || clap::Error::new(clap::error::ErrorKind::MissingRequiredArgument);
+        given.into_iter().flatten().next().ok_or_else(missing)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+/// How many of the words after `pyexec run` or `pyexec scripts run` are pyexec's: those up to the script, the code or the
+/// module. The rest is the script's, whatever it looks like, as with `python3`.
+///
+/// It is found out before clap reads the line, because clap would go on to look for options after `-c CODE`. `command`
+/// says which options take a value. A line that makes no sense is left whole for clap to explain.
+pub(super) fn words_of_ours(command: &Command, words: &[OsString]) -> usize {
+    let mut at = 0;
+    while let Some(word) = words.get(at) {
+        at += 1;
+        match word.as_encoded_bytes() {
+            b"--" => return words.len().min(at + 1),
+            [b'-', b'-', name @ ..] => {
+                let named = |arg: &&Arg| arg.get_long().is_some_and(|long| long.as_bytes() == name);
+                at += usize::from(command.get_arguments().find(named).is_some_and(takes_value));
+            }
+            [b'-', letters @ ..] if !letters.is_empty() => {
+                let valued = letters.iter().enumerate().find_map(|(place, letter)| {
+                    let named = |arg: &&Arg| arg.get_short() == Some(char::from(*letter)) && takes_value(arg);
+                    Some((place, command.get_arguments().find(named)?))
+                });
+                if let Some((place, option)) = valued {
+                    // The rest of the word is its value; if nothing is left of it, the next word is.
+                    at += usize::from(place + 1 == letters.len());
+                    if ["code", "module"].contains(&option.get_id().as_str()) {
+                        return words.len().min(at);
+                    }
+                }
+            }
+            _ => return at,
+        }
+    }
+    words.len()
+}
+
+fn takes_value(option: &Arg) -> bool {
+    option.get_action().takes_values()
 }
 
 /// What can be said of a script, however it is run: its environment, its place, its limits.

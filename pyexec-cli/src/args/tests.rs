@@ -29,8 +29,9 @@ fn refusal(line: &[&str]) -> String {
 #[test]
 fn a_usage_error_is_explained_like_any_other() {
     for (line, problem, hint) in [
-        (&["run", "x.py", "--timeout", "abc"][..], "invalid value 'abc' for '--timeout <TIME>'", "pyexec run --help"),
-        (&["run", "x.py", "-c", "pass"], "a script and -c CODE can not be combined", "pyexec run --help"),
+        (&["run", "--timeout", "abc", "x.py"][..], "invalid value 'abc' for '--timeout <TIME>'", "pyexec run --help"),
+        (&["run", "-c"], "a value is required for '-c <CODE>'", "pyexec run --help"),
+        (&["run", "-d"], "the following required arguments were not provided", "pyexec run --help"),
         (&["nonsense"], "unrecognized subcommand 'nonsense'", "pyexec --help"),
         (&["daemon"], "a verb is missing", "pyexec daemon --help"),
         (&[], "a verb is missing", "pyexec --help"),
@@ -49,35 +50,55 @@ fn the_declared_command_line_is_consistent() {
 }
 
 #[test]
-fn arguments_of_a_script_may_follow_it_directly_or_after_two_hyphens() {
-    type Case<'a> = (&'a [&'a str], Option<&'a str>, Option<&'a str>, &'a [&'a str]);
-    let cases: [Case<'_>; 9] = [
-        (&["x.py"], Some("x.py"), None, &[]),
-        (&["x.py", "a", "b"], Some("x.py"), None, &["a", "b"]),
-        (&["x.py", "a", "--json"], Some("x.py"), None, &["a", "--json"]),
-        (&["x.py", "--", "--epochs", "3"], Some("x.py"), None, &["--epochs", "3"]),
-        (&["-", "a"], Some("-"), None, &["a"]),
-        (&["-c", "print(1)"], None, Some("print(1)"), &[]),
-        (&["-c", "print(1)", "a", "b"], None, Some("print(1)"), &["a", "b"]),
-        (&["-c", "print(1)", "--", "--flag", "b"], None, Some("print(1)"), &["--flag", "b"]),
-        (&["-c", "-1"], None, Some("-1"), &[]),
+fn what_follows_the_script_the_code_or_the_module_is_the_scripts_whatever_it_looks_like() {
+    let file = |name: &str| Source::File(name.into());
+    let code = |code: &str| Source::Code(code.into());
+    let module = |module: &str| Source::Module(module.into());
+    let cases: [(&[&str], Source, &[&str]); 27] = [
+        (&["x.py"], file("x.py"), &[]),
+        (&["x.py", "a", "b"], file("x.py"), &["a", "b"]),
+        (&["x.py", "--timeout", "5", "-d"], file("x.py"), &["--timeout", "5", "-d"]),
+        (&["x.py", "--help"], file("x.py"), &["--help"]),
+        (&["x.py", "-c", "pass"], file("x.py"), &["-c", "pass"]),
+        (&["x.py", "--", "--epochs", "--", "3"], file("x.py"), &["--", "--epochs", "--", "3"]),
+        (&["x.py", "", "-"], file("x.py"), &["", "-"]),
+        (&["--", "x.py", "--", "-d"], file("x.py"), &["--", "-d"]),
+        (&["--", "-c", "pass"], file("-c"), &["pass"]),
+        (&["-d", "--", "--odd.py", "-d"], file("--odd.py"), &["-d"]),
+        (&["-", "a", "--json"], file("-"), &["a", "--json"]),
+        (&["--label", "x.py", "y.py", "-d"], file("y.py"), &["-d"]),
+        (&["--label=x.py", "y.py", "-d"], file("y.py"), &["-d"]),
+        (&["-e", "A=1", "y.py", "-d"], file("y.py"), &["-d"]),
+        (&["-eA=1", "y.py", "-d"], file("y.py"), &["-d"]),
+        (&["-c", "print(1)"], code("print(1)"), &[]),
+        (&["-c", "print(1)", "a", "--flag", "--", "-d"], code("print(1)"), &["a", "--flag", "--", "-d"]),
+        (&["-cprint(1)", "-d", "x.py"], code("print(1)"), &["-d", "x.py"]),
+        (&["-dc", "print(1)", "-d"], code("print(1)"), &["-d"]),
+        (&["-dcprint(1)", "-d"], code("print(1)"), &["-d"]),
+        (&["-c", "-1"], code("-1"), &[]),
+        (&["-c", "--", "-d"], code("--"), &["-d"]),
+        (&["-c", "", "-m", "a"], code(""), &["-m", "a"]),
+        (&["-m", "http.server", "-d", "."], module("http.server"), &["-d", "."]),
+        (&["--with", "pytest", "-m", "pytest", "-m", "slow"], module("pytest"), &["-m", "slow"]),
+        (&["-mpytest", "--json"], module("pytest"), &["--json"]),
+        (&["-im", "pytest", "--", "-x"], module("pytest"), &["--", "-x"]),
     ];
-    for (line, file, code, args) in cases {
+    for (line, source, args) in cases {
         let run = run(line);
-        assert_eq!(run.file.as_deref(), file.map(std::ffi::OsStr::new), "{line:?}");
-        assert_eq!(run.code.as_deref(), code.map(std::ffi::OsStr::new), "{line:?}");
+        assert_eq!(run.source, source, "{line:?}");
         assert_eq!(run.args, args.iter().map(OsString::from).collect::<Vec<_>>(), "{line:?}");
     }
 }
 
 #[test]
-fn options_may_stand_before_and_after_the_script() {
+fn options_of_ours_stand_before_the_script() {
     assert!(run(&["--json", "x.py"]).options.json);
-    assert!(run(&["x.py", "--json"]).options.json);
-    assert!(run(&["-c", "1", "--json"]).options.json);
-    assert!(!run(&["x.py", "--", "--json"]).options.json);
+    assert!(run(&["--json", "-c", "1"]).options.json);
+    assert!(!run(&["x.py", "--json"]).options.json);
+    assert!(!run(&["-c", "1", "--json"]).options.json);
+    assert!(!run(&["-m", "m", "--json"]).options.json);
     let with = |arguments: &[&str]| Requirements::of_all(run(arguments).options.script.with);
-    assert_eq!(with(&["--with", "a", "x.py", "--with", "b"]), ["a", "b"]);
+    assert_eq!(with(&["--with", "a", "--with", "b", "x.py"]), ["a", "b"]);
     for (given, expected) in [
         ("a==1.0,b", &["a==1.0", "b"][..]),
         ("a>=1,<2 , b", &["a>=1,<2", "b"]),
@@ -95,11 +116,11 @@ fn options_may_stand_before_and_after_the_script() {
 
 #[test]
 fn a_saved_script_is_run_with_the_arguments_and_options_of_a_file() {
-    let line = ["scripts", "run", "--label", "l", "train", "--with", "six", "--", "--epochs", "3"];
+    let line = ["scripts", "run", "--label", "l", "--with", "six", "train", "--epochs", "3", "--"];
     let Ok(Cli { verb: Verb::Scripts(ScriptsVerb::Run(of_name)) }) = read(&line) else { panic!("was refused") };
-    let of_file = run(&["--label", "l", "train.py", "--with", "six", "--", "--epochs", "3"]);
+    let of_file = run(&["--label", "l", "--with", "six", "train.py", "--epochs", "3", "--"]);
     assert_eq!((of_name.name.as_str(), &of_name.args), ("train", &of_file.args));
-    assert_eq!(of_name.args, ["--epochs", "3"]);
+    assert_eq!(of_name.args, ["--epochs", "3", "--"]);
     assert_eq!(format!("{:?}", of_name.options), format!("{:?}", of_file.options));
 }
 
@@ -107,14 +128,19 @@ fn a_saved_script_is_run_with_the_arguments_and_options_of_a_file() {
 fn contradictions_are_usage_errors() {
     for line in [
         &["run"][..],
-        &["run", "x.py", "-c", "print(1)"],
-        &["run", "x.py", "-e", "NAME"],
-        &["run", "x.py", "-e", "=value"],
-        &["run", "x.py", "--stdin"],
-        &["run", "x.py", "-d", "-i", "--stdin"],
-        &["run", "x.py", "--python", "3"],
-        &["run", "x.py", "--buffering", "none"],
-        &["run", "x.py", "--unknown"],
+        &["run", "--"],
+        &["run", "-c"],
+        &["run", "-m"],
+        &["run", "--label"],
+        &["run", "--label", "--json", "x.py"],
+        &["run", "-e", "NAME", "x.py"],
+        &["run", "-e", "=value", "x.py"],
+        &["run", "--stdin", "x.py"],
+        &["run", "-d", "-i", "--stdin", "x.py"],
+        &["run", "--python", "3", "x.py"],
+        &["run", "--buffering", "none", "x.py"],
+        &["run", "--unknown", "x.py"],
+        &["run", "-dx", "x.py"],
         &["jobs", "--status", "done"],
         &["jobs", "-n", "0"],
         &["jobs", "-n", "3", "--all"],
@@ -129,7 +155,8 @@ fn contradictions_are_usage_errors() {
         &["scripts", "save", "x"],
         &["scripts", "rm"],
         &["scripts", "run"],
-        &["scripts", "run", "x", "-c", "pass"],
+        &["scripts", "run", "-c", "pass"],
+        &["scripts", "run", "-m", "x"],
         &["daemon"],
         &["bench"],
         &["bench", "x.py", "--runs", "0"],
@@ -142,11 +169,6 @@ fn contradictions_are_usage_errors() {
     ] {
         refusal(line);
     }
-}
-
-#[test]
-fn a_script_together_with_code_is_told_so() {
-    assert!(refusal(&["run", "x.py", "-c", "1"]).starts_with("error: a script and -c CODE can not be combined"));
 }
 
 #[test]
@@ -206,34 +228,36 @@ fn the_options_of_a_benchmark_come_with_it_and_have_defaults() {
     assert_eq!(options(&["--bench", "x.py"]), (1, 0, default));
     assert_eq!(options(&["--bench", "--runs", "3", "--warmup", "2", "--sample-interval", "0.01", "x.py"]), (3, 2, 10));
     for line in [
-        &["run", "x.py", "--runs", "3"][..],
-        &["run", "x.py", "--warmup", "1"],
-        &["run", "x.py", "--bench", "--runs", "0"],
-        &["run", "x.py", "--bench", "--runs", "1001"],
-        &["run", "x.py", "--bench", "--sample-interval", "0"],
-        &["run", "x.py", "--bench", "--sample-interval", "61"],
-        &["run", "x.py", "--bench", "-i"],
-        &["run", "x.py", "--bench", "--profile"],
-        &["run", "x.py", "--top", "3"],
-        &["run", "x.py", "--profile", "--top", "0"],
-        &["run", "x.py", "--profile", "--top", "101"],
-        &["run", "x.py", "--bench", "--keep-leftovers"],
+        &["run", "--runs", "3", "x.py"][..],
+        &["run", "--warmup", "1", "x.py"],
+        &["run", "--bench", "--runs", "0", "x.py"],
+        &["run", "--bench", "--runs", "1001", "x.py"],
+        &["run", "--bench", "--sample-interval", "0", "x.py"],
+        &["run", "--bench", "--sample-interval", "61", "x.py"],
+        &["run", "--bench", "-i", "x.py"],
+        &["run", "--bench", "--profile", "x.py"],
+        &["run", "--top", "3", "x.py"],
+        &["run", "--profile", "--top", "0", "x.py"],
+        &["run", "--profile", "--top", "101", "x.py"],
+        &["run", "--bench", "--keep-leftovers", "x.py"],
     ] {
         refusal(line);
     }
-    assert!(run(&["x.py", "-d", "--bench", "--stdin"]).options.stdin);
+    assert!(run(&["-d", "--bench", "--stdin", "x.py"]).options.stdin);
 }
 
 #[test]
-fn scripts_to_compare_are_files_and_code_and_share_their_arguments() {
-    let line = ["bench", "a.py", "-c", "pass", "b.py", "--runs", "3", "-c", "-1", "--", "--epochs", "3"];
+fn scripts_to_compare_are_files_code_and_modules_and_share_their_arguments() {
+    let line =
+        ["bench", "a.py", "-c", "pass", "-m", "timeit", "b.py", "--runs", "3", "-c", "-1", "--", "--epochs", "--", "3"];
     let Ok(Cli { verb: Verb::Bench(bench) }) = read(&line) else { panic!("was refused") };
     assert_eq!((bench.files.len(), bench.code.len(), bench.runs, bench.warmup), (2, 2, 3, 1));
     let runs: Vec<Run> = bench.scripts().collect();
-    let named: Vec<_> = runs.iter().map(|run| run.file.as_ref().or(run.code.as_ref()).expect("is one")).collect();
-    assert_eq!(named, ["a.py", "b.py", "pass", "-1"]);
+    let (file, code) = (|name: &str| Source::File(name.into()), |code: &str| Source::Code(code.into()));
+    let all = [file("a.py"), file("b.py"), code("pass"), code("-1"), Source::Module("timeit".into())];
+    assert_eq!(runs.iter().map(|run| run.source.clone()).collect::<Vec<_>>(), all);
     for run in runs {
-        assert_eq!(run.args, ["--epochs", "3"]);
+        assert_eq!(run.args, ["--epochs", "--", "3"]);
         assert!(run.options.bench && run.options.bench_options.runs == 3);
     }
 }
@@ -242,7 +266,7 @@ fn scripts_to_compare_are_files_and_code_and_share_their_arguments() {
 fn an_assignment_is_split_at_its_first_equals_sign() {
     let assignment = |name: &str, value: &str| Assignment { name: name.into(), value: value.into() };
     assert_eq!(
-        run(&["x.py", "-e", "A=b=c", "-e", "EMPTY="]).options.script.env,
+        run(&["-e", "A=b=c", "-e", "EMPTY=", "x.py"]).options.script.env,
         [assignment("A", "b=c"), assignment("EMPTY", "")]
     );
 }

@@ -16,6 +16,7 @@ use pyexec_proto::service::FollowRequest;
 use pyexec_proto::{Client, JobDetail, JobId};
 
 use super::run::interruption::Interruptions;
+use super::run::own_files::OwnFiles;
 use super::run::submission;
 use crate::args::Bench;
 use crate::exit_code::{self, Code, Ending, Failure, SUCCESS};
@@ -23,7 +24,7 @@ use crate::{render, terminal};
 use results::{Measured, Results};
 
 pub(crate) async fn perform(bench: Bench) -> Result<Code, Failure> {
-    if bench.files.iter().filter(|file| *file == "-").count() > 1 {
+    if bench.scripts().filter(|run| run.source.is_stdin()).count() > 1 {
         return Err(Failure::Usage {
             problem: "stdin can not carry the code of two scripts".to_owned(),
             hint: "put the code into files, or give it with -c".to_owned(),
@@ -31,10 +32,11 @@ pub(crate) async fn perform(bench: Bench) -> Result<Code, Failure> {
     }
     let exports = [&bench.export_json, &bench.export_markdown, &bench.plot];
     exports.into_iter().flatten().try_for_each(|path| results::check_export(path))?;
+    let mut own_files = OwnFiles::default();
     let prepared: Vec<Submission> = bench
         .scripts()
         .map(|run| {
-            let mut submission = submission::prepare(run)?.submission;
+            let mut submission = submission::prepare(run, &mut own_files)?.submission;
             submission.spec.attached = bench.show_output;
             Ok(submission)
         })

@@ -1,7 +1,10 @@
 //! `pyexec env`: environments that are kept.
 
+use std::path::Path;
+
 use pyexec_proto::OsText;
 use pyexec_proto::environment::{EnvironmentInfo, EnvironmentSpec, Interpreter};
+use pyexec_proto::error::Named;
 use pyexec_proto::job::Variables;
 use pyexec_proto::service::{CreateEnvironment, EnvironmentsRemoved};
 use pyexec_proto::view::EnvironmentView;
@@ -9,6 +12,7 @@ use pyexec_proto::{JobId, Timestamp};
 use serde::Serialize;
 
 use super::prune::tell_not_removed;
+use super::run::own_files::{self, OwnFiles};
 use crate::args::{EnvCreate, EnvVerb, Requirements};
 use crate::exit_code::{Code, Failure, SUCCESS};
 use crate::{render, terminal};
@@ -78,11 +82,14 @@ fn kept(removed: &EnvironmentsRemoved) -> String {
 fn request(create: EnvCreate) -> Result<CreateEnvironment, Failure> {
     let directory = std::env::current_dir().map_err(Failure::NoCurrentDirectory)?;
     let interpreter = Interpreter::Uv { version: create.python };
+    let file = create.with_requirements.as_deref().map(Path::new);
+    let content = file.map(|file| OwnFiles::default().content(file, Named::RequirementsFile)).transpose()?.flatten();
     Ok(CreateEnvironment {
         name: create.name,
         spec: EnvironmentSpec {
             requirements: Requirements::of_all(create.with),
             requirements_file: create.with_requirements.map(OsText::from),
+            requirements_content: content.map(own_files::requirements).transpose()?,
             refresh: create.refresh,
             ..EnvironmentSpec::bare(interpreter)
         },

@@ -5,6 +5,7 @@
 
 pub(super) mod input;
 pub(super) mod interruption;
+pub(super) mod own_files;
 pub(super) mod submission;
 
 use std::io;
@@ -23,6 +24,7 @@ use crate::output::{BrokenStderr, Passage};
 use crate::status_line::{self, While};
 use crate::{benchmark, profile, terminal};
 use interruption::Interruptions;
+use own_files::OwnFiles;
 use submission::Prepared;
 
 /// `pyexec run -d --json`.
@@ -35,7 +37,7 @@ struct Detached {
 pub(crate) async fn perform(run: Run) -> Result<Code, Failure> {
     let (json, detach) = (run.options.json, run.options.detach);
     // Until here signals do what they always do: there is no job that could be cancelled.
-    let Prepared { submission, input } = submission::prepare(run)?;
+    let Prepared { submission, input } = submission::prepare(run, &mut OwnFiles::default())?;
     let stdin = input.map(input::Stdin::open).transpose()?;
     let client = Arc::new(super::connect().await?);
     let interruptions = Interruptions::listen().map_err(Failure::Runtime)?;

@@ -1,16 +1,17 @@
 //! `pyexec scripts`: scripts that are kept under a name.
 
 use std::ffi::OsStr;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 
+use pyexec_proto::error::Named;
 use pyexec_proto::script::{MAX_SOURCE_BYTES, SaveScript, ScriptInfo};
 use pyexec_proto::view::{ScriptRow, ScriptView};
 use pyexec_proto::{Client, Timestamp};
 use serde::Serialize;
 
-use crate::args::{Requirements, Run, ScriptsRun, ScriptsSave, ScriptsShow, ScriptsVerb};
+use super::run::own_files::{self, read_up_to};
+use crate::args::{Requirements, Run, ScriptsRun, ScriptsSave, ScriptsShow, ScriptsVerb, Source};
 use crate::exit_code::{Code, Failure, SUCCESS};
 use crate::render::Screen;
 use crate::{render, terminal};
@@ -80,7 +81,7 @@ async fn run(asked: ScriptsRun) -> Result<Code, Failure> {
     let script = client.view_script(&asked.name, false).await?;
     drop(client);
     let file = script.path.as_os_str().to_owned();
-    super::run::perform(Run { file: Some(file), args: asked.args, code: None, options: asked.options }).await
+    super::run::perform(Run { source: Source::File(file), args: asked.args, options: asked.options }).await
 }
 
 async fn remove(names: &[String]) -> Result<Code, Failure> {
@@ -95,22 +96,10 @@ async fn remove(names: &[String]) -> Result<Code, Failure> {
 /// What is to be saved, read where the caller is.
 fn source(given: &OsStr) -> Result<Vec<u8>, Failure> {
     if given == "-" {
-        let bytes = read(io::stdin().lock()).map_err(Failure::Stdin)?;
+        let bytes = read_up_to(io::stdin().lock(), MAX_SOURCE_BYTES).map_err(Failure::Stdin)?;
         return bytes.ok_or(Failure::StdinTooLarge { limit: MAX_SOURCE_BYTES });
     }
-    let path = Path::new(given);
-    let bytes = File::open(path).and_then(read).map_err(|source| Failure::Script { path: path.to_owned(), source })?;
-    bytes.ok_or_else(|| Failure::Usage {
-        problem: format!("`{}` has more than {MAX_SOURCE_BYTES} bytes", path.display()),
-        hint: "keep data in a file of its own, and let the script open that".to_owned(),
-    })
-}
-
-/// `None` when there is more of it than a script may have.
-fn read(from: impl Read) -> io::Result<Option<Vec<u8>>> {
-    let mut bytes = Vec::new();
-    from.take(MAX_SOURCE_BYTES as u64 + 1).read_to_end(&mut bytes)?;
-    Ok((bytes.len() <= MAX_SOURCE_BYTES).then_some(bytes))
+    own_files::read(Path::new(given), Named::Script)
 }
 
 /// Where there is no room: size, needs, python, changed.
@@ -174,15 +163,6 @@ mod tests {
             let table = render::plain_table(&HEADER, &[row], &LEAST_TELLING, screen);
             assert!(table.lines().all(|line| line.chars().count() <= 40), "{table}");
             assert!(table.contains("Trains"), "{table}");
-        }
-    }
-
-    #[test]
-    fn what_is_read_ends_where_a_script_has_to() {
-        let most = MAX_SOURCE_BYTES as u64;
-        for (bytes, is_taken) in [(0, true), (most, true), (most + 1, false), (u64::MAX, false)] {
-            let bytes = read(io::repeat(b'#').take(bytes)).expect("can be read");
-            assert_eq!(bytes.is_some(), is_taken);
         }
     }
 }

@@ -67,8 +67,8 @@ pub(super) fn tools() -> Vec<Tool> {
         Tool {
             name: "py_run_script_in_dir",
             title: "Run Python in a directory",
-            about: "Run a script file, or inline code, in a directory. Give script_path or script_content. Output comes \
-                back inline; after about 20 s a job_id does, and the job goes on.",
+            about: "Run a script file, inline code or a module in a directory. Give script_path, script_content or module. \
+                Output comes back inline; after about 20 s a job_id does, and the job goes on.",
             hints: Hints::RunsCode,
             parameters: [in_directory(), execution(300), synchronous(), answers()].concat(),
             returns: &[EXECUTED],
@@ -164,7 +164,11 @@ fn directory() -> Parameter {
 }
 
 fn sources() -> Vec<Parameter> {
-    vec![Parameter::new("script_path", Kind::Path, ""), Parameter::new("script_content", Kind::Text, "").may_be_empty()]
+    vec![
+        Parameter::new("script_path", Kind::Path, ""),
+        Parameter::new("script_content", Kind::Text, "").may_be_empty(),
+        Parameter::new("module", Kind::Text, "python -m"),
+    ]
 }
 
 fn python_version() -> Parameter {
@@ -260,6 +264,7 @@ fn answers() -> Vec<Parameter> {
 struct Given {
     script_path: Option<String>,
     script_content: Option<String>,
+    module: Option<String>,
     script_name: Option<String>,
     directory: Option<String>,
     use_uv: Option<bool>,
@@ -314,7 +319,7 @@ impl Given {
     /// send that fill in everything.
     fn without_fillings(mut self) -> Self {
         let is_filling = |text: &Option<String>| text.as_ref().is_some_and(String::is_empty);
-        if self.script_path.is_some() && is_filling(&self.script_content) {
+        if (self.script_path.is_some() || self.module.is_some()) && is_filling(&self.script_content) {
             self.script_content = None;
         }
         if self.open_stdin && is_filling(&self.stdin) {
@@ -365,16 +370,26 @@ async fn run(call: &Call<'_>, kept: Kept) -> Result<Answer, Failure> {
 
 /// Exactly one of what a script can be given as.
 async fn source(call: &Call<'_>, given: &Given) -> Result<JobSource, Failure> {
-    const NEXT: &str = "give script_path (a file) or script_content (the code itself), one of them";
-    match (&given.script_path, &given.script_content, &given.script_name) {
-        (None, None, Some(name)) => {
-            let script = call.server.client().await?.view_script(name, false).await?;
-            Ok(JobSource::File { path: script.path })
+    const NEXT: &str =
+        "give script_path (a file), script_content (the code itself) or module (as python -m takes it), one of them";
+    if let Some(name) = &given.script_name {
+        let script = call.server.client().await?.view_script(name, false).await?;
+        return Ok(JobSource::File { path: script.path });
+    }
+    match (&given.script_path, &given.script_content, &given.module) {
+        (Some(path), None, None) => Ok(JobSource::File { path: path.as_str().into() }),
+        (None, Some(code), None) => inline(code, given),
+        (None, None, Some(module)) => Ok(JobSource::Module { module: module.as_str().into() }),
+        (None, None, None) => {
+            Err(Failure::argument("neither script_path nor script_content nor module is given", NEXT))
         }
-        (Some(_), Some(_), _) => Err(Failure::argument("script_path and script_content are both given", NEXT)),
-        (Some(path), None, _) => Ok(JobSource::File { path: path.as_str().into() }),
-        (None, Some(code), _) => inline(code, given),
-        (None, None, None) => Err(Failure::argument("neither script_path nor script_content is given", NEXT)),
+        (path, code, module) => {
+            let all = [("script_path", path), ("script_content", code), ("module", module)];
+            let given = all.into_iter().filter(|(_, value)| value.is_some()).map(|(name, _)| name);
+            let given = given.collect::<Vec<_>>();
+            let are = if given.len() == 2 { "are both given" } else { "are all given" };
+            Err(Failure::argument(format!("{} {are}", given.join(" and ")), NEXT))
+        }
     }
 }
 
@@ -459,7 +474,14 @@ fn submission(call: &Call<'_>, given: Given, source: JobSource, waited_for: bool
         fence: given.limits.fence(),
     };
     let stdin = given.stdin.unwrap_or_default().into_bytes();
-    Ok(Submission { id: JobId::mint(), spec, environment: caller.environment.clone(), overrides, stdin })
+    Ok(Submission {
+        id: JobId::mint(),
+        spec,
+        environment: caller.environment.clone(),
+        overrides,
+        stdin,
+        env_file: None,
+    })
 }
 
 fn environment(given: &Given) -> Result<EnvironmentSpec, Failure> {

@@ -56,7 +56,7 @@ pub use cache::Lease;
 pub use error::EnvironmentError;
 use hashes::Hashes;
 use interpreter::{Caller, Interpreters};
-use job_files::{is_project, requirements_file, script};
+use job_files::{is_project, place_sent, requirements_file, script};
 pub use log::PreparationLog;
 use mark::{Former, Mark};
 use named::Names;
@@ -164,7 +164,7 @@ impl Environments {
         for requirement in &wanted.requirements {
             check_requirement(requirement)?;
         }
-        if let Some(file) = &wanted.requirements_file {
+        if let (Some(file), None) = (&wanted.requirements_file, &wanted.requirements_content) {
             let path = spec.directory.as_path().join(file.as_path());
             let problem = match deadline.bounds(self.client_files.kind(&path)).await {
                 Ok(Some(Kind::File)) | Err(Problem::NoAnswer) => None,
@@ -230,6 +230,7 @@ impl Environments {
 
     async fn prepare_unbounded(&self, preparation: Preparation) -> Result<Prepared, EnvironmentError> {
         let Preparation { id, spec, mut variables, run_directory, log } = preparation;
+        let spec = place_sent(spec, &run_directory).await?;
         let caller = Caller { variables: &variables, mark: &self.mark, log: &log, files: &self.client_files };
         let runner = match &spec.environment.interpreter {
             Interpreter::System => {
@@ -248,7 +249,8 @@ impl Environments {
         let mut argv = runner.argv;
         if runner.takes_script {
             match &spec.source {
-                JobSource::File { path } => argv.push(path.clone()),
+                JobSource::File { path } | JobSource::Content { path, .. } => argv.push(path.clone()),
+                JobSource::Module { module } => argv.extend(["-m".into(), module.clone()]),
                 JobSource::Code { code } => argv.extend(["-c".into(), code.clone()]),
                 JobSource::Stdin { .. } => argv.push("-".into()),
             }
@@ -382,7 +384,9 @@ impl Environments {
         let directory = spec.directory.as_path();
         let beside = match &spec.source {
             JobSource::File { path } => directory.join(path.as_path()).parent().map(Path::to_owned),
-            JobSource::Code { .. } | JobSource::Stdin { .. } => None,
+            JobSource::Code { .. } | JobSource::Stdin { .. } | JobSource::Module { .. } | JobSource::Content { .. } => {
+                None
+            }
         };
         let mut arguments: Vec<&OsStr> = ["-I", "-c", imports::PROBE].map(OsStr::new).to_vec();
         arguments.push(directory.as_os_str());

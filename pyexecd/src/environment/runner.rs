@@ -1,20 +1,18 @@
 //! What runs a job's script: an environment's own Python, or uv where only that knows what to run it with.
 
 use std::ffi::{OsStr, OsString};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use pyexec_proto::OsText;
 use pyexec_proto::environment::ResolvedEnvironment;
 use pyexec_proto::job::{JobSource, JobSpec, Variables};
-use rustix::fs::OFlags;
 
 use super::build::Wanted;
 use super::cache::Lease;
 use super::interpreter::Caller;
+use super::job_files::write_private;
 use super::script_metadata::ScriptMetadata;
 use super::{EnvironmentError, project, uv};
-use crate::supervisor::record::private_file;
 
 /// What runs a job's script.
 pub(super) struct Runner {
@@ -81,12 +79,8 @@ pub(super) async fn plain_uv_run(
         // Only as a script does uv read its own settings in the header: code that has no file is given one.
         let file = match &spec.source {
             JobSource::File { path } => path.clone(),
-            JobSource::Code { .. } | JobSource::Stdin { .. } => {
-                let file = run_directory.join("script.py");
-                private_file(&file, OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY)
-                    .and_then(|mut open| open.write_all(script))
-                    .map_err(|source| EnvironmentError::Script { path: file.clone(), source })?;
-                OsText::from(file)
+            JobSource::Code { .. } | JobSource::Stdin { .. } | JobSource::Module { .. } | JobSource::Content { .. } => {
+                OsText::from(write_private(run_directory.join("script.py"), script)?)
             }
         };
         runner.argv.extend(["--script".into(), file]);

@@ -13,7 +13,7 @@ use super::build::{Source, Wanted};
 use super::cache::to_evict;
 use super::hashes::Hashes;
 use super::interpreter::Caller;
-use super::job_files::MAX_REQUIREMENTS_BYTES;
+use super::job_files::{MAX_REQUIREMENTS_BYTES, SentRequirements};
 use super::log::PreparationLog;
 use super::named::{NamedEnvironment, check_name};
 use super::{EnvironmentError, Environments, Runner, check_requirement, passwords, request, uv};
@@ -90,7 +90,13 @@ impl Environments {
 
     async fn create_unbounded(&self, request: &CreateEnvironment) -> Result<EnvironmentInfo, EnvironmentError> {
         let log = Arc::new(PreparationLog::of_nobody());
-        let (requirements, passwords) = passwords::named_in_all(&request.spec.requirements);
+        let (requirements, mut passwords) = passwords::named_in_all(&request.spec.requirements);
+        let sent = request.spec.requirements_content.as_deref().map(passwords::named);
+        let sent = sent.map(|(content, more)| {
+            passwords.extend(more);
+            SentRequirements::write(&self.cache_directory, &content)
+        });
+        let sent = sent.transpose()?;
         let mut variables = request.environment.clone();
         passwords::set(&passwords, &mut variables);
         let caller = Caller { variables: &variables, mark: &self.mark, files: &self.client_files, log: &log };
@@ -102,7 +108,8 @@ impl Environments {
         let python = python.map(|version| version.to_string()).unwrap_or_default();
         let file = match &request.spec.requirements_file {
             Some(file) => {
-                let path = request.directory.as_path().join(file.as_path());
+                let named = request.directory.as_path().join(file.as_path());
+                let path = sent.as_ref().map_or(named, |sent| sent.path().to_owned());
                 let reading = self.client_files.read(&path, MAX_REQUIREMENTS_BYTES);
                 let read = Deadline::of_now().bounds(reading).await;
                 let content = read.map_err(|problem| problem.refusal(Named::RequirementsFile, &path))?;

@@ -29,6 +29,11 @@ pub struct EnvFile {
 }
 
 impl EnvFile {
+    /// One that the client has read.
+    pub fn sent(path: PathBuf, content: Vec<u8>) -> Self {
+        Self { path, text: content }
+    }
+
     /// # Errors
     /// When there is no such file, it is not a regular file, it is too large, or it cannot be read in time.
     pub async fn read(path: PathBuf, files: &ClientFiles, deadline: Deadline) -> Result<Self, Error> {

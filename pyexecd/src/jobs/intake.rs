@@ -35,10 +35,17 @@ pub fn validate(submission: &Submission) -> Result<(), Error> {
         JobSource::Code { code } => {
             string("code", code)?;
         }
-        JobSource::Stdin { code } if code.as_bytes().len() > MAX_STDIN_BYTES => {
-            return Err(too_long("code", code.as_bytes().len(), MAX_STDIN_BYTES));
+        JobSource::Module { module } => {
+            string("module", module)?;
         }
-        JobSource::Stdin { .. } => {}
+        JobSource::Content { path, content } => {
+            string("script", path)?;
+            sent("script", content.as_bytes())?;
+        }
+        JobSource::Stdin { code } => sent("code", code.as_bytes())?,
+    }
+    if let Some(content) = &spec.environment.requirements_content {
+        sent("requirements file", content.as_bytes())?;
     }
     if let Some(label) = &spec.label
         && label.chars().count() > MAX_LABEL_CHARS
@@ -58,9 +65,7 @@ pub fn validate(submission: &Submission) -> Result<(), Error> {
         profile(*wanted, spec)?;
     }
     limits(&spec.limits)?;
-    if submission.stdin.len() > MAX_STDIN_BYTES {
-        return Err(too_long("stdin", submission.stdin.len(), MAX_STDIN_BYTES));
-    }
+    sent("stdin", &submission.stdin)?;
     let mut strings = 0;
     for arg in &spec.args {
         strings += string("argument", arg)?;
@@ -91,7 +96,7 @@ pub async fn places(spec: &JobSpec, client_files: &ClientFiles, deadline: Deadli
     let directory = spec.directory.as_path();
     let script = match &spec.source {
         JobSource::File { path } => Some(path),
-        JobSource::Code { .. } | JobSource::Stdin { .. } => None,
+        JobSource::Code { .. } | JobSource::Stdin { .. } | JobSource::Module { .. } | JobSource::Content { .. } => None,
     };
     let looking = async {
         let mut files = client_files.open();
@@ -226,6 +231,11 @@ fn string(what: &str, text: &OsText) -> Result<usize, Error> {
         return Err(too_long(what, bytes.len(), MAX_STRING_BYTES - 1));
     }
     Ok(bytes.len() + 1)
+}
+
+/// What a submission carries.
+fn sent(what: &str, content: &[u8]) -> Result<(), Error> {
+    if content.len() > MAX_STDIN_BYTES { Err(too_long(what, content.len(), MAX_STDIN_BYTES)) } else { Ok(()) }
 }
 
 fn too_long(what: &str, bytes: usize, most: usize) -> Error {

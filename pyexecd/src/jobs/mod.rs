@@ -113,7 +113,8 @@ impl Jobs {
             return Err(Error::ShuttingDown);
         }
         // What is kept of a job has no passwords in it. They go where its variables go.
-        let url_passwords = passwords::take(&mut submission.spec.environment.requirements);
+        let mut url_passwords = passwords::take(&mut submission.spec.environment.requirements);
+        url_passwords.extend(passwords::take(submission.spec.environment.requirements_content.as_mut_slice()));
         let deadline = Deadline::of_now();
         // Composed here, once: from here on what was set for this job is part of its environment.
         let checked = match self.compose(&submission, deadline).await {
@@ -121,6 +122,7 @@ impl Jobs {
                 passwords::set(&url_passwords, &mut variables);
                 submission.environment = variables;
                 submission.overrides = Variables::default();
+                submission.env_file = None;
                 self.check(&submission, deadline).await
             }
             Err(refused) => Err(refused),
@@ -191,12 +193,11 @@ impl Jobs {
 
     async fn compose(&self, submission: &Submission, deadline: Deadline) -> Result<Variables, Error> {
         let spec = &submission.spec;
-        let env_file = match &spec.env_file {
-            Some(file) => {
-                let path = spec.directory.as_path().join(file.as_path());
-                Some(EnvFile::read(path, &self.client_files, deadline).await?)
-            }
-            None => None,
+        let path = spec.env_file.as_ref().map(|file| spec.directory.as_path().join(file.as_path()));
+        let env_file = match (path, &submission.env_file) {
+            (Some(path), Some(content)) => Some(EnvFile::sent(path, content.clone())),
+            (Some(path), None) => Some(EnvFile::read(path, &self.client_files, deadline).await?),
+            (None, _) => None,
         };
         compose(Sources {
             inherit: &self.inherit,

@@ -95,8 +95,13 @@ fn fill(directory: &Path, submission: &Submission, created_at: Timestamp) -> io:
     let environment = submission.environment.as_block();
     let stdin = match (&submission.spec.source, submission.spec.stdin) {
         (JobSource::Stdin { code }, _) => Some(code.as_bytes()),
-        (JobSource::File { .. } | JobSource::Code { .. }, StdinSource::Given) => Some(submission.stdin.as_slice()),
-        (JobSource::File { .. } | JobSource::Code { .. }, StdinSource::Null | StdinSource::Open) => None,
+        (
+            JobSource::File { .. } | JobSource::Code { .. } | JobSource::Module { .. } | JobSource::Content { .. },
+            stdin,
+        ) => match stdin {
+            StdinSource::Given => Some(submission.stdin.as_slice()),
+            StdinSource::Null | StdinSource::Open => None,
+        },
     };
     let spec = SpecFile {
         version: FORMAT,
@@ -333,6 +338,7 @@ mod tests {
             environment: [("TOKEN".into(), "hunter2".into())].into_iter().collect(),
             overrides: Default::default(),
             stdin: b"typed".to_vec(),
+            env_file: None,
         }
     }
 

@@ -1,14 +1,15 @@
 //! From arguments to a submission: what is read from stdin first, where the script is, what the job's environment and
 //! stdin are.
 
-use std::ffi::OsStr;
-use std::io::{self, IsTerminal, Read};
+use std::ffi::{OsStr, OsString};
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pyexec_proto::benchmark::BenchmarkSpec;
 use pyexec_proto::caller::Caller;
 use pyexec_proto::environment::{EnvironmentSpec, Interpreter};
+use pyexec_proto::error::Named;
 use pyexec_proto::fence::Fence;
 use pyexec_proto::job::{Leftovers, MAX_STDIN_BYTES, StdinSource, Submission, Variables};
 use pyexec_proto::limits::Limits;
@@ -17,7 +18,8 @@ use pyexec_proto::{JobId, JobSource, JobSpec, OsText};
 use rustix::fs::{FileType, fstat, stat};
 
 use super::input::AtEnd;
-use crate::args::{Assignment, BenchOptions, FenceOptions, LimitOptions, Requirements, Run};
+use super::own_files::{self, OwnFiles, is_there, read_up_to};
+use crate::args::{Assignment, BenchOptions, FenceOptions, LimitOptions, Requirements, Run, Source};
 use crate::exit_code::Failure;
 
 /// A job that is ready to be submitted.
@@ -28,11 +30,12 @@ pub(in crate::verbs) struct Prepared {
     pub(in crate::verbs) input: Option<AtEnd>,
 }
 
-/// Reads stdin to its end where the arguments say so; the rest is looked up and put together.
-pub(in crate::verbs) fn prepare(run: Run) -> Result<Prepared, Failure> {
+/// Reads stdin to its end where the arguments say so, and files that only this process can open; the rest is looked up and put together.
+pub(in crate::verbs) fn prepare(run: Run, own_files: &mut OwnFiles) -> Result<Prepared, Failure> {
     refuse_contradictions(&run)?;
-    let Run { file, args, code, options } = run;
-    let from_stdin = code.is_none() && file.as_deref() == Some(OsStr::new("-"));
+    let Run { source, args, options } = run;
+    own_files::refuse_pipes(&args)?;
+    let from_stdin = source.is_stdin();
     let cwd = std::env::current_dir();
     let directory = match (&options.script.dir, &cwd) {
         (Some(given), Ok(cwd)) => absolute(&cwd.join(given))?,
@@ -41,15 +44,19 @@ pub(in crate::verbs) fn prepare(run: Run) -> Result<Prepared, Failure> {
         (_, Err(error)) => return Err(Failure::NoCurrentDirectory(io::Error::from(error.kind()))),
     };
     let directory_again = directory.clone();
-    let source = match (code, file) {
-        (Some(code), _) => JobSource::Code { code: code.into() },
-        (None, Some(_)) if from_stdin => JobSource::Stdin { code: read_stdin()?.into() },
-        (None, Some(file)) => {
+    let source = match source {
+        Source::Code(code) => JobSource::Code { code: code.into() },
+        Source::Module(module) => JobSource::Module { module: module.into() },
+        Source::File(_) if from_stdin => JobSource::Stdin { code: read_stdin()?.into() },
+        Source::File(file) if own_files::is_own(Path::new(&file)) => {
+            let content = own_files.read(Path::new(&file), Named::Script)?.into();
+            JobSource::Content { path: file.into(), content }
+        }
+        Source::File(file) => {
             // Where there is no current directory, only the job's directory is left to look in.
             let cwd = cwd.as_deref().unwrap_or(&directory);
             JobSource::File { path: script_path(Path::new(&file), cwd, &directory, is_there).into() }
         }
-        (None, None) => return Err(usage("nothing to run", "name a script, or give code with -c")),
     };
     let (stdin, input) = if from_stdin {
         // The code itself is what comes on stdin.
@@ -72,6 +79,13 @@ pub(in crate::verbs) fn prepare(run: Run) -> Result<Prepared, Failure> {
         let here = cwd.as_deref().unwrap_or(&directory_again);
         script_path(Path::new(file), here, &directory_again, is_there)
     };
+    let mut given = |file: Option<OsString>, what| -> Result<_, Failure> {
+        let path = file.map(|file| beside(&file));
+        let content = path.as_deref().map(|path| own_files.content(path, what)).transpose()?.flatten();
+        Ok((path.map(OsText::from), content))
+    };
+    let (env_file, env_file_content) = given(options.script.env_file, Named::EnvFile)?;
+    let (requirements_file, requirements_content) = given(options.script.with_requirements, Named::RequirementsFile)?;
     let spec = JobSpec {
         source,
         args: args.into_iter().map(OsText::from).collect(),
@@ -79,12 +93,13 @@ pub(in crate::verbs) fn prepare(run: Run) -> Result<Prepared, Failure> {
         environment: EnvironmentSpec {
             interpreter,
             requirements: Requirements::of_all(options.script.with),
-            requirements_file: options.script.with_requirements.map(|file| OsText::from(beside(&file))),
+            requirements_content: requirements_content.map(own_files::requirements).transpose()?,
+            requirements_file,
             named: options.script.environment,
             auto_install: options.script.auto_install,
             refresh: options.script.refresh,
         },
-        env_file: options.script.env_file.map(|file| OsText::from(beside(&file))),
+        env_file,
         stdin,
         timeout_ms: options.script.timeout.0.map(milliseconds),
         grace_ms: milliseconds(options.grace),
@@ -106,7 +121,9 @@ pub(in crate::verbs) fn prepare(run: Run) -> Result<Prepared, Failure> {
         fence: fence(options.script.fence),
     };
     let environment = caller.environment;
-    Ok(Prepared { submission: Submission { id: JobId::mint(), spec, environment, overrides, stdin: text }, input })
+    let id = JobId::mint();
+    let submission = Submission { id, spec, environment, overrides, stdin: text, env_file: env_file_content };
+    Ok(Prepared { submission, input })
 }
 
 fn limits(options: &LimitOptions) -> Limits {
@@ -136,7 +153,7 @@ fn usage(problem: &str, hint: &str) -> Failure {
 }
 
 fn refuse_contradictions(run: &Run) -> Result<(), Failure> {
-    let Run { file, code, options, .. } = run;
+    let Run { source, options, .. } = run;
     if options.script.no_uv && !Requirements::of_all(options.script.with.clone()).is_empty() {
         return Err(usage("--no-uv and --with can not be combined", "packages are installed by uv; leave out --no-uv"));
     }
@@ -150,7 +167,7 @@ fn refuse_contradictions(run: &Run) -> Result<(), Failure> {
     if options.script.no_uv && options.script.python.is_some() {
         return Err(usage("--no-uv and --python can not be combined", "versions are chosen by uv; leave out --no-uv"));
     }
-    if code.is_none() && file.as_deref() == Some(OsStr::new("-")) && (options.stdin || options.interactive) {
+    if source.is_stdin() && (options.stdin || options.interactive) {
         return Err(usage(
             "stdin can not carry the code and the job's input too",
             "put the code into a file, or give it with -c",
@@ -161,12 +178,8 @@ fn refuse_contradictions(run: &Run) -> Result<(), Failure> {
 
 /// All of stdin, which a submission has to carry.
 fn read_stdin() -> Result<Vec<u8>, Failure> {
-    let mut bytes = Vec::new();
-    io::stdin().lock().take(MAX_STDIN_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(Failure::Stdin)?;
-    if bytes.len() > MAX_STDIN_BYTES {
-        return Err(Failure::StdinTooLarge { limit: MAX_STDIN_BYTES });
-    }
-    Ok(bytes)
+    let bytes = read_up_to(io::stdin().lock(), MAX_STDIN_BYTES).map_err(Failure::Stdin)?;
+    bytes.ok_or(Failure::StdinTooLarge { limit: MAX_STDIN_BYTES })
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, Failure> {
@@ -183,20 +196,6 @@ fn script_path(given: &Path, cwd: &Path, directory: &Path, exists: impl Fn(&Path
     }
     let (here, there) = (cwd.join(given), directory.join(given));
     if !exists(&here) && exists(&there) { there } else { here }
-}
-
-/// Whether there is something of this name. Where its file system does not say so in time it is taken to be there: whoever
-/// opens it finds out, and we are not held up.
-fn is_there(path: &Path) -> bool {
-    const PATIENCE: Duration = Duration::from_millis(500);
-    let (told, answer) = std::sync::mpsc::channel();
-    let looked_at = path.to_owned();
-    let looking = std::thread::Builder::new().spawn(move || told.send(looked_at.exists()));
-    match looking {
-        Ok(_) => answer.recv_timeout(PATIENCE).unwrap_or(true),
-        // There may be no more threads for this user.
-        Err(_) => path.exists(),
-    }
 }
 
 /// What our stdin is connected to.
@@ -335,10 +334,10 @@ mod tests {
     #[test]
     fn what_needs_uv_is_refused_without_it() {
         for (line, named) in [
-            (&["x.py", "--no-uv", "--with", "numpy"][..], "--with"),
-            (&["x.py", "--no-uv", "--python", "3.12"], "--python"),
+            (&["--no-uv", "--with", "numpy", "x.py"][..], "--with"),
+            (&["--no-uv", "--python", "3.12", "x.py"], "--python"),
         ] {
-            let failure = prepare(run(line)).expect_err("it makes no sense");
+            let failure = prepare(run(line), &mut OwnFiles::default()).expect_err("it makes no sense");
             assert_eq!(failure.code(), 2, "{line:?}");
             assert!(failure.to_string().contains(named), "{failure}");
             assert!(failure.hint().is_some_and(|hint| hint.contains("uv")), "{:?}", failure.hint());
@@ -347,14 +346,19 @@ mod tests {
 
     #[test]
     fn stdin_carries_either_code_or_input() {
-        for line in [&["-", "-i"][..], &["-", "-d", "--stdin"]] {
-            assert_eq!(prepare(run(line)).expect_err("it makes no sense").code(), 2, "{line:?}");
+        for line in [&["-i", "-"][..], &["-d", "--stdin", "-"]] {
+            assert_eq!(
+                prepare(run(line), &mut OwnFiles::default()).expect_err("it makes no sense").code(),
+                2,
+                "{line:?}"
+            );
         }
     }
 
     #[test]
     fn a_detached_job_carries_all_it_needs() {
-        let prepared = prepare(run(&["-d", "-c", "print(1)", "a"])).expect("can be submitted");
+        let prepared =
+            prepare(run(&["-d", "-c", "print(1)", "a"]), &mut OwnFiles::default()).expect("can be submitted");
         let spec = prepared.submission.spec;
         assert_eq!(spec.source, JobSource::Code { code: "print(1)".into() });
         assert_eq!(spec.args, ["a".into()]);
