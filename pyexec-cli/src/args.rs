@@ -9,7 +9,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ErrorKind};
 use clap::{Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use pyexec_proto::Status;
 use pyexec_proto::environment::PythonVersion;
@@ -413,28 +413,35 @@ pub(crate) struct Completions {
 pub(crate) fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
     let mut line: Vec<OsString> = line.into_iter().collect();
     let command = Cli::command();
-    let scripts = of_script(&command, &mut line);
-    let mut cli = Cli::from_arg_matches(&command.try_get_matches_from(line)?)?;
-    match &mut cli.verb {
-        Verb::Run(run) => run.args = scripts,
-        Verb::Scripts(ScriptsVerb::Run(run)) => run.args = scripts,
-        _ => {}
+    let Some(scripts) = split_off_arguments(&command, &mut line) else {
+        return Cli::from_arg_matches(&command.try_get_matches_from(line)?);
+    };
+    let matches = command.try_get_matches_from(line).map_err(|mut error| {
+        // The tip to write `--` before an option that is not known would make it the script.
+        error.remove(ContextKind::Suggested);
+        error
+    })?;
+    let mut cli = Cli::from_arg_matches(&matches)?;
+    if let Verb::Run(run) = &mut cli.verb {
+        run.args = scripts;
+    } else if let Verb::Scripts(ScriptsVerb::Run(run)) = &mut cli.verb {
+        run.args = scripts;
     }
     Ok(cli)
 }
 
-/// Takes the arguments of the script that is run off a command line.
-fn of_script(command: &Command, line: &mut Vec<OsString>) -> Vec<OsString> {
+/// Takes the arguments of a script off the command line that runs it; `None` where none is run.
+fn split_off_arguments(command: &Command, line: &mut Vec<OsString>) -> Option<Vec<OsString>> {
     let verb = |at: usize| line.get(at).and_then(|word| word.to_str());
     let verbs: &[&str] = match (verb(1), verb(2)) {
         (Some("run"), _) => &["run"],
         (Some("scripts"), Some("run")) => &["scripts", "run"],
-        _ => return Vec::new(),
+        _ => return None,
     };
     let begin = 1 + verbs.len();
     let known = verbs.iter().try_fold(command, |command, verb| command.find_subcommand(verb));
     let ours = words_of_ours(known.expect("is a verb"), &line[begin..]);
-    line.split_off(begin + ours)
+    Some(line.split_off(begin + ours))
 }
 
 /// What is wrong with a command line, and where to look; `verb` is its first word.

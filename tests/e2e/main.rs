@@ -2,6 +2,7 @@
 //!
 //! One module per subject. Nothing here waits for a duration: every wait is for a fact, see [`sandbox`].
 
+mod arguments;
 mod artifacts;
 mod as_plain;
 mod bad_input;

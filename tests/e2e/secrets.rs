@@ -63,6 +63,26 @@ fn a_secret_is_in_no_file_once_the_job_has_started_and_shown_nowhere() {
 }
 
 #[test]
+fn a_secret_in_variables_that_a_command_prints_is_in_no_file_once_the_job_has_started() {
+    let mut sandbox = Sandbox::new();
+    sandbox.set("PYEXEC_LOG", "trace");
+    let mut daemon = sandbox.daemon();
+    sandbox.write("script.py", CODE);
+    let mut bash = sandbox.command("bash");
+    bash.args(["-c", "\"$0\" run --no-uv --env-file <(echo \"TOKEN=$GIVEN\") script.py"]);
+    bash.arg(crate::sandbox::PYEXEC).env("GIVEN", secret());
+    let mut run = sandbox.attend(bash);
+    run.wait_for_stdout("started\n");
+    let id = sandbox.pyexec(["jobs", "--json"]).json()["jobs"][0]["id"].as_str().expect("is text").to_owned();
+    assert_in_no_file(&sandbox, "while it runs");
+    assert_shown_nowhere(&sandbox, &id);
+    daemon.restart();
+    sandbox.write("go", "");
+    assert_eq!(run.end().expect_code(0).text(), "started\nhunter\n");
+    assert_in_no_file(&sandbox, "when it has ended");
+}
+
+#[test]
 fn a_secret_of_a_job_that_could_not_start_is_in_no_file() {
     let sandbox = Sandbox::new();
     std::fs::create_dir(sandbox.file("bin")).expect("can be made");

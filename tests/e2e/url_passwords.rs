@@ -88,6 +88,45 @@ fn a_password_of_a_requirement_is_in_no_file_once_the_job_has_started_and_shown_
     assert_in_no_file(&sandbox, "when it has ended");
 }
 
+/// `--with-requirements <(…)`: the content is read by the client, and kept for as long as the job waits.
+#[test]
+fn a_password_in_requirements_that_a_command_prints_is_in_no_file_once_the_job_has_started() {
+    let sandbox = sandbox_without_index();
+    let (_server, url) = protected(&sandbox);
+    let mut daemon = sandbox.daemon_with(&[("PYEXEC_MAX_RUNNING", "1"), ("PYEXEC_LOG", "trace")]);
+    let first = sandbox.detach(&["-c", "import os, time\nwhile not os.path.exists('first'): time.sleep(0.005)"]);
+    let mut bash = sandbox.command("bash");
+    bash.args(["-c", "\"$0\" run -d --with-requirements <(echo \"$GIVEN\") -c \"$1\""]);
+    bash.arg(crate::sandbox::PYEXEC).arg(CODE).env("GIVEN", format!("tried-a @ {url}"));
+    let id = sandbox.attend(bash).end().expect_code(0).text().trim_end().to_owned();
+    assert_shown_nowhere(&sandbox, &id);
+    let waits_with: Vec<String> = file_names(&sandbox.run_directory(&id))
+        .into_iter()
+        .filter(|name| contains(&std::fs::read(sandbox.run_directory(&id).join(name)).unwrap_or_default(), &secret()))
+        .collect();
+    assert_eq!(waits_with, ["environment"], "it waits in the file that goes when the job starts");
+    daemon.restart();
+    sandbox.write("first", "");
+    sandbox.finished(&first);
+    sandbox.wait_until("it has printed", || match sandbox.logs(&id) {
+        printed if contains(&printed, "1.0\n") => Ok(()),
+        printed => Err(String::from_utf8_lossy(&printed).into_owned()),
+    });
+    assert_in_no_file(&sandbox, "while it runs");
+    assert_shown_nowhere(&sandbox, &id);
+    sandbox.write("go", "");
+    assert_eq!(sandbox.finished(&id)["exit_code"], 0);
+    assert_in_no_file(&sandbox, "when it has ended");
+
+    let mut bash = sandbox.command("bash");
+    bash.args(["-c", "\"$0\" env create kept --with-requirements <(echo \"$GIVEN\")"]);
+    bash.arg(crate::sandbox::PYEXEC).env("GIVEN", format!("tried-a @ {url}"));
+    assert_not_in(&sandbox.attend(bash).end().expect_code(0));
+    let run = ["--environment", "kept", "-c", "import tried_a; print('imported')"];
+    assert_eq!(sandbox.run_with_uv(&run).expect_code(0).text(), "imported\n");
+    assert_in_no_file(&sandbox, "when an environment was made");
+}
+
 #[test]
 fn neither_a_header_nor_a_project_shows_the_password_to_who_lists_processes() {
     let sandbox = sandbox_without_index();

@@ -45,6 +45,17 @@ fn a_usage_error_is_explained_like_any_other() {
 }
 
 #[test]
+fn nobody_is_told_to_make_a_script_of_an_option() {
+    for (line, alike) in
+        [(&["run", "--unknown", "x.py"][..], None), (&["run", "--timeuot", "5", "x.py"], Some("--timeout"))]
+    {
+        let said = refusal(line);
+        assert!(said.contains(line[1]) && !said.contains("-- "), "{said}");
+        assert!(alike.is_none_or(|alike| said.contains(alike)), "{said}");
+    }
+}
+
+#[test]
 fn the_declared_command_line_is_consistent() {
     Cli::command().debug_assert();
 }
