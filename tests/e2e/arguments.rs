@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::mcp_session::{Era, McpSession};
 use crate::sandbox::{Attended, PYEXEC, Ran, Sandbox};
+use crate::wheels::{sandbox_without_index, wheel};
 
 /// A line of `bash`, in which `$0` is the command line.
 #[track_caller]
@@ -46,8 +47,8 @@ fn a_job_is_called_by_the_module_or_the_path_it_was_given() {
     assert_eq!((&answer["exit_code"], &answer["status"]), (&1.into(), &"failed".into()), "{answer}");
     let id = answer["job_id"].as_str().expect("is text");
     assert_eq!(sandbox.show(id)["command"], "-m nosuch -d");
-    let status = session.markdown("py_job_status", json!({"job_id": id}));
-    assert!(status.contains("-m nosuch -d"), "{status}");
+    let listed = session.markdown("py_list_jobs", json!({}));
+    assert!(listed.contains("-m nosuch -d"), "{listed}");
     let prompt = session.ask("prompts/get", json!({"name": "debug_failed_job", "arguments": {"job_id": id}}));
     assert!(prompt.to_string().contains("It ran the module `nosuch` (python -m) in "), "{prompt}");
     for (arguments, said) in [
@@ -67,7 +68,7 @@ fn a_job_is_called_by_the_module_or_the_path_it_was_given() {
 #[test]
 fn a_module_can_be_measured_and_profiled() {
     let sandbox = Sandbox::new();
-    sandbox.write("mod.py", "def counted(): return sum(range(1000))\ncounted()\n");
+    sandbox.write("mod.py", "def counted(): return sum(range(3_000_000))\ncounted()\n");
     let line = ["bench", "--no-uv", "--runs", "2", "--json", "-m", "mod", "mod.py", "--", "--flag"];
     let results = sandbox.pyexec(line).expect_code(0).json()["results"].clone();
     let called: Vec<_> = [0, 1].map(|at: usize| results[at]["script"].clone()).into();
@@ -183,6 +184,36 @@ async fn the_same_submission_of_what_was_read_is_the_same_job() {
     assert_eq!(std::fs::read_to_string(sandbox.file("ran")).expect("it ran"), "once");
     submission.spec.source = JobSource::Module { module: "other".into() };
     submit(&submission).await.expect_err("another job of this id");
+}
+
+/// `uv run` has the header, and Python then finds the pipe empty: there is nothing to compare this with.
+#[test]
+fn the_header_of_a_script_that_was_read_for_the_job_is_honoured() {
+    let sandbox = sandbox_without_index();
+    wheel(&sandbox, "tried-a", "1.0");
+    wheel(&sandbox, "tried-b", "1.0");
+    sandbox
+        .write("s.py", "# /// script\n# dependencies = ['tried-a']\n# ///\nimport tried_a, tried_b; print('both')\n");
+    sandbox.write("settings.py", "# /// script\n# [tool.uv]\n# no-index = true\n# ///\nprint('ran')\n");
+    let ran = shell(&sandbox, "\"$0\" run --with-requirements <(echo tried-b) <(cat s.py)").expect_code(0);
+    assert_eq!(ran.text(), "both\n");
+    assert_eq!(shell(&sandbox, "\"$0\" run <(cat settings.py)").expect_code(0).text(), "ran\n");
+    let ran = shell(&sandbox, "\"$0\" run <(echo '# /// script'; echo 'print(1)')").expect_code(126);
+    assert!(ran.stderr.contains("line 1: the `# /// script` block is not closed"), "{ran}");
+    // With a requirement that uv resolves anew, it is uv that reads the file.
+    let ran = shell(&sandbox, "\"$0\" run --with-requirements <(ls \"$UV_FIND_LINKS\"/tried_b*) -c 'import tried_b'");
+    ran.expect_code(0);
+}
+
+#[test]
+fn a_module_is_what_auto_install_looks_for() {
+    let sandbox = sandbox_without_index();
+    wheel(&sandbox, "six", "1.0");
+    sandbox.write("mod.py", "import six\n");
+    sandbox.run_with_uv(&["--auto-install", "-m", "six", "--flag"]).expect_code(0);
+    // What a module that is there imports is not looked for.
+    let ran = sandbox.run_with_uv(&["--auto-install", "-m", "mod"]).expect_code(1);
+    assert!(ran.stderr.contains("No module named 'six'"), "{ran}");
 }
 
 #[test]

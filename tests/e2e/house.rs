@@ -282,7 +282,7 @@ fn named_in(text: &str) -> BTreeSet<String> {
 
 /// The daemon's modules that open, look at or list files themselves, and whose files those are. What a client names is left
 /// to `client_files`. A module that is not listed does neither.
-const MAY_OPEN: [(&str, &str); 29] = [
+const MAY_OPEN: [(&str, &str); 30] = [
     ("artifacts", "what a job has left in its run directory, opened beneath it and through no link"),
     ("boot", "the kernel's"),
     ("client_files::looker", "what a client names: bounded, and in a process of its own"),
@@ -295,6 +295,7 @@ const MAY_OPEN: [(&str, &str); 29] = [
     ("environment::locks", "locks in the daemon's own cache"),
     ("environment::log", "the stderr in a run directory"),
     ("environment::named", "the daemon's own data directory"),
+    ("environment::sent_files", "a file in the daemon's own cache"),
     ("environment::startup", "the daemon's own cache"),
     ("lib", "whether the settings are there, for --check-config"),
     ("listener", "the daemon's own socket"),

@@ -67,8 +67,8 @@ pub(super) fn tools() -> Vec<Tool> {
         Tool {
             name: "py_run_script_in_dir",
             title: "Run Python in a directory",
-            about: "Run a script file, inline code or a module in a directory. Give script_path, script_content or module. \
-                Output comes back inline; after about 20 s a job_id does, and the job goes on.",
+            about: "Run script_path, script_content (code) or module (python -m) in a directory. Output comes back inline; \
+                after about 20 s a job_id does, and the job goes on.",
             hints: Hints::RunsCode,
             parameters: [in_directory(), execution(300), synchronous(), answers()].concat(),
             returns: &[EXECUTED],
@@ -167,7 +167,7 @@ fn sources() -> Vec<Parameter> {
     vec![
         Parameter::new("script_path", Kind::Path, ""),
         Parameter::new("script_content", Kind::Text, "").may_be_empty(),
-        Parameter::new("module", Kind::Text, "python -m"),
+        Parameter::new("module", Kind::Text, ""),
     ]
 }
 

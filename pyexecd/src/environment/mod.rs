@@ -27,6 +27,7 @@ mod project;
 mod python_requirement;
 mod request;
 mod runner;
+mod sent_files;
 mod shelf;
 mod startup;
 mod uv;
@@ -56,12 +57,13 @@ pub use cache::Lease;
 pub use error::EnvironmentError;
 use hashes::Hashes;
 use interpreter::{Caller, Interpreters};
-use job_files::{is_project, place_sent, requirements_file, script};
+use job_files::{is_project, requirements_file, script};
 pub use log::PreparationLog;
 use mark::{Former, Mark};
 use named::Names;
 use passwords::Password;
 use runner::{Runner, activate, plain_uv_run};
+use sent_files::place_sent;
 use uv::Uv;
 
 /// How long a submission waits for uv to say which Pythons there are.
@@ -249,7 +251,11 @@ impl Environments {
         let mut argv = runner.argv;
         if runner.takes_script {
             match &spec.source {
-                JobSource::File { path } | JobSource::Content { path, .. } => argv.push(path.clone()),
+                JobSource::File { path } | JobSource::Content { path, .. } => {
+                    // Or it would be taken for an option.
+                    argv.extend(path.as_bytes().starts_with(b"-").then(|| "--".into()));
+                    argv.push(path.clone());
+                }
                 JobSource::Module { module } => argv.extend(["-m".into(), module.clone()]),
                 JobSource::Code { code } => argv.extend(["-c".into(), code.clone()]),
                 JobSource::Stdin { .. } => argv.push("-".into()),

@@ -10,8 +10,8 @@ use pyexec_proto::job::{JobSource, JobSpec, Variables};
 use super::build::Wanted;
 use super::cache::Lease;
 use super::interpreter::Caller;
-use super::job_files::write_private;
 use super::script_metadata::ScriptMetadata;
+use super::sent_files::write_private;
 use super::{EnvironmentError, project, uv};
 
 /// What runs a job's script.

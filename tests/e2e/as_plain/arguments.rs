@@ -46,7 +46,8 @@ fn arguments_are_pythons() {
         python("two hyphens before the script end the options, and it may be called anything")
             .file("-odd.py", ARGV)
             .words(["--", "-odd.py", "-d", "--", "x"])
-            .prints("['-odd.py', '-d', '--', 'x']\n"),
+            .prints("['-odd.py', '-d', '--', 'x']\n")
+            .mcp(json!({"script_path": "-odd.py", "args": ["-d", "--", "x"]})),
         python("options after the code are the code's")
             .words(["-c", ARGV, "--", "-d", "-m", "x", "-c", "y", ""])
             .prints("['-c', '--', '-d', '-m', 'x', '-c', 'y', '']\n"),
@@ -195,12 +196,6 @@ fn files_that_only_the_caller_can_open_are_read_for_the_job() {
             .file("s.py", "import sys; print(open(sys.argv[1]).read())")
             .shell("echo typed | $RUN s.py /dev/stdin; echo again | $RUN s.py /dev/fd/0")
             .prints("typed\n\nagain\n\n"),
-        uv_run("a header that another command prints is honoured")
-            .shell(
-                "$RUN <(printf '%s\\n' '# /// script' '# dependencies = [\"packaging==24.1\"]' '# ///' \
-                 'import packaging; print(packaging.__version__)')",
-            )
-            .prints("24.1\n"),
         uv_run("variables may be what another command prints")
             .file("s.py", "import os; print(os.environ['GIVEN'], os.environ['OTHER'])")
             .shell("$RUN --env-file <(printf '%s\\n' 'GIVEN=grüezi' 'OTHER=\"a b\"') s.py")
