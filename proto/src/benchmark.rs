@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::state::{ExitStatus, ResourceUsage};
+use crate::world::Conditions;
 
 /// What is asked for when a job is to be measured.
 ///
@@ -47,6 +48,9 @@ pub struct BenchmarkRecord {
     pub samples: Vec<Sample>,
     /// Why the next run could not be started.
     pub problem: Option<String>,
+    /// Under what it was measured. Of supervisors before this was said, nothing.
+    #[serde(default)]
+    pub conditions: Option<Conditions>,
 }
 
 impl BenchmarkRecord {

@@ -1,9 +1,11 @@
-//! What a job takes over from whoever submits it: environment, umask, resource limits, nice value, and the job it belongs
-//! to. All of it is this process's own.
+//! What a job takes over from whoever submits it, as far as that has to say it: environment, umask, resource limits, nice
+//! value, timer slack, personality, and the job it belongs to. All of it is this process's own. What the daemon can see by
+//! itself is in [`crate::world`].
 
 use std::ffi::OsString;
 
 use crate::job::{JobId, ResourceLimit, Variables};
+use crate::proc_file;
 use crate::start::{JOB_ID_VARIABLE, SERVICE_MARK};
 
 #[derive(Clone, Debug)]
@@ -14,6 +16,8 @@ pub struct Caller {
     pub umask: u32,
     pub limits: Vec<ResourceLimit>,
     pub nice: i32,
+    pub timer_slack_ns: Option<u64>,
+    pub personality: Option<u32>,
 }
 
 impl Caller {
@@ -29,7 +33,9 @@ impl Caller {
             parent,
             umask: umask(),
             limits: ResourceLimit::of_this_process(),
-            nice: rustix::process::nice(0).unwrap_or(0),
+            nice: rustix::process::getpriority_process(None).unwrap_or(0),
+            timer_slack_ns: rustix::thread::current_timer_slack().ok(),
+            personality: personality(),
         }
     }
 }
@@ -52,9 +58,14 @@ fn environment(callers: impl Iterator<Item = (OsString, OsString)>) -> (Variable
 /// From `/proc`: asking the kernel for the mask means setting it, which another thread might notice.
 fn umask() -> u32 {
     const USUAL: u32 = 0o022;
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("Umask:"));
-    mask.and_then(|mask| u32::from_str_radix(mask.trim(), 8).ok()).unwrap_or(USUAL)
+    let status = proc_file::read(c"/proc/self/status").unwrap_or_default();
+    let mask = proc_file::field(&status, "Umask");
+    mask.and_then(|mask| u32::from_str_radix(mask, 8).ok()).unwrap_or(USUAL)
+}
+
+/// `None` where the kernel has no such file.
+fn personality() -> Option<u32> {
+    u32::from_str_radix(proc_file::read(c"/proc/self/personality").ok()?.trim(), 16).ok()
 }
 
 #[cfg(test)]

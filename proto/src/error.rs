@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::artifact::NoArtifact;
 use crate::job::JobId;
 use crate::os_text::OsText;
+use crate::start::INSTANCE_VARIABLE;
 
 /// Closed and serialisable. [`Error::hint`] says, for every variant, what the reader can do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
@@ -42,6 +43,10 @@ pub enum Error {
     /// Its row is there, and its files are not.
     #[error("job {id}: {}", output_removed(path))]
     OutputRemoved { id: JobId, path: OsText },
+    /// A job of this caller would not run where the caller does. `by_manager`: the daemon is a unit of systemd's, and would be
+    /// started in the same place again.
+    #[error("the job would not run where this process does: the daemon {how}")]
+    OtherWorld { how: String, by_manager: bool },
 }
 
 /// What is said of a job whose files are gone from its run directory, wherever it is shown.
@@ -168,6 +173,16 @@ impl Error {
             Error::BeingRemoved { .. } => "`pyexec jobs --all` lists those that are kept".into(),
             Error::OutputRemoved { id, .. } => {
                 format!("`pyexec show {id}` has what else is known of it; `pyexec prune` forgets it")
+            }
+            Error::OtherWorld { by_manager, .. } => {
+                let own = format!("`{INSTANCE_VARIABLE}=NAME` in its environment gives this place a daemon of its own");
+                if *by_manager {
+                    format!("{own}; systemd's user manager would start the present one in the same place again")
+                } else {
+                    format!(
+                        "`pyexec daemon restart` from here has the daemon run here, jobs that run are not affected; or {own}"
+                    )
+                }
             }
             Error::ShuttingDown => "try again: the next call starts a new one".into(),
             Error::Storage { .. } => "`pyexec daemon logs` has the details; jobs that run are not affected".into(),

@@ -114,6 +114,12 @@ pub struct JobSpec {
     /// What the kernel keeps from it.
     #[serde(default)]
     pub fence: Fence,
+    /// The caller's, `PR_GET_TIMERSLACK`: the kernel tells it of another process to nobody but root.
+    #[serde(default)]
+    pub timer_slack_ns: Option<u64>,
+    /// The caller's, `personality(2)`: the kernel tells it of another process to whoever may trace that one.
+    #[serde(default)]
+    pub personality: Option<u32>,
 }
 
 impl JobSpec {
@@ -143,6 +149,8 @@ impl JobSpec {
             attached: false,
             limits: Limits::default(),
             fence: Fence::default(),
+            timer_slack_ns: None,
+            personality: None,
         }
     }
 }
@@ -160,31 +168,6 @@ pub struct ResourceLimit {
     /// `None`: unlimited.
     pub soft: Option<u64>,
     pub hard: Option<u64>,
-}
-
-impl ResourceLimit {
-    /// Those this process runs under.
-    pub fn of_this_process() -> Vec<Self> {
-        use rustix::process::{Resource, getrlimit};
-        // In the order of the kernel's numbers, on every architecture Linux has kept them for.
-        let all = [
-            Resource::Cpu,
-            Resource::Fsize,
-            Resource::Data,
-            Resource::Stack,
-            Resource::Core,
-            Resource::Rss,
-            Resource::Nproc,
-            Resource::Nofile,
-            Resource::Memlock,
-            Resource::As,
-        ];
-        let limit = |resource: Resource| {
-            let limit = getrlimit(resource);
-            Self { resource: resource as u32, soft: limit.current, hard: limit.maximum }
-        };
-        all.into_iter().map(limit).collect()
-    }
 }
 
 /// TERM to KILL, unless somebody says otherwise.

@@ -26,6 +26,7 @@ pub mod output;
 pub mod paths;
 pub mod place;
 pub mod preamble;
+pub mod proc_file;
 pub mod profile;
 pub mod progress;
 pub mod script;
@@ -39,6 +40,7 @@ pub mod ulimit;
 pub mod url_password;
 pub mod view;
 pub mod wire;
+pub mod world;
 
 pub use client::{Client, ClientError};
 pub use error::Error;

@@ -1,5 +1,6 @@
 //! Where everything lives. The only place that knows.
 
+use std::ffi::OsString;
 use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -12,11 +13,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::job::JobId;
 use crate::os_text::OsText;
-use crate::start::{SOCKET_VARIABLE, open_lock};
+use crate::start::{INSTANCE_VARIABLE, SOCKET_VARIABLE, open_lock};
 
 /// The directories of one user, and the socket.
 #[derive(Clone, Debug)]
 pub struct Paths {
+    /// The name of an instance beside the default one: it has a state and a runtime directory of its own, and shares the
+    /// others.
+    pub instance: Option<String>,
     /// Jobs, the index, logs: what must survive a reboot.
     pub state: PathBuf,
     /// Scripts.
@@ -51,14 +55,61 @@ pub enum NoHome {
     /// The daemon has another working directory than its clients.
     #[error("{} is no absolute path: HOME is relative", path.display())]
     Relative { path: PathBuf },
+    #[error("{INSTANCE_VARIABLE} is `{given}`, which is no name of an instance: {problem}")]
+    Instance { given: String, problem: &'static str },
+}
+
+impl NoHome {
+    pub fn hint(&self) -> String {
+        match self {
+            NoHome::NotSet | NoHome::Relative { .. } => {
+                "set HOME to an absolute path, or the XDG_* directories".to_owned()
+            }
+            NoHome::Instance { .. } => {
+                format!("name it with ASCII letters, digits, `-`, `_` and `.`; or unset {INSTANCE_VARIABLE}")
+            }
+        }
+    }
+}
+
+/// The longest name of an instance, in bytes: it is part of the paths of sockets, which have little room.
+const MAX_INSTANCE_BYTES: usize = 32;
+
+/// The instance that somebody names, if it is not the default one.
+fn instance(named: Option<OsString>) -> Result<Option<String>, NoHome> {
+    let Some(named) = named.filter(|name| !name.is_empty()) else { return Ok(None) };
+    let refused = |problem| {
+        let given = OsText::from(named.as_os_str()).to_text();
+        Err(NoHome::Instance { given: crate::harmless::one_line(&given).into_owned(), problem })
+    };
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
+    match named.to_str() {
+        Some(name) if !name.as_bytes().iter().all(is_plain) => refused("it has other characters than those of a name"),
+        Some(name) if name.starts_with('.') => refused("it begins with a dot"),
+        Some(name) if name.len() > MAX_INSTANCE_BYTES => refused("it is longer than 32 bytes"),
+        Some(name) => Ok(Some(name.to_owned())),
+        None => refused("it is not UTF-8"),
+    }
+}
+
+/// The directory of an instance, beside that of the default one.
+fn of_instance(directory: &Path, instance: Option<&str>) -> PathBuf {
+    let named = |name: &str| {
+        let mut file = directory.file_name().unwrap_or_default().to_owned();
+        file.push("@");
+        file.push(name);
+        directory.with_file_name(file)
+    };
+    instance.map_or_else(|| directory.to_owned(), named)
 }
 
 impl Paths {
-    /// From the `XDG_*` variables, `HOME`, and `PYEXEC_SOCKET`.
+    /// From the `XDG_*` variables, `HOME`, `PYEXEC_INSTANCE`, and `PYEXEC_SOCKET`.
     pub fn from_environment() -> Result<Self, NoHome> {
         let dirs = ProjectDirs::from("", "", "pyexec").ok_or(NoHome::NotSet)?;
-        let state = dirs.state_dir().unwrap_or_else(|| dirs.data_local_dir()).to_owned();
-        let runtime = dirs.runtime_dir().map_or_else(|| state.join("run"), Path::to_owned);
+        let instance = instance(std::env::var_os(INSTANCE_VARIABLE))?;
+        let state = of_instance(dirs.state_dir().unwrap_or_else(|| dirs.data_local_dir()), instance.as_deref());
+        let runtime = dirs.runtime_dir().map_or_else(|| state.join("run"), |dir| of_instance(dir, instance.as_deref()));
         // `XDG_*` variables that are relative are ignored, as their specification demands.
         let all = [&state, dirs.data_local_dir(), dirs.cache_dir(), dirs.config_dir()];
         if let Some(relative) = all.into_iter().find(|directory| directory.is_relative()) {
@@ -66,6 +117,7 @@ impl Paths {
         }
         let socket = std::env::var_os(SOCKET_VARIABLE).filter(|path| !path.is_empty());
         Ok(Self {
+            instance,
             data: dirs.data_local_dir().to_owned(),
             cache: dirs.cache_dir().to_owned(),
             config: dirs.config_dir().to_owned(),
@@ -322,6 +374,23 @@ pub fn socket_address(path: &Path) -> io::Result<(PathBuf, Option<OwnedFd>)> {
 mod tests {
     use super::*;
     use std::os::unix::net::{UnixListener, UnixStream};
+
+    #[test]
+    fn an_instance_has_a_name_that_is_safe_in_a_path_and_anything_else_is_refused_with_it() {
+        let named = |name: &str| instance(Some(name.into()));
+        for name in ["ci", "2", "no-network_3.1", &"n".repeat(MAX_INSTANCE_BYTES)] {
+            assert_eq!(named(name).expect("is a name").as_deref(), Some(name));
+        }
+        assert_eq!(named("").expect("is none"), None);
+        assert_eq!(instance(None).expect("is none"), None);
+        let long = "n".repeat(MAX_INSTANCE_BYTES + 1);
+        for name in ["a/b", "..", ".hidden", "a b", "a@b", "ä", "a\n", &long] {
+            let refused = named(name).expect_err("is no name").to_string();
+            assert!(refused.starts_with("PYEXEC_INSTANCE is `") && !refused.contains('\n'), "{refused}");
+        }
+        assert_eq!(of_instance(Path::new("/s/pyexec"), Some("ci")), Path::new("/s/pyexec@ci"));
+        assert_eq!(of_instance(Path::new("/s/pyexec"), None), Path::new("/s/pyexec"));
+    }
 
     #[test]
     fn a_socket_in_a_deep_directory_can_be_bound_and_reached() {

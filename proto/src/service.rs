@@ -14,6 +14,7 @@ use crate::job::{JobDetail, JobId, JobSummary, Submission, Variables};
 use crate::output::{OutputChunk, PerStream, Stream};
 use crate::script::{Autosave, SaveScript, SavedScript, Script, ScriptInfo};
 use crate::state::Status;
+use crate::world::World;
 
 /// The longest one call may wait. A client that has vanished does not end its call, so this also bounds how long the
 /// daemon remembers it.
@@ -256,6 +257,21 @@ pub struct DaemonStatus {
     pub scopes: JobScopes,
     /// What it is bound to: those of whoever started it.
     pub directories: Directories,
+    /// The name of the instance, where it has one.
+    pub instance: Option<String>,
+    /// Where jobs run.
+    pub world: World,
+    /// What a job of whoever asks would not have as that process has it.
+    pub for_you: ForYou,
+}
+
+/// What would become of a job of this client.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForYou {
+    /// Why it would be refused: [`Error::OtherWorld`].
+    pub refused: Option<Error>,
+    /// Sentences about what it would have otherwise than the client, because the daemon may not set it.
+    pub not_taken_over: Vec<String>,
 }
 
 /// Whether each job gets a control group of its own: a transient scope of the user's service manager.

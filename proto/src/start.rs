@@ -25,6 +25,7 @@ use crate::greeting::Directories;
 use crate::os_text::OsText;
 use crate::paths::{Paths, create_private, socket_address};
 use crate::place::Place;
+use crate::world::World;
 use process::{DaemonProcess, ProcessState};
 
 /// The longest a start may take, in seconds: it is over when the daemon listens, which does not wait for recovery.
@@ -39,6 +40,9 @@ pub const SERVICE_MARK: &str = "PYEXEC_SERVICE";
 
 /// Where a daemon listens, and clients look for it.
 pub const SOCKET_VARIABLE: &str = "PYEXEC_SOCKET";
+
+/// Names an instance: a daemon of its own beside others of the same user, with jobs of its own.
+pub const INSTANCE_VARIABLE: &str = "PYEXEC_INSTANCE";
 
 /// In the environment of every job, and of all it starts.
 pub const JOB_ID_VARIABLE: &str = "PYEXEC_JOB_ID";
@@ -111,7 +115,8 @@ pub fn ensure_running(paths: &Paths) -> Result<(), StartError> {
         return Ok(());
     }
     let program = find_program().ok_or(StartError::NoProgram)?;
-    if paths.has_default_socket() && systemd::start(&program) && listens(&paths.socket) {
+    // The manager's units are the default instance's.
+    if paths.instance.is_none() && paths.has_default_socket() && systemd::start(&program) && listens(&paths.socket) {
         return Ok(());
     }
     match start_directly(&program, paths) {
@@ -167,6 +172,12 @@ pub struct Running {
     /// Of daemons before this was said, nothing.
     #[serde(default)]
     pub place: Option<Place>,
+    /// Its name, where it has one.
+    #[serde(default)]
+    pub instance: Option<String>,
+    /// Where its jobs run. Of daemons before this was said, nothing.
+    #[serde(default)]
+    pub world: Option<World>,
 }
 
 /// The daemon of this state directory runs where it cannot be reached from here.

@@ -91,6 +91,9 @@ pub struct Run {
     /// are for the job.
     #[serde(default)]
     pub lowered_limits: Vec<ResourceLimit>,
+    /// Sentences about what else of its submitter's the job does not have, because the daemon may not set it.
+    #[serde(default)]
+    pub not_taken_over: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

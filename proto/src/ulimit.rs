@@ -1,6 +1,6 @@
 //! Resource limits as people know them: named and shown as a shell's `ulimit` does, and compared.
 
-use rustix::process::Resource;
+use rustix::process::{Resource, getrlimit};
 
 use crate::job::ResourceLimit;
 
@@ -8,34 +8,86 @@ use crate::job::ResourceLimit;
 #[derive(Clone, Copy, Debug)]
 enum Unit {
     Seconds,
+    Microseconds,
     Bytes,
     Pieces,
 }
 
-/// Name, `ulimit`'s option, unit; of a number that a later version may send, only the number.
-fn known(resource: u32) -> Option<(&'static str, char, Unit)> {
-    use Unit::{Bytes, Pieces, Seconds};
-    let known = [
-        (Resource::Cpu, "CPU time", 't', Seconds),
-        (Resource::Fsize, "file size", 'f', Bytes),
-        (Resource::Data, "data", 'd', Bytes),
-        (Resource::Stack, "stack", 's', Bytes),
-        (Resource::Core, "core files", 'c', Bytes),
-        (Resource::Rss, "resident memory", 'm', Bytes),
-        (Resource::Nproc, "processes of the user", 'u', Pieces),
-        (Resource::Nofile, "open files", 'n', Pieces),
-        (Resource::Memlock, "locked memory", 'l', Bytes),
-        (Resource::As, "address space", 'v', Bytes),
-    ];
-    let found = known.into_iter().find(|(known, ..)| *known as u32 == resource);
-    found.map(|(_, name, option, unit)| (name, option, unit))
+/// A limit as others call it.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    resource: Resource,
+    name: &'static str,
+    /// Of bash's `ulimit`.
+    option: char,
+    unit: Unit,
+    /// How its row of `/proc/PID/limits` begins.
+    row: &'static str,
 }
 
+const fn known(resource: Resource, name: &'static str, option: char, unit: Unit, row: &'static str) -> Known {
+    Known { resource, name, option, unit, row }
+}
+
+/// All that Linux has, in the order of its numbers.
+const KNOWN: [Known; 16] = [
+    known(Resource::Cpu, "CPU time", 't', Unit::Seconds, "Max cpu time"),
+    known(Resource::Fsize, "file size", 'f', Unit::Bytes, "Max file size"),
+    known(Resource::Data, "data", 'd', Unit::Bytes, "Max data size"),
+    known(Resource::Stack, "stack", 's', Unit::Bytes, "Max stack size"),
+    known(Resource::Core, "core files", 'c', Unit::Bytes, "Max core file size"),
+    known(Resource::Rss, "resident memory", 'm', Unit::Bytes, "Max resident set"),
+    known(Resource::Nproc, "processes of the user", 'u', Unit::Pieces, "Max processes"),
+    known(Resource::Nofile, "open files", 'n', Unit::Pieces, "Max open files"),
+    known(Resource::Memlock, "locked memory", 'l', Unit::Bytes, "Max locked memory"),
+    known(Resource::As, "address space", 'v', Unit::Bytes, "Max address space"),
+    known(Resource::Locks, "file locks", 'x', Unit::Pieces, "Max file locks"),
+    known(Resource::Sigpending, "pending signals", 'i', Unit::Pieces, "Max pending signals"),
+    known(Resource::Msgqueue, "message queues", 'q', Unit::Bytes, "Max msgqueue size"),
+    known(Resource::Nice, "nice priority", 'e', Unit::Pieces, "Max nice priority"),
+    known(Resource::Rtprio, "real-time priority", 'r', Unit::Pieces, "Max realtime priority"),
+    known(Resource::Rttime, "real-time without blocking", 'R', Unit::Microseconds, "Max realtime timeout"),
+];
+
 impl ResourceLimit {
+    /// Those this process runs under.
+    pub fn of_this_process() -> Vec<Self> {
+        // One file instead of a call for each limit.
+        let read = crate::proc_file::read(c"/proc/self/limits").unwrap_or_default();
+        let all = Self::all_in(&read);
+        if all.is_empty() { Self::asked_for() } else { all }
+    }
+
+    /// Those in the text of a `/proc/PID/limits`.
+    pub fn all_in(text: &str) -> Vec<Self> {
+        let value = |text: &str| if text == "unlimited" { Some(None) } else { text.parse().ok().map(Some) };
+        let limit = |line: &str| {
+            let (known, values) = KNOWN.iter().find_map(|known| Some((known, line.strip_prefix(known.row)?)))?;
+            let mut values = values.split_whitespace();
+            let (soft, hard) = (value(values.next()?)?, value(values.next()?)?);
+            Some(Self { resource: known.resource as u32, soft, hard })
+        };
+        text.lines().filter_map(limit).collect()
+    }
+
+    /// From the kernel, one by one.
+    fn asked_for() -> Vec<Self> {
+        let limit = |known: &Known| {
+            let limit = getrlimit(known.resource);
+            Self { resource: known.resource as u32, soft: limit.current, hard: limit.maximum }
+        };
+        KNOWN.iter().map(limit).collect()
+    }
+
+    /// `None` of a number that a later version may send.
+    fn known(&self) -> Option<&'static Known> {
+        KNOWN.iter().find(|known| known.resource as u32 == self.resource)
+    }
+
     /// ``CPU time (`ulimit -t`)``
     pub fn name(&self) -> String {
-        match known(self.resource) {
-            Some((name, option, _)) => format!("{name} (`ulimit -{option}`)"),
+        match self.known() {
+            Some(Known { name, option, .. }) => format!("{name} (`ulimit -{option}`)"),
             None => format!("resource {}", self.resource),
         }
     }
@@ -43,10 +95,11 @@ impl ResourceLimit {
     /// A soft or hard value of this limit: `2 s`, `16384 bytes`, `unlimited`.
     pub fn shown(&self, value: Option<u64>) -> String {
         let Some(value) = value else { return "unlimited".to_owned() };
-        match known(self.resource) {
-            Some((_, _, Unit::Seconds)) => format!("{value} s"),
-            Some((_, _, Unit::Bytes)) => format!("{value} bytes"),
-            Some((_, _, Unit::Pieces)) | None => value.to_string(),
+        match self.known().map(|known| known.unit) {
+            Some(Unit::Seconds) => format!("{value} s"),
+            Some(Unit::Microseconds) => format!("{value} µs"),
+            Some(Unit::Bytes) => format!("{value} bytes"),
+            Some(Unit::Pieces) | None => value.to_string(),
         }
     }
 }
@@ -98,9 +151,24 @@ mod tests {
     }
 
     #[test]
-    fn every_limit_that_a_job_takes_over_has_its_name() {
-        for limit in ResourceLimit::of_this_process() {
+    fn every_limit_of_the_kernel_is_read_and_has_its_name() {
+        let read = ResourceLimit::of_this_process();
+        assert_eq!(read, ResourceLimit::asked_for());
+        assert_eq!(read.len(), KNOWN.len());
+        for limit in read {
             assert!(limit.name().contains("ulimit -"), "{limit:?}");
         }
+    }
+
+    #[test]
+    fn limits_are_read_as_the_kernel_writes_them_and_other_rows_passed_over() {
+        let text = "Limit                     Soft Limit           Hard Limit           Units     \n\
+            Max cpu time              unlimited            2                    seconds   \n\
+            Max open files            1024                 unlimited            files     \n\
+            Max of later kernels      1                    2                    pieces    \n\
+            Max file size             much                 2                    bytes     \n";
+        let expected = [limit(Resource::Cpu, None, Some(2)), limit(Resource::Nofile, Some(1024), None)];
+        assert_eq!(ResourceLimit::all_in(text), expected);
+        assert_eq!(ResourceLimit::all_in(""), []);
     }
 }

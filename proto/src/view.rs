@@ -19,10 +19,11 @@ use crate::state::{JobState, Outcome, Reason, Status};
 use crate::time::Timestamp;
 use crate::ulimit;
 use crate::url_password::masked;
+use crate::world::World;
 
 pub use artifacts::{ArtifactView, ArtifactsView};
 use benchmark::Taken;
-pub use benchmark::{BenchmarkView, LARGEST_PROCESS, MeasuredRun, TREE_SAMPLED};
+pub use benchmark::{BenchmarkView, ConditionsView, LARGEST_PROCESS, MeasuredRun, TREE_SAMPLED};
 pub use profile::{ProfileRow, ProfileView};
 pub use progress::ProgressView;
 
@@ -53,6 +54,9 @@ pub struct JobView {
     /// Sentences about limits of the caller's that the daemon's own are below.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub lowered_limits: Vec<String>,
+    /// Sentences about what else of its submitter's it does not have, because the daemon may not set it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub not_taken_over: Vec<String>,
     pub timeout_seconds: Option<f64>,
     /// What is kept from it; `null` where nothing is.
     pub network: Option<NetworkFence>,
@@ -254,6 +258,12 @@ pub struct DaemonView {
     pub rss_bytes: Option<u64>,
     /// Why the index on disk is not used.
     pub index_problem: Option<String>,
+    /// The name of the instance; `null` for the default one.
+    pub instance: Option<String>,
+    /// Where jobs run.
+    pub world: Option<World>,
+    /// Why a job that is submitted from here would be refused.
+    pub refuses_jobs_from_here: Option<String>,
 }
 
 /// What results carry at the end of `stderr` when a job was timed out. Never in the log itself.
@@ -293,6 +303,7 @@ impl JobView {
             lowered_limits: run
                 .map(|run| ulimit::tell_lowered(&detail.spec.resource_limits, &run.lowered_limits))
                 .unwrap_or_default(),
+            not_taken_over: run.map(|run| run.not_taken_over.clone()).unwrap_or_default(),
             timeout_seconds: detail.spec.timeout_ms.map(|ms| ms as f64 / 1e3),
             network: detail.spec.fence.network,
             filesystem: detail.spec.fence.filesystem,
@@ -403,6 +414,9 @@ impl DaemonView {
             jobs_pending: Some(status.jobs_pending),
             rss_bytes: Some(status.rss_bytes),
             index_problem: status.index_problem.clone(),
+            instance: status.instance.clone(),
+            world: Some(status.world.clone()),
+            refuses_jobs_from_here: status.for_you.refused.as_ref().map(ToString::to_string),
         }
     }
 
@@ -417,6 +431,9 @@ impl DaemonView {
             jobs_pending: None,
             rss_bytes: None,
             index_problem: None,
+            instance: None,
+            world: None,
+            refuses_jobs_from_here: None,
         }
     }
 }

@@ -47,6 +47,8 @@ pub(crate) fn figures(benchmark: &BenchmarkView, columns: usize) -> String {
             ),
         ),
         ("storage", both(benchmark.read_bytes, "read", benchmark.written_bytes, "written", &bytes)),
+        ("conditions", benchmark.conditions.as_ref().map(|conditions| conditions.sentence.clone())),
+        ("not taken over", (!benchmark.not_taken_over.is_empty()).then(|| benchmark.not_taken_over.join("; "))),
         ("note", benchmark.cpu_time_note.clone()),
         ("warning", benchmark.outlier_warning.clone()),
     ];
@@ -166,6 +168,8 @@ mod tests {
             samples: 3,
             outlier_warning: None,
             cpu_time_note: None,
+            conditions: None,
+            not_taken_over: vec![],
             measured: vec![],
         }
     }

@@ -104,7 +104,7 @@ impl Failure {
             Failure::Copy(error) => error.hint(),
             Failure::Units(error) => error.hint(),
             Failure::Usage { hint, .. } => Some(hint.clone()),
-            Failure::NoHome(_) => Some("set HOME to an absolute path, or the XDG_* directories".into()),
+            Failure::NoHome(error) => Some(error.hint()),
             Failure::StdinTooLarge { .. } => Some("put it into a file, and let the script open that".into()),
             Failure::Unreadable { what: Named::Script, .. } => {
                 Some("name a file, or give `-` to read it from stdin".into())
@@ -201,7 +201,7 @@ fn of_refusal(error: &Error) -> Code {
         | Error::NoArtifact { .. }
         | Error::BeingRemoved { .. }
         | Error::OutputRemoved { .. } => NOT_FOUND,
-        Error::Environment { .. } | Error::NoFence { .. } => NOT_STARTED,
+        Error::Environment { .. } | Error::NoFence { .. } | Error::OtherWorld { .. } => NOT_STARTED,
         Error::IdTaken { .. }
         | Error::NoInput { .. }
         | Error::Fenced { .. }
@@ -323,7 +323,7 @@ mod tests {
 
     fn ended(exit: ExitStatus, stopped: Option<StopReason>) -> Outcome {
         Outcome::Ended(ExitRecord {
-            run: Run { pid: 4711, started_at: Timestamp(0), lowered_limits: vec![] },
+            run: Run { pid: 4711, started_at: Timestamp(0), lowered_limits: vec![], not_taken_over: vec![] },
             exit,
             stopped,
             usage: ResourceUsage::default(),
@@ -396,6 +396,7 @@ mod tests {
             (Error::Environment { problem: text(), hint: text() }, 126),
             (Error::NoFence { fence: text(), problem: text(), hint: text() }, 126),
             (Error::Fenced { why: text() }, 125),
+            (Error::OtherWorld { how: text(), by_manager: false }, 126),
             (Error::NoInput { id, why: NoInput::Closed }, 125),
             (Error::NoArtifact { id, path: OsText::default(), why: NoArtifact::Link }, 127),
             (Error::ShuttingDown, 125),

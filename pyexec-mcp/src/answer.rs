@@ -136,7 +136,8 @@ impl Failure {
                 | Error::NoInput { .. }
                 | Error::NoArtifact { .. }
                 | Error::BeingRemoved { .. }
-                | Error::OutputRemoved { .. } => true,
+                | Error::OutputRemoved { .. }
+                | Error::OtherWorld { .. } => true,
                 Error::ShuttingDown | Error::Storage { .. } => false,
             },
             Failure::Argument { .. } | Failure::OfJob { .. } => true,
@@ -257,6 +258,7 @@ fn next_after(error: &ClientError) -> Option<String> {
         | Error::Environment { .. }
         | Error::NoFence { .. }
         | Error::Fenced { .. }
+        | Error::OtherWorld { .. }
         | Error::ShuttingDown
         | Error::Storage { .. } => return error.hint(),
     };

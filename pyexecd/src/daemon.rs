@@ -17,9 +17,9 @@ use pyexec_proto::service::Pyexec;
 use pyexec_proto::start::{FENCE_VARIABLE, READY, Running, open_lock};
 use pyexec_proto::threads;
 use pyexec_proto::wire;
+use pyexec_proto::world::World;
 use rustix::fs::{FlockOperation, Mode};
 use rustix::io::Errno;
-use rustix::net::sockopt::socket_peercred;
 use tarpc::server::{BaseChannel, Channel};
 use tokio::net::UnixStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -42,8 +42,10 @@ use crate::own_limits;
 use crate::scripts::Scripts;
 use crate::service::Service;
 use crate::store::{Found, Store, StoreError, run_directory};
-use crate::supervisor::process::{forget_priority, forget_starter, leave_starter, return_large_memory};
-use crate::supervisor::processes::{confined, may_gain_privileges};
+use crate::supervisor::peer::{self, Own, Peer};
+use crate::supervisor::process::{forget_starter, leave_starter, return_large_memory};
+use crate::supervisor::processes::may_gain_privileges;
+use crate::supervisor::scheduling;
 
 /// How long a new daemon waits for an old one that is on its way out.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
@@ -129,7 +131,7 @@ pub(crate) fn run(start: Start) -> Result<(), DaemonError> {
     own_limits::lift();
     if start == Start::Detached {
         leave_starter().map_err(DaemonError::Leave)?;
-        forget_priority();
+        scheduling::forget_starters();
         std::env::set_current_dir("/")?;
     }
     return_large_memory();
@@ -200,12 +202,14 @@ fn take_lock(paths: &Paths, start: Start) -> Result<File, DaemonError> {
 }
 
 /// For clients that look where we are not. Not before we listen, and would hear their signal.
-fn say_where(mut lock: &File, paths: &Paths, directories: &Directories) -> io::Result<()> {
+fn say_where(mut lock: &File, paths: &Paths, directories: &Directories, world: &World) -> io::Result<()> {
     let running = Running {
         pid: std::process::id(),
         socket: OsText::from(paths.socket.as_path()),
         directories: Directories::clone(directories),
         place: Some(Place::here()),
+        instance: paths.instance.clone(),
+        world: Some(world.clone()),
     };
     lock.write_all(&serde_json::to_vec(&running)?)
 }
@@ -216,11 +220,12 @@ fn somebody_listens(paths: &Paths) -> bool {
 
 async fn serve(paths: Arc<Paths>, config: &Config, lock: &File, start: Start) -> Result<(), DaemonError> {
     let started = Instant::now();
+    let own = Arc::new(Own::look()?);
     let (store, found) = Store::open(&paths.database())?;
     let client_files = ClientFiles::new(&paths.state);
     let environments = Arc::new(Environments::new(config, &paths, client_files.clone()));
     let scopes = Arc::new(Scopes::new(config.scopes == ScopeSetting::Auto, config.user_bus.clone()));
-    let engine = Box::new(LocalEngine::new(Paths::clone(&paths), scopes.clone(), config.output_bytes));
+    let engine = Box::new(LocalEngine::new(Paths::clone(&paths), scopes.clone(), config.output_bytes, own.clone()));
     let ended = Arc::new(Notify::new());
     let (dispatcher, commands) =
         Dispatcher::new(store.clone(), environments.clone(), engine, paths.jobs(), config.max_running, ended.clone());
@@ -282,11 +287,12 @@ async fn serve(paths: Arc<Paths>, config: &Config, lock: &File, start: Start) ->
         scopes,
         shutdown,
         reader,
-        confined: None,
+        peer: Arc::new(Peer::look(None, &own)),
+        own: own.clone(),
     };
     let signals = Signals::catch()?;
     reached(Point::RecoverListening);
-    if let Err(error) = say_where(lock, &paths, &directories) {
+    if let Err(error) = say_where(lock, &paths, &directories, &own.world) {
         tracing::warn!(%error, "clients that look for the socket elsewhere will not find it");
     }
     say_ready(start);
@@ -475,12 +481,12 @@ async fn accept(
 
 /// One client, from greeting to goodbye. A panic in a call ends this connection, and no other.
 async fn converse(mut stream: UnixStream, service: Service, mut shutting_down: watch::Receiver<bool>) {
-    let confined = match socket_peercred(&stream) {
-        Ok(peer) if peer.uid == rustix::process::geteuid() => confined(peer.pid),
-        Ok(peer) => return tracing::warn!(uid = peer.uid.as_raw(), "a connection of another user was refused"),
+    let peer = match peer::at(&stream) {
+        Ok((user, pid)) if user == rustix::process::geteuid() => Peer::look(pid, &service.own),
+        Ok((user, _)) => return tracing::warn!(uid = user.as_raw(), "a connection of another user was refused"),
         Err(error) => return tracing::warn!(%error, "a connection of nobody knows whom was refused"),
     };
-    let service = Service { confined, ..service };
+    let service = Service { peer: Arc::new(peer), ..service };
     // The state directory as it is now: it may have been removed and made again.
     let state = Directory::at(&service.paths.state);
     let directories = Directories { state, ..Directories::clone(&service.directories) };

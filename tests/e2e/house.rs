@@ -110,12 +110,12 @@ const MAY_NAME: [(&str, &[&str]); 15] = [
             "scripts",
             "service",
             "store",
-            "supervisor::process::forget_priority",
+            "supervisor::peer",
             "supervisor::process::forget_starter",
             "supervisor::process::leave_starter",
             "supervisor::process::return_large_memory",
-            "supervisor::processes::confined",
             "supervisor::processes::may_gain_privileges",
+            "supervisor::scheduling",
         ],
     ),
     // Every error of the work it does is explained.
@@ -148,7 +148,8 @@ const MAY_NAME: [(&str, &[&str]); 15] = [
     // A run directory is a job's, too.
     ("output", &["regular_file"]),
     // Speaks to the link of a running job itself: input and news of output need no decision.
-    ("service", &["artifacts", "blocking", "jobs", "engine", "output", "scripts"]),
+    // What it may do for a client depends on who that is.
+    ("service", &["artifacts", "blocking", "jobs", "engine", "output", "scripts", "supervisor::peer"]),
     // Recovery is tested against what supervisors write; what a supervisor can not do is refused before.
     (
         "jobs",
@@ -180,8 +181,10 @@ const MAY_NAME: [(&str, &[&str]); 15] = [
             "own_limits",
             "supervisor",
             "supervisor::control",
+            "supervisor::peer",
             "supervisor::processes",
             "supervisor::record",
+            "supervisor::taking_over",
         ],
     ),
     // Its settings; and what it says before a job runs goes where the job's output will.

@@ -216,7 +216,8 @@ impl Sandbox {
         let runtime = of("run");
         let socket =
             self.variables.get(OsStr::new("PYEXEC_SOCKET")).map_or_else(|| runtime.join("pyexecd.sock"), PathBuf::from);
-        Paths { state: of("state"), data: of("data"), cache: of("cache"), config: of("config"), runtime, socket }
+        let (state, data, cache, config) = (of("state"), of("data"), of("cache"), of("config"));
+        Paths { instance: None, state, data, cache, config, runtime, socket }
     }
 
     pub(crate) fn run_directory(&self, id: &str) -> PathBuf {

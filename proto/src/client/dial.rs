@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use rustix::net::sockopt::socket_peercred;
 use tokio::net::UnixStream;
 
 use super::ClientError;
@@ -28,10 +27,10 @@ pub(super) async fn dial(at: &Path, ours: &Greeting) -> Result<Dialled, ClientEr
         UnixStream::connect(address).await
     };
     let mut stream = connect.await.map_err(|source| ClientError::Connect { socket: socket(), source })?;
-    let peer =
-        socket_peercred(&stream).map_err(|error| ClientError::Connect { socket: socket(), source: error.into() })?;
-    if peer.uid != rustix::process::geteuid() {
-        return Err(ClientError::ForeignDaemon { socket: socket(), owner: peer.uid.as_raw() });
+    // A daemon in a pid namespace that is not below ours has the pid 0 here, which rustix takes for an error.
+    let peer = stream.peer_cred().map_err(|source| ClientError::Connect { socket: socket(), source })?;
+    if peer.uid() != rustix::process::geteuid().as_raw() {
+        return Err(ClientError::ForeignDaemon { socket: socket(), owner: peer.uid() });
     }
     let theirs = match ours.exchange(&mut stream).await {
         Ok((_, Some(theirs))) => theirs,
@@ -41,7 +40,7 @@ pub(super) async fn dial(at: &Path, ours: &Greeting) -> Result<Dialled, ClientEr
             let source = std::io::Error::new(std::io::ErrorKind::ConnectionRefused, source);
             return Err(ClientError::Connect { socket: socket(), source });
         }
-        Err(PreambleError::Silent) => return Err(silent(socket(), peer.pid.as_raw_nonzero().get())),
+        Err(PreambleError::Silent) => return Err(silent(socket(), peer.pid().unwrap_or(0))),
         Err(source) => return Err(ClientError::Preamble { socket: socket(), source }),
     };
     let client = PyexecClient::new(tarpc::client::Config::default(), wire::call(stream)).spawn();

@@ -6,6 +6,8 @@ use crate::benchmark::{BenchmarkRecord, BenchmarkSpec, RunMeasurement};
 use crate::job::JobDetail;
 use crate::state::ExitRecord;
 use crate::statistics::{Outliers, Summary, outliers};
+use crate::ulimit;
+use crate::world::Conditions;
 
 /// The scope of a peak: the largest single process, exactly.
 pub const LARGEST_PROCESS: &str = "largest_process";
@@ -73,10 +75,47 @@ pub struct BenchmarkView {
     pub sample_interval_seconds: f64,
     /// How many looks there were, over all measured runs.
     pub samples: u64,
+    /// Under what it was measured; `null` of a benchmark of before this was noted.
+    pub conditions: Option<ConditionsView>,
+    /// Sentences about what of its submitter's it did not have: limits, and what the daemon may not set.
+    pub not_taken_over: Vec<String>,
     /// Why the wall times should not be trusted as they are.
     pub outlier_warning: Option<String>,
     /// The measured runs in their order.
     pub measured: Vec<MeasuredRun>,
+}
+
+/// What the kernel made of the job's process beside others, in the words of `taskset`, `chrt` and `ionice`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ConditionsView {
+    /// The CPUs it could run on: `0-3,8`.
+    pub cpu_affinity: String,
+    pub cpu_scheduling: String,
+    pub io_scheduling: String,
+    pub nice: i32,
+    pub oom_score_adj: Option<i32>,
+    pub timer_slack_ns: u64,
+    /// The number of `personality(2)`: 262144 is without the randomization of addresses.
+    pub personality: u32,
+    /// All of it that is not as everybody has it, for people.
+    #[serde(skip)]
+    pub sentence: String,
+}
+
+impl ConditionsView {
+    fn of(conditions: &Conditions) -> Self {
+        let scheduling = &conditions.scheduling;
+        Self {
+            cpu_affinity: scheduling.cpus.clone(),
+            cpu_scheduling: scheduling.shown_policy(),
+            io_scheduling: scheduling.shown_io(),
+            nice: scheduling.nice,
+            oom_score_adj: scheduling.oom_score_adj,
+            timer_slack_ns: conditions.timer_slack_ns,
+            personality: conditions.personality,
+            sentence: conditions.sentence(),
+        }
+    }
 }
 
 /// One measured run.
@@ -105,8 +144,11 @@ pub struct MeasuredRun {
 impl BenchmarkView {
     /// `None` for a job that was not to be measured, or of which no record was left.
     pub fn of(detail: &JobDetail) -> Option<Self> {
-        let record = super::ended(&detail.state)?.benchmark.as_deref()?;
-        Some(Self::over(record, detail.spec.benchmark.unwrap_or_default()))
+        let ended = super::ended(&detail.state)?;
+        let record = ended.benchmark.as_deref()?;
+        let lowered = ulimit::tell_lowered(&detail.spec.resource_limits, &ended.run.lowered_limits);
+        let not_taken_over = [lowered, ended.run.not_taken_over.clone()].concat();
+        Some(Self { not_taken_over, ..Self::over(record, detail.spec.benchmark.unwrap_or_default()) })
     }
 
     fn over(record: &BenchmarkRecord, spec: BenchmarkSpec) -> Self {
@@ -132,6 +174,8 @@ impl BenchmarkView {
             written_bytes: over(|run| run.usage.written_bytes() as f64),
             sample_interval_seconds: record.sample_interval_us as f64 / 1e6,
             samples: record.samples_taken,
+            conditions: record.conditions.as_ref().map(ConditionsView::of),
+            not_taken_over: vec![],
             outlier_warning: outlier_warning(&values(&runs, wall_seconds), record.warmup_runs > 0),
             measured: record.measured.iter().map(MeasuredRun::of).collect(),
         }
@@ -231,7 +275,7 @@ mod tests {
 
     fn ended(benchmark: Option<BenchmarkRecord>) -> ExitRecord {
         ExitRecord {
-            run: Run { pid: 1, started_at: Timestamp(0), lowered_limits: vec![] },
+            run: Run { pid: 1, started_at: Timestamp(0), lowered_limits: vec![], not_taken_over: vec![] },
             exit: ExitStatus::Success,
             stopped: None,
             usage: ResourceUsage { user_us: 3_000_000, system_us: 1_000_000, max_rss_kib: 1024, ..Default::default() },

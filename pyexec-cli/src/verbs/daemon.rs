@@ -14,9 +14,9 @@ use pyexec_proto::greeting::Directories;
 use pyexec_proto::paths::Paths;
 use pyexec_proto::service::DaemonStatus;
 use pyexec_proto::start::process::DaemonProcess;
-use pyexec_proto::start::{forget_ended, open_lock};
+use pyexec_proto::start::{INSTANCE_VARIABLE, forget_ended, open_lock};
 use pyexec_proto::view::DaemonView;
-use pyexec_proto::{Client, OsText};
+use pyexec_proto::{Client, OsText, world};
 use rustix::fs::FlockOperation;
 
 use crate::args::DaemonVerb;
@@ -54,6 +54,16 @@ pub(crate) async fn perform(verb: DaemonVerb) -> Result<Code, Failure> {
         DaemonVerb::Status { json } => return describe(&paths, json).await,
         DaemonVerb::Logs { lines } => print_log(&paths.logs(), lines)?,
         DaemonVerb::Install { linger } => {
+            if let Some(instance) = &paths.instance {
+                return Err(Failure::Usage {
+                    problem: format!(
+                        "systemd's units are the default instance's, and {INSTANCE_VARIABLE} is `{instance}`"
+                    ),
+                    hint: format!(
+                        "unset {INSTANCE_VARIABLE}; a daemon of another instance is started when it is needed"
+                    ),
+                });
+            }
             units::place()?;
             // The socket is the manager's from here on; jobs go on.
             stop(&paths).await?;
@@ -239,6 +249,18 @@ fn text(status: &DaemonStatus, paths: &Paths) -> String {
         ("jobs pending", status.jobs_pending.to_string()),
         ("memory", render::size(status.rss_bytes)),
     ];
+    if let Some(instance) = &status.instance {
+        lines.insert(1, ("instance", render::one_line(instance).into_owned()));
+    }
+    let world = &status.world;
+    let namespaces = [&world.network_namespace, &world.mount_namespace, &world.pid_namespace, &world.user_namespace];
+    let namespaces: Vec<&str> = namespaces.into_iter().map(String::as_str).filter(|name| !name.is_empty()).collect();
+    lines.push(("namespaces", render::one_line(&namespaces.join(" ")).into_owned()));
+    lines.push(("root", render::one_line(&world.root_directory).into_owned()));
+    lines.push(("groups", format!("{}, and {}", world.group, world::listed(&world.groups))));
+    if let Some(refused) = &status.for_you.refused {
+        lines.push(("from here", format!("jobs are refused: {}", render::one_line(&refused.to_string()))));
+    }
     if let Some(problem) = &status.index_problem {
         lines.push(("index", format!("held in memory until the file can be used: {}", render::one_line(problem))));
     }

@@ -96,11 +96,7 @@ async fn look() -> Vec<Check> {
                     tokio::join!(daemon::checks(&paths), places::checks(&paths), leftovers::checks(&paths));
                 [daemon, places, leftovers].concat()
             }
-            Err(error) => vec![Check::problem(
-                "home",
-                error.to_string(),
-                "set HOME to an absolute path, or the XDG_* directories",
-            )],
+            Err(error) => vec![Check::problem("home", error.to_string(), error.hint())],
         }
     };
     let (tools, ours, systemd, clients) = tokio::join!(tools, ours, systemd::checks(), clients::checks());

@@ -462,6 +462,8 @@ fn submission(call: &Call<'_>, given: Given, source: JobSource, waited_for: bool
         umask: caller.umask,
         resource_limits: caller.limits.clone(),
         nice: caller.nice.max(given.limits.nice.unwrap_or(caller.nice)),
+        timer_slack_ns: caller.timer_slack_ns,
+        personality: caller.personality,
         buffering: None,
         leftovers: Leftovers::End,
         waited_for,

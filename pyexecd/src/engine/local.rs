@@ -34,8 +34,10 @@ use crate::fault::{Point, reached};
 use crate::output::segment;
 use crate::own_limits;
 use crate::supervisor::control::{self, InputAnswer, Launch, LaunchStdin, Notice, Request};
+use crate::supervisor::peer::Own;
 use crate::supervisor::processes::{self, Process, State};
 use crate::supervisor::record::{self, IDENTITY, Identity, WhatEnded};
+use crate::supervisor::taking_over::TakenOver;
 use held_up::{Patience, Remedy};
 use out_of_reach::Seen;
 use spare::{Spare, Supervisor};
@@ -46,14 +48,49 @@ pub struct LocalEngine {
     spare: Spare,
     scopes: Arc<Scopes>,
     output_bytes: u64,
+    own: Arc<Own>,
 }
 
 impl LocalEngine {
     /// Of a job that says nothing of it, `output_bytes` of each stream are kept.
-    pub fn new(paths: Paths, scopes: Arc<Scopes>, output_bytes: u64) -> Self {
+    pub fn new(paths: Paths, scopes: Arc<Scopes>, output_bytes: u64, own: Arc<Own>) -> Self {
         let spare = Spare::new(scopes.clone(), &paths.state);
         spare.provide();
-        Self { paths, spare, scopes, output_bytes }
+        Self { paths, spare, scopes, output_bytes, own }
+    }
+
+    /// What the job's process takes over from its submitter.
+    ///
+    /// # Errors
+    /// It would not run where that process was: the job waited, and the daemon that took it runs no more. In words for people.
+    fn taken_over(&self, order: &Order) -> Result<TakenOver, String> {
+        let (timer_slack_ns, personality) = (order.spec.timer_slack_ns, order.spec.personality);
+        let Some(submitter) = &order.submitter else {
+            return Ok(TakenOver { timer_slack_ns, personality, ..TakenOver::default() });
+        };
+        let (theirs, ours) = (&submitter.world, &self.own.world);
+        let not_taken_over = match self.own.otherwise_than(theirs) {
+            Some(how) if theirs.is_of_an_earlier_start(ours) => {
+                vec![format!(
+                    "it was submitted before the machine or the container was started again: the daemon {how}"
+                )]
+            }
+            Some(how) => {
+                return Err(format!(
+                    "it was submitted where the daemon, which has been restarted since, does not run: the daemon {how}; \
+                     submit it again, or restart the daemon there"
+                ));
+            }
+            None => vec![],
+        };
+        let differ = (theirs.group, &theirs.groups) != (ours.group, &ours.groups);
+        Ok(TakenOver {
+            scheduling: Some(submitter.scheduling.clone()),
+            timer_slack_ns,
+            personality,
+            groups: (differ && self.own.may_set_groups).then(|| (theirs.group, theirs.groups.clone())),
+            not_taken_over,
+        })
     }
 
     fn link(&self, events: Events) -> (Link, RunHandle) {
@@ -83,7 +120,7 @@ impl LocalEngine {
         (link, RunHandle::new(sender))
     }
 
-    fn launch_of(&self, order: &Order) -> Launch {
+    fn launch_of(&self, order: &Order, taken_over: TakenOver) -> Launch {
         let stdin = match (&order.spec.source, order.spec.stdin) {
             (JobSource::Stdin { .. }, _) | (_, StdinSource::Given) => LaunchStdin::File,
             (_, StdinSource::Null) => LaunchStdin::Null,
@@ -120,6 +157,7 @@ impl LocalEngine {
             group_limits_memory: false,
             has_own_group: false,
             environment_lock: order.environment_lock.clone(),
+            taken_over,
         }
     }
 }
@@ -130,7 +168,13 @@ impl Engine for LocalEngine {
         link.to_replace = Some(self.spare.clone());
         link.measured = order.spec.benchmark.is_some();
         link.expects(&order.spec);
-        let mut launch = Box::new(self.launch_of(&order));
+        let mut launch = match self.taken_over(&order) {
+            Ok(taken_over) => Box::new(self.launch_of(&order, taken_over)),
+            Err(why) => {
+                link.events.send(RunEvent::SpawnFailed(why));
+                return handle;
+            }
+        };
         match self.spare.take() {
             Ok(Supervisor { child, stream, scope }) => {
                 reached(Point::StartLaunched);

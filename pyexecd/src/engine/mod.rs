@@ -12,6 +12,7 @@ use pyexec_proto::job::JobDetail;
 use pyexec_proto::output::OutputLengths;
 use pyexec_proto::service::InputTaken;
 use pyexec_proto::state::{ExitRecord, Run, StopReason};
+use pyexec_proto::world::Submitter;
 use pyexec_proto::{JobId, JobSpec, OsText};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -33,6 +34,8 @@ pub struct Order {
     pub id: JobId,
     pub spec: Arc<JobSpec>,
     pub command: Command,
+    /// Who submitted it; of jobs of before this was kept, nobody knows.
+    pub submitter: Option<Submitter>,
     /// The lock of the environment that it runs in, to be held for as long as the job runs.
     pub environment_lock: Option<OsText>,
 }

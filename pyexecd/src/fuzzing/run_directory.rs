@@ -17,7 +17,7 @@ use super::Allowance;
 use crate::engine::local::{Evidence, examine};
 use crate::jobs::recovery::{Belief, Circumstances, believe, believe_unreadable};
 use crate::output;
-use crate::store::run_directory::{environment, list, outcome, outcome_of, read, same_boot, size};
+use crate::store::run_directory::{list, outcome, outcome_of, read, same_boot, size, to_start};
 use crate::supervisor::record::{ENDING, ENVIRONMENT, Ending, ReadError};
 
 /// Values of JSON, of which a number takes two bytes, are kept as what they are. The end of the output is played.
@@ -137,9 +137,9 @@ fn check_directory(jobs: &Path, directory: &Path) {
         Err(error) => check_error(directory, &error),
     }
     let _ = same_boot(directory);
-    if let Ok(Some(block)) = environment(directory) {
+    if let Ok(Some(starts)) = to_start(directory) {
         assert!(is_file(&directory.join(ENVIRONMENT)));
-        assert!(!String::from_utf8_lossy(block.as_block()).contains(ELSEWHERE), "through a link");
+        assert!(!String::from_utf8_lossy(starts.variables.as_block()).contains(ELSEWHERE), "through a link");
     }
     check_recovery(directory);
     for stream in Stream::BOTH {
@@ -185,7 +185,7 @@ fn check_outcome(directory: &Path, outcome: &Outcome) {
 
 /// What the next daemon takes a job for that the index knows.
 fn check_recovery(directory: &Path) {
-    let run = || Run { pid: 9, started_at: Timestamp(1), lowered_limits: vec![] };
+    let run = || Run { pid: 9, started_at: Timestamp(1), lowered_limits: vec![], not_taken_over: vec![] };
     for known in [JobState::Queued, JobState::Starting { stop: None }, JobState::Running { run: run() }] {
         let believed = match examine(directory) {
             Ok(evidence) => {

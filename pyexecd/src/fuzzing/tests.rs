@@ -220,9 +220,10 @@ fn said() -> Vec<(&'static str, Vec<u8>)> {
         has_own_group: false,
         environment_lock: None,
         group_limits_memory: false,
+        taken_over: Default::default(),
     };
     let record = ExitRecord {
-        run: Run { pid: 5, started_at: Timestamp(1), lowered_limits: vec![] },
+        run: Run { pid: 5, started_at: Timestamp(1), lowered_limits: vec![], not_taken_over: vec![] },
         exit: ExitStatus::Success,
         stopped: Some(StopReason::Cancelled),
         usage: Default::default(),

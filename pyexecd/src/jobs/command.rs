@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use pyexec_proto::job::JobDetail;
 use pyexec_proto::service::StopRequest;
+use pyexec_proto::world::Submitter;
 use pyexec_proto::{JobId, JobSpec, JobState};
 use tokio::sync::{oneshot, watch};
 
@@ -20,6 +21,14 @@ pub struct LeftUnfinished {
     pub may_have_run: bool,
     /// The index did not know of it.
     pub is_found_on_disk: bool,
+}
+
+/// All that there is to be known of a job before its process is started.
+#[derive(Debug)]
+pub struct ReadyToStart {
+    pub prepared: Box<Prepared>,
+    /// As it is kept in the run directory.
+    pub submitter: Option<Submitter>,
 }
 
 #[derive(Debug)]
@@ -61,7 +70,7 @@ pub enum Command {
     },
     Prepared {
         id: JobId,
-        result: Result<Box<Prepared>, EnvironmentError>,
+        result: Result<ReadyToStart, EnvironmentError>,
     },
     /// It is on disk that the job may be started.
     Started {

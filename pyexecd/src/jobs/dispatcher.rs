@@ -16,19 +16,21 @@ use pyexec_proto::environment::ResolvedEnvironment;
 use pyexec_proto::job::JobDetail;
 use pyexec_proto::output::OutputLengths;
 use pyexec_proto::state::{Outcome, Status};
+use pyexec_proto::world::Submitter;
 use pyexec_proto::{JobId, JobSpec, JobState, OsText};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::AbortHandle;
 
 use super::Snapshot;
 use super::admission::{Class, Queue};
-use super::command::{Command, Counts};
+use super::command::{Command, Counts, ReadyToStart};
 use super::state::{JobEvent, transition};
 use crate::blocking::{Done, blocking, spawn};
 use crate::engine::{Engine, Events, Order, RunEvent, RunHandle};
 use crate::environment::{self, EnvironmentError, Environments, Lease, Preparation, PreparationLog, Prepared};
 use crate::fault::{Point, reached};
 use crate::output;
+use crate::store::run_directory::ToStart;
 use crate::store::{Store, StoreError, run_directory};
 
 /// How long to wait before a commit that failed is tried again.
@@ -44,6 +46,8 @@ struct Live {
     noting: Option<Done<()>>,
     /// Keeps its environment from being evicted.
     lease: Option<Lease>,
+    /// Who submitted it, once that has been read.
+    submitter: Option<Submitter>,
     lengths: watch::Sender<OutputLengths>,
     /// Why its output can not be written.
     stalled: Option<String>,
@@ -217,6 +221,7 @@ impl Dispatcher {
                 preparation: None,
                 noting: None,
                 lease,
+                submitter: None,
                 lengths,
                 may_start,
                 told,
@@ -260,7 +265,7 @@ impl Dispatcher {
             let run_directory = self.jobs_directory.join(id.to_string());
             let log = Arc::new(PreparationLog::of_job(&run_directory, live.lengths.clone()));
             let preparing = tokio::spawn(async move {
-                let result = prepare(&environments, id, spec, run_directory, log).await.map(Box::new);
+                let result = prepare(&environments, id, spec, run_directory, log).await;
                 let _ = to_self.send(Command::Prepared { id, result });
             });
             live.preparation = Some(AbortOnDrop(preparing.abort_handle()));
@@ -268,15 +273,16 @@ impl Dispatcher {
     }
 
     /// Commits, then launches.
-    async fn start(&mut self, id: JobId, result: Result<Box<Prepared>, EnvironmentError>) {
+    async fn start(&mut self, id: JobId, result: Result<ReadyToStart, EnvironmentError>) {
         match result {
             Err(EnvironmentError::VariablesGone) if self.has_started_elsewhere(id).await => {
                 self.adopt_started(id, None)
             }
             Err(error) => self.apply(id, JobEvent::PreparationFailed(error.to_string())).await,
-            Ok(prepared) => {
+            Ok(ReadyToStart { prepared, submitter }) => {
                 let Prepared { command, used, lease } = *prepared;
                 let Some(live) = self.live.get_mut(&id) else { return };
+                live.submitter = submitter;
                 live.preparation = None;
                 live.job.environment = Some(used.clone());
                 live.lease = lease;
@@ -312,7 +318,8 @@ impl Dispatcher {
             return;
         }
         let environment_lock = live.lease.as_ref().map(|lease| OsText::from(lease.lock()));
-        let order = Order { id, spec: Arc::new(live.job.spec.clone()), command, environment_lock };
+        let submitter = live.submitter.take();
+        let order = Order { id, spec: Arc::new(live.job.spec.clone()), command, submitter, environment_lock };
         let lengths = live.lengths.clone();
         let handle = self.engine.launch(order, self.events_of(id, lengths));
         self.attach(id, handle);
@@ -498,12 +505,14 @@ async fn prepare(
     spec: JobSpec,
     run_directory: PathBuf,
     log: Arc<PreparationLog>,
-) -> Result<Prepared, EnvironmentError> {
+) -> Result<ReadyToStart, EnvironmentError> {
     let directory = run_directory.clone();
-    let variables = blocking(move || run_directory::environment(&directory));
-    let variables = variables.await.map_err(EnvironmentError::Variables)?.ok_or(EnvironmentError::VariablesGone)?;
+    let to_start = blocking(move || run_directory::to_start(&directory));
+    let to_start = to_start.await.map_err(EnvironmentError::Variables)?.ok_or(EnvironmentError::VariablesGone)?;
+    let ToStart { variables, submitter } = to_start;
     reached(Point::PrepareBegun);
-    environments.prepare(Preparation { id, spec, variables, run_directory, log }).await
+    let prepared = environments.prepare(Preparation { id, spec, variables, run_directory, log }).await?;
+    Ok(ReadyToStart { prepared: Box::new(prepared), submitter })
 }
 
 /// Ends a task when it is dropped.

@@ -19,6 +19,7 @@ use pyexec_proto::job::{JobDetail, JobSummary, Submission, Variables};
 use pyexec_proto::output::OutputLengths;
 use pyexec_proto::paths::Paths;
 use pyexec_proto::service::{JobPage, JobQuery, StopAnswer, StopRequest};
+use pyexec_proto::world::Submitter;
 use pyexec_proto::{Error, JobId, OsText, Status, Timestamp};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
@@ -107,8 +108,13 @@ impl Jobs {
         self.shutting_down.clone()
     }
 
-    /// The job, once it is on disk. The same submission again is the same job, whenever it comes.
-    pub async fn submit(&self, mut submission: Submission) -> Result<JobDetail, Error> {
+    /// The job, once it is on disk. The same submission again is the same job, whenever it comes, and wherever from.
+    /// `submitter` is who submits it, or why nothing of it may run here.
+    pub async fn submit(
+        &self,
+        mut submission: Submission,
+        submitter: Result<Submitter, Error>,
+    ) -> Result<JobDetail, Error> {
         if *self.shutting_down.borrow() {
             return Err(Error::ShuttingDown);
         }
@@ -117,29 +123,35 @@ impl Jobs {
         url_passwords.extend(passwords::take(submission.spec.environment.requirements_content.as_mut_slice()));
         let deadline = Deadline::of_now();
         // Composed here, once: from here on what was set for this job is part of its environment.
-        let checked = match self.compose(&submission, deadline).await {
-            Ok(mut variables) => {
-                passwords::set(&url_passwords, &mut variables);
-                submission.environment = variables;
-                submission.overrides = Variables::default();
-                submission.env_file = None;
-                self.check(&submission, deadline).await
-            }
+        let checked = match submitter {
+            Ok(submitter) => match self.compose(&submission, deadline).await {
+                Ok(mut variables) => {
+                    passwords::set(&url_passwords, &mut variables);
+                    submission.environment = variables;
+                    submission.overrides = Variables::default();
+                    submission.env_file = None;
+                    self.check(&submission, deadline).await.map(|()| submitter)
+                }
+                Err(refused) => Err(refused),
+            },
             Err(refused) => Err(refused),
         };
-        if let Err(refused) = checked {
+        let submitter = match checked {
+            Ok(submitter) => submitter,
             // What was right when it was first submitted may have changed since; the job is the same.
-            return match self.find(submission.id).await? {
-                Some(known) => same_or_taken(known, &submission),
-                None => Err(refused),
-            };
-        }
+            Err(refused) => {
+                return match self.find(submission.id).await? {
+                    Some(known) => same_or_taken(known, &submission),
+                    None => Err(refused),
+                };
+            }
+        };
         let jobs = self.paths.jobs();
         // Goes wherever the submission goes, whether or not the call is given up.
         let mark = self.under_way.mark(submission.id);
         let (fresh, job, submission, mark) = blocking(move || {
             let created_at = Timestamp::now();
-            let fresh = run_directory::create(&jobs, &submission, created_at)?;
+            let fresh = run_directory::create(&jobs, &submission, Some(submitter), created_at)?;
             let job = if fresh {
                 JobDetail::submitted(submission.id, created_at, submission.spec.clone())
             } else {

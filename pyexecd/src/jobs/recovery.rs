@@ -93,7 +93,7 @@ mod tests {
     }
 
     fn run() -> Run {
-        Run { pid: 9, started_at: Timestamp(1), lowered_limits: vec![] }
+        Run { pid: 9, started_at: Timestamp(1), lowered_limits: vec![], not_taken_over: vec![] }
     }
 
     #[test]

@@ -76,7 +76,7 @@ mod tests {
     use pyexec_proto::state::ExitStatus;
 
     fn run() -> Run {
-        Run { pid: 7, started_at: Timestamp(1), lowered_limits: vec![] }
+        Run { pid: 7, started_at: Timestamp(1), lowered_limits: vec![], not_taken_over: vec![] }
     }
 
     fn record() -> ExitRecord {

@@ -19,6 +19,9 @@ pub(super) async fn status(service: &Service) -> Result<DaemonStatus, Error> {
         index_problem: service.jobs.store().problem(),
         scopes: service.scopes.standing(),
         directories: Directories::clone(&service.directories),
+        instance: service.paths.instance.clone(),
+        world: service.own.world.clone(),
+        for_you: service.peer.for_you(),
     })
 }
 

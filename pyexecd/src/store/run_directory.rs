@@ -11,6 +11,7 @@ use pyexec_proto::job::{JobDetail, JobSource, JobSpec, StdinSource, Submission, 
 use pyexec_proto::paths::create_private;
 use pyexec_proto::state::{JobState, Outcome};
 use pyexec_proto::wire::MAX_FRAME_BYTES;
+use pyexec_proto::world::Submitter;
 use pyexec_proto::{JobId, Timestamp};
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
@@ -51,6 +52,9 @@ struct SpecFile {
     environment_bytes: Option<u64>,
     #[serde(default)]
     stdin_bytes: Option<u64>,
+    /// Who submitted it, as the daemon saw that process then. No part of what the job is.
+    #[serde(default)]
+    submitter: Option<Submitter>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,29 +70,39 @@ struct OutcomeFile {
 }
 
 /// Makes the run directory of a submission. `false` when there is one already.
-pub fn create(jobs: &Path, submission: &Submission, created_at: Timestamp) -> io::Result<bool> {
+pub fn create(
+    jobs: &Path,
+    submission: &Submission,
+    submitter: Option<Submitter>,
+    created_at: Timestamp,
+) -> io::Result<bool> {
     create_private(jobs)?;
     let name = submission.id.to_string();
     let unfinished = jobs.join(format!("{}{}", *MAKER, JobId::mint().simple()));
     create_private(&unfinished)?;
-    let made =
-        fill(&unfinished, submission, created_at).and_then(|()| match std::fs::rename(&unfinished, jobs.join(&name)) {
-            Ok(()) => {
-                reached(Point::SubmitNamed);
-                Ok(true)
-            }
-            Err(error) if matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) => {
-                Ok(false)
-            }
-            Err(error) => Err(error),
-        });
+    let filled = fill(&unfinished, submission, submitter, created_at);
+    let made = filled.and_then(|()| match std::fs::rename(&unfinished, jobs.join(&name)) {
+        Ok(()) => {
+            reached(Point::SubmitNamed);
+            Ok(true)
+        }
+        Err(error) if matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) => {
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    });
     if !matches!(made, Ok(true)) {
         std::fs::remove_dir_all(&unfinished)?;
     }
     made
 }
 
-fn fill(directory: &Path, submission: &Submission, created_at: Timestamp) -> io::Result<()> {
+fn fill(
+    directory: &Path,
+    submission: &Submission,
+    submitter: Option<Submitter>,
+    created_at: Timestamp,
+) -> io::Result<()> {
     let write = |name: &str, bytes: &[u8]| {
         private_file(&directory.join(name), OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY)?.write_all(bytes)
     };
@@ -111,6 +125,7 @@ fn fill(directory: &Path, submission: &Submission, created_at: Timestamp) -> io:
         spec: submission.spec.clone(),
         environment_bytes: Some(environment.len() as u64),
         stdin_bytes: stdin.map(|text| text.len() as u64),
+        submitter,
     };
     write(SPEC, &serde_json::to_vec(&spec)?)?;
     reached(Point::SubmitFilling);
@@ -122,14 +137,24 @@ fn fill(directory: &Path, submission: &Submission, created_at: Timestamp) -> io:
     Ok(())
 }
 
-/// The environment a job that has not started will start with; `None` once it has, or was stopped.
+/// What a job that has not started will start with.
+#[derive(Debug)]
+pub struct ToStart {
+    pub variables: Variables,
+    /// Of jobs of before this was kept, nothing.
+    pub submitter: Option<Submitter>,
+}
+
+/// What a job that has not started will start with; `None` once it has, or was stopped.
 ///
 /// # Errors
-/// Also when it, or the text for stdin, is not as long as it was: the job is not to start with less than it was given.
-pub fn environment(directory: &Path) -> io::Result<Option<Variables>> {
+/// Also when its environment, or the text for stdin, is not as long as it was: the job is not to start with less than it was
+/// given.
+pub fn to_start(directory: &Path) -> io::Result<Option<ToStart>> {
     let Some(file) = regular_file::open(&directory.join(ENVIRONMENT))? else { return Ok(None) };
     let mut block = Vec::new();
     file.take(MAX_FRAME_BYTES as u64).read_to_end(&mut block)?;
+    let mut submitter = None;
     if let Ok(Some(spec)) = record::read::<SpecFile>(&directory.join(SPEC)) {
         check_length(ENVIRONMENT, spec.environment_bytes, block.len() as u64)?;
         if spec.stdin_bytes.is_some() {
@@ -137,8 +162,9 @@ pub fn environment(directory: &Path) -> io::Result<Option<Variables>> {
             let found = stdin.map(|file| file.metadata()).transpose()?.map_or(0, |data| data.len());
             check_length(STDIN, spec.stdin_bytes, found)?;
         }
+        submitter = spec.submitter;
     }
-    Ok(Some(Variables::from_block(block)))
+    Ok(Some(ToStart { variables: Variables::from_block(block), submitter }))
 }
 
 fn check_length(name: &str, written: Option<u64>, found: u64) -> io::Result<()> {
@@ -346,14 +372,30 @@ mod tests {
     fn a_run_directory_is_made_once_and_read_back() {
         let jobs = tempfile::tempdir().expect("a directory");
         let submission = submission();
-        assert!(create(jobs.path(), &submission, Timestamp(5)).expect("can be made"));
-        assert!(!create(jobs.path(), &submission, Timestamp(6)).expect("is there"));
+        assert!(create(jobs.path(), &submission, None, Timestamp(5)).expect("can be made"));
+        assert!(!create(jobs.path(), &submission, None, Timestamp(6)).expect("is there"));
         let listing = list(jobs.path()).expect("can be listed");
         assert_eq!((listing.jobs, listing.half_made.len()), (vec![submission.id], 0));
         let directory = jobs.path().join(submission.id.to_string());
         let job = read(jobs.path(), submission.id).expect("can be read").expect("is there");
         assert_eq!((job.created_at, job.spec, job.state), (Timestamp(5), submission.spec, JobState::Queued));
-        assert_eq!(environment(&directory).expect("can be read"), Some(submission.environment));
+        let to_start = to_start(&directory).expect("can be read").expect("has not started");
+        assert_eq!((to_start.variables, to_start.submitter), (submission.environment, None));
+    }
+
+    #[test]
+    fn who_submitted_a_job_is_kept_with_it_and_is_no_part_of_what_it_is() {
+        use pyexec_proto::world::{Scheduling, World};
+        let jobs = tempfile::tempdir().expect("a directory");
+        let submission = submission();
+        let scheduling =
+            Scheduling { cpus: "0,2".to_owned(), policy: 3, priority: 0, io: 3 << 13, nice: 5, oom_score_adj: None };
+        let submitter = Submitter { world: World { groups: vec![4, 27], ..World::default() }, scheduling };
+        create(jobs.path(), &submission, Some(submitter.clone()), Timestamp(5)).expect("can be made");
+        let job = read(jobs.path(), submission.id).expect("can be read").expect("is there");
+        assert_eq!(job.spec, submission.spec);
+        let to_start = to_start(&jobs.path().join(submission.id.to_string())).expect("can be read");
+        assert_eq!(to_start.expect("has not started").submitter, Some(submitter));
     }
 
     /// Written before jobs could be measured.
@@ -380,7 +422,7 @@ mod tests {
     fn nothing_secret_is_left_once_the_permission_to_start_is_revoked() {
         let jobs = tempfile::tempdir().expect("a directory");
         let submission = submission();
-        create(jobs.path(), &submission, Timestamp(5)).expect("can be made");
+        create(jobs.path(), &submission, None, Timestamp(5)).expect("can be made");
         let directory = jobs.path().join(submission.id.to_string());
         assert!(revoke(&directory).expect("can be revoked"));
         assert!(!revoke(&directory).expect("and again, to no effect"));
@@ -394,7 +436,7 @@ mod tests {
     fn an_outcome_without_a_run_is_read_back() {
         let jobs = tempfile::tempdir().expect("a directory");
         let submission = submission();
-        create(jobs.path(), &submission, Timestamp(5)).expect("can be made");
+        create(jobs.path(), &submission, None, Timestamp(5)).expect("can be made");
         let directory = jobs.path().join(submission.id.to_string());
         let expected = Outcome::NotStarted(NotStarted::Stopped(StopReason::Cancelled));
         write_outcome(&directory, &expected).expect("can be written");
@@ -423,7 +465,7 @@ mod tests {
     fn removal_is_all_at_once_and_can_be_finished_later() {
         let jobs = tempfile::tempdir().expect("a directory");
         let submission = submission();
-        create(jobs.path(), &submission, Timestamp(5)).expect("can be made");
+        create(jobs.path(), &submission, None, Timestamp(5)).expect("can be made");
         rename_away(jobs.path(), submission.id).expect("can be renamed");
         let listing = list(jobs.path()).expect("can be listed");
         assert_eq!((listing.jobs, listing.half_removed), (vec![], vec![submission.id]));

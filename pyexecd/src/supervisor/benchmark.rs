@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use pyexec_proto::benchmark::{BenchmarkRecord, BenchmarkSpec, RunMeasurement, Sample};
 use pyexec_proto::state::{ExitStatus, ResourceUsage};
+use pyexec_proto::world::Conditions;
 
 use super::Starter;
 use super::clock::Clocks;
@@ -196,11 +197,12 @@ impl Benchmark {
         self.record.problem = Some(format!("run {} of {all} could not be started: {why}", self.ended + 1));
     }
 
-    pub(super) fn into_record(self) -> BenchmarkRecord {
+    pub(super) fn into_record(self, conditions: Conditions) -> BenchmarkRecord {
         let average =
             u32::try_from(self.record.samples_taken).ok().and_then(|looks| self.looked_over.checked_div(looks));
         let asked = Duration::from_millis(self.spec.sample_interval_ms);
-        BenchmarkRecord { sample_interval_us: micros(average.unwrap_or(asked)), ..self.record }
+        let sample_interval_us = micros(average.unwrap_or(asked));
+        BenchmarkRecord { sample_interval_us, conditions: Some(conditions), ..self.record }
     }
 
     /// And not a warm-up.

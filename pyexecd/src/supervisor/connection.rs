@@ -9,10 +9,9 @@ use pyexec_proto::output::OutputLengths;
 use pyexec_proto::paths::{create_private, socket_address};
 use pyexec_proto::service::SenderId;
 use pyexec_proto::wire::allowance;
-use rustix::net::sockopt::socket_peercred;
 
 use super::control::{self, Notice, Request};
-use super::processes::confined;
+use super::peer;
 
 /// What a daemon that does not read may leave unsent before it is taken for dead.
 const BACKLOG_BYTES: usize = 4 << 20;
@@ -136,8 +135,8 @@ impl Door {
     /// A daemon of the same user that has connected: nothing that is inside a fence, and has no say outside of it.
     pub(super) fn accept(&self) -> Option<Connection> {
         let (stream, _) = self.listener.as_ref()?.accept().ok()?;
-        let peer = socket_peercred(&stream).ok()?;
-        let is_daemon = peer.uid == rustix::process::geteuid() && confined(peer.pid).is_none();
+        let (user, pid) = peer::at(&stream).ok()?;
+        let is_daemon = user == rustix::process::geteuid() && peer::confined(pid).is_none();
         is_daemon.then(|| Connection::new(stream, Vec::new()).ok()).flatten()
     }
 }

@@ -18,6 +18,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::record::WhatEnded;
+use super::taking_over::TakenOver;
 
 /// Daemon to supervisor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -133,6 +134,9 @@ pub struct Launch {
     /// The lock of the environment that it runs in: held for as long as the job runs, so that no daemon removes it.
     #[serde(default)]
     pub environment_lock: Option<OsText>,
+    /// What it takes over from its submitter beside limits, umask and nice value.
+    #[serde(default)]
+    pub taken_over: TakenOver,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -28,6 +28,7 @@ use rustix::process::{getegid, geteuid};
 use super::control::Launch;
 use super::process::{self, Program, Stage, StartFailure, Stdio};
 use super::processes;
+use super::taking_over::ToSet;
 use crate::output::progress::REPORTS;
 
 const ARTIFACTS: &str = "artifacts";
@@ -289,7 +290,7 @@ fn try_out(name: &'static str, fence: Prepared) -> Result<(), Refusal> {
         directory: c"/".to_owned(),
         umask: 0o077,
         limits: vec![],
-        nice: 0,
+        to_set: ToSet::default(),
         fence,
     };
     let started = process::start(&program, stdio).and_then(process::Starting::wait);
@@ -313,7 +314,7 @@ pub(super) fn explain(failure: &StartFailure) -> String {
             format!("a network fence can not be had here: its loopback device could not be brought up: {error}")
         }
         Stage::Landlock => format!("a filesystem fence can not be had here: Landlock could not be applied: {error}"),
-        Stage::Fork | Stage::Setup | Stage::Directory | Stage::Exec => error.to_string(),
+        Stage::Fork | Stage::Setup | Stage::Groups | Stage::Directory | Stage::Exec => error.to_string(),
     }
 }
 

@@ -6,8 +6,11 @@
 //! This file is the start: everything up to the moment the job runs. `supervision` is the loop from there to the end.
 
 pub mod control;
+pub mod peer;
 pub mod processes;
 pub mod record;
+pub mod scheduling;
+pub mod taking_over;
 
 mod benchmark;
 mod clock;
@@ -48,6 +51,7 @@ use control_group::{CpuMeter, LimitedGroup};
 use process::{Program, SignalDescriptor, Stage, StartFailure, Starting, Stdio};
 use record::{ENVIRONMENT, Ending, IDENTITY, Identity, LOCK, PANIC, ReservedRecord, STDIN, WhatEnded};
 use supervision::Supervision;
+use taking_over::{Inherited, ToSet};
 
 /// The word on the command line that makes this program a supervisor.
 pub const VERB: &str = "supervise";
@@ -97,6 +101,7 @@ fn try_supervise() -> io::Result<Supervised> {
     let own = std::process::id();
     let started = processes::Process::find(own).map_or(0, |process| process.started);
     let boot_id = crate::boot::id();
+    let mut inherited = Inherited::look()?;
 
     let stdin = io::stdin().as_fd().try_clone_to_owned()?;
     let mut daemon = UnixStream::from(stdin);
@@ -105,6 +110,7 @@ fn try_supervise() -> io::Result<Supervised> {
         return Ok(Supervised::NotMine);
     };
 
+    inherited.look_at_cpus();
     // A signal that came while nothing ran was not for this job.
     while signals.next().is_some() {}
     // Relative names from here on: the run directory may be renamed away by a prune.
@@ -136,12 +142,15 @@ fn try_supervise() -> io::Result<Supervised> {
     let _environment = launch.environment_lock.as_ref().and_then(|lock| hold(lock.as_path()));
     let group = if launch.group_limits_memory { LimitedGroup::own() } else { None };
     let meter = if launch.has_own_group { CpuMeter::own() } else { None };
-    match Starter::new(&launch, &environment).and_then(|starter| starter.start().map(|started| (starter, started))) {
+    match Starter::new(&launch, &environment, &inherited)
+        .and_then(|starter| starter.start().map(|started| (starter, started)))
+    {
         Ok((starter, started)) => {
             // While Python starts: nothing of it is needed before.
             let (record, door) = early.unwrap_or_else(prepare);
             let benchmark = launch.benchmark.map(|spec| Benchmark::new(spec, starter, started.at));
-            let supervision = Supervision::new(&launch, started, benchmark, signals, record, connection, door)?;
+            let supervision =
+                Supervision::new(&launch, &inherited, started, benchmark, signals, record, connection, door)?;
             supervision.in_group(group, meter).run()?;
         }
         Err(why) => {
@@ -258,10 +267,10 @@ struct Starter {
 
 impl Starter {
     /// The error is for people, as that of [`Starter::start`].
-    fn new(launch: &Launch, environment: &[u8]) -> Result<Self, String> {
+    fn new(launch: &Launch, environment: &[u8], inherited: &Inherited) -> Result<Self, String> {
         let has_text = launch.benchmark.is_some() && launch.stdin == LaunchStdin::File;
         Ok(Self {
-            program: program(launch, environment)?,
+            program: program(launch, environment, inherited)?,
             named: Named { program: launch.program.clone(), directory: launch.directory.clone() },
             stdin: launch.stdin,
             text: has_text.then(open_text).transpose().map_err(no_streams)?,
@@ -306,6 +315,7 @@ impl Named {
         match failure.stage {
             Stage::Fork => format!("could not make a process: {}", own_limits::explain_start(error)),
             Stage::Setup => format!("could not set the process up: {error}"),
+            Stage::Groups => format!("could not take the groups of whoever submitted it: {error}"),
             Stage::Directory => format!("could not enter {}: {error}", self.directory),
             Stage::Exec => format!("could not run {}: {error}", self.program),
             Stage::Namespaces | Stage::Ids | Stage::Loopback | Stage::Landlock => fence::explain(failure),
@@ -318,7 +328,7 @@ fn no_streams(error: io::Error) -> String {
     format!("could not open its streams: {error}")
 }
 
-fn program(launch: &Launch, environment: &[u8]) -> Result<Program, String> {
+fn program(launch: &Launch, environment: &[u8], inherited: &Inherited) -> Result<Program, String> {
     let string = |text: &OsText| {
         CString::new(text.as_bytes()).map_err(|_| format!("`{text}` has a NUL byte, which no program can be given"))
     };
@@ -329,8 +339,8 @@ fn program(launch: &Launch, environment: &[u8]) -> Result<Program, String> {
         environment: variables.map(|variable| CString::new(variable).expect("was split at its NULs")).collect(),
         directory: string(&launch.directory)?,
         umask: launch.umask,
-        limits: launch.limits.iter().map(rlimit).collect(),
-        nice: launch.nice,
+        limits: inherited.limits_to_set(&launch.limits).map(rlimit).collect(),
+        to_set: ToSet::new(launch, inherited),
         fence: fence::prepare(launch)?,
     })
 }

@@ -1,8 +1,9 @@
-//! The calls that have no safe wrapper: fork and exec of the job, its reaping, the signal descriptor, what the allocator keeps.
+//! The calls that have no safe wrapper: fork and exec of the job, its reaping, the signal descriptor, what the allocator
+//! keeps, scheduling classes, personality, and who is at the other end of a socket.
 //!
 //! The only place in pyexec with `unsafe`. Everything here is called from a process that has one thread.
 
-#![expect(unsafe_code, reason = "fork, wait4, signalfd and mallopt have no safe wrapper with what is needed")]
+#![expect(unsafe_code, reason = "fork, wait4, signalfd, mallopt and others have no safe wrapper with what is needed")]
 
 use std::ffi::CString;
 use std::io::{self, Read, Write};
@@ -13,8 +14,13 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use pyexec_proto::state::{ExitStatus, ResourceUsage};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::OFlags;
+use rustix::io::Errno;
+use rustix::process::{Pid, Uid};
+use rustix::thread::sched_getaffinity;
 
 use super::fence::{self, Prepared};
+use super::scheduling::list_of;
+use super::taking_over::{Piece, ToSet};
 
 /// A job's process, ready to be started. Everything is prepared before the fork, which then only makes system calls.
 #[derive(Debug)]
@@ -26,7 +32,7 @@ pub(super) struct Program {
     pub(super) umask: u32,
     /// The caller's limits, as far as this process may set them.
     pub(super) limits: Vec<(u32, libc::rlimit)>,
-    pub(super) nice: i32,
+    pub(super) to_set: ToSet,
     pub(super) fence: Prepared,
 }
 
@@ -49,6 +55,7 @@ pub(super) struct StartFailure {
 pub(super) enum Stage {
     Fork,
     Setup,
+    Groups,
     Namespaces,
     Ids,
     Loopback,
@@ -58,9 +65,10 @@ pub(super) enum Stage {
 }
 
 impl Stage {
-    const ALL: [Stage; 8] = [
+    const ALL: [Stage; 9] = [
         Stage::Fork,
         Stage::Setup,
+        Stage::Groups,
         Stage::Namespaces,
         Stage::Ids,
         Stage::Loopback,
@@ -81,6 +89,22 @@ impl Stage {
 const MESSAGE: usize = 5;
 /// What a child says in place of both when its namespaces are made, and its ids are to be mapped.
 const UNMAPPED: [u8; MESSAGE] = [u8::MAX; MESSAGE];
+/// What begins a message of something that could not be taken over, with its number in [`Piece::ALL`]; the child goes on.
+const UNSET: u8 = 0x80;
+
+/// What the child says of something that it could not take over, if that is what it says.
+fn unset(message: [u8; MESSAGE]) -> Option<Piece> {
+    let [UNSET, piece, ..] = message else { return None };
+    Piece::ALL.get(usize::from(piece)).copied()
+}
+
+/// In the child.
+pub(super) fn say_unset(piece: Piece, say: &OwnedFd) {
+    let mut message = [0; MESSAGE];
+    [message[0], message[1]] = [UNSET, piece as u8];
+    // There is room in the pipe for all of them.
+    let _ = rustix::io::write(say, &message);
+}
 
 /// A process that has been forked, and is on its way to become the program. It may be held up there: entering the working
 /// directory and reading the program's file wait for the file systems that they lie on.
@@ -90,6 +114,8 @@ pub(super) struct Starting {
     /// Does not block. It says what failed; it is closed without a word when the process has become the program, and also
     /// when the process was killed before.
     said: std::fs::File,
+    /// What it could not take over from the job's submitter.
+    unset: Vec<Piece>,
 }
 
 impl Starting {
@@ -97,14 +123,29 @@ impl Starting {
         self.pid.unsigned_abs()
     }
 
+    /// What it could not take over, of a process that has become the program.
+    pub(super) fn unset(&self) -> &[Piece] {
+        &self.unset
+    }
+
+    /// The CPUs that it may run on, as a list; `None` when it has ended.
+    pub(super) fn cpus(&self) -> Option<String> {
+        sched_getaffinity(Pid::from_raw(self.pid)).ok().map(|cpus| list_of(&cpus))
+    }
+
     /// What became of it; `None` while it is on its way. There is news when the descriptor can be read.
     pub(super) fn outcome(&mut self) -> Option<Result<(), StartFailure>> {
-        let mut message = [0; MESSAGE];
-        let failure = match self.said.read_exact(&mut message) {
-            Ok(()) => Stage::said(message),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Some(Ok(())),
-            Err(error) => StartFailure { stage: Stage::Fork, error },
+        let failure = loop {
+            let mut message = [0; MESSAGE];
+            match self.said.read_exact(&mut message) {
+                Ok(()) => match unset(message) {
+                    Some(piece) => self.unset.push(piece),
+                    None => break Stage::said(message),
+                },
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Some(Ok(())),
+                Err(error) => break StartFailure { stage: Stage::Fork, error },
+            }
         };
         self.reap();
         Some(Err(failure))
@@ -167,11 +208,11 @@ pub(super) fn start(program: &Program, stdio: Stdio) -> Result<Starting, StartFa
         }
     }
     drop((say, stdio));
-    let mut starting = Starting { pid, said };
+    let mut starting = Starting { pid, said, unset: vec![] };
     if let Some(Gate { wait, open }) = gate.take() {
         drop(wait);
         // Nothing that the child does up to there can be held up.
-        if let Err(failure) = pass(&mut starting.said, open, pid.unsigned_abs()) {
+        if let Err(failure) = pass(&mut starting, open) {
             starting.reap();
             return Err(failure);
         }
@@ -194,14 +235,19 @@ impl Gate {
 }
 
 /// Maps the child's ids once it has its namespaces, and lets it go on; or lets it go, if that fails.
-fn pass(said: &mut std::fs::File, open: OwnedFd, child: u32) -> Result<(), StartFailure> {
-    let mut message = [0; MESSAGE];
-    match said.read_exact(&mut message) {
-        Ok(()) if message == UNMAPPED => {}
-        Ok(()) => return Err(Stage::said(message)),
-        Err(error) => return Err(StartFailure { stage: Stage::Namespaces, error }),
+fn pass(child: &mut Starting, open: OwnedFd) -> Result<(), StartFailure> {
+    loop {
+        let mut message = [0; MESSAGE];
+        match child.said.read_exact(&mut message) {
+            Ok(()) if message == UNMAPPED => break,
+            Ok(()) => match unset(message) {
+                Some(piece) => child.unset.push(piece),
+                None => return Err(Stage::said(message)),
+            },
+            Err(error) => return Err(StartFailure { stage: Stage::Namespaces, error }),
+        }
     }
-    let mapped = fence::map_ids(child).and_then(|()| std::fs::File::from(open).write_all(&[1]));
+    let mapped = fence::map_ids(child.pid()).and_then(|()| std::fs::File::from(open).write_all(&[1]));
     mapped.map_err(|error| StartFailure { stage: Stage::Ids, error })
 }
 
@@ -215,6 +261,10 @@ fn become_program(
     say: &OwnedFd,
     wait: Option<&OwnedFd>,
 ) -> Stage {
+    if let Err(error) = program.to_set.set_groups() {
+        set_errno(error.raw_os_error());
+        return Stage::Groups;
+    }
     // SAFETY: plain system calls on descriptors and NUL-terminated strings that outlive them; `argv` and `environment`
     // end in a null pointer.
     unsafe {
@@ -230,6 +280,8 @@ fn become_program(
         if libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut()) < 0 {
             return Stage::Setup;
         }
+        // Before the limits, which may leave no descriptor for it.
+        program.to_set.set(say);
         for (resource, limit) in &program.limits {
             // One that the daemon itself may not exceed stays as it is.
             if libc::setrlimit(*resource, limit) < 0 {
@@ -242,7 +294,6 @@ fn become_program(
                 }
             }
         }
-        libc::setpriority(libc::PRIO_PROCESS, 0, program.nice);
         // Not before: in a namespace of its own root has no power to raise those.
         if let Some(wait) = wait
             && let Some(stage) = leave_network(wait, say)
@@ -416,31 +467,86 @@ pub fn leave_starter() -> io::Result<()> {
     }
 }
 
-/// Takes the priority that a process of this user has by default, as far as the kernel allows it: nice value, CPU and I/O
-/// scheduling class, CPU affinity, timer slack, and what the kernel would end first without memory.
-///
-/// What is not allowed without privileges, a lower nice value most of all, stays as the starter had it.
-pub fn forget_priority() {
-    // Of `linux/ioprio.h`.
-    const IOPRIO_WHO_PROCESS: libc::c_int = 1;
-    const IOPRIO_NONE: libc::c_int = 0;
-    // The kernel's default, in nanoseconds.
-    const TIMER_SLACK: libc::c_ulong = 50_000;
-    // SAFETY: plain system calls about this process; the structures are locals, and all zeros is a value of both.
+/// Of `linux/ioprio.h`.
+const IOPRIO_WHO_PROCESS: libc::c_int = 1;
+
+/// A pid as the calls below take it; 0 is this process.
+fn raw(process: Option<Pid>) -> libc::pid_t {
+    process.map_or(0, |pid| pid.as_raw_nonzero().get())
+}
+
+/// The CPU scheduling class of a process, or of this one, and its priority.
+pub(super) fn policy(process: Option<Pid>) -> rustix::io::Result<(i32, i32)> {
+    let mut parameters = MaybeUninit::<libc::sched_param>::zeroed();
+    // SAFETY: the second call fills a local structure of the right type, of which all zeros is a value, too.
     unsafe {
-        libc::setpriority(libc::PRIO_PROCESS, 0, 0);
-        let parameters: libc::sched_param = std::mem::zeroed();
-        libc::sched_setscheduler(0, libc::SCHED_OTHER, &raw const parameters);
-        libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_NONE);
-        // The kernel keeps to the CPUs that there are, and that the control group may use.
-        let mut every: libc::cpu_set_t = std::mem::zeroed();
-        for cpu in 0..libc::CPU_SETSIZE as usize {
-            libc::CPU_SET(cpu, &mut every);
-        }
-        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const every);
-        libc::prctl(libc::PR_SET_TIMERSLACK, TIMER_SLACK, 0, 0, 0);
+        let policy = succeeded(libc::sched_getscheduler(raw(process)))?;
+        succeeded(libc::sched_getparam(raw(process), parameters.as_mut_ptr()))?;
+        Ok((policy, parameters.assume_init().sched_priority))
     }
-    let _ = std::fs::write("/proc/self/oom_score_adj", "0");
+}
+
+/// Of this process. Nothing is allocated: a forked child calls this, and what follows.
+pub(super) fn set_policy(policy: i32, priority: i32) -> rustix::io::Result<()> {
+    // SAFETY: reads a local structure, of which all zeros is a value.
+    let set = unsafe {
+        let mut parameters: libc::sched_param = std::mem::zeroed();
+        parameters.sched_priority = priority;
+        libc::sched_setscheduler(0, policy, &raw const parameters)
+    };
+    succeeded(set).map(drop)
+}
+
+/// The I/O scheduling class and level of a process, or of this one, in one number.
+pub(super) fn io_priority(process: Option<Pid>) -> rustix::io::Result<i32> {
+    // SAFETY: takes and gives nothing but numbers.
+    let found = unsafe { libc::syscall(libc::SYS_ioprio_get, IOPRIO_WHO_PROCESS, raw(process)) };
+    succeeded(i32::try_from(found).unwrap_or(0))
+}
+
+pub(super) fn set_io_priority(priority: i32) -> rustix::io::Result<()> {
+    // SAFETY: takes nothing but numbers.
+    let set = unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, priority) };
+    succeeded(i32::try_from(set).unwrap_or(0)).map(drop)
+}
+
+/// Of this process.
+pub(super) fn personality() -> u32 {
+    /// Changes nothing.
+    const ASK: libc::c_ulong = 0xffff_ffff;
+    // SAFETY: takes and gives nothing but numbers.
+    unsafe { libc::personality(ASK) }.cast_unsigned()
+}
+
+pub(super) fn set_personality(personality: u32) -> rustix::io::Result<()> {
+    // SAFETY: of effect for what is executed later; takes nothing but a number.
+    let before = unsafe { libc::personality(libc::c_ulong::from(personality)) };
+    succeeded(before).map(drop)
+}
+
+/// The result of a system call, or the errno that it has set.
+fn succeeded(result: libc::c_int) -> rustix::io::Result<libc::c_int> {
+    if result < 0 { Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL)) } else { Ok(result) }
+}
+
+/// For what is said of a failure by errno.
+fn set_errno(errno: i32) {
+    // SAFETY: errno is this thread's.
+    unsafe { *libc::__errno_location() = errno };
+}
+
+/// Who is at the other end of a Unix socket: its user, and its pid, if it has one in this process's pid namespace.
+pub(super) fn peer_of(socket: BorrowedFd<'_>) -> io::Result<(Uid, Option<Pid>)> {
+    // Not rustix's: it takes the pid 0 for an error.
+    let mut found = MaybeUninit::<libc::ucred>::zeroed();
+    let mut length = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: the kernel fills a local structure of the length that it is told; all zeros is a value of it, too.
+    let found = unsafe {
+        let (value, length) = (found.as_mut_ptr().cast(), &raw mut length);
+        succeeded(libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERCRED, value, length))?;
+        found.assume_init()
+    };
+    Ok((Uid::from_raw(found.uid), Pid::from_raw(found.pid)))
 }
 
 /// Memory of large pieces goes back to the kernel when it is freed. To be called before there is a second thread.

@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 
 use pyexec_proto::JobId;
+use pyexec_proto::proc_file;
 use pyexec_proto::start::{JOB_ID_VARIABLE, SERVICE_MARK};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
@@ -109,37 +110,14 @@ impl Process {
     }
 }
 
-/// Whether a process that has connected is inside a fence, where this one is not: how that shows. Every job in a fence may
-/// gain no privileges, which it can not undo; where that is true of us as well, it is by its network that it is told. One
-/// that is not there any more, or can not be looked at, is no better.
-///
-/// Others have taken the same upon themselves, in a sandbox of their own: we are not to be the way out of that, either.
-pub fn confined(pid: Pid) -> Option<&'static str> {
-    let network = |process: &str| fs::read_link(format!("/proc/{process}/ns/net"));
-    let pid = pid.as_raw_nonzero().to_string();
-    match may_gain_privileges(&pid) {
-        Ok(true) => None,
-        Ok(false) if may_gain_privileges("self").unwrap_or(true) => Some("may gain no privileges (no_new_privs)"),
-        Ok(false) => match (network(&pid), network("self")) {
-            (Ok(theirs), Ok(ours)) if theirs == ours => None,
-            (Ok(_), Ok(_)) => Some("has another network than the daemon"),
-            (Err(_), _) | (_, Err(_)) => Some("can not be looked at"),
-        },
-        Err(error) if error.raw_os_error() == Some(libc::EMFILE) => {
-            Some("cannot be looked at: the daemon has no file descriptor left (`ulimit -n`)")
-        }
-        Err(_) if may_gain_privileges("self").is_err() => {
-            Some("cannot be looked at: the daemon has no /proc any more; end it with SIGTERM")
-        }
-        Err(_) => Some("can not be looked at"),
-    }
-}
-
 /// Whether programs that are set-user-ID mean anything to it.
 pub fn may_gain_privileges(process: &str) -> io::Result<bool> {
-    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
-    let flag = status.lines().find_map(|line| line.strip_prefix("NoNewPrivs:"));
-    flag.map(|flag| flag.trim() == "0").ok_or_else(|| io::ErrorKind::InvalidData.into())
+    gains_privileges(&proc_file::read(format!("/proc/{process}/status"))?)
+}
+
+/// The same, of a process whose `status` has been read.
+pub(super) fn gains_privileges(status: &str) -> io::Result<bool> {
+    proc_file::field(status, "NoNewPrivs").map(|flag| flag == "0").ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 /// Every process there is.

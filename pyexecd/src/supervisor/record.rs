@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn an_ending_reads_as_it_was_written() {
         let record = ExitRecord {
-            run: Run { pid: 5, started_at: Timestamp(1), lowered_limits: vec![] },
+            run: Run { pid: 5, started_at: Timestamp(1), lowered_limits: vec![], not_taken_over: vec![] },
             exit: ExitStatus::Signal { signal: 9, core_dumped: false },
             stopped: None,
             usage: Default::default(),

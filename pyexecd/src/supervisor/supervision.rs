@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
-use pyexec_proto::job::{Leftovers, ResourceLimit};
+use pyexec_proto::job::Leftovers;
 use pyexec_proto::limits::OnOutputLimit;
 use pyexec_proto::output::{OutputLengths, Stream};
 use pyexec_proto::state::{ExitRecord, ExitStatus, ResourceUsage, Run, StopReason};
@@ -33,6 +33,7 @@ use super::process::{SignalDescriptor, Starting};
 use super::processes;
 use super::pump::{Pump, Pumped};
 use super::record::{Ending, ReservedRecord, WhatEnded};
+use super::taking_over::{Given, Inherited};
 use super::{Named, Started};
 use crate::own_limits;
 
@@ -65,6 +66,8 @@ enum Ended {
 
 pub(super) struct Supervision {
     run: Run,
+    /// What the job's process has of its submitter's.
+    given: Given,
     /// The process of this run has been forked, and has not become the program yet.
     starting: Option<(Starting, Named)>,
     /// Why it could not.
@@ -143,8 +146,10 @@ enum Source {
 }
 
 impl Supervision {
+    #[expect(clippy::too_many_arguments, reason = "each is handed over once, by the one caller")]
     pub(super) fn new(
         launch: &Launch,
+        inherited: &Inherited,
         started: Started,
         benchmark: Option<Benchmark>,
         signals: SignalDescriptor,
@@ -157,8 +162,10 @@ impl Supervision {
             run: Run {
                 pid: started.process.pid(),
                 started_at: started.at.wall,
-                lowered_limits: ulimit::lowered(&launch.limits, &ResourceLimit::of_this_process()),
+                lowered_limits: ulimit::lowered(&launch.limits, &inherited.limits),
+                not_taken_over: vec![],
             },
+            given: Given::new(launch, inherited),
             starting: Some((started.process, started.named)),
             unstarted: None,
             before: None,
@@ -446,7 +453,7 @@ impl Supervision {
             ended_at: leader.at.wall,
             elapsed_us: micros(leader.at.monotonic.saturating_sub(self.started.monotonic)),
             output: self.lengths(),
-            benchmark: self.benchmark.take().map(|measured| Box::new(measured.into_record())),
+            benchmark: self.benchmark.take().map(|measured| Box::new(measured.into_record(self.given.conditions()))),
         };
         let what = WhatEnded::Run(record);
         let ending = Ending::from(what.clone());

@@ -55,7 +55,25 @@ pub(super) fn markdown(measured: &[Measured], relative: &[Option<Relative>]) -> 
         ];
         text += &format!("| {} |\n", cells.join(" | "));
     }
-    text
+    text + &conditions(measured)
+}
+
+/// Under what each was measured; once, where that is the same of all.
+fn conditions(measured: &[Measured]) -> String {
+    let told = |one: &Measured| {
+        let view = one.compared()?;
+        let conditions = view.conditions.as_ref().map(|conditions| conditions.sentence.clone());
+        let parts: Vec<String> = conditions.into_iter().chain(view.not_taken_over.iter().cloned()).collect();
+        (!parts.is_empty()).then(|| render::one_line(&parts.join("; ")).into_owned())
+    };
+    let all: Vec<(&Measured, String)> = measured.iter().filter_map(|one| Some((one, told(one)?))).collect();
+    match all.as_slice() {
+        [] => String::new(),
+        [(_, first), rest @ ..] if rest.iter().all(|(_, other)| other == first) => {
+            format!("\nMeasured with {first}.\n")
+        }
+        all => all.iter().map(|(one, told)| format!("\n{} was measured with {told}.\n", code(one.name()))).collect(),
+    }
 }
 
 fn mebibytes(mib: f64) -> String {

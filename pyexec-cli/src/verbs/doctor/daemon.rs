@@ -51,7 +51,7 @@ pub(super) async fn checks(paths: &Paths) -> Vec<Check> {
         }
     };
     let differences = match &asked {
-        Ok(Ok(status)) => differences(status, paths),
+        Ok(Ok(status)) => [differences(status, paths), world(status)].concat(),
         Ok(Err(_)) | Err(_) => vec![],
     };
     let found = [daemon].into_iter().chain(last).chain(look_at(&socket)).chain(differences);
@@ -79,11 +79,27 @@ fn differences(status: &DaemonStatus, paths: &Paths) -> Vec<Check> {
     of_each.collect()
 }
 
+/// Whether jobs of this shell run where it does, and as it does.
+fn world(status: &DaemonStatus) -> Vec<Check> {
+    let for_you = &status.for_you;
+    let place = match &for_you.refused {
+        None => Check::ok("where jobs run", "in the namespaces, the root directory and the groups of this shell"),
+        Some(refused) => Check::warning("where jobs run", refused.to_string(), refused.hint().unwrap_or_default()),
+    };
+    let scheduling = (!for_you.not_taken_over.is_empty()).then(|| {
+        let hint = "the kernel lets only root lower or raise these; a daemon that is started from here has them already, \
+            where no service manager starts it";
+        Check::warning("scheduling", format!("of a job from here, {}", for_you.not_taken_over.join("; ")), hint)
+    });
+    [place].into_iter().chain(scheduling).collect()
+}
+
 fn running(status: &DaemonStatus) -> Check {
     let by = if is_unit(status.pid) { "a unit of systemd" } else { "a process of its own" };
     let up = render::duration(Duration::from_secs(status.uptime_seconds));
     let jobs = status.jobs_running;
-    let detail = format!("{}, pid {}, {by}, up for {up}, jobs running: {jobs}", status.version, status.pid);
+    let instance = status.instance.as_ref().map(|name| format!(", instance `{name}`")).unwrap_or_default();
+    let detail = format!("{}, pid {}{instance}, {by}, up for {up}, jobs running: {jobs}", status.version, status.pid);
     if let Some(problem) = &status.index_problem {
         let hint =
             "jobs are kept all the same; make room on the disk, `pyexec prune` does, or see who else uses the file";

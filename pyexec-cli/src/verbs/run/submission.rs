@@ -108,6 +108,8 @@ pub(in crate::verbs) fn prepare(run: Run, own_files: &mut OwnFiles) -> Result<Pr
         umask: caller.umask,
         resource_limits: caller.limits,
         nice: caller.nice,
+        timer_slack_ns: caller.timer_slack_ns,
+        personality: caller.personality,
         buffering: options.script.buffering.map(Into::into),
         leftovers: if options.keep_leftovers { Leftovers::Keep } else { Leftovers::End },
         waited_for: !options.detach,

@@ -123,7 +123,7 @@ fn look(id: JobId, directory: &Path, known: JobState, may_have_run: bool) -> Bel
     }
     match engine::local::examine(directory) {
         Ok(evidence) => {
-            let has_environment = matches!(run_directory::environment(directory), Ok(Some(_)));
+            let has_environment = matches!(run_directory::to_start(directory), Ok(Some(_)));
             let is_gone = evidence == Evidence::Gone;
             let believed = believe(known, evidence, Circumstances { has_environment, may_have_run });
             if is_gone && matches!(believed, Belief::Finished(_)) {

@@ -6,6 +6,7 @@ use std::io;
 use super::Supervision;
 use crate::supervisor::control::Notice;
 use crate::supervisor::record::{Ending, WhatEnded};
+use crate::supervisor::taking_over::Piece;
 
 impl Supervision {
     /// Whether the job has become a program, be it in an earlier run.
@@ -18,6 +19,13 @@ impl Supervision {
         let Some((process, named)) = &mut self.starting else { return };
         let Some(outcome) = process.outcome() else { return };
         self.unstarted = outcome.err().map(|failure| named.explain(&failure));
+        // Later runs of a benchmark are started as the first one.
+        if self.before.is_none() {
+            let unset = process.unset();
+            let cpus = if unset.contains(&Piece::Cpus) { process.cpus() } else { None };
+            self.given = self.given.clone().without(unset, cpus);
+            self.run.not_taken_over = self.given.told();
+        }
         self.starting = None;
         if self.unstarted.is_none() && self.before.is_none() {
             self.greet_all();
