@@ -43,9 +43,9 @@ pub enum Error {
     /// Its row is there, and its files are not.
     #[error("job {id}: {}", output_removed(path))]
     OutputRemoved { id: JobId, path: OsText },
-    /// A job of this caller would not run where the caller does. `by_manager`: the daemon is a unit of systemd's, and would be
+    /// What is to be run for this caller would not run where the caller does. `by_manager`: the daemon is a unit of systemd's, and would be
     /// started in the same place again.
-    #[error("the job would not run where this process does: the daemon {how}")]
+    #[error("this would not run where it is asked for: the daemon {how}")]
     OtherWorld { how: String, by_manager: bool },
 }
 
@@ -175,7 +175,7 @@ impl Error {
                 format!("`pyexec show {id}` has what else is known of it; `pyexec prune` forgets it")
             }
             Error::OtherWorld { by_manager, .. } => {
-                let own = format!("`{INSTANCE_VARIABLE}=NAME` in its environment gives this place a daemon of its own");
+                let own = format!("`{INSTANCE_VARIABLE}=NAME` in the environment gives this place a daemon of its own");
                 if *by_manager {
                     format!("{own}; systemd's user manager would start the present one in the same place again")
                 } else {

@@ -257,7 +257,8 @@ fn text(status: &DaemonStatus, paths: &Paths) -> String {
     let namespaces: Vec<&str> = namespaces.into_iter().map(String::as_str).filter(|name| !name.is_empty()).collect();
     lines.push(("namespaces", render::one_line(&namespaces.join(" ")).into_owned()));
     lines.push(("root", render::one_line(&world.root_directory).into_owned()));
-    lines.push(("groups", format!("{}, and {}", world.group, world::listed(&world.groups))));
+    lines.push(("group", world.group.to_string()));
+    lines.push(("other groups", world::listed(&world.groups)));
     if let Some(refused) = &status.for_you.refused {
         lines.push(("from here", format!("jobs are refused: {}", render::one_line(&refused.to_string()))));
     }

@@ -21,6 +21,7 @@ use pyexec_proto::service::{
     CreateEnvironment, DaemonStatus, EnvironmentsRemoved, FollowRequest, Followed, Input, InputTaken, JobPage,
     JobQuery, PruneRequest, Pruned, Pyexec, StopAnswer, StopRequest,
 };
+use pyexec_proto::world::Submitter;
 use pyexec_proto::{Error, JobId, OsText};
 use tarpc::context::Context;
 use tokio::sync::watch;
@@ -63,6 +64,21 @@ impl Service {
         Self { scripts: self.scripts.of_client(theirs.clone()), ..self }
     }
 
+    /// For calls that end something. Whoever the kernel does not say is in no fence of ours, which no pid namespace comes
+    /// with: a daemon in a container is stopped from outside of it.
+    fn may_end(&self) -> Result<&Self, Error> {
+        if self.peer.is_unseen() { Ok(self) } else { self.unconfined() }
+    }
+
+    /// For calls that run something, in the daemon's world.
+    fn may_run(&self) -> Result<(&Self, Submitter), Error> {
+        // Whoever is in a pid namespace of its own is told that, rather than that it might be in a fence.
+        if !self.peer.is_unseen() {
+            self.unconfined()?;
+        }
+        Ok((self, self.peer.submitter()?))
+    }
+
     /// For calls that do something.
     fn unconfined(&self) -> Result<&Self, Error> {
         self.peer.confined.map_or(Ok(self), |why| Err(Error::Fenced { why: why.to_owned() }))
@@ -71,11 +87,11 @@ impl Service {
 
 impl Pyexec for Service {
     async fn submit(self, _: Context, submission: Submission) -> Result<JobDetail, Error> {
-        // Whoever is in a pid namespace of its own is told that, rather than that it might be in a fence.
-        match self.peer.submitter() {
-            submitter @ Err(_) if self.peer.is_unseen() => self.jobs.submit(submission, submitter).await,
-            submitter => self.unconfined()?.jobs.submit(submission, submitter).await,
-        }
+        let submitter = match self.may_run() {
+            Err(refused @ Error::Fenced { .. }) => return Err(refused),
+            allowed => allowed.map(|(_, submitter)| submitter),
+        };
+        self.jobs.submit(submission, submitter).await
     }
 
     async fn resolve(self, _: Context, given: String) -> Result<JobId, Error> {
@@ -103,7 +119,7 @@ impl Pyexec for Service {
     }
 
     async fn stop(self, _: Context, id: JobId, request: StopRequest) -> Result<StopAnswer, Error> {
-        self.unconfined()?.jobs.stop(id, request).await
+        self.may_end()?.jobs.stop(id, request).await
     }
 
     async fn prune(self, _: Context, request: PruneRequest) -> Result<Pruned, Error> {
@@ -115,7 +131,8 @@ impl Pyexec for Service {
     }
 
     async fn create_environment(self, _: Context, request: CreateEnvironment) -> Result<EnvironmentInfo, Error> {
-        self.unconfined()?.jobs.environments().create(&request).await
+        // What it builds with runs as a job's code does.
+        self.may_run()?.0.jobs.environments().create(&request).await
     }
 
     async fn remove_environment(self, _: Context, named: String) -> Result<EnvironmentsRemoved, Error> {
@@ -166,7 +183,7 @@ impl Pyexec for Service {
     }
 
     async fn shutdown(self, _: Context) -> Result<(), Error> {
-        admin::shutdown(self.unconfined()?);
+        admin::shutdown(self.may_end()?);
         Ok(())
     }
 }

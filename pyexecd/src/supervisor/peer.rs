@@ -46,6 +46,22 @@ impl Own {
         })
     }
 
+    /// Why the kernel does not show this daemon where a process of this `status` runs, in words that follow "the daemon": it
+    /// has something that the daemon has not.
+    fn shut_out_by(&self, status: &str) -> Option<String> {
+        let (group, groups) = groups_of(status)?;
+        let differences = self.world.differences_in_groups(&World { group, groups, ..World::default() });
+        if group != self.world.group {
+            return Some(format!("has {}, and cannot see where this process runs", enumerated(&differences)));
+        }
+        let capabilities = taking_over::capabilities_in(status, "CapPrm");
+        Some(if self.powers.include(capabilities) {
+            "is not in the user namespace of this process, and cannot see where it runs".to_owned()
+        } else {
+            "does not have the capabilities of this process, and cannot see where it runs".to_owned()
+        })
+    }
+
     /// What a job of `submitter` finds otherwise here than the submitter has it, in words that follow "the daemon"; `None`
     /// where it may run here.
     pub fn otherwise_than(&self, submitter: &World) -> Option<String> {
@@ -81,9 +97,11 @@ impl Peer {
         };
         let status = proc_file::read(format!("/proc/{}/status", pid.as_raw_nonzero()));
         let confined = confined_by(pid, &status);
-        let looked = status.and_then(|status| {
-            let world = world_of(&pid.as_raw_nonzero().to_string(), &status, Some(&own.world))?;
-            let scheduling = scheduling::of(Some(pid))?;
+        let unseen = |error: io::Error| format!("cannot see where this process runs: {error}");
+        let looked = status.map_err(unseen).and_then(|status| {
+            let world = world_of(&pid.as_raw_nonzero().to_string(), &status, Some(&own.world));
+            let world = world.map_err(|error| own.shut_out_by(&status).unwrap_or_else(|| unseen(error)))?;
+            let scheduling = scheduling::of(Some(pid)).map_err(|error| unseen(error.into()))?;
             Ok(Submitter { world: World { boot_id: own.world.boot_id.clone(), ..world }, scheduling })
         });
         let (submitter, not_taken_over) = match looked {
@@ -94,15 +112,7 @@ impl Peer {
                     Some(how) => (refused(how), not_taken_over),
                 }
             }
-            Err(error) => {
-                let why = match error.kind() {
-                    io::ErrorKind::PermissionDenied => {
-                        ": it is in a user namespace of somebody else's, or has capabilities that the daemon does not have"
-                    }
-                    _ => "",
-                };
-                (refused(format!("cannot see where this process runs ({error}){why}")), vec![])
-            }
+            Err(why) => (refused(why), vec![]),
         };
         Self { confined, submitter, not_taken_over }
     }
@@ -179,14 +189,7 @@ fn world_of(process: &str, status: &str, own: Option<&World>) -> io::Result<Worl
             Err(error) => Err(io::Error::from(error)),
         }
     };
-    let numbers = |name: &str| -> Vec<u32> {
-        let value = proc_file::field(status, name).unwrap_or_default();
-        value.split_whitespace().filter_map(|number| number.parse().ok()).collect()
-    };
-    // Real, effective, saved, and that of the file system.
-    let group = numbers("Gid").get(1).copied().ok_or(io::ErrorKind::InvalidData)?;
-    let mut groups = numbers("Groups");
-    groups.sort_unstable();
+    let (group, groups) = groups_of(status).ok_or(io::ErrorKind::InvalidData)?;
     Ok(World {
         network_namespace: namespace("net", |own| &own.network_namespace)?,
         mount_namespace: namespace("mnt", |own| &own.mount_namespace)?,
@@ -197,6 +200,19 @@ fn world_of(process: &str, status: &str, own: Option<&World>) -> io::Result<Worl
         groups,
         boot_id: String::new(),
     })
+}
+
+/// The effective group, and the supplementary ones in ascending order.
+fn groups_of(status: &str) -> Option<(u32, Vec<u32>)> {
+    let numbers = |name: &str| -> Vec<u32> {
+        let value = proc_file::field(status, name).unwrap_or_default();
+        value.split_whitespace().filter_map(|number| number.parse().ok()).collect()
+    };
+    // Real, effective, saved, and that of the file system.
+    let group = numbers("Gid").get(1).copied()?;
+    let mut groups = numbers("Groups");
+    groups.sort_unstable();
+    Some((group, groups))
 }
 
 /// The root directory, by the name that it has here and by what tells it from another of that name. One that is not ours is
@@ -230,6 +246,21 @@ mod tests {
         let unseen = Peer::look(None, &own);
         let refused = unseen.submitter().expect_err("is not seen").to_string();
         assert!(unseen.confined.is_some() && refused.contains("another pid namespace"), "{refused}");
+    }
+
+    #[test]
+    fn what_a_process_has_that_the_daemon_does_not_is_why_it_cannot_be_seen() {
+        let own = Own::look().expect("there is a /proc");
+        let (group, groups) = (own.world.group, own.world.groups.iter().map(|group| format!("{group} ")));
+        let groups: String = groups.collect();
+        let why = |group: u32, capabilities: u64| {
+            let powers = own.powers.without_any();
+            let status = format!("Gid:\t1\t{group}\t1\t1\nGroups:\t{groups}\nCapPrm:\t{capabilities:016x}\n");
+            Own { powers, ..own.clone() }.shut_out_by(&status).expect("says why")
+        };
+        assert!(why(group + 1, 0).contains("another primary group"), "{}", why(group + 1, 0));
+        assert!(why(group, 1 << 35).contains("capabilities"), "{}", why(group, 1 << 35));
+        assert!(why(group, 0).contains("user namespace"), "{}", why(group, 0));
     }
 
     #[test]

@@ -265,10 +265,9 @@ impl Powers {
     /// By its `/proc/PID/status`, and its limits.
     pub(super) fn of(status: &str, own: Scheduling) -> Self {
         use rustix::process::{Resource, getrlimit};
-        let capabilities = proc_file::field(status, "CapEff").and_then(|mask| u64::from_str_radix(mask, 16).ok());
         let soft = |resource| getrlimit(resource).current.and_then(|limit| i32::try_from(limit).ok()).unwrap_or(99);
         Self {
-            capabilities: capabilities.unwrap_or(0),
+            capabilities: capabilities_in(status, "CapEff"),
             // `setrlimit(2)`: the limit is 20 less the nice value.
             lowest_nice: 20 - soft(Resource::Nice),
             highest_priority: soft(Resource::Rtprio),
@@ -279,6 +278,16 @@ impl Powers {
     /// Whether it has a capability, by its number.
     pub(super) fn has(&self, capability: u32) -> bool {
         self.capabilities >> capability & 1 == 1
+    }
+
+    /// Whether it has all of these.
+    pub(super) fn include(&self, capabilities: u64) -> bool {
+        capabilities & !self.capabilities == 0
+    }
+
+    #[cfg(test)]
+    pub(super) fn without_any(&self) -> Self {
+        Self { capabilities: 0, ..self.clone() }
     }
 
     /// What a process with this scheduling could not hand over to a job, as far as the daemon can know without trying.
@@ -313,6 +322,11 @@ impl Powers {
         .flatten()
         .collect()
     }
+}
+
+/// A set of capabilities, by its name in a `/proc/PID/status`.
+pub(super) fn capabilities_in(status: &str, set: &str) -> u64 {
+    proc_file::field(status, set).and_then(|mask| u64::from_str_radix(mask, 16).ok()).unwrap_or(0)
 }
 
 #[cfg(test)]
