@@ -15,7 +15,18 @@ const IN_THE_WAY: [Resource; 6] =
     [Resource::Cpu, Resource::Fsize, Resource::Data, Resource::As, Resource::Nproc, Resource::Nofile];
 
 /// Hard limits that jobs of other callers would meet.
-const OF_JOBS: [Resource; 4] = [Resource::Stack, Resource::Core, Resource::Rss, Resource::Memlock];
+const OF_JOBS: [Resource; 10] = [
+    Resource::Stack,
+    Resource::Core,
+    Resource::Rss,
+    Resource::Memlock,
+    Resource::Locks,
+    Resource::Sigpending,
+    Resource::Msgqueue,
+    Resource::Nice,
+    Resource::Rtprio,
+    Resource::Rttime,
+];
 
 /// Raises soft limits to the hard ones, and hard ones away where that is allowed, as it is to root. Supervisors inherit
 /// what comes of it.

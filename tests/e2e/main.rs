@@ -70,3 +70,4 @@ mod url_passwords;
 mod user_manager;
 mod uv;
 mod wheels;
+mod world;
