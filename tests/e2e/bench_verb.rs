@@ -59,7 +59,8 @@ fn of_two_scripts_the_quicker_is_the_measure_and_every_form_of_the_results_agree
     }
     let markdown = std::fs::read_to_string(sandbox.file("all.md")).expect("is written");
     let lines: Vec<&str> = markdown.lines().collect();
-    assert_eq!(lines.len(), 4, "{markdown}");
+    assert_eq!(lines.len(), 6, "{markdown}");
+    assert!(lines[5].starts_with("Measured with CPUs "), "{markdown}");
     assert!(lines[2].starts_with("| `busy.py` | 3 | ") && lines[2].ends_with(" |"), "{markdown}");
     assert!(lines[2].contains(&format!("{ratio:.2} ± ")), "{markdown}");
     assert!(lines[3].starts_with("| `quick.py` | 3 | ") && lines[3].ends_with(" | 1.00 |"), "{markdown}");

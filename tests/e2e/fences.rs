@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use crate::mcp_session::{Era, McpSession, text_of};
-use crate::sandbox::{Ran, Sandbox, is_alive, pid_of};
+use crate::sandbox::{Ran, Sandbox, UserNamespace, is_alive, pid_of};
 
 /// `attempt(what, function, …)` says what came of it.
 const ATTEMPT: &str = "
@@ -470,15 +470,16 @@ fn agents_put_up_fences_and_are_told_of_them() {
 }
 
 /// Runs what follows where no user namespace may be made, or `most` of them.
-fn where_namespaces_are_limited(sandbox: &mut Sandbox, most: u32) {
-    let limit = format!("echo {most} > /proc/sys/user/max_user_namespaces && exec \"$0\" \"$@\"");
-    sandbox.set_through(&["unshare", "--user", "--map-root-user", "sh", "-c", &limit]);
+fn where_namespaces_are_limited(sandbox: &mut Sandbox, most: u32) -> UserNamespace {
+    let namespace = UserNamespace::new(&format!("echo {most} > /proc/sys/user/max_user_namespaces"));
+    sandbox.set_through(&namespace.through(&[]));
+    namespace
 }
 
 #[test]
 fn a_network_fence_that_the_kernel_does_not_allow_is_refused_before_anything_is_made() {
     let mut sandbox = Sandbox::new();
-    where_namespaces_are_limited(&mut sandbox, 0);
+    let _namespace = where_namespaces_are_limited(&mut sandbox, 0);
     let refused = sandbox.run(&["--network", "none", "-c", "open('ran', 'w')"]).expect_code(126);
     assert!(
         refused.stderr.contains("a network fence can not be had here: /proc/sys/user/max_user_namespaces is 0"),
@@ -496,7 +497,7 @@ fn a_network_fence_that_the_kernel_does_not_allow_is_refused_before_anything_is_
 #[test]
 fn a_network_fence_that_can_not_be_made_when_the_job_starts_keeps_it_from_starting() {
     let mut sandbox = Sandbox::new();
-    where_namespaces_are_limited(&mut sandbox, 1);
+    let _namespace = where_namespaces_are_limited(&mut sandbox, 1);
     let first = sandbox.detach(&["--network", "none", "-i", "-c", "input()"]);
     sandbox.wait_until_running(&first);
     let refused = sandbox.run(&["--network", "none", "-c", "open('ran', 'w')"]).expect_code(126);
@@ -523,7 +524,8 @@ os.execvp(sys.argv[1], sys.argv[1:])";
     let mut sandbox = Sandbox::new();
     let python = crate::sandbox::python();
     let python = python.to_str().expect("is UTF-8");
-    sandbox.set_through(&["unshare", "--user", "--map-root-user", python, "-c", LAUNCHER]);
+    let namespace = UserNamespace::new("true");
+    sandbox.set_through(&namespace.through(&[python, "-c", LAUNCHER]));
     let refused = sandbox.run(&["--filesystem", "read-only", "-c", "pass"]).expect_code(126);
     assert!(
         refused.stderr.contains("a filesystem fence can not be had here: this kernel has no Landlock"),

@@ -25,10 +25,15 @@ fn assert_completed(job: &JobDetail) {
 /// Again and again while there is no daemon, or one that goes away.
 async fn submit_until_it_is_taken(client: &Client, submission: &Submission) -> JobDetail {
     loop {
-        match client.submit(submission.clone()).await {
+        let error = match client.submit(submission.clone()).await {
             Ok(job) => return job,
-            Err(ClientError::NotRunning | ClientError::Broken { .. }) => tokio::task::yield_now().await,
-            Err(error) => panic!("{error}: {error:?}"),
+            // It was sent to a daemon that has gone since.
+            Err(ClientError::Unanswered { source, .. }) => *source,
+            Err(error) => error,
+        };
+        match error {
+            ClientError::NotRunning | ClientError::Broken { .. } => tokio::task::yield_now().await,
+            error => panic!("{error}: {error:?}"),
         }
     }
 }
