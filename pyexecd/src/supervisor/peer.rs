@@ -249,6 +249,33 @@ mod tests {
     }
 
     #[test]
+    fn a_process_with_another_root_directory_may_submit_nothing() {
+        use std::io::{BufRead, BufReader, Write};
+        const CHROOT: &str = "import os, sys; os.chroot(sys.argv[1]); print('there', flush=True); sys.stdin.read()";
+        if !rustix::process::geteuid().is_root() {
+            let _ = writeln!(io::stderr(), "NOT RUN: it takes root to change the root directory");
+            return;
+        }
+        let own = Own::look().expect("there is a /proc");
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut command = std::process::Command::new("python3");
+        command.args(["-c", CHROOT]).arg(directory.path());
+        command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+        let mut child = command.spawn().expect("there is a python3");
+        let mut said = String::new();
+        let stdout = child.stdout.as_mut().expect("is a pipe");
+        BufReader::new(stdout).read_line(&mut said).expect("can be read");
+        assert_eq!(said, "there\n");
+        let peer = Peer::look(i32::try_from(child.id()).ok().and_then(Pid::from_raw), &own);
+        drop(child.stdin.take());
+        child.wait().expect("reads to the end");
+        let refused = peer.submitter().expect_err("is elsewhere").to_string();
+        let named =
+            format!("another root directory ({}, here {})", own.world.root_directory, directory.path().display());
+        assert!(refused.contains(&named), "{refused}");
+    }
+
+    #[test]
     fn what_a_process_has_that_the_daemon_does_not_is_why_it_cannot_be_seen() {
         let own = Own::look().expect("there is a /proc");
         let (group, groups) = (own.world.group, own.world.groups.iter().map(|group| format!("{group} ")));
