@@ -21,7 +21,7 @@ pub fn read(path: impl rustix::path::Arg) -> io::Result<String> {
     String::from_utf8(text).map_err(io::Error::other)
 }
 
-/// The value of a line `name:	value`, as `/proc/PID/status` has them.
+/// The value of a line `name: value`, as `/proc/PID/status` has them.
 pub fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
 }

@@ -187,7 +187,7 @@ mod tests {
     fn each_thing_that_differs_is_named_and_what_is_not_known_is_not() {
         let other = |text: &str| text.to_owned();
         let here = world();
-        assert_eq!(here.differences(&here), [String::new(); 0]);
+        assert_eq!(here.differences(&here), Vec::<String>::new());
         for (there, named) in [
             (
                 World { network_namespace: other("net:[9]"), ..world() },
@@ -204,8 +204,8 @@ mod tests {
             assert_eq!(here.differences(&there), [named]);
         }
         for unknown in [World { network_namespace: other(""), ..world() }, World { boot_id: other("9"), ..world() }] {
-            assert_eq!(here.differences(&unknown), [String::new(); 0]);
-            assert_eq!(unknown.differences(&here), [String::new(); 0]);
+            assert_eq!(here.differences(&unknown), Vec::<String>::new());
+            assert_eq!(unknown.differences(&here), Vec::<String>::new());
         }
     }
 
@@ -213,8 +213,8 @@ mod tests {
     fn groups_are_compared_by_themselves() {
         let here = world();
         let newgrp = World { group: 7, groups: vec![], ..world() };
-        assert_eq!(here.differences(&newgrp), [String::new(); 0]);
-        assert_eq!(here.differences_in_groups(&here), [String::new(); 0]);
+        assert_eq!(here.differences(&newgrp), Vec::<String>::new());
+        assert_eq!(here.differences_in_groups(&here), Vec::<String>::new());
         let differences = here.differences_in_groups(&newgrp);
         assert_eq!(differences, ["another primary group (6, here 7)", "other supplementary groups (7, here none)"]);
         assert_eq!(

@@ -267,7 +267,7 @@ struct Waiting {
 /// What a connection came to.
 enum Cut {
     /// The supervisor said how it ended.
-    Ended(WhatEnded),
+    Ended(Box<WhatEnded>),
     /// The connection is over, and nothing was said.
     Silent,
 }
@@ -281,7 +281,7 @@ impl Link {
         let event = loop {
             next = match next {
                 Next::Connected(stream, frame) => match self.converse(stream, frame).await {
-                    Cut::Ended(what) => break ended(what),
+                    Cut::Ended(what) => break ended(*what),
                     Cut::Silent => Next::Unknown,
                 },
                 Next::Unknown => match self.look(&mut child).await {
@@ -333,7 +333,7 @@ impl Link {
                     }
                     match self.hear(&mut received, &outgoing) {
                         Ok(None) => {}
-                        Ok(Some(what)) => break Cut::Ended(what),
+                        Ok(Some(what)) => break Cut::Ended(Box::new(what)),
                         Err(error) => {
                             tracing::warn!(job = %self.events.id, %error, "a supervisor does not make sense");
                             break Cut::Silent;

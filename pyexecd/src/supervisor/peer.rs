@@ -240,7 +240,7 @@ mod tests {
         child.kill().and_then(|()| child.wait()).expect("can be killed");
         let submitter = peer.submitter().expect("is like us");
         assert_eq!((submitter.world, peer.confined), (own.world.clone(), None));
-        assert_eq!(peer.not_taken_over, [String::new(); 0]);
+        assert_eq!(peer.not_taken_over, Vec::<String>::new());
         let gone = Peer::look(i32::try_from(child.id()).ok().and_then(Pid::from_raw), &own);
         assert!(gone.confined.is_some() && gone.submitter().is_err(), "{gone:?}");
         let unseen = Peer::look(None, &own);

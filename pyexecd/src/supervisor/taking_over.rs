@@ -192,7 +192,7 @@ impl Given {
     }
 
     /// Of a process that has become the program. `cpus`: those that it may run on, of a process that could not have all.
-    pub(super) fn without(mut self, unset: &[Piece], cpus: Option<String>) -> Self {
+    pub(super) fn without(mut self, unset: &[Piece], cpus: Option<&str>) -> Self {
         let (wanted, has) = (&mut self.wanted, &self.inherited);
         let (asked, own) = (&mut wanted.scheduling, &has.scheduling);
         for piece in unset {
@@ -209,7 +209,7 @@ impl Given {
                     instead(IO, before, own.shown_io())
                 }
                 Piece::Cpus => {
-                    let now = cpus.clone().unwrap_or_else(|| own.cpus.clone());
+                    let now = cpus.unwrap_or(&own.cpus).to_owned();
                     instead("CPU affinity", swap(&mut asked.cpus, now.clone()), now)
                 }
                 Piece::OomScoreAdj => {
@@ -341,9 +341,9 @@ mod tests {
     fn what_takes_a_capability_is_told_beforehand_and_only_without_it() {
         let powers = |capabilities| Powers { capabilities, lowest_nice: 20, highest_priority: 0, own: usual() };
         let none = powers(0);
-        assert_eq!(none.would_refuse(&usual()), [String::new(); 0]);
+        assert_eq!(none.would_refuse(&usual()), Vec::<String>::new());
         let harmless = Scheduling { policy: 5, io: 3 << 13, nice: 19, oom_score_adj: Some(900), ..usual() };
-        assert_eq!(none.would_refuse(&harmless), [String::new(); 0]);
+        assert_eq!(none.would_refuse(&harmless), Vec::<String>::new());
         for (asked, told) in [
             (Scheduling { nice: -5, ..usual() }, "nice value is 0, the daemon's own, instead of -5"),
             (
@@ -357,11 +357,11 @@ mod tests {
             ),
         ] {
             assert_eq!(none.would_refuse(&asked), [told]);
-            assert_eq!(powers(u64::MAX).would_refuse(&asked), [String::new(); 0]);
+            assert_eq!(powers(u64::MAX).would_refuse(&asked), Vec::<String>::new());
         }
         let allowed = Powers { lowest_nice: -5, highest_priority: 10, ..none };
-        assert_eq!(allowed.would_refuse(&Scheduling { nice: -5, ..usual() }), [String::new(); 0]);
-        assert_eq!(allowed.would_refuse(&Scheduling { policy: 2, priority: 10, ..usual() }), [String::new(); 0]);
+        assert_eq!(allowed.would_refuse(&Scheduling { nice: -5, ..usual() }), Vec::<String>::new());
+        assert_eq!(allowed.would_refuse(&Scheduling { policy: 2, priority: 10, ..usual() }), Vec::<String>::new());
         assert_eq!(allowed.would_refuse(&Scheduling { policy: 2, priority: 11, ..usual() }).len(), 1);
     }
 }

@@ -23,7 +23,7 @@ impl Supervision {
         if self.before.is_none() {
             let unset = process.unset();
             let cpus = if unset.contains(&Piece::Cpus) { process.cpus() } else { None };
-            self.given = self.given.clone().without(unset, cpus);
+            self.given = self.given.clone().without(unset, cpus.as_deref());
             self.run.not_taken_over = self.given.told();
         }
         self.starting = None;
