@@ -27,6 +27,9 @@ pub struct EnvironmentSpec {
     /// passwords in it.
     #[serde(default)]
     pub requirements_content: Option<String>,
+    /// Not in what earlier versions have kept.
+    #[serde(default)]
+    pub project: ProjectChoice,
 }
 
 impl EnvironmentSpec {
@@ -40,8 +43,44 @@ impl EnvironmentSpec {
             auto_install: false,
             refresh: false,
             requirements_content: None,
+            project: ProjectChoice::AsUvRun,
         }
     }
+}
+
+/// Which project a job may belong to, and which environment that is there already it may run in. A job whose script has a
+/// PEP 723 header, that names an environment, or that does without uv has neither.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ProjectChoice {
+    /// As `uv run` does: the project of the script's directory or, for code, of the working directory. Without a project,
+    /// the environment that is active, or lies in the working directory or above it as `.venv`.
+    #[default]
+    AsUvRun,
+    /// As `uv run --no-project` does: no project, but such an environment.
+    AsUvRunNoProject,
+    /// As [`ProjectChoice::AsUvRun`], with the project of the working directory, wherever the script lies.
+    OfDirectory,
+    /// As [`ProjectChoice::AsUvRun`] for a script inside a project, and as [`ProjectChoice::AsFound`] otherwise.
+    OfScript,
+    /// Nothing is made, and nothing written: the environment of the working directory's project where it is there, or one
+    /// as without a project.
+    AsFound,
+    /// Neither a project nor an environment that is there already.
+    None,
+}
+
+/// What the environment of a job has to do with a project, or with an environment that was there already.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ProjectUse {
+    /// Nothing: there was neither, or none was looked for.
+    #[default]
+    Nothing,
+    /// It is that of the project in this directory, and was brought to what the project's lock says.
+    Synced { project: OsText },
+    /// It is this environment, or lies over it, and that was left as it was.
+    AsFound { environment: OsText },
+    /// What is at this path, a project or an environment, was not used.
+    LeftOut { path: OsText },
 }
 
 /// The environment a job ran in: what was really there, not an echo of what was asked for.
@@ -55,6 +94,22 @@ pub struct ResolvedEnvironment {
     pub packages: Vec<String>,
     /// Imports that `auto_install` knows no distribution for.
     pub unknown_imports: Vec<String>,
+    /// Not in what earlier versions have kept.
+    #[serde(default)]
+    pub project: ProjectUse,
+}
+
+impl ResolvedEnvironment {
+    /// With a Python of this version, and nothing else that is known.
+    pub fn of_python(python_version: String) -> Self {
+        Self {
+            id: None,
+            python_version,
+            packages: Vec::new(),
+            unknown_imports: Vec::new(),
+            project: ProjectUse::Nothing,
+        }
+    }
 }
 
 /// An environment that is kept.

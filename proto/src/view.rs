@@ -10,7 +10,7 @@ mod progress;
 use serde::Serialize;
 
 use crate::client::{Client, ClientError};
-use crate::environment::EnvironmentInfo;
+use crate::environment::{EnvironmentInfo, ProjectUse};
 use crate::fence::{FilesystemFence, NetworkFence};
 use crate::job::{JobDetail, JobSummary};
 use crate::script::{Script, ScriptInfo};
@@ -50,6 +50,8 @@ pub struct JobView {
     pub resolved_dependencies: Vec<String>,
     pub unknown_imports: Vec<String>,
     pub environment: Option<String>,
+    /// `null` where there was neither a project nor an environment that was there already.
+    pub project: Option<ProjectView>,
     pub variables: Vec<String>,
     /// Sentences about limits of the caller's that the daemon's own are below.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -71,6 +73,38 @@ pub struct JobView {
     pub benchmark: Option<BenchmarkView>,
     #[serde(flatten)]
     pub artifacts: ArtifactsView,
+}
+
+/// What a job's environment has to do with a project, or with an environment that was there already.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ProjectView {
+    #[serde(rename = "use")]
+    pub used: ProjectUsed,
+    /// Of the project where that was synced, of the environment where one was used as it was, of what was left out.
+    pub path: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProjectUsed {
+    /// The project's environment was brought to what its lock says.
+    Synced,
+    /// An environment was used as it was.
+    AsFound,
+    /// Nothing of it was used.
+    LeftOut,
+}
+
+impl ProjectView {
+    fn of(detail: &JobDetail) -> Option<Self> {
+        let (used, path) = match &detail.environment.as_ref()?.project {
+            ProjectUse::Nothing => return None,
+            ProjectUse::Synced { project } => (ProjectUsed::Synced, project),
+            ProjectUse::AsFound { environment } => (ProjectUsed::AsFound, environment),
+            ProjectUse::LeftOut { path } => (ProjectUsed::LeftOut, path),
+        };
+        Some(Self { used, path: path.to_text() })
+    }
 }
 
 /// What a finished job used, exact, from `wait4(2)`. Of a benchmark, over all runs, warm-ups included, but for the peak.
@@ -138,6 +172,8 @@ pub struct ExecutionView {
     pub peak_rss_scope: Option<&'static str>,
     pub python_version_used: Option<String>,
     pub resolved_dependencies: Vec<String>,
+    /// As in [`JobView::project`].
+    pub project: Option<ProjectView>,
     pub error: Option<String>,
     /// Why `stdout` and `stderr` are not all that the job printed, when its files were removed.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -299,6 +335,7 @@ impl JobView {
             resolved_dependencies: packages(detail),
             unknown_imports: detail.environment.iter().flat_map(|used| used.unknown_imports.clone()).collect(),
             environment: detail.spec.environment.named.clone().or_else(|| detail.environment.as_ref()?.id.clone()),
+            project: ProjectView::of(detail),
             variables: detail.spec.variables.clone(),
             lowered_limits: run
                 .map(|run| ulimit::tell_lowered(&detail.spec.resource_limits, &run.lowered_limits))
@@ -382,6 +419,7 @@ impl ExecutionView {
             peak_rss_scope: taken.map(|taken| taken.peak_rss_scope),
             python_version_used: python_version(detail),
             resolved_dependencies: packages(detail),
+            project: ProjectView::of(detail),
             error: outcome.and_then(Outcome::explanation),
             output_problem: detail.output_problem(),
             benchmark: BenchmarkView::of(detail),

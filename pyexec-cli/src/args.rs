@@ -16,7 +16,7 @@ use pyexec_proto::environment::PythonVersion;
 
 pub(crate) use bench::Bench;
 use run::{ARGS, words_of_ours};
-pub(crate) use run::{BenchOptions, FenceOptions, LimitOptions, Run, RunOptions, Source};
+pub(crate) use run::{BenchOptions, FenceOptions, LimitOptions, Run, RunOptions, ScriptOptions, Source};
 use values::parse_duration;
 pub(crate) use values::{Assignment, Requirements};
 

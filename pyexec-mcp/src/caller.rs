@@ -1,4 +1,5 @@
-//! Whose environment a job gets: the client's, without what `uvx` or a wrapping `uv run` put in for this server itself.
+//! Whose environment a job gets: the client's, without what `uvx` or a wrapping `uv run` put in for this server itself, and
+//! without the environment that the server is installed in.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -13,7 +14,47 @@ const VIRTUAL_ENV: &str = "VIRTUAL_ENV";
 
 pub(crate) fn of_this_process() -> Caller {
     let variables: Vec<(OsString, OsString)> = std::env::vars_os().collect();
-    Caller::with_variables(unwrapped(variables, has_python).into_iter())
+    let unwrapped = unwrapped(variables, has_python);
+    let own = std::env::current_exe().ok().and_then(|program| environment_of(&program, is_environment));
+    let variables = match own {
+        Some(own) => without(&own, unwrapped, real),
+        None => unwrapped,
+    };
+    Caller::with_variables(variables.into_iter())
+}
+
+fn is_environment(directory: &Path) -> bool {
+    directory.join("pyvenv.cfg").is_file()
+}
+
+/// The virtual environment that a program is installed in.
+fn environment_of(program: &Path, is_environment: impl Fn(&Path) -> bool) -> Option<PathBuf> {
+    program.ancestors().skip(1).find(|above| is_environment(above)).map(Path::to_owned)
+}
+
+/// Without links, where there is something of this name.
+fn real(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
+
+/// Without the environment `own`: that it is active says where this server comes from, not what jobs are to run in. `real`
+/// follows links.
+fn without(
+    own: &Path,
+    variables: Vec<(OsString, OsString)>,
+    real: impl Fn(&Path) -> PathBuf,
+) -> Vec<(OsString, OsString)> {
+    let (own, programs) = (real(own), real(&own.join("bin")));
+    let kept = |(name, value): (OsString, OsString)| match name.to_str() {
+        Some(VIRTUAL_ENV) if real(Path::new(&value)) == own => None,
+        Some("PATH") => {
+            let others = std::env::split_paths(&value).filter(|entry| real(entry) != programs);
+            let path = std::env::join_paths(others).unwrap_or_else(|_| value.clone());
+            Some((name, path))
+        }
+        Some(_) | None => Some((name, value)),
+    };
+    variables.into_iter().filter_map(kept).collect()
 }
 
 fn has_python(directory: &Path) -> bool {
@@ -122,5 +163,28 @@ mod tests {
         for (variables, kept) in cases {
             assert_eq!(unwrapped_text(variables), kept, "{variables:?}");
         }
+    }
+
+    #[test]
+    fn the_environment_that_the_server_is_installed_in_does_not_reach_a_job() {
+        let real = |path: &Path| Path::new("/").join(path.strip_prefix("/link").unwrap_or(path));
+        let kept = |variables: &[(&str, &str)]| {
+            let variables =
+                variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))).collect();
+            let kept = without(Path::new("/own"), variables, real).into_iter();
+            kept.map(|(name, value)| format!("{}={}", name.display(), value.display())).collect::<Vec<_>>()
+        };
+        assert_eq!(kept(&[("PATH", "/a:/own/bin:/b"), ("VIRTUAL_ENV", "/own")]), ["PATH=/a:/b"]);
+        assert_eq!(kept(&[("PATH", "/link/own/bin:/b"), ("VIRTUAL_ENV", "/link/own")]), ["PATH=/b"]);
+        // Another one that is active is the user's.
+        assert_eq!(kept(&[("VIRTUAL_ENV", "/py"), ("PATH", "/py/bin:/own/bin")]), ["VIRTUAL_ENV=/py", "PATH=/py/bin"]);
+    }
+
+    #[test]
+    fn a_program_is_in_the_environment_that_it_is_installed_in() {
+        let is_environment = |directory: &Path| directory == Path::new("/env");
+        let of = |program: &str| environment_of(Path::new(program), is_environment);
+        assert_eq!(of("/env/bin/pyexec-mcp"), Some("/env".into()));
+        assert_eq!(of("/usr/bin/pyexec-mcp"), None);
     }
 }

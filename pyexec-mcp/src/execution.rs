@@ -14,7 +14,9 @@ use pyexec_proto::output::{PerStream, Stream};
 use pyexec_proto::service::{FollowRequest, MAX_WAIT_MS, StopRequest};
 use pyexec_proto::state::NotStarted;
 use pyexec_proto::statistics::Summary;
-use pyexec_proto::view::{BenchmarkView, ExecutionView, ProfileRow, ProfileView, TREE_SAMPLED};
+use pyexec_proto::view::{
+    BenchmarkView, ExecutionView, ProfileRow, ProfileView, ProjectUsed, ProjectView, TREE_SAMPLED,
+};
 use pyexec_proto::{Client, JobDetail, JobId, Outcome, Reason, Status};
 use serde::Serialize;
 use tokio::time::Instant;
@@ -164,6 +166,14 @@ impl Executed {
             head.push_str(&format!(" · Python {}", render::inline(python)));
         }
         head.push_str(&format!(" · job `{}`", view.job_id));
+        if let Some(ProjectView { used, path }) = &view.project {
+            let path = render::code(path);
+            head.push_str(&match used {
+                ProjectUsed::Synced => format!(" · in project {path}"),
+                ProjectUsed::AsFound => format!(" · in environment {path}, as it was"),
+                ProjectUsed::LeftOut => format!(" · without {path}"),
+            });
+        }
         if let Some(error) = &view.error {
             head.push_str(&format!("\n\n{}", render::fenced(error)));
         }
@@ -362,6 +372,11 @@ fn next_step(job: &JobDetail, output: &PerStream<String>) -> Option<String> {
         return Some("give it more with timeout_seconds (0: no limit), or look at why it takes so long".to_owned());
     }
     if verdict.reason == Reason::Environment {
+        const WITHOUT: &str = "no_project=true";
+        let why = job.state.outcome()?.explanation().unwrap_or_default();
+        if why.lines().next().is_some_and(|first| first.contains(WITHOUT)) {
+            return Some(format!("mend the project by what uv says, or call again with {WITHOUT}"));
+        }
         return Some("correct `dependencies` or `python_version` by what uv says, and call again".to_owned());
     }
     if verdict.status != Status::Failed {

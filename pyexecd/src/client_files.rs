@@ -412,6 +412,16 @@ impl Files {
         }
     }
 
+    /// What each of them is, with links followed; `None` also for what cannot be looked at. They should lie in one directory
+    /// and those above it: where its file system does not answer, all of it counts as the first of them.
+    pub(crate) async fn kinds(&mut self, paths: &[PathBuf]) -> Result<Vec<Option<Kind>>, Problem> {
+        let question = Question::Kinds { paths: paths.iter().map(|path| path.as_path().into()).collect() };
+        match self.ask(&question, paths).await? {
+            (Answer::Kinds(kinds), _) if kinds.len() == paths.len() => Ok(kinds),
+            (other, _) => Err(nonsense(&other)),
+        }
+    }
+
     /// The first of them that is a file which this user may execute.
     pub(crate) async fn first_executable(&mut self, paths: Vec<PathBuf>) -> Result<Option<PathBuf>, Problem> {
         let mut left = paths.as_slice();

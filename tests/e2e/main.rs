@@ -34,6 +34,7 @@ mod mcp_clients;
 mod mcp_install;
 mod mcp_leniency;
 mod mcp_malformed;
+mod mcp_projects;
 mod mcp_protocol;
 mod mcp_recovery;
 mod mcp_session;

@@ -1,6 +1,9 @@
 //! Where dependencies come from files: projects, their parents, and files of requirements.
 
+use serde_json::json;
+
 use crate::environment_sandbox::{EnvironmentSandbox, environment_of, names, pythons};
+use crate::sandbox::python;
 
 /// Prints where its environment is, and which of two packages it has.
 const SAYS_WHERE: &str = "import importlib.util as u, sys\n\
@@ -14,19 +17,48 @@ fn write_project(sandbox: &EnvironmentSandbox, requires_python: &str) {
 }
 
 #[test]
-fn a_directory_below_a_project_is_not_that_project() {
+fn a_directory_below_a_project_is_that_projects() {
     let sandbox = EnvironmentSandbox::new();
     write_project(&sandbox, ">=3.8");
     std::fs::create_dir(sandbox.file("below")).expect("can be made");
     sandbox.write("below/script.py", SAYS_WHERE);
-    for with in [&[][..], &["--with", "idna"]] {
-        let ran = sandbox.run_with_uv(&[with, &["--dir", "below", "script.py"]].concat()).expect_code(0);
+    let job = sandbox.shown(&["--dir", "below", "script.py"]);
+    let prefix = sandbox.file(".venv").canonicalize().expect("it was made");
+    let log = sandbox.logs(job["id"].as_str().expect("is text"));
+    assert_eq!(String::from_utf8_lossy(&log), format!("{}\nsix\n", prefix.display()), "{job}");
+    assert_eq!(job["project"], json!({"use": "synced", "path": sandbox.work()}), "{job}");
+    let job = sandbox.shown(&["--with", "idna", "--dir", "below", "script.py"]);
+    let log = sandbox.logs(job["id"].as_str().expect("is text"));
+    assert!(String::from_utf8_lossy(&log).ends_with("\nidna six\n"), "{job}");
+}
+
+#[test]
+fn without_its_project_a_job_runs_in_an_environment_of_ours() {
+    let sandbox = EnvironmentSandbox::new();
+    write_project(&sandbox, ">=3.8");
+    sandbox.write("script.py", SAYS_WHERE);
+    let cases: [(&[&str], &str); 2] = [(&["script.py"], "\n"), (&["--with", "idna", "script.py"], "idna\n")];
+    for (arguments, expected) in cases {
+        let ran = sandbox.run_with_uv(&[&["--no-project"], arguments].concat()).expect_code(0);
         let text = ran.text();
         let (prefix, packages) = text.split_once('\n').expect("two lines");
         assert!(prefix.starts_with(sandbox.shelf().to_str().expect("is UTF-8")), "{ran}");
-        assert_eq!(packages, if with.is_empty() { "\n" } else { "idna\n" }, "{ran}");
+        assert_eq!(packages, expected, "{ran}");
     }
     assert!(!sandbox.file(".venv").exists() && !sandbox.file("uv.lock").exists(), "uv has found the project");
+    let ran = sandbox.pyexec(["bench", "--runs", "1", "--warmup", "0", "--no-project", "script.py"]).expect_code(0);
+    assert!(!sandbox.file(".venv").exists(), "{ran}");
+}
+
+#[test]
+fn a_saved_script_belongs_to_the_project_of_the_working_directory() {
+    let sandbox = EnvironmentSandbox::new();
+    write_project(&sandbox, ">=3.8");
+    sandbox.write("script.py", SAYS_WHERE);
+    sandbox.pyexec(["scripts", "save", "where", "script.py"]).expect_code(0);
+    let ran = sandbox.attend(sandbox.cli(["scripts", "run", "where"])).end().expect_code(0);
+    let prefix = sandbox.file(".venv").canonicalize().expect("it was made");
+    assert_eq!(ran.text(), format!("{}\nsix\n", prefix.display()), "{ran}");
 }
 
 #[test]
@@ -81,7 +113,81 @@ fn a_project_that_makes_no_sense_is_the_outcome_of_the_job() {
     sandbox.write("pyproject.toml", "[project\n");
     let ran = sandbox.run_with_uv(&["-c", "open('it-ran', 'w')"]).expect_code(126);
     assert!(ran.stderr.contains("pyproject.toml"), "{ran}");
+    assert!(ran.stderr.contains("the project's environment could not be made; --no-project"), "{ran}");
     assert!(!sandbox.file("it-ran").exists());
+    sandbox.run_with_uv(&["--no-project", "-c", "open('it-ran', 'w')"]).expect_code(0);
+    assert!(sandbox.file("it-ran").exists());
+}
+
+#[test]
+fn a_project_that_takes_too_long_fails_its_job_and_says_how_to_run_without_it() {
+    let mut sandbox = EnvironmentSandbox::new();
+    let never = sandbox.write("never", "#!/bin/sh\nexec sleep 600\n");
+    std::fs::set_permissions(&never, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("is ours");
+    sandbox.set("PYEXEC_UV", &never);
+    let _daemon = sandbox.daemon_with(&[("PYEXEC_ENVIRONMENT_TIMEOUT", "1s")]);
+    write_project(&sandbox, ">=3.8");
+    let ran = sandbox.run_with_uv(&["-c", "open('it-ran', 'w')"]).expect_code(126);
+    assert!(ran.stderr.contains("took longer than 1 s (`environment_timeout`); --no-project"), "{ran}");
+    assert!(!sandbox.file("it-ran").exists());
+}
+
+/// An environment of the Python that tests run with, without any package.
+fn make_environment(sandbox: &EnvironmentSandbox, name: &str) {
+    let made = std::process::Command::new(python())
+        .args(["-m", "venv", "--without-pip"])
+        .arg(sandbox.file(name))
+        .status()
+        .expect("can be run");
+    assert!(made.success(), "no environment could be made");
+}
+
+#[test]
+fn an_active_environment_that_is_broken_is_said_to_be() {
+    let mut sandbox = EnvironmentSandbox::new();
+    make_environment(&sandbox, "env");
+    for name in ["env/bin/python", "env/bin/python3"] {
+        std::fs::remove_file(sandbox.file(name)).expect("is there");
+        std::os::unix::fs::symlink("/nowhere/python", sandbox.file(name)).expect("can be made");
+    }
+    let environment = sandbox.file("env");
+    sandbox.set("VIRTUAL_ENV", environment);
+    let ran = sandbox.run_with_uv(&["-c", "open('it-ran', 'w')"]).expect_code(126);
+    assert!(ran.stderr.contains("env/bin/python"), "{ran}");
+    assert!(!sandbox.file("it-ran").exists());
+}
+
+#[test]
+fn what_has_hashes_is_not_laid_over_an_environment_that_is_there() {
+    let sandbox = EnvironmentSandbox::new();
+    make_environment(&sandbox, ".venv");
+    let hash = "sha256:946d195a0d259cbba61165e88e65941f16e9b36ea6ddb97f00452bae8b1287d3";
+    sandbox.write("needs.txt", format!("idna==3.10 --hash={hash}\n"));
+    let job = sandbox.shown(&["--with-requirements", "needs.txt", "-c", "import idna"]);
+    assert!(environment_of(&job).len() > 8, "{job}");
+    assert_eq!(job["project"], json!({"use": "left_out", "path": sandbox.file(".venv")}), "{job}");
+}
+
+#[test]
+fn what_an_environment_that_is_there_has_is_not_installed_again() {
+    let sandbox = EnvironmentSandbox::new();
+    make_environment(&sandbox, ".venv");
+    let lib = std::fs::read_dir(sandbox.file(".venv/lib")).expect("is there").flatten().next().expect("has a Python");
+    let module = lib.path().join("site-packages/six.py");
+    std::fs::write(module, "mine = 1\n").expect("can be written");
+    let job = sandbox.shown(&["--auto-install", "-c", "import six; print(six.mine)"]);
+    assert_eq!(sandbox.logs(job["id"].as_str().expect("is text")), b"1\n");
+    assert_eq!(job["project"], json!({"use": "as_found", "path": sandbox.file(".venv")}), "{job}");
+    let job = sandbox.shown(&["--auto-install", "-c", "import six, idna; print(six.mine)"]);
+    assert_eq!(names(&job["resolved_dependencies"]), ["idna"], "{job}");
+}
+
+#[test]
+fn an_environment_that_is_there_is_found_without_asking_uv() {
+    let sandbox = EnvironmentSandbox::new();
+    make_environment(&sandbox, ".venv");
+    sandbox.run_with_uv(&["-c", "pass"]).expect_code(0);
+    assert!(!sandbox.root().join("uv-calls").exists(), "uv was asked");
 }
 
 #[test]

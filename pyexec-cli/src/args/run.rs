@@ -147,6 +147,12 @@ pub(crate) struct ScriptOptions {
     /// Run with the first python3 on PATH; uv is not asked
     #[arg(long)]
     pub(crate) no_uv: bool,
+    /// Run without the project that the script or the working directory belongs to, as `uv run --no-project` does
+    #[arg(long)]
+    pub(crate) no_project: bool,
+    /// It is a saved script: where that lies says nothing about its project.
+    #[arg(skip)]
+    pub(crate) is_saved: bool,
     /// The job's working directory [default: this one]
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<OsString>,

@@ -76,11 +76,12 @@ async fn save(given: ScriptsSave) -> Result<Code, Failure> {
 }
 
 /// The daemon knows where the script is; from there on it is a file like any other.
-async fn run(asked: ScriptsRun) -> Result<Code, Failure> {
+async fn run(mut asked: ScriptsRun) -> Result<Code, Failure> {
     let client: Client = super::connect().await?;
     let script = client.view_script(&asked.name, false).await?;
     drop(client);
     let file = script.path.as_os_str().to_owned();
+    asked.options.script.is_saved = true;
     super::run::perform(Run { source: Source::File(file), args: asked.args, options: asked.options }).await
 }
 

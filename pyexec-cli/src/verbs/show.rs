@@ -6,7 +6,7 @@ use std::time::Duration;
 use pyexec_picture::Curve;
 use pyexec_proto::course::Course;
 use pyexec_proto::fence::Fence;
-use pyexec_proto::view::{ArtifactView, ArtifactsView, JobView, UsageView};
+use pyexec_proto::view::{ArtifactView, ArtifactsView, JobView, ProjectUsed, ProjectView, UsageView};
 use pyexec_proto::{JobDetail, Reason, Timestamp};
 
 use crate::args::Show;
@@ -57,6 +57,7 @@ fn text(job: &JobView) -> String {
         ("runs with", Some(job.execution_strategy.clone())),
         ("python", job.python_version_used.clone()),
         ("environment", job.environment.clone()),
+        ("project", job.project.as_ref().map(project)),
         ("dependencies", list(&job.dependencies)),
         ("resolved", list(&job.resolved_dependencies)),
         ("not installed", list(&job.unknown_imports)),
@@ -84,6 +85,16 @@ fn text(job: &JobView) -> String {
         .filter_map(|(key, value)| value.map(|value| (key, render::one_line(&value).into_owned())))
         .collect();
     render::aligned(&known)
+}
+
+/// What was used of a project, or of an environment that was there already.
+fn project(view: &ProjectView) -> String {
+    let how = match view.used {
+        ProjectUsed::Synced => "synced",
+        ProjectUsed::AsFound => "used as it was",
+        ProjectUsed::LeftOut => "not used",
+    };
+    format!("{} ({how})", view.path)
 }
 
 fn seconds(seconds: f64) -> String {
@@ -145,6 +156,7 @@ mod tests {
             resolved_dependencies: vec!["six==1.17.0".into()],
             unknown_imports: vec![],
             environment: None,
+            project: Some(ProjectView { used: ProjectUsed::AsFound, path: "/tmp/.venv".into() }),
             variables: vec!["A".into(), "B".into()],
             lowered_limits: vec![],
             not_taken_over: vec![],
@@ -168,6 +180,7 @@ mod tests {
              directory: /tmp\n\
              runs with: uv-run\n\
              python:    3.12.1\n\
+             project:   /tmp/.venv (used as it was)\n\
              resolved:  six==1.17.0\n\
              variables: A, B\n\
              timeout:   1m 30s\n\

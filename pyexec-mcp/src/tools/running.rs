@@ -5,7 +5,7 @@ use std::path::Path;
 
 use futures::FutureExt;
 use pyexec_proto::benchmark::BenchmarkSpec;
-use pyexec_proto::environment::{EnvironmentSpec, Interpreter, PythonVersion};
+use pyexec_proto::environment::{EnvironmentSpec, Interpreter, ProjectChoice, PythonVersion};
 use pyexec_proto::excerpt::DEFAULT_BYTES;
 use pyexec_proto::fence::{Fence, FilesystemFence, NetworkFence};
 use pyexec_proto::job::{DEFAULT_GRACE_MS, Leftovers, MAX_STDIN_BYTES, StdinSource, Submission, Variables};
@@ -36,6 +36,7 @@ const EXECUTED: &[(&str, Field)] = &[
     ("elapsed_seconds", Field::MaybeNumber),
     ("python_version_used", Field::MaybeText),
     ("resolved_dependencies", Field::Texts),
+    ("project", Field::MaybeObject),
     ("artifacts", Field::Objects),
     ("message", Field::Text),
     ("error", Field::MaybeText),
@@ -218,6 +219,7 @@ fn execution(timeout_seconds: u32) -> Vec<Parameter> {
         Parameter::new("stdin", Kind::Text, "").may_be_empty(),
         Parameter::new("open_stdin", Kind::Flag, "for py_send_input"),
         Parameter::new("auto_install_deps", Kind::Flag, "add what is imported"),
+        Parameter::new("no_project", Kind::Flag, "use no project, and no .venv"),
         Parameter::new(
             "limits",
             LIMITS,
@@ -284,6 +286,8 @@ struct Given {
     open_stdin: bool,
     #[serde(default)]
     auto_install_deps: bool,
+    #[serde(default)]
+    no_project: bool,
     #[serde(default)]
     limits: GivenLimits,
     #[serde(default)]
@@ -516,6 +520,12 @@ fn environment(given: &Given) -> Result<EnvironmentSpec, Failure> {
         requirements: given.dependencies.clone(),
         named: given.environment.clone(),
         auto_install: given.auto_install_deps,
+        // An agent's code gets what a project has made, and never makes a project's environment itself.
+        project: match (given.no_project, &given.script_path) {
+            (true, _) => ProjectChoice::None,
+            (false, Some(_)) => ProjectChoice::OfScript,
+            (false, None) => ProjectChoice::AsFound,
+        },
         ..EnvironmentSpec::bare(Interpreter::Uv { version })
     })
 }

@@ -71,6 +71,10 @@ pub(super) enum Question {
     Kind {
         path: OsText,
     },
+    /// Of many names in few directories.
+    Kinds {
+        paths: Vec<OsText>,
+    },
     Beginning {
         path: OsText,
         most: u64,
@@ -97,6 +101,7 @@ pub(super) enum Answer {
         index: usize,
     },
     Kind(Option<Kind>),
+    Kinds(Vec<Option<Kind>>),
     /// The bytes follow as the payload.
     Bytes,
     NotAFile(Kind),
@@ -142,6 +147,10 @@ pub(super) fn serve(mut daemon: UnixStream) -> io::Result<()> {
 fn answer(question: &Question, daemon: &mut UnixStream) -> (Answer, Vec<u8>) {
     let answered = match question {
         Question::Kind { path } => metadata(path.as_path()).map(|found| Answer::Kind(found.as_ref().map(Kind::of))),
+        Question::Kinds { paths } => {
+            let kind = |path: &OsText| metadata(path.as_path()).ok().flatten().as_ref().map(Kind::of);
+            Ok(Answer::Kinds(paths.iter().map(kind).collect()))
+        }
         Question::Beginning { path, most } => match beginning(path.as_path(), *most) {
             Ok(Ok(bytes)) => return (Answer::Bytes, bytes),
             Ok(Err(other)) => Ok(Answer::NotAFile(other)),

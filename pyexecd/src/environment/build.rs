@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pyexec_proto::Timestamp;
-use pyexec_proto::environment::ResolvedEnvironment;
+use pyexec_proto::environment::{ProjectUse, ResolvedEnvironment};
 use pyexec_proto::job::Variables;
 
 use super::cache::{Ready, Resolution, Slot};
@@ -74,6 +74,7 @@ impl Environments {
             python_version: ready.marker.python_version,
             packages: ready.marker.packages,
             unknown_imports: Vec::new(),
+            project: ProjectUse::Nothing,
         };
         runner.lease = Some(lease);
         Ok(runner)

@@ -10,6 +10,9 @@ use super::script_metadata::ScriptMetadataError;
 use crate::client_files::Problem;
 use crate::own_limits;
 
+/// Said wherever a project's environment cannot be made: the job may not need it.
+const WITHOUT_PROJECT: &str = "--no-project (`no_project=true`) runs without it";
+
 /// Why a job has nothing to run with. Said to the user as it is.
 #[derive(Debug, thiserror::Error)]
 pub enum EnvironmentError {
@@ -32,10 +35,17 @@ pub enum EnvironmentError {
     UncheckedHashes { changing: String },
     #[error("its requirements could not be installed:\n{said}")]
     Installation { said: String },
-    #[error("the project's environment could not be made:\n{said}")]
+    #[error("the project's environment could not be made; {WITHOUT_PROJECT}:\n{said}")]
     Project { said: String },
+    #[error("uv cannot run in the environment that is there:\n{said}")]
+    Present { said: String },
     #[error("building the environment took longer than {} s (`environment_timeout`)", limit.as_secs())]
     Late { limit: Duration },
+    #[error(
+        "making the project's environment took longer than {} s (`environment_timeout`); {WITHOUT_PROJECT}",
+        limit.as_secs()
+    )]
+    LateProject { limit: Duration },
     #[error("building the environment was given up")]
     BuildAborted,
     #[error(
@@ -62,6 +72,13 @@ pub enum EnvironmentError {
     Startup { path: PathBuf, source: std::io::Error },
     #[error("uv resolves its requirements anew at every run, and would have to do so inside of the fence")]
     UvInside,
+    #[error(
+        "uv lays its requirements over {} at every run, and would have to do so inside of the fence; install them there, \
+        leave it out with `no_project=true` (`--no-project`, if it is a project), or run in an environment that \
+        `pyexec env create` has made",
+        over.display()
+    )]
+    LaidOverInside { over: PathBuf },
     #[error("could not make its directory of artifacts: {0}")]
     Artifacts(std::io::Error),
     #[error("could not read its environment: {0}")]
@@ -110,7 +127,8 @@ impl EnvironmentError {
             }
             EnvironmentError::UncheckedHashes { .. } => "pin what has hashes, and give everything else one, too".to_owned(),
             EnvironmentError::Project { .. } => "`uv sync` in the project says the same".to_owned(),
-            EnvironmentError::Late { .. } => "set `environment_timeout` higher for builds that take so long".to_owned(),
+            EnvironmentError::Present { .. } => "make it again, or deactivate it".to_owned(),
+            EnvironmentError::Late { .. } | EnvironmentError::LateProject { .. } => "set `environment_timeout` higher for builds that take so long".to_owned(),
             EnvironmentError::Metadata(_) => "see PEP 723 for what a `# /// script` block may hold".to_owned(),
             EnvironmentError::Unreadable { problem, .. } | EnvironmentError::Search { problem, .. } => {
                 problem.hint().to_owned()
@@ -126,7 +144,7 @@ impl EnvironmentError {
             EnvironmentError::Artifacts(_) | EnvironmentError::Script { .. } => {
                 "check that the state directory can be written to".to_owned()
             }
-            EnvironmentError::UvInside => {
+            EnvironmentError::UvInside | EnvironmentError::LaidOverInside { .. } => {
                 "name packages and versions, not paths, links or [tool.uv] settings; or make an environment with \
                 `pyexec env create` and run it there"
                     .to_owned()

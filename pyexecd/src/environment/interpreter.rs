@@ -125,6 +125,13 @@ impl Interpreters {
         Ok(InterpreterIdentity { path, version, inode, modified })
     }
 
+    /// Of one that is there; empty where it does not say.
+    pub(super) async fn version_of(&self, python: &Path, variables: &Variables) -> Result<String, EnvironmentError> {
+        let identity = self.files.open().identity(python).await;
+        let identity = identity.map_err(|problem| EnvironmentError::Search { what: "python", problem })?;
+        self.version(python, identity, variables).await
+    }
+
     /// Asked of the interpreter itself, once for as long as its file stays the same.
     async fn version(
         &self,

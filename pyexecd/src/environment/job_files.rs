@@ -1,6 +1,6 @@
 //! The files that a job names, read for its preparation.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use pyexec_proto::job::{JobSource, JobSpec};
 use pyexec_proto::script::MAX_SOURCE_BYTES;
@@ -70,16 +70,6 @@ pub(super) async fn requirements_file(
     match files.read(&path, MAX_REQUIREMENTS_BYTES).await {
         Ok(content) => Ok(Some(RequirementsFile { path, content })),
         Err(problem) => Err(EnvironmentError::Unreadable { path, problem }),
-    }
-}
-
-/// Whether uv would take this directory for a project's.
-pub(super) async fn is_project(directory: &Path, files: &ClientFiles) -> Result<bool, EnvironmentError> {
-    let path = directory.join("pyproject.toml");
-    match files.kind(&path).await {
-        Err(Problem::Io(_)) => Ok(false),
-        Err(problem) => Err(EnvironmentError::Unreadable { path, problem }),
-        Ok(kind) => Ok(kind == Some(Kind::File)),
     }
 }
 

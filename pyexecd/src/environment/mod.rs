@@ -13,6 +13,7 @@ pub mod variables;
 mod build;
 mod cache;
 mod contents;
+mod discovery;
 mod hashes;
 mod interpreter;
 mod job_files;
@@ -23,6 +24,7 @@ mod named;
 #[cfg(test)]
 pub(crate) mod oracle;
 pub(crate) mod passwords;
+mod present;
 mod project;
 mod python_requirement;
 mod request;
@@ -36,10 +38,11 @@ use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use pyexec_proto::environment::{EnvironmentSpec, Interpreter, ResolvedEnvironment};
+use pyexec_proto::environment::{Interpreter, ProjectUse, ResolvedEnvironment};
 use pyexec_proto::error::Named;
 use pyexec_proto::fence::Fence;
 use pyexec_proto::job::{Buffering, JobSource, JobSpec, Variables};
@@ -57,11 +60,12 @@ pub use cache::Lease;
 pub use error::EnvironmentError;
 use hashes::Hashes;
 use interpreter::{Caller, Interpreters};
-use job_files::{is_project, requirements_file, script};
+use job_files::{requirements_file, script};
 pub use log::PreparationLog;
 use mark::{Former, Mark};
 use named::Names;
 use passwords::Password;
+use project::{Belonging, Job};
 use runner::{Runner, activate, plain_uv_run};
 use sent_files::place_sent;
 use uv::Uv;
@@ -225,30 +229,42 @@ impl Environments {
     /// it has begun, unless others wait for the same.
     pub async fn prepare(&self, preparation: Preparation) -> Result<Prepared, EnvironmentError> {
         let limit = self.settings.environment_timeout;
-        tokio::time::timeout(limit, self.prepare_unbounded(preparation))
-            .await
-            .unwrap_or(Err(EnvironmentError::Late { limit }))
+        let is_in_project = AtomicBool::new(false);
+        let prepared = tokio::time::timeout(limit, self.prepare_unbounded(preparation, &is_in_project)).await;
+        prepared.unwrap_or_else(|_| {
+            Err(match is_in_project.load(Ordering::Relaxed) {
+                true => EnvironmentError::LateProject { limit },
+                false => EnvironmentError::Late { limit },
+            })
+        })
     }
 
-    async fn prepare_unbounded(&self, preparation: Preparation) -> Result<Prepared, EnvironmentError> {
+    async fn prepare_unbounded(
+        &self,
+        preparation: Preparation,
+        is_in_project: &AtomicBool,
+    ) -> Result<Prepared, EnvironmentError> {
         let Preparation { id, spec, mut variables, run_directory, log } = preparation;
         let spec = place_sent(spec, &run_directory).await?;
         let caller = Caller { variables: &variables, mark: &self.mark, log: &log, files: &self.client_files };
         let runner = match &spec.environment.interpreter {
             Interpreter::System => {
                 let (python, python_version) = self.interpreters.system(&variables).await?;
-                Runner {
-                    used: ResolvedEnvironment { id: None, python_version, packages: vec![], unknown_imports: vec![] },
-                    ..Runner::bare(python)
-                }
+                Runner { used: ResolvedEnvironment::of_python(python_version), ..Runner::bare(python) }
             }
             Interpreter::Uv { .. } => {
-                let (runner, passwords) = self.through_uv(&spec, &run_directory, caller, &log).await?;
+                let (runner, passwords) = self.through_uv(&spec, &run_directory, caller, &log, is_in_project).await?;
                 passwords::set(&passwords, &mut variables);
                 runner
             }
         };
         let mut argv = runner.argv;
+        let names_directory =
+            ["UV_WORKING_DIR", "UV_WORKING_DIRECTORY"].iter().any(|name| variables.get(name).is_some());
+        if runner.is_uv && names_directory {
+            // uv is started where it would go to, and what is relative would be taken twice.
+            argv.splice(1..1, ["--directory".into(), spec.directory.clone()]);
+        }
         if runner.takes_script {
             match &spec.source {
                 JobSource::File { path } | JobSource::Content { path, .. } => {
@@ -285,7 +301,12 @@ impl Environments {
         let leader_forwards = runner.is_uv;
         if spec.fence.is_some() {
             if runner.is_uv {
-                return Err(EnvironmentError::UvInside);
+                return Err(match runner.used.project {
+                    ProjectUse::Nothing | ProjectUse::LeftOut { .. } => EnvironmentError::UvInside,
+                    ProjectUse::Synced { project: over } | ProjectUse::AsFound { environment: over } => {
+                        EnvironmentError::LaidOverInside { over: over.as_path().to_owned() }
+                    }
+                });
             }
             fence_off(id, spec.fence, &run_directory, &mut variables, &self.client_files).await?;
         }
@@ -300,6 +321,7 @@ impl Environments {
         run_directory: &Path,
         caller: Caller<'_>,
         log: &Arc<PreparationLog>,
+        is_in_project: &AtomicBool,
     ) -> Result<(Runner, Vec<Password>), EnvironmentError> {
         let uv = self.uv.find(caller.variables, None).await?;
         let asked = &spec.environment;
@@ -311,20 +333,24 @@ impl Environments {
         }
         let script = script(spec, caller.files).await?;
         let metadata = script_metadata::read(&script.text)?;
-        let directory = spec.directory.as_path();
+        if asked.auto_install
+            && let Some((path, problem)) = script.unread
+        {
+            return Err(EnvironmentError::Unscanned { path, problem });
+        }
         let (given, mut passwords) = passwords::named_in_all(&asked.requirements);
-        if metadata.is_none() && is_project(directory, caller.files).await? {
-            let python = version.map(|version| version.to_string());
-            let beside = !given.is_empty() || asked.requirements_file.is_some();
-            if beside
-                && Hashes::of(requirements_file(spec, caller.files).await?.as_ref(), caller.variables, caller.files)
-                    .await
-                    .are_wanted()
-            {
-                return Err(EnvironmentError::UncheckedHashes { changing: "a project's environment".to_owned() });
+        let mut project = ProjectUse::Nothing;
+        if metadata.is_none() {
+            let mut variables = Cow::Borrowed(caller.variables);
+            if !passwords.is_empty() {
+                passwords::set(&passwords, variables.to_mut());
             }
-            let asked = EnvironmentSpec { requirements: given, ..asked.clone() };
-            return Ok((project::runner(&uv, directory, python.as_deref(), &asked, caller).await?, passwords));
+            let caller = Caller { variables: &variables, ..caller };
+            let job = Job { spec, script: &script.text, requirements: &given, python: *version, is_in_project };
+            match self.of_caller(&uv, job, caller).await? {
+                Belonging::Runner(runner) => return Ok((*runner, passwords)),
+                Belonging::Nothing(what) => project = what,
+            }
         }
         let metadata = metadata.unwrap_or_default();
         let (in_header, more) = passwords::named_in_all(&metadata.dependencies);
@@ -351,10 +377,8 @@ impl Environments {
         }
         let mut unknown_imports = Vec::new();
         if asked.auto_install {
-            if let Some((path, problem)) = script.unread {
-                return Err(EnvironmentError::Unscanned { path, problem });
-            }
-            let decision = self.imported(&interpreter.path, spec, &script.text, &requirements, caller).await?;
+            let decision =
+                self.imported(&interpreter.path, module_places(spec), &script.text, &requirements, caller).await?;
             requirements.extend(decision.install);
             unknown_imports = decision.unknown;
         }
@@ -375,28 +399,22 @@ impl Environments {
             self.built(wanted, caller, log).await?
         };
         runner.used.unknown_imports = unknown_imports;
+        runner.used.project = project;
         Ok((runner, passwords))
     }
 
-    /// What to install for a script's imports. What is not known is said, and not guessed at.
+    /// What to install for a script's imports, apart from the modules in `places`. What is not known is said, and not guessed
+    /// at.
     async fn imported(
         &self,
         python: &Path,
-        spec: &JobSpec,
+        places: Vec<PathBuf>,
         script: &[u8],
         requirements: &[String],
         caller: Caller<'_>,
     ) -> Result<imports::Decision, EnvironmentError> {
-        let directory = spec.directory.as_path();
-        let beside = match &spec.source {
-            JobSource::File { path } => directory.join(path.as_path()).parent().map(Path::to_owned),
-            JobSource::Code { .. } | JobSource::Stdin { .. } | JobSource::Module { .. } | JobSource::Content { .. } => {
-                None
-            }
-        };
         let mut arguments: Vec<&OsStr> = ["-I", "-c", imports::PROBE].map(OsStr::new).to_vec();
-        arguments.push(directory.as_os_str());
-        arguments.extend(beside.as_deref().map(Path::as_os_str));
+        arguments.extend(places.iter().map(|place| place.as_os_str()));
         let call = uv::Call {
             program: python,
             arguments,
@@ -422,6 +440,16 @@ impl Environments {
         }
         Ok(decision)
     }
+}
+
+/// Where a script finds modules that nobody has installed: in its working directory, and beside itself.
+fn module_places(spec: &JobSpec) -> Vec<PathBuf> {
+    let directory = spec.directory.as_path();
+    let beside = match &spec.source {
+        JobSource::File { path } => directory.join(path.as_path()).parent().map(Path::to_owned),
+        JobSource::Code { .. } | JobSource::Stdin { .. } | JobSource::Module { .. } | JobSource::Content { .. } => None,
+    };
+    std::iter::once(directory.to_owned()).chain(beside).collect()
 }
 
 /// uv explains what is wrong with a requirement; what it would take for something else is refused here.

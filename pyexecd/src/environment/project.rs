@@ -1,19 +1,47 @@
-//! A directory with a `pyproject.toml`: the project's own environment, made as uv makes it.
+//! What a job runs in that is the caller's own: a project's environment, made as uv makes it, or one that is there.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyexec_proto::OsText;
-use pyexec_proto::environment::{EnvironmentSpec, ResolvedEnvironment};
+use pyexec_proto::environment::{ProjectUse, PythonVersion, ResolvedEnvironment};
+use pyexec_proto::job::JobSpec;
 
+use super::discovery::{self, Surroundings, is_on, is_strict};
+use super::hashes::Hashes;
 use super::interpreter::Caller;
+use super::job_files::requirements_file;
 use super::request::normalized_name;
 use super::uv::Call;
-use super::{EnvironmentError, Runner, contents};
+use super::{EnvironmentError, Environments, Runner, contents, module_places};
 use crate::client_files::Problem;
 
-/// Prints where the environment is and which Python it has.
-const PROBE: &str = "import platform, sys; print(sys.prefix); print(platform.python_version())";
+/// Prints which Python this is, where its environment is, and whether that is one.
+pub(super) const PROBE: &str = "import platform, sys\n\
+    print(sys.executable, sys.prefix, platform.python_version(), sys.prefix != sys.base_prefix, sep='\\n')";
+
+/// What [`PROBE`] has printed.
+pub(super) struct Probed {
+    pub(super) python: PathBuf,
+    pub(super) prefix: PathBuf,
+    pub(super) python_version: String,
+    pub(super) is_virtual: bool,
+}
+
+impl Probed {
+    pub(super) fn read(printed: &[u8]) -> Option<Self> {
+        let mut lines = printed.split(|byte| *byte == b'\n');
+        let mut line = || lines.next();
+        let path = |line: &[u8]| PathBuf::from(OsText::from(line.to_vec()).as_os_str());
+        Some(Self {
+            python: path(line()?),
+            prefix: path(line()?),
+            python_version: String::from_utf8_lossy(line()?).into_owned(),
+            is_virtual: line()? == b"True",
+        })
+    }
+}
 
 /// Prints which Python this is, and what is installed for it.
 pub(super) const INSTALLED: &str = "import importlib.metadata as m, platform\n\
@@ -32,78 +60,165 @@ pub(super) fn read_installed(printed: &[u8]) -> ResolvedEnvironment {
     let mut packages: Vec<String> = lines.filter_map(named).collect();
     packages.sort();
     packages.dedup();
-    ResolvedEnvironment { id: None, python_version, packages, unknown_imports: Vec::new() }
+    ResolvedEnvironment { packages, ..ResolvedEnvironment::of_python(python_version) }
+}
+
+/// What a job that may belong to a project comes to.
+pub(super) enum Belonging {
+    /// It runs in the caller's own environment.
+    Runner(Box<Runner>),
+    /// It gets one of ours.
+    Nothing(ProjectUse),
+}
+
+/// What is to be run beside what the caller has.
+#[derive(Clone, Copy)]
+pub(super) struct Job<'a> {
+    pub(super) spec: &'a JobSpec,
+    pub(super) script: &'a [u8],
+    /// Those of the specification, without passwords.
+    pub(super) requirements: &'a [String],
+    pub(super) python: Option<PythonVersion>,
+    /// Set while uv makes a project's environment.
+    pub(super) is_in_project: &'a AtomicBool,
+}
+
+impl Environments {
+    /// Finds what the job belongs to, and makes it ready where that is to be done.
+    pub(super) async fn of_caller(
+        &self,
+        uv: &Path,
+        job: Job<'_>,
+        caller: Caller<'_>,
+    ) -> Result<Belonging, EnvironmentError> {
+        let Job { spec, script, requirements, python, is_in_project } = job;
+        let asked = &spec.environment;
+        let around = discovery::look_around(spec, caller.variables, caller.files).await?;
+        let are_hashes_wanted = async || {
+            let file = requirements_file(spec, caller.files).await?;
+            Ok::<_, EnvironmentError>(Hashes::of(file.as_ref(), caller.variables, caller.files).await.are_wanted())
+        };
+        let is_beside = !requirements.is_empty() || asked.requirements_file.is_some();
+        if let Some(project) = around.project.as_deref().filter(|_| around.is_synced) {
+            if is_beside && are_hashes_wanted().await? {
+                let changing = "a project's environment (--no-project, `no_project=true`, leaves it out)".to_owned();
+                return Err(EnvironmentError::UncheckedHashes { changing });
+            }
+            is_in_project.store(true, Ordering::Relaxed);
+            let mut runner = synced(uv, &around, job, caller).await?;
+            is_in_project.store(false, Ordering::Relaxed);
+            runner.used.project = ProjectUse::Synced { project: OsText::from(project) };
+            return Ok(Belonging::Runner(Box::new(runner)));
+        }
+        let left_out = |path: &Path| Ok(Belonging::Nothing(ProjectUse::LeftOut { path: OsText::from(path) }));
+        let Some(present) = self.present(uv, &around, spec, python, caller).await? else {
+            return around.project.as_deref().map_or(Ok(Belonging::Nothing(ProjectUse::Nothing)), left_out);
+        };
+        let mut requirements = requirements.to_vec();
+        let mut unknown_imports = Vec::new();
+        if asked.auto_install {
+            let installed = site_packages(&present.prefix, caller).await.ok().flatten();
+            let places = module_places(spec).into_iter().chain(installed).collect();
+            let decision = self.imported(&present.python, places, script, &requirements, caller).await?;
+            requirements.extend(decision.install);
+            unknown_imports = decision.unknown;
+        }
+        let is_beside = is_beside || !requirements.is_empty();
+        // uv neither checks the hashes of what it lays over an environment, nor can it do so in a fence.
+        if is_beside && (are_hashes_wanted().await? || spec.fence.is_some() && !is_strict(asked.project)) {
+            return left_out(&present.prefix);
+        }
+        let mut runner = self.in_present(uv, &around, present, &requirements, spec, caller).await?;
+        runner.used.unknown_imports = unknown_imports;
+        Ok(Belonging::Runner(Box::new(runner)))
+    }
 }
 
 /// uv makes the environment what the project's lock says; the job then runs in it directly, so that it is not uv that
-/// is signalled and measured. With requirements beside the project's there is no environment to run in directly: uv
-/// lays them over it for the time of the run.
-pub(super) async fn runner(
+/// is signalled and measured. With requirements beside the project's, or in isolation, there is no environment to run in
+/// directly: uv makes one for the time of the run.
+async fn synced(
     uv: &Path,
-    directory: &Path,
-    python: Option<&str>,
-    asked: &EnvironmentSpec,
+    around: &Surroundings,
+    job: Job<'_>,
     caller: Caller<'_>,
 ) -> Result<Runner, EnvironmentError> {
-    let mut arguments: Vec<&OsStr> = ["run", "--project"].map(OsStr::new).to_vec();
-    arguments.push(directory.as_os_str());
-    if let Some(python) = python {
+    let Job { spec, requirements, python, .. } = job;
+    let python = python.map(|version| version.to_string());
+    let mut arguments: Vec<&OsStr> = vec![OsStr::new("run")];
+    if let Some(start) = &around.start {
+        arguments.extend([OsStr::new("--project"), start.as_os_str()]);
+    }
+    if let Some(python) = &python {
         arguments.extend(["--python", python].map(OsStr::new));
     }
-    let call = |arguments| Call {
+    let failed = |said| EnvironmentError::Project { said };
+    let is_beside = !requirements.is_empty() || spec.environment.requirements_file.is_some();
+    if is_beside || is_on(caller.variables, "UV_ISOLATED") {
+        return laid_over(uv, arguments, requirements, spec, caller).await?.map_err(failed);
+    }
+    arguments.extend(["--", "python", "-c", PROBE].map(OsStr::new));
+    let call = call(uv, arguments, spec, caller);
+    let printed = call.run_with_active_environment().await?.map_err(|said| failed(said.said))?;
+    let Some(Probed { python, prefix, python_version, .. }) = Probed::read(&printed) else {
+        let printed = String::from_utf8_lossy(&printed);
+        return Err(failed(format!("python said {printed:?} about its environment")));
+    };
+    let packages = installed(&prefix, caller).await.unwrap_or_default();
+    let used = ResolvedEnvironment { packages, ..ResolvedEnvironment::of_python(python_version) };
+    Ok(Runner { used, prefix: Some(prefix), ..Runner::bare(python) })
+}
+
+fn call<'a>(uv: &'a Path, arguments: Vec<&'a OsStr>, spec: &'a JobSpec, caller: Caller<'a>) -> Call<'a> {
+    Call {
         program: uv,
         arguments,
         variables: caller.variables,
-        directory,
+        directory: spec.directory.as_path(),
         stdin: &[],
         mark: caller.mark,
         holds: None,
         files: caller.files,
         log: caller.log,
-    };
-    let failed = |said| EnvironmentError::Project { said };
-    let beside = !asked.requirements.is_empty() || asked.requirements_file.is_some();
-    if beside {
-        for requirement in &asked.requirements {
-            arguments.extend(["--with", requirement].map(OsStr::new));
-        }
-        if let Some(file) = &asked.requirements_file {
-            arguments.extend([OsStr::new("--with-requirements"), file.as_path().as_os_str()]);
-        }
-        arguments.extend(["--", "python"].map(OsStr::new));
-        let mut runner = Runner::through(uv.to_owned());
-        runner.argv.extend(arguments.iter().map(|argument| OsText::from(*argument)));
-        arguments.extend(["-c", INSTALLED].map(OsStr::new));
-        let printed = call(arguments).run().await?.map_err(|said| failed(said.said))?;
-        runner.used = read_installed(&printed);
-        return Ok(runner);
     }
-    arguments.extend(["--", "python", "-c", PROBE].map(OsStr::new));
-    let printed = call(arguments).run().await?.map_err(|said| failed(said.said))?;
-    let printed = String::from_utf8_lossy(&printed);
-    let mut lines = printed.lines();
-    let (Some(prefix), Some(python_version)) = (lines.next(), lines.next()) else {
-        return Err(EnvironmentError::Project { said: format!("python said {printed:?} about its environment") });
-    };
-    let prefix = PathBuf::from(prefix);
-    let mut runner = Runner::bare(prefix.join("bin/python"));
-    runner.used = ResolvedEnvironment {
-        id: None,
-        python_version: python_version.to_owned(),
-        packages: installed(&prefix, caller).await.unwrap_or_default(),
-        unknown_imports: Vec::new(),
-    };
-    runner.prefix = Some(prefix);
-    Ok(runner)
 }
 
-/// What is installed in a project's environment, which lies where the client has it.
-async fn installed(environment: &Path, caller: Caller<'_>) -> Result<Vec<String>, Problem> {
-    let mut files = caller.files.open();
-    let lib = environment.join("lib");
-    let pythons = files.names(&lib).await?;
-    match contents::python_in(&lib, pythons) {
-        Some(packages) => Ok(contents::distributions(&files.names(&packages).await?)),
+/// Runs through uv, which lays the requirements over what `front` names. It is asked first: what cannot be installed is not
+/// the script's failure, and what is installed is to be known. The inner error is what uv says.
+pub(super) async fn laid_over(
+    uv: &Path,
+    front: Vec<&OsStr>,
+    requirements: &[String],
+    spec: &JobSpec,
+    caller: Caller<'_>,
+) -> Result<Result<Runner, String>, EnvironmentError> {
+    let mut arguments = front;
+    for requirement in requirements {
+        arguments.extend(["--with", requirement].map(OsStr::new));
+    }
+    if let Some(file) = &spec.environment.requirements_file {
+        arguments.extend([OsStr::new("--with-requirements"), file.as_path().as_os_str()]);
+    }
+    arguments.extend(["--", "python"].map(OsStr::new));
+    let mut runner = Runner::through(uv.to_owned());
+    runner.argv.extend(arguments.iter().map(|argument| OsText::from(*argument)));
+    arguments.extend(["-c", INSTALLED].map(OsStr::new));
+    Ok(call(uv, arguments, spec, caller).run().await?.map_err(|failed| failed.said).map(|printed| {
+        runner.used = read_installed(&printed);
+        runner
+    }))
+}
+
+/// What is installed in an environment of the caller's, which lies where the client has it.
+pub(super) async fn installed(environment: &Path, caller: Caller<'_>) -> Result<Vec<String>, Problem> {
+    match site_packages(environment, caller).await? {
+        Some(packages) => Ok(contents::distributions(&caller.files.open().names(&packages).await?)),
         None => Ok(Vec::new()),
     }
+}
+
+async fn site_packages(environment: &Path, caller: Caller<'_>) -> Result<Option<PathBuf>, Problem> {
+    let lib = environment.join("lib");
+    let pythons = caller.files.open().names(&lib).await?;
+    Ok(contents::python_in(&lib, pythons))
 }

@@ -43,12 +43,7 @@ impl Runner {
             is_uv: false,
             takes_script: true,
             prefix: None,
-            used: ResolvedEnvironment {
-                id: None,
-                python_version: String::new(),
-                packages: Vec::new(),
-                unknown_imports: Vec::new(),
-            },
+            used: ResolvedEnvironment::of_python(String::new()),
             lease: None,
         }
     }
@@ -111,7 +106,10 @@ pub(super) async fn plain_uv_run(
 
 /// What activating an environment in a shell does, and `uv run` too.
 pub(super) fn activate(prefix: &Path, variables: &mut Variables) {
-    variables.set(OsStr::new("VIRTUAL_ENV"), prefix.as_os_str());
+    // conda's are active by another variable.
+    if variables.get("CONDA_PREFIX").is_none_or(|conda| prefix != Path::new(conda)) {
+        variables.set(OsStr::new("VIRTUAL_ENV"), prefix.as_os_str());
+    }
     variables.remove(OsStr::new("PYTHONHOME"));
     let mut path = prefix.join("bin").into_os_string();
     if let Some(rest) = variables.get("PATH").filter(|rest| !rest.is_empty()) {

@@ -10,6 +10,7 @@ use pyexec_proto::paths::create_private;
 use pyexec_proto::{JobId, OsText};
 use rustix::fs::OFlags;
 
+use super::discovery::wherever_the_script_lies;
 use super::{EnvironmentError, passwords};
 use crate::blocking::blocking;
 use crate::supervisor::record::private_file;
@@ -34,6 +35,7 @@ fn place(mut spec: JobSpec, run_directory: &Path) -> Result<JobSpec, Environment
     if let JobSource::Content { content, .. } = &spec.source {
         let path = write_private(run_directory.join(SENT_SCRIPT), content.as_bytes())?;
         spec.source = JobSource::File { path: OsText::from(path) };
+        spec.environment.project = wherever_the_script_lies(spec.environment.project);
     }
     if let Some(content) = spec.environment.requirements_content.take() {
         // uv finds the passwords among its variables.

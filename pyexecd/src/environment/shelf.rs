@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use pyexec_proto::environment::{EnvironmentInfo, Interpreter};
+use pyexec_proto::environment::{EnvironmentInfo, Interpreter, ProjectUse};
 use pyexec_proto::error::Named;
 use pyexec_proto::service::{CreateEnvironment, EnvironmentsRemoved, NotRemoved};
 use pyexec_proto::{Error, JobId, OsText};
@@ -146,6 +146,7 @@ impl Environments {
             python_version: ready.marker.python_version.clone(),
             packages: ready.marker.packages.clone(),
             unknown_imports: Vec::new(),
+            project: ProjectUse::Nothing,
         };
         self.note_built(named, &used)?;
         Ok(EnvironmentInfo {

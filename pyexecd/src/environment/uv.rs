@@ -194,15 +194,19 @@ async fn command(program: &Path, variables: &Variables, directory: &Path, mark: 
         .env_clear()
         .envs(variables.iter())
         .env_remove(SERVICE_MARK)
-        // An active environment of the caller's is not what is being asked about.
-        .env_remove("VIRTUAL_ENV")
-        .env_remove("CONDA_PREFIX")
         .process_group(0)
         .current_dir(directory)
         .kill_on_drop(true);
+    // An active environment of the caller's is not what is being asked about, and the directory is where this is run.
+    for name in ACTIVE.iter().chain(&["UV_WORKING_DIR", "UV_WORKING_DIRECTORY"]) {
+        command.env_remove(name);
+    }
     mark.set_on(&mut command).await;
     command
 }
+
+/// These say which environment is active.
+const ACTIVE: [&str; 2] = ["VIRTUAL_ENV", "CONDA_PREFIX"];
 
 /// A call that may take long: what it says on stderr goes into the job's log as it comes, and it can be found by its
 /// mark should the daemon die before it does.
@@ -223,11 +227,21 @@ pub(super) struct Call<'a> {
 impl Call<'_> {
     /// What it printed; or what it said when it failed. Dropping this ends the program and all it has started.
     pub(super) async fn run(self) -> Result<Result<Vec<u8>, Failed>, EnvironmentError> {
+        self.run_with(&[]).await
+    }
+
+    /// The same for a program that is to know which environment is active where the job was submitted.
+    pub(super) async fn run_with_active_environment(self) -> Result<Result<Vec<u8>, Failed>, EnvironmentError> {
+        self.run_with(&ACTIVE).await
+    }
+
+    async fn run_with(self, variables: &[&str]) -> Result<Result<Vec<u8>, Failed>, EnvironmentError> {
         /// An explanation is read by people.
         const MOST_SAID: usize = 64 << 10;
         let failed = |source| EnvironmentError::Run { program: self.program.to_owned(), source };
         let mut command = command(self.program, self.variables, self.directory, self.mark).await;
         command.args(&self.arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.envs(variables.iter().filter_map(|name| Some((name, self.variables.get(name)?))));
         // Inherited, and held until the last of what it starts has ended, also if this daemon dies before.
         let inherited = self.holds.map(Lock::inheritable).transpose().map_err(failed)?;
         let spawned = self.files.spawn(self.program, self.directory, command).await;

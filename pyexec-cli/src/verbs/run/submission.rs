@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use pyexec_proto::benchmark::BenchmarkSpec;
 use pyexec_proto::caller::Caller;
-use pyexec_proto::environment::{EnvironmentSpec, Interpreter};
+use pyexec_proto::environment::{EnvironmentSpec, Interpreter, ProjectChoice};
 use pyexec_proto::error::Named;
 use pyexec_proto::fence::Fence;
 use pyexec_proto::job::{Leftovers, MAX_STDIN_BYTES, StdinSource, Submission, Variables};
@@ -19,7 +19,9 @@ use rustix::fs::{FileType, fstat, stat};
 
 use super::input::AtEnd;
 use super::own_files::{self, OwnFiles, is_there, read_up_to};
-use crate::args::{Assignment, BenchOptions, FenceOptions, LimitOptions, Requirements, Run, Source};
+use crate::args::{
+    Assignment, BenchOptions, FenceOptions, LimitOptions, Requirements, Run, ScriptOptions, Source,
+};
 use crate::exit_code::Failure;
 
 /// A job that is ready to be submitted.
@@ -36,7 +38,7 @@ pub(in crate::verbs) fn prepare(run: Run, own_files: &mut OwnFiles) -> Result<Pr
     let Run { source, args, options } = run;
     own_files::refuse_pipes(&args)?;
     let from_stdin = source.is_stdin();
-    let cwd = std::env::current_dir();
+    let cwd = working_directory(&options.script);
     let directory = match (&options.script.dir, &cwd) {
         (Some(given), Ok(cwd)) => absolute(&cwd.join(given))?,
         (Some(given), Err(_)) if Path::new(given).is_absolute() => PathBuf::from(given),
@@ -98,6 +100,11 @@ pub(in crate::verbs) fn prepare(run: Run, own_files: &mut OwnFiles) -> Result<Pr
             named: options.script.environment,
             auto_install: options.script.auto_install,
             refresh: options.script.refresh,
+            project: match (options.script.no_project, options.script.is_saved) {
+                (true, _) => ProjectChoice::AsUvRunNoProject,
+                (false, true) => ProjectChoice::OfDirectory,
+                (false, false) => ProjectChoice::AsUvRun,
+            },
         },
         env_file,
         stdin,
@@ -176,6 +183,17 @@ fn refuse_contradictions(run: &Run) -> Result<(), Failure> {
         ));
     }
     Ok(())
+}
+
+/// Where relative names start. `uv run` goes to what `UV_WORKING_DIR` names first, unless it is told where to go.
+fn working_directory(options: &ScriptOptions) -> io::Result<PathBuf> {
+    let cwd = std::env::current_dir()?;
+    let is_uvs = !options.no_uv && options.dir.is_none();
+    let names = ["UV_WORKING_DIR", "UV_WORKING_DIRECTORY"];
+    let named = names.iter().find_map(|name| std::env::var_os(name).filter(|value| is_uvs && !value.is_empty()));
+    let Some(named) = named.map(|named| cwd.join(named)) else { return Ok(cwd) };
+    // As the kernel names it to uv once that is there.
+    named.canonicalize().or_else(|_| std::path::absolute(named))
 }
 
 /// All of stdin, which a submission has to carry.
