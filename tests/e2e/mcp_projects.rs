@@ -46,6 +46,12 @@ fn inline_code_makes_no_environment_of_a_project_and_runs_in_one_that_is_there()
     assert!(text.contains(&format!("without `{}`", sandbox.file("p").display())), "{text}");
     assert!(!sandbox.file("p/.venv").exists() && !sandbox.file("p/uv.lock").exists(), "uv has made the project");
 
+    // Nor does a script that lies outside of it.
+    sandbox.write("outside.py", SAYS_WHERE);
+    let result = session.structured("py_run_script_in_dir", call(json!({"script_path": "../../outside.py"})));
+    assert_eq!(result["project"], json!({"use": "left_out", "path": sandbox.file("p")}), "{result}");
+    assert!(!sandbox.file("p/.venv").exists() && !sandbox.file("p/uv.lock").exists(), "uv has made the project");
+
     // A script of the project makes it.
     sandbox.write("p/below/script.py", "import six\n");
     let result = session.structured("py_run_script_in_dir", call(json!({"script_path": "script.py"})));
@@ -109,7 +115,8 @@ fn inline_code_does_not_fail_with_the_project_above_it_and_a_script_says_how_to_
         let call = |what: Value| in_directory(&sandbox, &format!("{name}/below"), what);
         let result = session.structured("py_run_script_in_dir", call(json!({"script_content": "print(1)"})));
         assert_eq!((&result["stdout"], &result["exit_code"]), (&json!("1\n"), &json!(0)), "{name}: {result}");
-        let result = session.structured("py_run_script_in_dir", call(json!({"script_path": "script.py"})));
+        let given = json!({"script_path": "script.py", "markdown_output": false});
+        let result = session.call("py_run_script_in_dir", call(given))["structuredContent"].clone();
         assert_eq!(
             (&result["status"], &result["reason"]),
             (&json!("failed"), &json!("environment")),

@@ -81,7 +81,8 @@ pub(super) fn tools() -> Vec<Tool> {
             about: "Run inline code or a script file in an environment with the given packages, made by uv and cached. \
                 Long runs go on as jobs.",
             hints: Hints::RunsCode,
-            parameters: [with_dependencies(), execution(300), synchronous(), answers()].concat(),
+            parameters: [with_dependencies(), told_before(execution(300)), told_before(synchronous()), answers()]
+                .concat(),
             returns: &[EXECUTED],
             perform: |call| run(call, Kept::UntilDone).boxed(),
         },
@@ -219,7 +220,7 @@ fn execution(timeout_seconds: u32) -> Vec<Parameter> {
         Parameter::new("stdin", Kind::Text, "").may_be_empty(),
         Parameter::new("open_stdin", Kind::Flag, "for py_send_input"),
         Parameter::new("auto_install_deps", Kind::Flag, "add what is imported"),
-        Parameter::new("no_project", Kind::Flag, "use no project, and no .venv"),
+        Parameter::new("no_project", Kind::Flag, "without the project and its .venv"),
         Parameter::new(
             "limits",
             LIMITS,

@@ -5,7 +5,7 @@
 //! there.
 
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use pyexec_proto::environment::ProjectChoice;
 use pyexec_proto::job::{JobSource, JobSpec, Variables};
@@ -126,16 +126,22 @@ pub(super) async fn look_around(
         around.project = match found {
             // uv says that it is not there.
             _ if is_missing && is_strict(choice) => named.clone(),
-            Some(found) if is_managed(&mut files, found).await? => Some(found.to_owned()),
+            Some(found) if is_managed(&mut files, found).await? => Some(without_dots(found)),
             Some(_) | None => None,
         };
         around.is_synced = around.project.is_some()
             && match choice {
                 ProjectChoice::AsUvRun | ProjectChoice::OfDirectory => true,
                 ProjectChoice::OfScript => script_directory(spec)
-                    .is_some_and(|script| around.project.as_deref().is_some_and(|project| script.starts_with(project))),
+                    .zip(around.project.as_deref())
+                    .is_some_and(|(script, project)| without_dots(&script).starts_with(without_dots(project))),
                 ProjectChoice::AsUvRunNoProject | ProjectChoice::AsFound | ProjectChoice::None => false,
             };
+    }
+    // `../script.py` belongs to the project it is named from, as it does for `uv run ../script.py`; of a directory that it is
+    // given by itself, uv takes the dots out first.
+    if around.start.as_deref().is_some_and(|start| start.components().any(|part| part == Component::ParentDir)) {
+        around.start = around.project.clone().or(around.start);
     }
     if around.is_synced || is_on(variables, "UV_ISOLATED") {
         return Ok(around);
@@ -183,6 +189,19 @@ fn script_directory(spec: &JobSpec) -> Option<PathBuf> {
         }
         JobSource::Code { .. } | JobSource::Stdin { .. } | JobSource::Module { .. } | JobSource::Content { .. } => None,
     }
+}
+
+/// By the names alone, as uv does.
+fn without_dots(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => drop(plain.pop()),
+            Component::CurDir => {}
+            Component::Prefix(_) | Component::RootDir | Component::Normal(_) => plain.push(part),
+        }
+    }
+    plain
 }
 
 /// The text of a `pyproject.toml` as TOML; `None` where it is none, which is for uv to say.

@@ -98,6 +98,7 @@ impl Environments {
             let file = requirements_file(spec, caller.files).await?;
             Ok::<_, EnvironmentError>(Hashes::of(file.as_ref(), caller.variables, caller.files).await.are_wanted())
         };
+        let left_out = |path: &Path| Ok(Belonging::Nothing(ProjectUse::LeftOut { path: OsText::from(path) }));
         let is_beside = !requirements.is_empty() || asked.requirements_file.is_some();
         if let Some(project) = around.project.as_deref().filter(|_| around.is_synced) {
             if is_beside && are_hashes_wanted().await? {
@@ -105,12 +106,12 @@ impl Environments {
                 return Err(EnvironmentError::UncheckedHashes { changing });
             }
             is_in_project.store(true, Ordering::Relaxed);
-            let mut runner = synced(uv, &around, job, caller).await?;
+            let synced = synced(uv, &around, job, caller).await?;
             is_in_project.store(false, Ordering::Relaxed);
+            let Some(mut runner) = synced else { return left_out(project) };
             runner.used.project = ProjectUse::Synced { project: OsText::from(project) };
             return Ok(Belonging::Runner(Box::new(runner)));
         }
-        let left_out = |path: &Path| Ok(Belonging::Nothing(ProjectUse::LeftOut { path: OsText::from(path) }));
         let Some(present) = self.present(uv, &around, spec, python, caller).await? else {
             return around.project.as_deref().map_or(Ok(Belonging::Nothing(ProjectUse::Nothing)), left_out);
         };
@@ -136,13 +137,13 @@ impl Environments {
 
 /// uv makes the environment what the project's lock says; the job then runs in it directly, so that it is not uv that
 /// is signalled and measured. With requirements beside the project's, or in isolation, there is no environment to run in
-/// directly: uv makes one for the time of the run.
+/// directly: uv makes one for the time of the run. `None` where uv finds no project after all.
 async fn synced(
     uv: &Path,
     around: &Surroundings,
     job: Job<'_>,
     caller: Caller<'_>,
-) -> Result<Runner, EnvironmentError> {
+) -> Result<Option<Runner>, EnvironmentError> {
     let Job { spec, requirements, python, .. } = job;
     let python = python.map(|version| version.to_string());
     let mut arguments: Vec<&OsStr> = vec![OsStr::new("run")];
@@ -155,18 +156,21 @@ async fn synced(
     let failed = |said| EnvironmentError::Project { said };
     let is_beside = !requirements.is_empty() || spec.environment.requirements_file.is_some();
     if is_beside || is_on(caller.variables, "UV_ISOLATED") {
-        return laid_over(uv, arguments, requirements, spec, caller).await?.map_err(failed);
+        return laid_over(uv, arguments, requirements, spec, caller).await?.map(Some).map_err(failed);
     }
     arguments.extend(["--", "python", "-c", PROBE].map(OsStr::new));
     let call = call(uv, arguments, spec, caller);
     let printed = call.run_with_active_environment().await?.map_err(|said| failed(said.said))?;
-    let Some(Probed { python, prefix, python_version, .. }) = Probed::read(&printed) else {
+    let Some(Probed { python, prefix, python_version, is_virtual }) = Probed::read(&printed) else {
         let printed = String::from_utf8_lossy(&printed);
         return Err(failed(format!("python said {printed:?} about its environment")));
     };
+    if !is_virtual {
+        return Ok(None);
+    }
     let packages = installed(&prefix, caller).await.unwrap_or_default();
     let used = ResolvedEnvironment { packages, ..ResolvedEnvironment::of_python(python_version) };
-    Ok(Runner { used, prefix: Some(prefix), ..Runner::bare(python) })
+    Ok(Some(Runner { used, prefix: Some(prefix), ..Runner::bare(python) }))
 }
 
 fn call<'a>(uv: &'a Path, arguments: Vec<&'a OsStr>, spec: &'a JobSpec, caller: Caller<'a>) -> Call<'a> {

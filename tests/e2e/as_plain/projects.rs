@@ -51,12 +51,22 @@ fn projects_are_those_of_uv_run() {
             .words(["../p/s.py"])
             .prints("../p/.venv\n")
             .mcp(json!({"script_path": "../p/s.py"})),
-        in_project("a script that lies in no project makes none")
-            .file("s.py", SAYS_WHETHER)
+        in_project("a script that is named from a project belongs to it")
+            .file("s.py", SAYS_WHERE)
             .directory("p")
             .words(["../s.py"])
-            .prints("False\n")
-            .mcp(json!({"script_path": "../s.py"})),
+            .prints(".venv\n"),
+        in_project("packages are laid over the project that a script is named from")
+            .file("s.py", "import six\nprint(six.__name__)\n")
+            .directory("p")
+            .options(&["--with", "six"], &["--with", "six"])
+            .words(["../s.py"])
+            .prints("six\n"),
+        in_project("a script that lies in no project makes none")
+            .program("s.py", SAYS_WHETHER)
+            .directory("p")
+            .shell("$RUN \"$(realpath ../s.py)\"")
+            .prints("False\n"),
         in_project("a script with a header is run without the project")
             .file("p/h.py", "# /// script\n# dependencies = []\n# ///\nimport os, sys\nprint('.venv' in sys.prefix)\n")
             .directory("p")
