@@ -89,6 +89,29 @@ pub(super) fn wherever_the_script_lies(choice: ProjectChoice) -> ProjectChoice {
     }
 }
 
+/// What the names are that uv would look for.
+struct Names {
+    asked: Vec<PathBuf>,
+    kinds: Vec<Option<Kind>>,
+}
+
+impl Names {
+    async fn ask(files: &mut Files, asked: Vec<PathBuf>) -> Result<Self, EnvironmentError> {
+        let first = asked.first().cloned().unwrap_or_default();
+        let failed = |problem| EnvironmentError::Unreadable { path: first, problem };
+        let kinds = files.kinds(&asked).await.map_err(failed)?;
+        Ok(Self { asked, kinds })
+    }
+
+    fn kind(&self, path: &Path) -> Option<Kind> {
+        self.asked.iter().zip(&self.kinds).find(|(asked, _)| *asked == path).and_then(|(_, kind)| *kind)
+    }
+
+    fn is_file(&self, path: &Path) -> bool {
+        self.kind(path) == Some(Kind::File)
+    }
+}
+
 pub(super) async fn look_around(
     spec: &JobSpec,
     variables: &Variables,
@@ -98,95 +121,114 @@ pub(super) async fn look_around(
     if choice == ProjectChoice::None {
         return Ok(Surroundings::default());
     }
-    let directory = spec.directory.as_path();
+    let mut files = files.open();
+    let directory = real(&mut files, spec.directory.as_path()).await?;
     let named = set(variables, "UV_PROJECT").map(|project| directory.join(project));
-    let start = named.clone().or_else(|| script_directory(spec).filter(|script| script != directory));
-    let start_or_directory = start.as_deref().unwrap_or(directory);
-    let mut asked: Vec<PathBuf> = start_or_directory.ancestors().map(|above| above.join(PROJECT_FILE)).collect();
+    let script = script_directory(spec, &directory);
+    let mut start = named.clone().or_else(|| script.clone().filter(|script| *script != directory));
+    let from = start.as_ref().unwrap_or(&directory);
+    let mut asked: Vec<PathBuf> = from.ancestors().map(|above| above.join(PROJECT_FILE)).collect();
     asked.extend(
         directory.ancestors().flat_map(|above| [ENVIRONMENT_FILE, USUAL_ENVIRONMENT].map(|name| above.join(name))),
     );
     asked.extend(named.clone());
-    let failed = |problem| EnvironmentError::Unreadable { path: directory.to_owned(), problem };
-    let mut files = files.open();
-    let kinds = files.kinds(&asked).await.map_err(failed)?;
-    let kind = |path: &Path| asked.iter().zip(&kinds).find(|(other, _)| *other == path).and_then(|(_, kind)| *kind);
-    let is_file = |path: &Path| kind(path) == Some(Kind::File);
+    let names = Names::ask(&mut files, asked).await?;
 
-    let mut around = Surroundings { start, ..Surroundings::default() };
-    let may_have_project = choice != ProjectChoice::AsUvRunNoProject && !is_on(variables, "UV_NO_PROJECT");
-    if may_have_project {
-        let start_or_directory = around.start.as_deref().unwrap_or(directory);
+    let has_none = choice == ProjectChoice::AsUvRunNoProject || is_on(variables, "UV_NO_PROJECT");
+    let project = match &named {
+        _ if has_none => None,
+        // uv says that it is not there.
+        Some(named) if is_strict(choice) && names.kind(named).is_none() => Some(named.clone()),
         // uv also takes the file itself for the name of a project.
-        let start_or_directory =
-            if named.as_deref().is_some_and(is_file) { start_or_directory.parent() } else { Some(start_or_directory) };
-        let found =
-            start_or_directory.into_iter().flat_map(Path::ancestors).find(|above| is_file(&above.join(PROJECT_FILE)));
-        let is_missing = named.as_deref().is_some_and(|named| kind(named).is_none());
-        around.project = match found {
-            // uv says that it is not there.
-            _ if is_missing && is_strict(choice) => named.clone(),
-            Some(found) if is_managed(&mut files, found).await? => Some(without_dots(found)),
-            Some(_) | None => None,
-        };
-        around.is_synced = around.project.is_some()
-            && match choice {
-                ProjectChoice::AsUvRun | ProjectChoice::OfDirectory => true,
-                ProjectChoice::OfScript => script_directory(spec)
-                    .zip(around.project.as_deref())
-                    .is_some_and(|(script, project)| without_dots(&script).starts_with(without_dots(project))),
-                ProjectChoice::AsUvRunNoProject | ProjectChoice::AsFound | ProjectChoice::None => false,
-            };
+        Some(named) if names.is_file(named) => project_from(&mut files, &names, named.parent()).await?,
+        Some(_) | None => project_from(&mut files, &names, Some(from)).await?,
+    };
+    let is_within = |script: &Path, project: &Path| without_dots(script).starts_with(project);
+    let is_synced = project.as_deref().is_some_and(|project| match choice {
+        ProjectChoice::AsUvRun | ProjectChoice::OfDirectory => true,
+        ProjectChoice::OfScript => script.is_some_and(|script| is_within(&script, project)),
+        ProjectChoice::AsUvRunNoProject | ProjectChoice::AsFound | ProjectChoice::None => false,
+    });
+    // `../script.py` belongs to the project that it is named from, as it does for `uv run ../script.py`; of a directory that
+    // it is given by itself, uv takes the dots out first.
+    if start.as_deref().is_some_and(|start| start.components().any(|part| part == Component::ParentDir)) {
+        start = project.clone().or(start);
     }
-    // `../script.py` belongs to the project it is named from, as it does for `uv run ../script.py`; of a directory that it is
-    // given by itself, uv takes the dots out first.
-    if around.start.as_deref().is_some_and(|start| start.components().any(|part| part == Component::ParentDir)) {
-        around.start = around.project.clone().or(around.start);
+    let environments = if is_synced || is_on(variables, "UV_ISOLATED") {
+        Vec::new()
+    } else {
+        environments(&mut files, &names, &directory, project.as_deref(), variables).await?
+    };
+    Ok(Surroundings { start, project, is_synced, environments })
+}
+
+/// As the kernel names it to uv: what is above a link is not above the directory.
+async fn real(files: &mut Files, directory: &Path) -> Result<PathBuf, EnvironmentError> {
+    match files.canonical(directory).await {
+        Ok(real) => Ok(real),
+        Err(Problem::Io(_)) => Ok(directory.to_owned()),
+        Err(problem) => Err(EnvironmentError::Unreadable { path: directory.to_owned(), problem }),
     }
-    if around.is_synced || is_on(variables, "UV_ISOLATED") {
-        return Ok(around);
+}
+
+/// The first directory with a `pyproject.toml`, from this one upwards, if uv manages that.
+async fn project_from(
+    files: &mut Files,
+    names: &Names,
+    start: Option<&Path>,
+) -> Result<Option<PathBuf>, EnvironmentError> {
+    let mut above = start.into_iter().flat_map(Path::ancestors);
+    match above.find(|above| names.is_file(&above.join(PROJECT_FILE))) {
+        Some(found) if is_managed(files, found).await? => Ok(Some(without_dots(found))),
+        Some(_) | None => Ok(None),
     }
+}
+
+/// In the order in which uv prefers them; of a project that is not made, its own comes first.
+async fn environments(
+    files: &mut Files,
+    names: &Names,
+    directory: &Path,
+    project: Option<&Path>,
+    variables: &Variables,
+) -> Result<Vec<Environment>, EnvironmentError> {
     let mut places = Vec::new();
-    if let Some(project) = &around.project {
-        let own = of_project(&mut files, project, variables).await?;
+    if let Some(project) = project {
+        let own = of_project(files, project, variables).await?;
         places.extend(own.into_iter().map(|prefix| (prefix, Origin::Project)));
     }
     places.extend(set(variables, "VIRTUAL_ENV").map(|active| (directory.join(active), Origin::Active)));
     if let Some(named) = set(variables, "CONDA_PREFIX").map(Path::new) {
         let prefix = directory.join(named);
-        if is_own_conda(named, variables) || is_pixi(&mut files, &prefix).await? {
+        if is_own_conda(named, variables) || is_pixi(files, &prefix).await? {
             places.push((prefix, Origin::Conda));
         }
     }
     places.extend(directory.ancestors().find_map(|above| {
         let usual = above.join(USUAL_ENVIRONMENT);
-        match kind(&usual) {
-            _ if is_file(&above.join(ENVIRONMENT_FILE)) => Some((above.to_owned(), Origin::Directory)),
+        match names.kind(&usual) {
+            _ if names.is_file(&above.join(ENVIRONMENT_FILE)) => Some((above.to_owned(), Origin::Directory)),
             Some(Kind::Directory) => Some((usual, Origin::Directory)),
             Some(Kind::File) => Some((usual, Origin::Redirected)),
             Some(Kind::Pipe | Kind::Socket | Kind::Device) | None => None,
         }
     }));
-    around.environments = looked_into(&mut files, places).await?;
-    Ok(around)
+    looked_into(files, places).await
 }
 
 /// Where uv looks for the project of a script: for code, and for what saved scripts are to have, that is the working
 /// directory.
-fn script_directory(spec: &JobSpec) -> Option<PathBuf> {
+fn script_directory(spec: &JobSpec, directory: &Path) -> Option<PathBuf> {
     match spec.environment.project {
         ProjectChoice::AsUvRun | ProjectChoice::AsUvRunNoProject | ProjectChoice::OfScript => {}
         ProjectChoice::OfDirectory | ProjectChoice::AsFound | ProjectChoice::None => return None,
     }
     match &spec.source {
-        JobSource::File { path } => {
-            let directory = spec.directory.as_path();
-            match path.as_path().parent() {
-                None => None,
-                Some(here) if here.as_os_str().is_empty() => Some(directory.to_owned()),
-                Some(parent) => Some(directory.join(parent)),
-            }
-        }
+        JobSource::File { path } => match path.as_path().parent() {
+            None => None,
+            Some(here) if here.as_os_str().is_empty() => Some(directory.to_owned()),
+            Some(parent) => Some(directory.join(parent)),
+        },
         JobSource::Code { .. } | JobSource::Stdin { .. } | JobSource::Module { .. } | JobSource::Content { .. } => None,
     }
 }
@@ -236,10 +278,9 @@ async fn of_project(
     let name = set(variables, "UV_PROJECT_ENVIRONMENT").unwrap_or(OsStr::new(USUAL_ENVIRONMENT));
     let mut places = vec![project.join(name)];
     let above: Vec<PathBuf> = project.ancestors().skip(1).map(|above| above.join(PROJECT_FILE)).collect();
-    let failed = |problem| EnvironmentError::Unreadable { path: project.to_owned(), problem };
-    let kinds = files.kinds(&above).await.map_err(failed)?;
-    let next = above.iter().zip(kinds).find(|(_, kind)| *kind == Some(Kind::File));
-    if let Some(root) = next.and_then(|(path, _)| path.parent())
+    let names = Names::ask(files, above).await?;
+    let next = names.asked.iter().find(|path| names.is_file(path)).and_then(|path| path.parent());
+    if let Some(root) = next
         && table(files, root).await?.is_some_and(|table| tool_uv(&table, "workspace").is_some())
     {
         places.push(root.join(name));
@@ -270,12 +311,10 @@ async fn is_pixi(files: &mut Files, prefix: &Path) -> Result<bool, EnvironmentEr
 async fn looked_into(files: &mut Files, places: Vec<(PathBuf, Origin)>) -> Result<Vec<Environment>, EnvironmentError> {
     let mut found = Vec::new();
     for (prefix, origin) in places {
-        let asked = [ENVIRONMENT_FILE, "bin/python", "bin/python3"].map(|name| prefix.join(name));
-        let failed = |problem| EnvironmentError::Unreadable { path: prefix.clone(), problem };
-        let kinds = files.kinds(&asked).await.map_err(failed)?;
-        let mut files = asked.into_iter().zip(kinds).map(|(path, kind)| (kind == Some(Kind::File)).then_some(path));
-        let is_virtual = files.next().flatten().is_some();
-        let python = files.flatten().next();
+        let asked = [ENVIRONMENT_FILE, "bin/python", "bin/python3"].map(|name| prefix.join(name)).to_vec();
+        let names = Names::ask(files, asked).await?;
+        let is_virtual = names.is_file(&names.asked[0]);
+        let python = names.asked[1..].iter().find(|path| names.is_file(path)).cloned();
         found.push(Environment { prefix, origin, is_virtual, python });
     }
     Ok(found)
@@ -298,7 +337,133 @@ pub(super) async fn is_python_chosen(
     let directories = above.chain(config.map(|config| config.join("uv")));
     let asked: Vec<PathBuf> =
         directories.flat_map(|at| [".python-version", ".python-versions"].map(|name| at.join(name))).collect();
-    let failed = |problem| EnvironmentError::Unreadable { path: directory.to_owned(), problem };
-    let kinds = files.open().kinds(&asked).await.map_err(failed)?;
-    Ok(kinds.contains(&Some(Kind::File)))
+    Ok(Names::ask(&mut files.open(), asked).await?.kinds.contains(&Some(Kind::File)))
+}
+
+#[cfg(test)]
+mod tests {
+    use pyexec_proto::environment::{EnvironmentSpec, Interpreter};
+
+    use super::*;
+
+    const PROJECT: &str = "[project]\nname = 'p'\n";
+
+    struct Place(tempfile::TempDir);
+
+    impl Place {
+        fn new(files: &[(&str, &str)]) -> Self {
+            let home = tempfile::tempdir().expect("a directory");
+            for (name, text) in files {
+                let path = home.path().join(name);
+                std::fs::create_dir_all(path.parent().expect("has one")).expect("can be made");
+                std::fs::write(path, text).expect("can be written");
+            }
+            Self(home)
+        }
+
+        /// The start, the project, whether that is synced, and the environments: all without the place itself.
+        async fn seen(&self, choice: ProjectChoice, script: &str, variables: &[(&str, &str)]) -> String {
+            let here = self.0.path().canonicalize().expect("is there");
+            let source = match script {
+                "" => JobSource::Code { code: "".into() },
+                path => JobSource::File { path: path.into() },
+            };
+            let interpreter = Interpreter::Uv { version: None };
+            let directory = here.join("p/below");
+            let environment = EnvironmentSpec { project: choice, ..EnvironmentSpec::bare(interpreter.clone()) };
+            let spec =
+                JobSpec { environment, ..JobSpec::new(source, directory.to_str().expect("is UTF-8"), interpreter) };
+            let variables = variables.iter().map(|(name, value)| (name.into(), value.into())).collect();
+            let around = look_around(&spec, &variables, &ClientFiles::in_threads()).await.expect("can be looked at");
+            let short = |path: &PathBuf| path.strip_prefix(&here).unwrap_or(path).display().to_string();
+            let environments = around.environments.iter().map(|one| format!("{:?} {}", one.origin, short(&one.prefix)));
+            let sync = if around.is_synced { "synced" } else { "" };
+            let parts = [around.start.as_ref().map(short), around.project.as_ref().map(short), Some(sync.to_owned())];
+            let parts = parts.into_iter().map(Option::unwrap_or_default).chain(environments);
+            parts.collect::<Vec<_>>().join("|").trim_end_matches('|').to_owned()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_project_is_looked_for_where_uv_looks_and_made_where_that_is_allowed() {
+        use ProjectChoice::{AsFound, AsUvRun, AsUvRunNoProject, OfDirectory, OfScript};
+        let place = Place::new(&[
+            ("p/pyproject.toml", PROJECT),
+            ("p/below/script.py", ""),
+            ("o/pyproject.toml", PROJECT),
+            ("u/pyproject.toml", "[project]\n[tool.uv]\nmanaged = false\n"),
+            ("t/pyproject.toml", "[tool.uv]\nmanaged = false\n"),
+            ("b/pyproject.toml", "[project\n"),
+        ]);
+        for (choice, script, variables, expected) in [
+            (AsUvRun, "", &[][..], "|p|synced"),
+            (AsUvRun, "script.py", &[], "|p|synced"),
+            (AsUvRun, "../script.py", &[], "p|p|synced"),
+            (AsUvRun, "../../o/script.py", &[], "o|o|synced"),
+            (AsUvRun, "../../u/script.py", &[], "p/below/../../u"),
+            (AsUvRun, "../../t/script.py", &[], "t|t|synced"),
+            (AsUvRun, "../../b/script.py", &[], "b|b|synced"),
+            // By the names alone it lies below.
+            (AsUvRun, "../../script.py", &[], "p|p|synced"),
+            (AsUvRun, "/script.py", &[], "/"),
+            (AsUvRun, "", &[("UV_PROJECT", "../../o")], "o|o|synced"),
+            (AsUvRun, "", &[("UV_PROJECT", "../../o/pyproject.toml")], "o|o|synced"),
+            (AsUvRun, "", &[("UV_PROJECT", "none")], "p/below/none|p/below/none|synced"),
+            (AsUvRun, "", &[("UV_NO_PROJECT", "True")], ""),
+            (AsUvRun, "", &[("UV_NO_PROJECT", "0")], "|p|synced"),
+            (AsUvRunNoProject, "", &[], ""),
+            (OfDirectory, "../../o/script.py", &[], "|p|synced"),
+            (OfScript, "", &[], "|p||Project p/.venv"),
+            (OfScript, "script.py", &[], "|p|synced"),
+            (OfScript, "../../script.py", &[], "p|p||Project p/.venv"),
+            (OfScript, "../../o/script.py", &[], "o|o|synced"),
+            (OfScript, "../../o/script.py", &[("UV_PROJECT", "..")], "p|p||Project p/.venv"),
+            (AsFound, "script.py", &[], "|p||Project p/.venv"),
+            (AsFound, "", &[("UV_PROJECT_ENVIRONMENT", "named")], "|p||Project p/named"),
+            (ProjectChoice::None, "script.py", &[("VIRTUAL_ENV", "env")], ""),
+        ] {
+            assert_eq!(place.seen(choice, script, variables).await, expected, "{choice:?} {script} {variables:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn environments_that_are_there_are_looked_for_in_the_order_of_uv() {
+        use ProjectChoice::{AsFound, AsUvRun, AsUvRunNoProject};
+        let place = Place::new(&[("p/.venv/pyvenv.cfg", ""), ("p/below/kept", ""), ("pixi/conda-meta/pixi", "")]);
+        for (variables, expected) in [
+            (&[][..], "|||Directory p/.venv"),
+            (&[("VIRTUAL_ENV", "")], "|||Directory p/.venv"),
+            (&[("VIRTUAL_ENV", "env")], "|||Active p/below/env|Directory p/.venv"),
+            (&[("VIRTUAL_ENV", "/env"), ("CONDA_PREFIX", "/conda")], "|||Active /env|Conda /conda|Directory p/.venv"),
+            (&[("CONDA_PREFIX", "/c/x"), ("CONDA_DEFAULT_ENV", "x")], "|||Conda /c/x|Directory p/.venv"),
+            (&[("CONDA_PREFIX", "/c/x"), ("CONDA_DEFAULT_ENV", "/c/x")], "|||Conda /c/x|Directory p/.venv"),
+            (&[("CONDA_PREFIX", "/c"), ("CONDA_DEFAULT_ENV", "base")], "|||Directory p/.venv"),
+            (&[("CONDA_PREFIX", "/c"), ("_CONDA_ROOT", "/c")], "|||Directory p/.venv"),
+            (
+                &[("CONDA_PREFIX", "../../pixi"), ("CONDA_DEFAULT_ENV", "x")],
+                "|||Conda p/below/../../pixi|Directory p/.venv",
+            ),
+            (&[("UV_ISOLATED", "1"), ("VIRTUAL_ENV", "env")], ""),
+        ] {
+            for choice in [AsUvRun, AsUvRunNoProject, AsFound] {
+                assert_eq!(place.seen(choice, "", variables).await, expected, "{choice:?} {variables:?}");
+            }
+        }
+        std::fs::write(place.0.path().join("p/below/.venv"), "elsewhere").expect("can be written");
+        assert_eq!(place.seen(AsUvRun, "", &[]).await, "|||Redirected p/below/.venv");
+        std::fs::write(place.0.path().join("p/below/pyvenv.cfg"), "").expect("can be written");
+        assert_eq!(place.seen(AsUvRun, "", &[]).await, "|||Directory p/below");
+    }
+
+    #[tokio::test]
+    async fn the_environment_of_a_member_may_be_that_of_its_workspace() {
+        let place = Place::new(&[
+            ("pyproject.toml", "[tool.uv.workspace]\nmembers = ['p']\n"),
+            ("p/below/pyproject.toml", PROJECT),
+        ]);
+        let seen = place.seen(ProjectChoice::AsFound, "", &[]).await;
+        assert_eq!(seen, "|p/below||Project p/below/.venv|Project .venv");
+        std::fs::write(place.0.path().join("p/pyproject.toml"), PROJECT).expect("can be written");
+        assert_eq!(place.seen(ProjectChoice::AsFound, "", &[]).await, "|p/below||Project p/below/.venv");
+    }
 }
