@@ -161,6 +161,24 @@ fn an_environment_that_does_not_suit_inline_code_is_left_out() {
 }
 
 #[test]
+fn in_a_fence_packages_of_inline_code_are_not_laid_over_an_environment() {
+    let sandbox = EnvironmentSandbox::new();
+    let mut session = open(&sandbox);
+    write_project(&sandbox, "p", "");
+    sandbox.write("p/script.py", "");
+    session.structured("py_run_script_in_dir", in_directory(&sandbox, "p", json!({"script_path": "script.py"})));
+    let given = json!({
+        "script_content": "import six; print(six.__name__)",
+        "dependencies": ["six"],
+        "limits": {"filesystem": "read-only"},
+    });
+    let result = session.structured("py_run_script_with_dependencies", in_directory(&sandbox, "p", given));
+    assert_eq!(result["stdout"], "six\n", "{result}");
+    assert_eq!(result["project"], json!({"use": "left_out", "path": sandbox.file("p/.venv")}), "{result}");
+    session.close();
+}
+
+#[test]
 fn the_environment_that_the_server_is_installed_in_is_none_of_a_job() {
     let sandbox = EnvironmentSandbox::new();
     std::fs::create_dir_all(sandbox.root().join("tool/bin")).expect("can be made");

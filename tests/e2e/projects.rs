@@ -70,6 +70,7 @@ fn a_project_is_run_in_its_own_environment() {
     let prefix = sandbox.file(".venv").canonicalize().unwrap_or(sandbox.file(".venv"));
     let ran = sandbox.run_with_uv(&["-c", SAYS_WHERE]).expect_code(0);
     assert_eq!(ran.text(), format!("{}\nsix\n", prefix.display()), "{ran}");
+    assert!(ran.stderr.contains("`VIRTUAL_ENV=/nowhere/venv` does not match"), "uv does not know of it: {ran}");
     let code = "import os, sys; print(os.environ['VIRTUAL_ENV'] == sys.prefix, os.getpid())";
     let job = sandbox.shown(&["-c", code]);
     assert_eq!(names(&job["resolved_dependencies"]), ["six"], "{job}");
@@ -166,6 +167,21 @@ fn what_has_hashes_is_not_laid_over_an_environment_that_is_there() {
     let job = sandbox.shown(&["--with-requirements", "needs.txt", "-c", "import idna"]);
     assert!(environment_of(&job).len() > 8, "{job}");
     assert_eq!(job["project"], json!({"use": "left_out", "path": sandbox.file(".venv")}), "{job}");
+}
+
+#[test]
+fn what_uv_would_lay_over_an_environment_in_a_fence_is_refused_with_what_to_do() {
+    let sandbox = EnvironmentSandbox::new();
+    make_environment(&sandbox, ".venv");
+    let fenced = ["--filesystem", "read-only"];
+    let ran = sandbox.run_with_uv(&[&fenced, &["--with", "six", "-c", "open('it-ran', 'w')"][..]].concat());
+    let ran = ran.expect_code(126);
+    assert!(
+        ran.stderr.contains(&format!("uv lays its requirements over {}", sandbox.file(".venv").display())),
+        "{ran}"
+    );
+    let ran = sandbox.run_with_uv(&[&fenced, &["-c", SAYS_WHERE][..]].concat()).expect_code(0);
+    assert!(ran.text().starts_with(sandbox.file(".venv").to_str().expect("is UTF-8")), "{ran}");
 }
 
 #[test]

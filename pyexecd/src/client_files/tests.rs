@@ -35,6 +35,20 @@ async fn only_regular_files_are_opened_and_they_are_read_to_their_bound() {
     }
 }
 
+#[tokio::test]
+async fn many_names_are_looked_at_in_one_question() {
+    let home = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| home.path().join(name);
+    std::fs::write(at("file"), "").expect("can be written");
+    std::os::unix::fs::symlink("file", at("link")).expect("can be linked");
+    std::os::unix::fs::symlink("loop", at("loop")).expect("can be linked");
+    let mut files = ClientFiles::in_threads().open();
+    let asked = ["file", "link", "nothing", "file/below", "loop", "."].map(at);
+    let kinds = files.kinds(&asked).await.expect("can be asked");
+    assert_eq!(kinds, [Some(Kind::File), Some(Kind::File), None, None, None, Some(Kind::Directory)]);
+    assert_eq!(files.kinds(&[]).await.expect("can be asked"), []);
+}
+
 /// Says of nothing that it is there, and never answers for what has `silent` in its path.
 fn partly_silent(mut daemon: std::os::unix::net::UnixStream) {
     let (mut received, mut buffer) = (Vec::new(), [0; 4096]);
