@@ -31,8 +31,8 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::blocking::blocking;
 use crate::supervisor::control::{decode, encode};
-use looker::{Answer, Question};
-pub(crate) use looker::{Kind, VERB, look};
+use looker::{Answer, Found, Question};
+pub(crate) use looker::{Entry, Kind, VERB, look};
 
 /// How long a client waits for what has to be known before it is answered, all of it together.
 const PATIENCE: Duration = Duration::from_millis(1_500);
@@ -469,6 +469,56 @@ impl Files {
             Err(Problem::Io(error)) if is_not_found(&error) => Ok(Vec::new()),
             Err(problem) => Err(problem),
         }
+    }
+
+    /// What is in a directory, in the order of the names.
+    pub(crate) async fn entries(&mut self, path: &Path) -> Result<Vec<Entry>, Problem> {
+        match self.ask(&Question::Entries { path: path.into() }, &[path.to_owned()]).await? {
+            (Answer::Entries(mut entries), _) => {
+                entries.sort_by(|a, b| a.name.as_bytes().cmp(b.name.as_bytes()));
+                Ok(entries)
+            }
+            (other, _) => Err(nonsense(&other)),
+        }
+    }
+
+    /// Several regular files, each of which may have at most so many bytes, in one question; `None` for each that is not
+    /// there.
+    pub(crate) async fn contents(
+        &mut self,
+        paths: &[PathBuf],
+        most: usize,
+    ) -> Result<Vec<Result<Option<Vec<u8>>, Problem>>, Problem> {
+        let named: Vec<OsText> = paths.iter().map(|path| path.as_path().into()).collect();
+        for (index, path) in paths.iter().enumerate() {
+            if looker::begins_tree(&named, index) {
+                self.at(path).await;
+            }
+        }
+        let (found, bytes) = match self.ask(&Question::Contents { paths: named, most: most as u64 }, paths).await? {
+            (Answer::Contents(found), bytes) => (found, bytes),
+            (other, _) => return Err(nonsense(&other)),
+        };
+        let mut rest = bytes.as_slice();
+        let mut contents = Vec::with_capacity(found.len());
+        for found in found {
+            contents.push(match found {
+                Found::Nothing => Ok(None),
+                Found::Bytes(length) => {
+                    let whole = usize::try_from(length).ok().and_then(|length| rest.split_at_checked(length));
+                    let Some((content, others)) = whole else {
+                        return Err(Problem::NoLooker(io::Error::other("it said less than it announced")));
+                    };
+                    rest = others;
+                    Ok(Some(content.to_vec()))
+                }
+                Found::NotAFile(kind) => Err(Problem::NotAFile(kind)),
+                Found::TooLarge => Err(Problem::TooLarge { most }),
+                Found::Failed { code: Some(code), .. } => Err(io::Error::from_raw_os_error(code).into()),
+                Found::Failed { code: None, problem } => Err(io::Error::other(problem).into()),
+            });
+        }
+        Ok(contents)
     }
 
     /// The whole of a regular file that may have at most so many bytes.

@@ -92,6 +92,39 @@ pub(super) enum Question {
     Names {
         path: OsText,
     },
+    /// Each of these files up to so many bytes, all at once.
+    Contents {
+        paths: Vec<OsText>,
+        most: u64,
+    },
+    /// What is in a directory, and which file each name stands for.
+    Entries {
+        path: OsText,
+    },
+}
+
+/// What a path has to be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Found {
+    Nothing,
+    /// So many bytes of the payload, following those of the paths before.
+    Bytes(u64),
+    NotAFile(Kind),
+    TooLarge,
+    Failed {
+        code: Option<i32>,
+        problem: String,
+    },
+}
+
+/// A name in a directory, and what tells that it still stands for the same file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Entry {
+    pub(crate) name: OsText,
+    pub(crate) inode: u64,
+    /// In nanoseconds since 1970.
+    pub(crate) modified: i64,
+    pub(crate) bytes: u64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -110,6 +143,9 @@ pub(super) enum Answer {
     Identity(Option<(u64, i64)>),
     Canonical(OsText),
     Names(Vec<OsText>),
+    /// One for each path. What was read follows as the payload.
+    Contents(Vec<Found>),
+    Entries(Vec<Entry>),
     Failed {
         code: Option<i32>,
         problem: String,
@@ -162,6 +198,11 @@ fn answer(question: &Question, daemon: &mut UnixStream) -> (Answer, Vec<u8>) {
         }
         Question::Canonical { path } => path.as_path().canonicalize().map(|path| Answer::Canonical(path.into())),
         Question::Names { path } => names(path.as_path()),
+        Question::Contents { paths, most } => match contents(paths, *most, daemon) {
+            Ok((found, bytes)) => return (Answer::Contents(found), bytes),
+            Err(error) => Err(error),
+        },
+        Question::Entries { path } => entries(path.as_path()),
     };
     let failed = |error: io::Error| Answer::Failed { code: error.raw_os_error(), problem: error.to_string() };
     (answered.unwrap_or_else(failed), Vec::new())
@@ -208,6 +249,51 @@ fn beginning(path: &Path, most: u64) -> io::Result<Result<Vec<u8>, Kind>> {
     let mut bytes = Vec::new();
     file.take(most).read_to_end(&mut bytes)?;
     Ok(Ok(bytes))
+}
+
+/// More than this is not read of several files together: an answer is one frame.
+const MOST_CONTENTS: u64 = 24 << 20;
+
+fn contents(paths: &[OsText], most: u64, daemon: &mut UnixStream) -> io::Result<(Vec<Found>, Vec<u8>)> {
+    let (mut found, mut bytes) = (Vec::with_capacity(paths.len()), Vec::new());
+    for (index, path) in paths.iter().enumerate() {
+        if begins_tree(paths, index) {
+            daemon.write_all(&encode(&Answer::Looking { index }, &[]))?;
+        }
+        let left = most.min(MOST_CONTENTS.saturating_sub(bytes.len() as u64));
+        found.push(match beginning(path.as_path(), left + 1) {
+            Ok(Ok(read)) if read.len() as u64 > left => Found::TooLarge,
+            Ok(Ok(read)) => {
+                bytes.extend_from_slice(&read);
+                Found::Bytes(read.len() as u64)
+            }
+            Ok(Err(kind)) => Found::NotAFile(kind),
+            Err(error) if is_not_found(&error) => Found::Nothing,
+            Err(error) => Found::Failed { code: error.raw_os_error(), problem: error.to_string() },
+        });
+    }
+    Ok((found, bytes))
+}
+
+/// Whether this path lies elsewhere than the one before it: neither beside it, nor above it. Paths that go up from one
+/// directory are looked up through the same file systems.
+pub(super) fn begins_tree(paths: &[OsText], index: usize) -> bool {
+    let Some(before) = index.checked_sub(1).and_then(|before| paths.get(before)) else { return true };
+    let parent = paths[index].as_path().parent().unwrap_or(Path::new("/"));
+    !before.as_path().starts_with(parent)
+}
+
+fn entries(path: &Path) -> io::Result<Answer> {
+    let mut found = Vec::new();
+    for entry in path.read_dir()?.take(MOST_NAMES) {
+        let entry = entry?;
+        // With links followed: the target is what is read. One that leads nowhere has only its name.
+        let data = std::fs::metadata(entry.path()).ok();
+        let (inode, modified) = data.as_ref().map_or((0, 0), identity);
+        let bytes = data.map_or(0, |data| data.len());
+        found.push(Entry { name: OsText::from(entry.file_name().as_os_str()), inode, modified, bytes });
+    }
+    Ok(Answer::Entries(found))
 }
 
 fn names(path: &Path) -> io::Result<Answer> {
