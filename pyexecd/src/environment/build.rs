@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use pyexec_proto::Timestamp;
@@ -16,7 +16,8 @@ use super::log::PreparationLog;
 use super::mark::Mark;
 use super::passwords::{self, Password};
 use super::request::{InterpreterIdentity, Request, RequirementsFile, address};
-use super::uv::{self, Call};
+use super::settings::{Place, Settings};
+use super::uv::Call;
 use super::{EnvironmentError, Environments, Lease, Runner};
 use crate::client_files::ClientFiles;
 
@@ -24,6 +25,8 @@ use crate::client_files::ClientFiles;
 #[derive(Clone, Debug)]
 pub(super) struct Wanted {
     pub(super) uv: PathBuf,
+    pub(super) uv_version: String,
+    pub(super) settings: Settings,
     pub(super) requirements: Vec<String>,
     pub(super) file: Option<RequirementsFile>,
     pub(super) hashes: Hashes,
@@ -32,12 +35,21 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    fn request(&self, settings: String, uv_version: String) -> Request {
-        Request::new(&self.requirements, self.file.clone(), self.interpreter.clone(), settings, uv_version)
+    pub(super) fn request(&self) -> Request {
+        let settings = self.settings.resolution.clone();
+        Request::new(&self.requirements, self.file.clone(), self.interpreter.clone(), settings, self.uv_version.clone())
     }
 
-    pub(super) fn is_volatile(&self) -> bool {
-        self.request(String::new(), String::new()).is_volatile()
+    /// What is installed where this is what it resolved to.
+    pub(super) fn source(self, lock: String) -> Source {
+        Source {
+            uv: self.uv,
+            uv_version: self.uv_version,
+            interpreter: self.interpreter,
+            lock,
+            building: self.settings.building,
+            place: self.settings.place,
+        }
     }
 }
 
@@ -49,15 +61,13 @@ impl Environments {
         caller: Caller<'_>,
         log: &Arc<PreparationLog>,
     ) -> Result<Runner, EnvironmentError> {
-        let uv_version = self.uv.version(&wanted.uv, caller.variables).await?;
-        let request = wanted.request(uv::settings(caller.files, caller.variables).await?, uv_version.clone());
+        let request = wanted.request();
         let (lock, passwords) = self.lock(&wanted, &request, caller).await?;
         let mut variables = Cow::Borrowed(caller.variables);
         if !passwords.is_empty() {
             passwords::set(&passwords, variables.to_mut());
         }
-        let source = Source { uv: wanted.uv, uv_version, interpreter: wanted.interpreter, lock };
-        self.of_lock(source, Caller { variables: &variables, ..caller }, log).await
+        self.of_lock(wanted.source(lock), Caller { variables: &variables, ..caller }, log).await
     }
 
     pub(super) async fn of_lock(
@@ -86,7 +96,7 @@ impl Environments {
         caller: Caller<'_>,
         log: &Arc<PreparationLog>,
     ) -> Result<(Ready, Lease), EnvironmentError> {
-        let id = address(&source.lock, &source.interpreter, &source.uv_version);
+        let id = address(&source.lock, &source.interpreter, &source.uv_version, &source.building);
         let family = source.interpreter.family();
         // Before it is looked for: what is found must not be evicted under our hands.
         let lease = self.cache.lease(&id).await;
@@ -133,34 +143,39 @@ impl Environments {
         let key = wanted.hashes.key(request.key());
         let can_be_built = |known: &Resolution| passwords::missing_in(&known.lock, caller.variables).is_none();
         let remembered = self.cache.resolution(&key).filter(can_be_built);
+        let remembered = remembered.filter(|_| !wanted.settings.is_changing && !wanted.refresh);
         let now = Timestamp::now();
-        if let Some(known) = remembered.as_ref().filter(|_| !wanted.refresh) {
+        if let Some(known) = &remembered {
             let fresh = known.resolved_at.age_at(now) < self.settings.environment_max_age;
             if request.is_pinned() || fresh {
                 return Ok((known.lock.clone(), Vec::new()));
             }
         }
-        let said = match compile(wanted, request, caller, Network::Allowed).await? {
+        let said = match compile(wanted, request, caller).await? {
             Ok(lock) => {
                 let (lock, passwords) = kept(wanted, &lock)?;
                 let resolution = Resolution { lock, resolved_at: now };
-                if let Err(error) = self.cache.remember(&key, &resolution) {
-                    tracing::warn!(%error, "a resolution could not be remembered; it will be made again");
-                }
+                self.remember(wanted, &key, &resolution, caller).await;
                 return Ok((resolution.lock, passwords));
             }
             Err(said) => said,
         };
-        // The index may be out of reach. What was good before is better than nothing; then what uv has kept.
-        if let Some(known) = remembered.filter(|_| !wanted.refresh) {
-            caller
-                .log
-                .line(&format!("could not be resolved again; going on with what was resolved {}", known.resolved_at));
-            return Ok((known.lock, Vec::new()));
+        // An index may be out of reach. What this very request resolved to, with these very indexes, is better than nothing;
+        // what uv has kept of others is not, because their packages are somebody else's.
+        let Some(known) = remembered else { return Err(EnvironmentError::Resolution { said }) };
+        caller.log.line(&format!("could not be resolved again; going on with what was resolved {}", known.resolved_at));
+        Ok((known.lock, Vec::new()))
+    }
+
+    /// Keeps a resolution for the next request with this key, unless that may resolve to something else.
+    pub(super) async fn remember(&self, wanted: &Wanted, key: &str, resolution: &Resolution, caller: Caller<'_>) {
+        let settings = &wanted.settings;
+        // Without a network uv makes do with what it has kept.
+        if settings.is_offline || settings.is_changing || !settings.still_hold(caller).await {
+            return;
         }
-        match compile(wanted, request, caller, Network::Offline).await? {
-            Ok(lock) => kept(wanted, &lock),
-            Err(_) => Err(EnvironmentError::Resolution { said }),
+        if let Err(error) = self.cache.remember(key, resolution) {
+            tracing::warn!(%error, "a resolution could not be remembered; it will be made again");
         }
     }
 }
@@ -172,26 +187,17 @@ fn kept(wanted: &Wanted, lock: &str) -> Result<(String, Vec<Password>), Environm
     Ok((held, passwords))
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Network {
-    Allowed,
-    Offline,
-}
-
 /// `uv pip compile`; the inner error is uv's explanation.
 async fn compile(
     wanted: &Wanted,
     request: &Request,
     caller: Caller<'_>,
-    network: Network,
 ) -> Result<Result<String, String>, EnvironmentError> {
     let mut arguments: Vec<&OsStr> =
         ["pip", "compile", "--no-header", "--no-annotate", "--generate-hashes", "--python"].map(OsStr::new).to_vec();
     arguments.push(request.interpreter.path.as_os_str());
-    let quiet = PreparationLog::of_nobody();
-    if network == Network::Offline {
-        arguments.push(OsStr::new("--offline"));
-    }
+    let place = &wanted.settings.place;
+    arguments.extend(place.options());
     if wanted.hashes.are_wanted() && wanted.hashes.has_options {
         let options = ["--emit-index-url", "--emit-find-links", "--emit-build-options"];
         arguments.extend(options.map(OsStr::new));
@@ -203,14 +209,12 @@ async fn compile(
         program: &wanted.uv,
         arguments,
         variables: caller.variables,
-        // Not where a project's settings would be found.
-        directory: Path::new("/"),
+        directory: &place.directory,
         stdin: lines.as_bytes(),
         mark: caller.mark,
         holds: None,
         files: caller.files,
-        // A second try that fails has nothing to add.
-        log: if network == Network::Offline { &quiet } else { caller.log },
+        log: caller.log,
     };
     let printed = call.run().await?;
     Ok(printed.map(|lock| String::from_utf8_lossy(&lock).into_owned()).map_err(|failed| failed.said))
@@ -223,6 +227,10 @@ pub(super) struct Source {
     pub(super) uv_version: String,
     pub(super) interpreter: InterpreterIdentity,
     pub(super) lock: String,
+    /// A hash of the settings that change how it is built.
+    pub(super) building: String,
+    /// Where uv finds the settings that it installs with.
+    pub(super) place: Place,
 }
 
 /// Owns all it needs: a build may outlive the job that began it, when others wait for it too.
@@ -247,7 +255,9 @@ impl Build {
         self.uv(&slot, venv, &[]).await?;
         if !self.source.lock.is_empty() {
             let mut sync: Vec<&OsStr> = ["pip", "sync", "--python"].map(OsStr::new).to_vec();
-            sync.extend([python.as_os_str(), OsStr::new("-")]);
+            sync.push(python.as_os_str());
+            sync.extend(self.source.place.options());
+            sync.push(OsStr::new("-"));
             self.uv(&slot, sync, self.source.lock.as_bytes()).await?;
         }
         Ok(self.source.interpreter.version)
@@ -258,7 +268,7 @@ impl Build {
             program: &self.source.uv,
             arguments,
             variables: &self.variables,
-            directory: Path::new("/"),
+            directory: &self.source.place.directory,
             stdin,
             mark: &self.mark,
             holds: Some(&slot.lock),

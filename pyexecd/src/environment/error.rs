@@ -24,6 +24,8 @@ pub enum EnvironmentError {
     Run { program: PathBuf, source: std::io::Error },
     #[error("there is no Python {wanted} here{}", available(found))]
     NoSuchPython { wanted: String, found: Vec<String> },
+    #[error("uv cannot be used with its settings here:\n{said}")]
+    Settings { said: String },
     #[error("its requirements could not be resolved:\n{said}")]
     Resolution { said: String },
     #[error("its requirements have to have hashes, and there are none for: {}", packages.join(", "))]
@@ -118,6 +120,9 @@ impl EnvironmentError {
             EnvironmentError::NoSuchPython { wanted, .. } => {
                 format!("`uv python install {wanted}` installs it, where the network allows")
             }
+            EnvironmentError::Settings { .. } => {
+                "correct the settings that it names; `uv python find` in the job's directory says the same".to_owned()
+            }
             EnvironmentError::Resolution { .. } | EnvironmentError::Installation { .. } => {
                 "check the names and versions, and that the package index can be reached".to_owned()
             }
@@ -145,8 +150,8 @@ impl EnvironmentError {
                 "check that the state directory can be written to".to_owned()
             }
             EnvironmentError::UvInside | EnvironmentError::LaidOverInside { .. } => {
-                "name packages and versions, not paths, links or [tool.uv] settings; or make an environment with \
-                `pyexec env create` and run it there"
+                "name packages and versions, not paths or links, without a table [tool.uv] in the script and without settings \
+                for `uv pip` alone in uv.toml; or make an environment with `pyexec env create` and run it there"
                     .to_owned()
             }
             EnvironmentError::BuildAborted

@@ -160,14 +160,14 @@ impl Hashes {
     }
 }
 
-fn is_true(value: Option<&std::ffi::OsStr>) -> bool {
+pub(super) fn is_true(value: Option<&std::ffi::OsStr>) -> bool {
     // What uv takes for it.
     let value = value.and_then(|value| value.to_str()).map(str::to_ascii_lowercase);
     matches!(value.as_deref(), Some("1" | "true" | "t" | "yes" | "y" | "on"))
 }
 
 /// Lines as pip reads them: continued by a backslash, without comments, none empty.
-fn logical_lines(content: &str) -> Vec<String> {
+pub(super) fn logical_lines(content: &str) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = String::new();
     for part in content.lines() {
@@ -188,7 +188,7 @@ fn logical_lines(content: &str) -> Vec<String> {
 }
 
 /// The file that a line includes, as requirements or as constraints.
-fn included_by(line: &str) -> Option<&str> {
+pub(super) fn included_by(line: &str) -> Option<&str> {
     let long = ["--requirement", "--constraint"].iter().find_map(|option| {
         let rest = line.strip_prefix(option)?;
         rest.strip_prefix('=').or_else(|| rest.starts_with(char::is_whitespace).then_some(rest))

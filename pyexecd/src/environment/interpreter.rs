@@ -10,9 +10,11 @@ use pyexec_proto::job::Variables;
 
 use super::log::PreparationLog;
 use super::mark::Mark;
+use super::python_request::PythonRequest;
 use super::request::InterpreterIdentity;
+use super::settings::{Place, Settings};
 use super::uv::{self, Call, FileIdentity};
-use super::{EnvironmentError, on_path};
+use super::{EnvironmentError, on_path, passwords};
 use crate::client_files::{ClientFiles, Problem};
 
 /// How long an answer of uv's is taken for the best one: a newer Python may have been installed since.
@@ -63,14 +65,15 @@ impl Interpreters {
         Ok((python, version))
     }
 
-    /// What uv chooses for `wanted`: a version, a range, or nothing. One that is missing is installed, if that can be.
+    /// What uv chooses for a request, where these settings hold. One that is missing is installed, if that can be.
     pub(super) async fn through_uv(
         &self,
         uv: &Path,
-        wanted: &str,
+        wanted: &PythonRequest,
+        settings: &Settings,
         caller: Caller<'_>,
     ) -> Result<InterpreterIdentity, EnvironmentError> {
-        let key = (uv.to_owned(), wanted.to_owned(), uv::search_settings(caller.variables));
+        let key = (uv.to_owned(), wanted.text().to_owned(), settings.python.clone());
         let known = self.found.lock().expect("nothing panics while it is held").get(&key).cloned();
         if let Some((path, at)) = known
             && at.elapsed() < ANSWER_AGE
@@ -78,21 +81,29 @@ impl Interpreters {
         {
             return Ok(identity);
         }
-        let path = match find(caller.files, uv, wanted, caller.variables, caller.mark).await? {
+        let place = &settings.place;
+        let path = match find(caller.files, uv, wanted, place, caller.variables, caller.mark).await? {
             Some(path) => path,
             None => {
-                install(uv, wanted, caller).await?;
-                let found = find(caller.files, uv, wanted, caller.variables, caller.mark).await?;
-                found.ok_or_else(|| EnvironmentError::NoSuchPython { wanted: wanted.to_owned(), found: Vec::new() })?
+                install(uv, wanted.text(), place, caller).await?;
+                let found = find(caller.files, uv, wanted, place, caller.variables, caller.mark).await?;
+                let wanted = wanted.text().to_owned();
+                found.ok_or(EnvironmentError::NoSuchPython { wanted, found: Vec::new() })?
             }
         };
         let identity = self.identity(&path, caller.variables).await?;
-        self.found.lock().expect("nothing panics while it is held").insert(key, (path, Instant::now()));
+        self.remember(key, path);
         Ok(identity)
     }
 
     /// Refuses a version that is not here and that uv can not install either.
-    pub(super) async fn check(&self, uv: &Path, wanted: &str, variables: &Variables) -> Result<(), EnvironmentError> {
+    pub(super) async fn check(
+        &self,
+        uv: &Path,
+        wanted: &str,
+        directory: &Path,
+        variables: &Variables,
+    ) -> Result<(), EnvironmentError> {
         let key = (uv.to_owned(), wanted.to_owned(), uv::search_settings(variables));
         let known = self.found.lock().expect("nothing panics while it is held").get(&key).cloned();
         if let Some((path, at)) = known
@@ -101,8 +112,11 @@ impl Interpreters {
         {
             return Ok(());
         }
-        if let Some(path) = find(&self.files, uv, wanted, variables, &self.mark).await? {
-            self.found.lock().expect("nothing panics while it is held").insert(key, (path, Instant::now()));
+        let request = PythonRequest::Named(wanted.to_owned());
+        // Only what holds everywhere is asked for; relative names in variables start at the caller's directory.
+        let place = Place { directory: directory.to_owned(), project: Some("/".into()) };
+        if let Some(path) = find(&self.files, uv, &request, &place, variables, &self.mark).await? {
+            self.remember(key, path);
             return Ok(());
         }
         if uv::is_downloadable(&self.files, uv, wanted, variables, &self.mark).await {
@@ -110,6 +124,12 @@ impl Interpreters {
         }
         let found = uv::installed(&self.files, uv, variables, &self.mark).await;
         Err(EnvironmentError::NoSuchPython { wanted: wanted.to_owned(), found })
+    }
+
+    fn remember(&self, question: Question, path: PathBuf) {
+        let mut found = self.found.lock().expect("nothing panics while it is held");
+        found.retain(|_, (_, at)| at.elapsed() < ANSWER_AGE);
+        found.insert(question, (path, Instant::now()));
     }
 
     async fn identity(&self, python: &Path, variables: &Variables) -> Result<InterpreterIdentity, EnvironmentError> {
@@ -161,21 +181,34 @@ impl Interpreters {
 pub(super) async fn find(
     files: &ClientFiles,
     uv: &Path,
-    wanted: &str,
+    wanted: &PythonRequest,
+    place: &Place,
     variables: &Variables,
     mark: &Mark,
 ) -> Result<Option<PathBuf>, EnvironmentError> {
     // `--system`: not the environment that happens to be active.
-    let mut arguments = vec!["python", "find", "--no-project", "--system", "--no-python-downloads"];
-    if !wanted.is_empty() {
-        arguments.push(wanted);
+    let options = ["python", "find", "--no-project", "--system", "--no-python-downloads"];
+    let mut arguments: Vec<&OsStr> = options.map(OsStr::new).to_vec();
+    arguments.extend(place.options());
+    match wanted {
+        PythonRequest::Named(wanted) => arguments.push(OsStr::new(wanted)),
+        // uv reads version files by itself.
+        PythonRequest::OfFile(_) | PythonRequest::Any => {}
     }
-    let output = uv::run(files, uv, &arguments, variables, mark).await?;
+    let output = uv::run_in(files, uv, &arguments, &place.directory, variables, mark).await?;
     let path = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    Ok((output.status.success() && !path.is_empty()).then(|| PathBuf::from(path)))
+    if output.status.success() {
+        return Ok((!path.is_empty()).then(|| PathBuf::from(path)));
+    }
+    let said = passwords::hidden(&String::from_utf8_lossy(&output.stderr));
+    // Anything else is about its settings.
+    if said.is_empty() || said.contains("nterpreter") {
+        return Ok(None);
+    }
+    Err(EnvironmentError::Settings { said: said.trim().trim_start_matches("error: ").to_owned() })
 }
 
-async fn install(uv: &Path, wanted: &str, caller: Caller<'_>) -> Result<(), EnvironmentError> {
+async fn install(uv: &Path, wanted: &str, place: &Place, caller: Caller<'_>) -> Result<(), EnvironmentError> {
     let missing = async || EnvironmentError::NoSuchPython {
         wanted: wanted.to_owned(),
         found: uv::installed(caller.files, uv, caller.variables, caller.mark).await,
@@ -186,9 +219,14 @@ async fn install(uv: &Path, wanted: &str, caller: Caller<'_>) -> Result<(), Envi
     caller.log.line(&format!("no Python {wanted} here: asking uv to install it"));
     let call = Call {
         program: uv,
-        arguments: ["python", "install", wanted].map(OsStr::new).to_vec(),
+        arguments: ["python", "install"]
+            .map(OsStr::new)
+            .into_iter()
+            .chain(place.options())
+            .chain([OsStr::new(wanted)])
+            .collect(),
         variables: caller.variables,
-        directory: Path::new("/"),
+        directory: &place.directory,
         stdin: &[],
         mark: caller.mark,
         holds: None,

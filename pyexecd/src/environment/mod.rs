@@ -26,13 +26,16 @@ pub(crate) mod oracle;
 pub(crate) mod passwords;
 mod present;
 mod project;
+mod python_request;
 mod python_requirement;
 mod request;
 mod runner;
 mod sent_files;
+mod settings;
 mod shelf;
 mod startup;
 mod uv;
+mod way;
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
@@ -66,9 +69,12 @@ use mark::{Former, Mark};
 use named::Names;
 use passwords::Password;
 use project::{Belonging, Job};
-use runner::{Runner, activate, plain_uv_run};
+use python_request::Wishes;
+use runner::{PlainRun, Runner, activate, plain_uv_run};
 use sent_files::place_sent;
+use settings::Settings;
 use uv::Uv;
+use way::Way;
 
 /// How long a submission waits for uv to say which Pythons there are.
 const UV_PATIENCE: Duration = Duration::from_secs(20);
@@ -216,7 +222,7 @@ impl Environments {
                 match (uv, version) {
                     (Some(uv), Some(version)) => {
                         let version = version.to_string();
-                        let checked = self.interpreters.check(&uv, &version, variables);
+                        let checked = self.interpreters.check(&uv, &version, spec.directory.as_path(), variables);
                         Ok(tokio::time::timeout(UV_PATIENCE, checked).await.unwrap_or(Ok(()))?)
                     }
                     (None, _) | (_, None) => Ok(()),
@@ -329,7 +335,7 @@ impl Environments {
             return Err(EnvironmentError::NoPython);
         };
         if let Some(name) = &asked.named {
-            return Ok((self.named(&uv, name, caller, log).await?, Vec::new()));
+            return Ok((self.named(&uv, name, spec.directory.as_path(), caller, log).await?, Vec::new()));
         }
         let script = script(spec, caller.files).await?;
         let metadata = script_metadata::read(&script.text)?;
@@ -352,6 +358,8 @@ impl Environments {
                 Belonging::Nothing(what) => project = what,
             }
         }
+        let uv_version = self.uv.version(&uv, caller.variables).await?;
+        let settings = Settings::of_job(spec, metadata.is_some(), &uv_version, caller).await?;
         let metadata = metadata.unwrap_or_default();
         let (in_header, more) = passwords::named_in_all(&metadata.dependencies);
         passwords.extend(more);
@@ -360,11 +368,17 @@ impl Environments {
             passwords::set(&passwords, variables.to_mut());
         }
         let caller = Caller { variables: &variables, ..caller };
-        let chosen = version.or(self.settings.default_python).map(|version| version.to_string());
-        let explicit = version.map(|version| version.to_string());
-        let wanted = explicit.or(metadata.requires_python.clone()).or(chosen).unwrap_or_default();
-        let mut requirements = [given, in_header].concat();
-        let interpreter = self.interpreters.through_uv(&uv, &wanted, caller).await?;
+        let named = version.map(|version| version.to_string());
+        let default = self.settings.default_python.map(|version| version.to_string());
+        let wishes = Wishes {
+            named: named.as_deref(),
+            variables: caller.variables,
+            version_file: settings.version_file.as_ref(),
+            requires_python: metadata.requires_python.as_deref(),
+            default: default.as_deref(),
+        };
+        let interpreter = self.interpreters.through_uv(&uv, &wishes.choose(), &settings, caller).await?;
+        let mut beside = given;
         if let Some(required) = &metadata.requires_python
             // uv itself says so where it reads the header.
             && metadata.tool_uv.is_none()
@@ -377,26 +391,24 @@ impl Environments {
         }
         let mut unknown_imports = Vec::new();
         if asked.auto_install {
+            let known = [&beside[..], &in_header].concat();
             let decision =
-                self.imported(&interpreter.path, module_places(spec), &script.text, &requirements, caller).await?;
-            requirements.extend(decision.install);
+                self.imported(&interpreter.path, module_places(spec), &script.text, &known, caller).await?;
+            beside.extend(decision.install);
             unknown_imports = decision.unknown;
         }
         let file = requirements_file(spec, caller.files).await?;
         let hashes = Hashes::of(file.as_ref(), caller.variables, caller.files).await;
-        let wanted = Wanted { uv: uv.clone(), requirements, file, hashes, interpreter, refresh: asked.refresh };
-        if wanted.hashes.are_wanted() {
-            let settings = metadata.tool_uv.as_ref().map(|_| "`[tool.uv]` in the script's header".to_owned());
-            let changing = || wanted.hashes.changing(&wanted.requirements).map(|line| format!("`{line}`"));
-            if let Some(changing) = settings.or_else(changing) {
-                return Err(EnvironmentError::UncheckedHashes { changing });
+        let requirements = [&beside[..], &in_header].concat();
+        let refresh = asked.refresh;
+        let wanted = Wanted { uv, uv_version, settings, requirements, file, hashes, interpreter, refresh };
+        let mut runner = match self.way(&wanted, &beside, &metadata, spec, caller).await? {
+            Way::Built => self.built(wanted, caller, log).await?,
+            Way::Locked(lock) => self.of_lock(wanted.source(lock), caller, log).await?,
+            Way::UvRun { as_script } => {
+                let plain = PlainRun { beside: &beside, as_script, script: &script.text, run_directory };
+                plain_uv_run(&wanted, plain, spec, caller).await?
             }
-        }
-        let is_resolved_anew = metadata.tool_uv.is_some() || wanted.is_volatile() && !wanted.hashes.are_wanted();
-        let mut runner = if is_resolved_anew {
-            plain_uv_run(&wanted, &metadata, spec, &script.text, run_directory, caller).await?
-        } else {
-            self.built(wanted, caller, log).await?
         };
         runner.used.unknown_imports = unknown_imports;
         runner.used.project = project;

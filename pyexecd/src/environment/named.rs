@@ -21,6 +21,9 @@ pub(super) struct NamedEnvironment {
     pub(super) python: String,
     /// What was resolved, once and for good.
     pub(super) lock: String,
+    /// A hash of the settings that changed how it was built; most often there were none.
+    #[serde(default)]
+    pub(super) building: String,
     /// The address it had when it was last built.
     pub(super) id: String,
     pub(super) python_version: String,
@@ -28,9 +31,10 @@ pub(super) struct NamedEnvironment {
 }
 
 impl NamedEnvironment {
-    pub(super) fn new(name: String, python: String, lock: String) -> Self {
+    pub(super) fn new(name: String, python: String, lock: String, building: String) -> Self {
         let nothing = String::new;
-        Self { version: FORMAT, name, python, lock, id: nothing(), python_version: nothing(), packages: Vec::new() }
+        let (id, python_version) = (nothing(), nothing());
+        Self { version: FORMAT, name, python, lock, building, id, python_version, packages: Vec::new() }
     }
 }
 
@@ -138,7 +142,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let names = Names::new(directory.path().join("environments"));
         assert_eq!(names.all().expect("works").len(), 0);
-        let saved = NamedEnvironment::new("ml".into(), "3.12".into(), "six==1.17.0\n".into());
+        let saved = NamedEnvironment::new("ml".into(), "3.12".into(), "six==1.17.0\n".into(), String::new());
         names.save(&saved).expect("can be saved");
         assert_eq!(names.get("ml"), Ok(saved.clone()));
         assert_eq!(names.all().expect("works"), [saved]);

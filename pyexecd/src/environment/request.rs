@@ -33,8 +33,7 @@ pub(super) struct Request {
     /// The content of a requirements file, and where it is.
     pub(super) file: Option<RequirementsFile>,
     pub(super) interpreter: InterpreterIdentity,
-    /// Index settings and the like, from the caller's environment and uv's own configuration. They may hold
-    /// passwords: only their hash is kept.
+    /// A hash of index settings and the like: [`super::settings::Settings::resolution`].
     pub(super) settings: String,
     pub(super) uv_version: String,
 }
@@ -43,6 +42,16 @@ pub(super) struct Request {
 pub(super) struct RequirementsFile {
     pub(super) path: std::path::PathBuf,
     pub(super) content: Vec<u8>,
+}
+
+impl RequirementsFile {
+    /// Whether it lists requirements, line by line. uv goes by the name: it reads projects, locks and scripts, too.
+    pub(super) fn is_list(&self) -> bool {
+        match self.path.extension().map(std::ffi::OsStr::as_encoded_bytes) {
+            Some(extension) => matches!(extension, b"txt" | b"in"),
+            None => !self.content.windows(12).any(|words| words == b"# /// script"),
+        }
+    }
 }
 
 impl Request {
@@ -88,10 +97,16 @@ impl Request {
     }
 }
 
-/// The address of an environment: what is in it, and for which interpreter.
-pub(super) fn address(lock: &str, interpreter: &InterpreterIdentity, uv_version: &str) -> String {
+/// The address of an environment: what is in it, for which interpreter, and what changes how it is built.
+pub(super) fn address(lock: &str, interpreter: &InterpreterIdentity, uv_version: &str, building: &str) -> String {
     let major = uv_version.split('.').take(2).collect::<Vec<_>>().join(".");
-    let mut address = hex([lock, &interpreter.text(), std::env::consts::ARCH, &major].join("\0").as_bytes());
+    let interpreter = interpreter.text();
+    let mut parts = vec![lock, &interpreter, std::env::consts::ARCH, &major];
+    // Most often there is nothing, and an address is what it has always been.
+    if !building.is_empty() && !lock.is_empty() {
+        parts.push(building);
+    }
+    let mut address = hex(parts.join("\0").as_bytes());
     // Half of it is plenty to tell environments apart, and keeps the first line of their scripts short.
     address.truncate(32);
     address
@@ -217,6 +232,29 @@ mod tests {
         ] {
             assert_eq!(request(requirements).is_pinned(), pinned, "{requirements:?}");
         }
+    }
+
+    #[test]
+    fn only_a_list_of_requirements_is_read_as_one() {
+        let file = |path: &str, content: &str| RequirementsFile { path: path.into(), content: content.into() };
+        for (path, content, is_list) in [
+            ("/a/requirements.txt", "six", true),
+            ("/a/requirements.in", "six", true),
+            ("/dev/fd/63", "six", true),
+            ("/a/script", "# /// script\n# dependencies = []\n# ///\n", false),
+            ("/a/pylock.toml", "", false),
+            ("/a/script.py", "", false),
+        ] {
+            assert_eq!(file(path, content).is_list(), is_list, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_same_packages_built_in_another_way_are_another_environment() {
+        let interpreter = request(&[]).interpreter;
+        let address = |lock: &str, building: &str| address(lock, &interpreter, "0.13.9", building);
+        assert_ne!(address("six==1.17.0", ""), address("six==1.17.0", "UV_NO_BINARY=1"));
+        assert_eq!(address("", ""), address("", "UV_NO_BINARY=1"), "nothing is built");
     }
 
     #[test]

@@ -10,7 +10,6 @@ use pyexec_proto::job::{JobSource, JobSpec, Variables};
 use super::build::Wanted;
 use super::cache::Lease;
 use super::interpreter::Caller;
-use super::script_metadata::ScriptMetadata;
 use super::sent_files::write_private;
 use super::{EnvironmentError, project, uv};
 
@@ -49,59 +48,90 @@ impl Runner {
     }
 }
 
+/// What `uv run` is to be given.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PlainRun<'a> {
+    /// Requirements beside those of the header.
+    pub(super) beside: &'a [String],
+    /// uv reads the script's header, its settings there, and its lock.
+    pub(super) as_script: bool,
+    pub(super) script: &'a [u8],
+    pub(super) run_directory: &'a Path,
+}
+
 /// For what can not be addressed by its content: a path or a link whose content changes, and settings that only uv
 /// understands. It resolves at every run, as uv does.
 pub(super) async fn plain_uv_run(
     wanted: &Wanted,
-    metadata: &ScriptMetadata,
+    plain: PlainRun<'_>,
     spec: &JobSpec,
-    script: &[u8],
-    run_directory: &Path,
     caller: Caller<'_>,
 ) -> Result<Runner, EnvironmentError> {
+    let place = &wanted.settings.place;
     let mut runner = Runner::through(wanted.uv.clone());
     runner.argv.extend(["run".into(), "--no-project".into(), "--python".into()]);
     runner.argv.push(OsText::from(wanted.interpreter.path.as_path()));
-    let from_header = if metadata.tool_uv.is_some() { metadata.dependencies.len() } else { 0 };
-    let given = wanted.requirements.len().saturating_sub(from_header);
-    for requirement in wanted.requirements.iter().take(given) {
+    let requirements = if plain.as_script { plain.beside } else { &wanted.requirements };
+    for requirement in requirements {
         runner.argv.extend(["--with".into(), requirement.as_str().into()]);
     }
     if let Some(file) = &wanted.file {
         runner.argv.extend(["--with-requirements".into(), OsText::from(file.path.as_path())]);
     }
-    if metadata.tool_uv.is_some() {
-        // Only as a script does uv read its own settings in the header: code that has no file is given one.
-        let file = match &spec.source {
-            JobSource::File { path } => path.clone(),
+    unheeded(caller);
+    let call = |arguments| uv::Call {
+        program: &wanted.uv,
+        arguments,
+        variables: caller.variables,
+        directory: spec.directory.as_path(),
+        stdin: &[],
+        mark: caller.mark,
+        holds: None,
+        files: caller.files,
+        log: caller.log,
+    };
+    let failed = |failed: uv::Failed| EnvironmentError::Resolution { said: failed.said };
+    if plain.as_script {
+        // Only as a script does uv read its own settings in the header: code that has no file is given one. uv would look for
+        // other settings beside that file.
+        let (file, project) = match &spec.source {
+            JobSource::File { path } => (path.clone(), place.project.as_deref()),
             JobSource::Code { .. } | JobSource::Stdin { .. } | JobSource::Module { .. } | JobSource::Content { .. } => {
-                OsText::from(write_private(run_directory.join("script.py"), script)?)
+                let file = write_private(plain.run_directory.join("script.py"), plain.script)?;
+                (OsText::from(file), Some(place.directory.as_path()))
             }
         };
+        let project: Vec<OsText> = project.into_iter().flat_map(|path| ["--project".into(), path.into()]).collect();
+        // Made first: what cannot be installed is not the script's failure.
+        let mut arguments: Vec<&OsStr> = ["sync", "--quiet", "--inexact"].map(OsStr::new).to_vec();
+        arguments.extend([OsStr::new("--python"), wanted.interpreter.path.as_os_str()]);
+        arguments.extend(project.iter().map(|word| word.as_path().as_os_str()));
+        arguments.extend([OsStr::new("--script"), file.as_path().as_os_str()]);
+        call(arguments).run().await?.map_err(failed)?;
+        runner.argv.extend(project);
         runner.argv.extend(["--script".into(), file]);
         runner.takes_script = false;
-    } else {
-        // Isolated, or what is installed beside the interpreter would be seen, too.
-        runner.argv.extend(["--isolated".into(), "--".into(), "python".into()]);
-        // Asked first: what can not be installed is not the script's failure, and what is installed is to be known.
-        let asked = runner.argv.iter().skip(1).map(|argument| argument.as_path().as_os_str());
-        let call = uv::Call {
-            program: &wanted.uv,
-            arguments: asked.chain(["-c", project::INSTALLED].map(OsStr::new)).collect(),
-            variables: caller.variables,
-            directory: spec.directory.as_path(),
-            stdin: &[],
-            mark: caller.mark,
-            holds: None,
-            files: caller.files,
-            log: caller.log,
-        };
-        let printed = call.run().await?.map_err(|failed| EnvironmentError::Resolution { said: failed.said })?;
-        runner.used = project::read_installed(&printed);
+        runner.used.python_version.clone_from(&wanted.interpreter.version);
         return Ok(runner);
     }
-    runner.used.python_version.clone_from(&wanted.interpreter.version);
+    runner.argv.extend(place.options().into_iter().map(OsText::from));
+    // Isolated, or what is installed beside the interpreter would be seen, too.
+    runner.argv.extend(["--isolated".into(), "--".into(), "python".into()]);
+    // Asked first: what can not be installed is not the script's failure, and what is installed is to be known.
+    let asked = runner.argv.iter().skip(1).map(|argument| argument.as_path().as_os_str());
+    let arguments = asked.chain(["-c", project::INSTALLED].map(OsStr::new)).collect();
+    let printed = call(arguments).run().await?.map_err(failed)?;
+    runner.used = project::read_installed(&printed);
     Ok(runner)
+}
+
+/// Says which of the caller's variables `uv run` does not read. In environments of ours they hold.
+fn unheeded(caller: Caller<'_>) {
+    for name in ["UV_CONSTRAINT", "UV_OVERRIDE", "UV_EXCLUDE", "UV_BUILD_CONSTRAINT"] {
+        if caller.variables.get(name).is_some_and(|value| !value.is_empty()) {
+            caller.log.line(&format!("warning: {name} does not hold for this job, because `uv run` does not read it"));
+        }
+    }
 }
 
 /// What activating an environment in a shell does, and `uv run` too.

@@ -16,8 +16,10 @@ use super::interpreter::Caller;
 use super::job_files::MAX_REQUIREMENTS_BYTES;
 use super::log::PreparationLog;
 use super::named::{NamedEnvironment, check_name};
+use super::python_request::{PythonRequest, Wishes};
 use super::sent_files::SentRequirements;
-use super::{EnvironmentError, Environments, Runner, check_requirement, passwords, request, uv};
+use super::settings::Settings;
+use super::{EnvironmentError, Environments, Runner, check_requirement, passwords, request};
 use crate::blocking::{blocking, spawn};
 use crate::client_files::Deadline;
 use crate::removal::RemovalError;
@@ -28,11 +30,13 @@ impl Environments {
         &self,
         uv: &Path,
         name: &str,
+        directory: &Path,
         caller: Caller<'_>,
         log: &Arc<PreparationLog>,
     ) -> Result<Runner, EnvironmentError> {
         let named = self.names.get(name)?;
-        let source = self.source_of(uv, &named, caller).await?;
+        let settings = Settings::of_user(directory, caller).await?;
+        let source = self.source_of(uv, &named, settings, caller).await?;
         let runner = self.of_lock(source, caller, log).await?;
         if runner.used.id.as_deref() != Some(named.id.as_str()) {
             // Another interpreter, or another uv, than when it was last built.
@@ -45,13 +49,20 @@ impl Environments {
         &self,
         uv: &Path,
         named: &NamedEnvironment,
+        settings: Settings,
         caller: Caller<'_>,
     ) -> Result<Source, EnvironmentError> {
+        let python = match named.python.as_str() {
+            "" => PythonRequest::Any,
+            python => PythonRequest::Named(python.to_owned()),
+        };
         Ok(Source {
             uv: uv.to_owned(),
             uv_version: self.uv.version(uv, caller.variables).await?,
-            interpreter: self.interpreters.through_uv(uv, &named.python, caller).await?,
+            interpreter: self.interpreters.through_uv(uv, &python, &settings, caller).await?,
             lock: named.lock.clone(),
+            building: named.building.clone(),
+            place: settings.place,
         })
     }
 
@@ -102,14 +113,24 @@ impl Environments {
         passwords::set(&passwords, &mut variables);
         let caller = Caller { variables: &variables, mark: &self.mark, files: &self.client_files, log: &log };
         let uv = self.uv.find(caller.variables, None).await?;
-        let python = match &request.spec.interpreter {
-            Interpreter::Uv { version } => version.or(self.settings.default_python),
+        let directory = request.directory.as_path();
+        let settings = Settings::of_directory(directory, caller).await?;
+        let version = match &request.spec.interpreter {
+            Interpreter::Uv { version } => version.map(|version| version.to_string()),
             Interpreter::System => None,
         };
-        let python = python.map(|version| version.to_string()).unwrap_or_default();
+        let default = self.settings.default_python.map(|version| version.to_string());
+        let wishes = Wishes {
+            named: version.as_deref(),
+            variables: caller.variables,
+            version_file: settings.version_file.as_ref(),
+            requires_python: None,
+            default: default.as_deref(),
+        };
+        let python = wishes.choose();
         let file = match &request.spec.requirements_file {
             Some(file) => {
-                let named = request.directory.as_path().join(file.as_path());
+                let named = directory.join(file.as_path());
                 let path = sent.as_ref().map_or(named, |sent| sent.path().to_owned());
                 let reading = self.client_files.read(&path, MAX_REQUIREMENTS_BYTES);
                 let read = Deadline::of_now().bounds(reading).await;
@@ -119,28 +140,27 @@ impl Environments {
             None => None,
         };
         let wanted = Wanted {
-            interpreter: self.interpreters.through_uv(&uv, &python, caller).await?,
+            interpreter: self.interpreters.through_uv(&uv, &python, &settings, caller).await?,
+            uv_version: self.uv.version(&uv, caller.variables).await?,
             uv: uv.clone(),
+            settings,
             requirements,
             hashes: Hashes::of(file.as_ref(), caller.variables, caller.files).await,
             file,
             refresh: request.spec.refresh,
         };
-        let uv_version = self.uv.version(&uv, caller.variables).await?;
-        let asked = request::Request::new(
-            &wanted.requirements,
-            wanted.file.clone(),
-            wanted.interpreter.clone(),
-            uv::settings(caller.files, caller.variables).await?,
-            uv_version,
-        );
-        let (lock, passwords) = self.lock(&wanted, &asked, caller).await?;
+        let (lock, passwords) = self.lock(&wanted, &wanted.request(), caller).await?;
         let mut variables = variables.clone();
         passwords::set(&passwords, &mut variables);
         let caller = Caller { variables: &variables, ..caller };
-        let named = NamedEnvironment::new(request.name.clone(), python, lock);
-        let source = self.source_of(&uv, &named, caller).await?;
-        let (ready, _lease) = self.obtain(source, caller, &log).await?;
+        let mut python = python.text().to_owned();
+        if python.contains('/') {
+            // It is looked for from other directories, too.
+            python = directory.join(python).to_string_lossy().into_owned();
+        }
+        let building = wanted.settings.building.clone();
+        let named = NamedEnvironment::new(request.name.clone(), python, lock.clone(), building);
+        let (ready, _lease) = self.obtain(wanted.source(lock), caller, &log).await?;
         let used = pyexec_proto::environment::ResolvedEnvironment {
             id: Some(ready.id.clone()),
             python_version: ready.marker.python_version.clone(),

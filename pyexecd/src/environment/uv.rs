@@ -18,10 +18,7 @@ use super::log::PreparationLog;
 use super::mark::Mark;
 use super::request::hex;
 use super::{EnvironmentError, on_path, passwords};
-use crate::client_files::{ClientFiles, Deadline, Problem};
-
-/// What is read of each file of uv's settings.
-const MAX_SETTINGS_BYTES: usize = 1 << 20;
+use crate::client_files::{ClientFiles, Deadline};
 
 /// Finds uv. What was found out about one is remembered for as long as its file stays the same.
 #[derive(Debug)]
@@ -95,45 +92,33 @@ impl Uv {
     }
 }
 
-/// Everything in the caller's environment and in uv's own configuration that can change what uv resolves, as a hash:
-/// index addresses may hold passwords.
-pub(super) async fn settings(files: &ClientFiles, variables: &Variables) -> Result<String, EnvironmentError> {
-    // These say where uv keeps things and how it talks, not what it finds.
-    const BESIDE_THE_POINT: [&str; 8] = [
-        "UV_CACHE_DIR",
-        "UV_OFFLINE",
-        "UV_NO_PROGRESS",
-        "UV_RUN_RECURSION_DEPTH",
-        "UV_LINK_MODE",
-        "UV_COMPILE_BYTECODE",
-        "UV_CONCURRENT_DOWNLOADS",
-        "UV_HTTP_TIMEOUT",
+/// Whether `uv run` looks for settings and projects beside the script it is given, and not where it is started: since 0.12.
+pub(super) fn looks_beside_scripts(version: &str) -> bool {
+    let mut numbers = version.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (0, 12)
+}
+
+/// The variables that say where uv keeps interpreters, where it looks for them, and which it prefers: part of what an
+/// answer of its is remembered under.
+pub(super) fn search_settings(variables: &Variables) -> String {
+    const NAMES: [&str; 8] = [
+        "PATH",
+        "HOME",
+        "XDG_DATA_HOME",
+        "PYENV_VERSION",
+        "UV_MANAGED_PYTHON",
+        "UV_NO_MANAGED_PYTHON",
+        "UV_SYSTEM_PYTHON",
+        "UV_NO_CONFIG",
     ];
+    let is_meant =
+        |name: &OsStr| NAMES.iter().any(|other| name == *other) || name.as_bytes().starts_with(b"UV_PYTHON_");
     let mut parts: Vec<Vec<u8>> = variables
         .iter()
-        .filter(|(name, _)| name.as_bytes().starts_with(b"UV_") && !BESIDE_THE_POINT.iter().any(|other| name == other))
+        .filter(|(name, _)| is_meant(name))
         .map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat())
         .collect();
     parts.sort();
-    let config = variables.get("XDG_CONFIG_HOME").filter(|path| !path.is_empty()).map(PathBuf::from);
-    let config = config.or_else(|| Some(Path::new(variables.get("HOME")?).join(".config")));
-    let configured = [config.map(|config| config.join("uv/uv.toml")), Some(PathBuf::from("/etc/uv/uv.toml"))];
-    let mut files = files.open();
-    for file in configured.iter().flatten() {
-        match files.read(file, MAX_SETTINGS_BYTES).await {
-            Ok(text) => parts.push(text),
-            // What is wrong with its settings is for uv to say.
-            Err(Problem::Io(_) | Problem::NotAFile(_) | Problem::TooLarge { .. }) => {}
-            Err(problem) => return Err(EnvironmentError::Search { what: "uv's settings", problem }),
-        }
-    }
-    Ok(if parts.is_empty() { String::new() } else { hex(&parts.join(&b"\0"[..])) })
-}
-
-/// Where uv keeps interpreters and looks for them: part of what an answer of its is remembered under.
-pub(super) fn search_settings(variables: &Variables) -> String {
-    let names = ["PATH", "HOME", "XDG_DATA_HOME", "UV_PYTHON", "UV_PYTHON_PREFERENCE", "UV_PYTHON_INSTALL_DIR"];
-    let parts: Vec<&[u8]> = names.iter().map(|name| variables.get(name).unwrap_or_default().as_bytes()).collect();
     hex(&parts.join(&b"\0"[..]))
 }
 
@@ -178,8 +163,20 @@ pub(super) async fn run(
     variables: &Variables,
     mark: &Mark,
 ) -> Result<Output, EnvironmentError> {
+    let arguments: Vec<&OsStr> = arguments.iter().map(OsStr::new).collect();
+    run_in(files, program, &arguments, Path::new("/"), variables, mark).await
+}
+
+/// The same in a directory.
+pub(super) async fn run_in(
+    files: &ClientFiles,
+    program: &Path,
+    arguments: &[&OsStr],
+    directory: &Path,
+    variables: &Variables,
+    mark: &Mark,
+) -> Result<Output, EnvironmentError> {
     let failed = |source| EnvironmentError::Run { program: program.to_owned(), source };
-    let directory = Path::new("/");
     let mut command = command(program, variables, directory, mark).await;
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = files.spawn(program, directory, command).await.map_err(|problem| failed(problem.into()))?;
@@ -311,5 +308,29 @@ impl Drop for Group {
         if let Some(group) = i32::try_from(self.0).ok().and_then(Pid::from_raw) {
             let _ = kill_process_group(group, Signal::KILL);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_later_uv_looks_beside_scripts() {
+        for (version, looks) in [("0.13.9", true), ("0.12.0", true), ("1.0", true), ("0.11.30", false), ("", false)] {
+            assert_eq!(looks_beside_scripts(version), looks, "{version}");
+        }
+    }
+
+    #[test]
+    fn which_python_is_found_depends_on_what_says_where_and_which() {
+        let with = |name: &str| search_settings(&[(name.into(), "1".into())].into_iter().collect());
+        let nothing = search_settings(&Variables::default());
+        for name in
+            ["PATH", "UV_MANAGED_PYTHON", "UV_NO_MANAGED_PYTHON", "UV_PYTHON_PREFERENCE", "UV_PYTHON_INSTALL_DIR"]
+        {
+            assert_ne!(with(name), nothing, "{name}");
+        }
+        assert_eq!(with("UV_INDEX"), nothing);
     }
 }
