@@ -53,6 +53,7 @@ mod pruning;
 mod python_start;
 mod queue;
 mod recovery;
+mod resolution;
 mod restarts;
 mod retention;
 mod running;

@@ -49,6 +49,47 @@ async fn many_names_are_looked_at_in_one_question() {
     assert_eq!(files.kinds(&[]).await.expect("can be asked"), []);
 }
 
+#[tokio::test]
+async fn several_files_are_read_at_once_and_each_has_its_own_answer() {
+    let home = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| home.path().join(name);
+    std::fs::create_dir(at("below")).expect("can be made");
+    std::fs::write(at("one"), "1").expect("can be written");
+    std::fs::write(at("below/empty"), "").expect("can be written");
+    std::fs::write(at("below/long"), "12345").expect("can be written");
+    std::fs::write(at("last"), "4321").expect("can be written");
+    let files = ClientFiles::in_threads();
+    let paths = [at("one"), at("below"), at("below/empty"), at("below/long"), at("nothing"), at("one/x"), at("last")];
+    let read = files.open().contents(&paths, 4).await.expect("is answered");
+    let read: Vec<String> = read
+        .into_iter()
+        .map(|read| match read {
+            Ok(Some(bytes)) => String::from_utf8(bytes).expect("is text"),
+            Ok(None) => "nothing".to_owned(),
+            Err(problem) => problem.to_string(),
+        })
+        .collect();
+    let directory = "it is a directory, not a regular file";
+    assert_eq!(read, ["1", directory, "", "it has more than 4 bytes", "nothing", "nothing", "4321"]);
+    assert!(files.open().contents(&[], 4).await.expect("is answered").is_empty());
+}
+
+#[tokio::test]
+async fn a_directory_is_listed_with_what_tells_that_a_file_was_replaced() {
+    let home = tempfile::tempdir().expect("a directory");
+    let files = ClientFiles::in_threads();
+    let listed = async || files.open().entries(home.path()).await.expect("can be listed");
+    std::fs::write(home.path().join("b"), "1").expect("can be written");
+    std::os::unix::fs::symlink("nowhere", home.path().join("a")).expect("can be linked");
+    let before = listed().await;
+    let names: Vec<&[u8]> = before.iter().map(|entry| entry.name.as_bytes()).collect();
+    assert_eq!(names, [b"a", b"b"]);
+    assert_eq!(listed().await, before);
+    std::fs::write(home.path().join("b"), "12").expect("can be written");
+    assert_ne!(listed().await, before);
+    assert!(files.open().entries(&home.path().join("nothing")).await.is_err());
+}
+
 /// Says of nothing that it is there, and never answers for what has `silent` in its path.
 fn partly_silent(mut daemon: std::os::unix::net::UnixStream) {
     let (mut received, mut buffer) = (Vec::new(), [0; 4096]);

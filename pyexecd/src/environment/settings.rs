@@ -6,6 +6,8 @@
 
 mod files;
 mod options;
+#[cfg(test)]
+mod tests;
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
