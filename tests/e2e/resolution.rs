@@ -198,7 +198,6 @@ fn settings_that_uv_cannot_read_are_the_outcome_of_the_job_in_the_words_of_uv() 
         for with in [&[][..], &["--with", "tried-a"]] {
             let ran = sandbox.run_with_uv(&[with, &["-c", "open('it-ran', 'w')"]].concat()).expect_code(126);
             assert!(ran.stderr.contains("uv.toml") || ran.stderr.contains(">=99"), "{settings} {with:?}: {ran}");
-            assert!(ran.stderr.contains("\nhint: "), "{settings} {with:?}: {ran}");
         }
     }
     assert!(!sandbox.file("it-ran").exists());

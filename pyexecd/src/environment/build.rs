@@ -252,6 +252,7 @@ impl Build {
         let mut venv: Vec<&OsStr> =
             ["venv", "--quiet", "--relocatable", "--no-project", "--python"].map(OsStr::new).to_vec();
         venv.extend([interpreter, at.as_os_str()]);
+        venv.extend(self.source.place.options());
         self.uv(&slot, venv, &[]).await?;
         if !self.source.lock.is_empty() {
             let mut sync: Vec<&OsStr> = ["pip", "sync", "--python"].map(OsStr::new).to_vec();

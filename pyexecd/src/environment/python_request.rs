@@ -71,7 +71,7 @@ fn intersects(request: &str, specifiers: &str) -> bool {
         None => return true,
     };
     let choices = |place: usize| numbers.get(place).map_or(0..MOST, |number| *number..number.saturating_add(1));
-    let admits = |version: &str| !excludes(specifiers, version) && !(is_range && excludes(request, version));
+    let admits = |version: &str| !(excludes(specifiers, version) || is_range && excludes(request, version));
     let Some(major) = numbers.first() else { return true };
     choices(1).any(|minor| choices(2).any(|patch| admits(&format!("{major}.{minor}.{patch}"))))
 }

@@ -92,16 +92,18 @@ pub(super) async fn plain_uv_run(
     };
     let failed = |failed: uv::Failed| EnvironmentError::Resolution { said: failed.said };
     if plain.as_script {
-        // Only as a script does uv read its own settings in the header: code that has no file is given one. uv would look for
-        // other settings beside that file.
+        // Only as a script does uv read its own settings in the header: code that has no file is given one. Beside that, uv would
+        // look for other settings.
         let (file, project) = match &spec.source {
-            JobSource::File { path } => (path.clone(), place.project.as_deref()),
+            JobSource::File { path } if wanted.settings.are_of_script_with_header() => (path.clone(), None),
+            JobSource::File { path } => (path.clone(), Some(place.directory.as_path())),
             JobSource::Code { .. } | JobSource::Stdin { .. } | JobSource::Module { .. } | JobSource::Content { .. } => {
                 let file = write_private(plain.run_directory.join("script.py"), plain.script)?;
                 (OsText::from(file), Some(place.directory.as_path()))
             }
         };
-        let project: Vec<OsText> = project.into_iter().flat_map(|path| ["--project".into(), path.into()]).collect();
+        let project: Vec<OsText> =
+            project.into_iter().flat_map(|path: &Path| ["--project".into(), path.into()]).collect();
         // Made first: what cannot be installed is not the script's failure.
         let mut arguments: Vec<&OsStr> = ["sync", "--quiet", "--inexact"].map(OsStr::new).to_vec();
         arguments.extend([OsStr::new("--python"), wanted.interpreter.path.as_os_str()]);

@@ -125,6 +125,11 @@ impl Settings {
         Self::read(search, caller.variables, caller.files).await
     }
 
+    /// Of a file whose header uv can read by itself.
+    pub(super) fn are_of_script_with_header(&self) -> bool {
+        self.search.lock.is_some()
+    }
+
     /// Whether what was read is still what uv would read.
     pub(super) async fn still_hold(&self, caller: Caller<'_>) -> bool {
         matches!(Self::read(self.search.clone(), caller.variables, caller.files).await, Ok(now) if now == *self)
@@ -149,7 +154,7 @@ impl Settings {
         let mut is_offline = is_true(variables.get("UV_OFFLINE"));
         let mut links = links_of(variables, &search.directory);
         for file in &found {
-            match Options::read(file) {
+            let part = match Options::read(file) {
                 Ok(options) => {
                     building.extend(options.building());
                     is_offline |= options.is_offline();
@@ -157,12 +162,15 @@ impl Settings {
                     if let Some(reason) = options.uncertain() {
                         uncertain.get_or_insert(reason);
                     }
+                    options.key(file)
                 }
-                Err(reason) => drop(uncertain.get_or_insert(reason)),
-            }
-            let part = file.key();
-            python.push(part.clone());
-            parts.push(part);
+                Err(reason) => {
+                    uncertain.get_or_insert(reason);
+                    Some(file.content.to_vec())
+                }
+            };
+            python.extend(part.clone());
+            parts.extend(part);
         }
         let (named, is_changing) = read.named(&mut files).await.map_err(failed)?;
         for (variable, content) in named {

@@ -64,7 +64,7 @@ impl Environments {
             return Ok(Way::Built);
         }
         tracing::debug!(reason, "uv resolves at every run");
-        Ok(Way::UvRun { as_script: false })
+        Ok(Way::UvRun { as_script: is_uncertain && wanted.settings.are_of_script_with_header() })
     }
 
     /// What the lock beside the script says is to be installed. uv brings it up to date with the header, and writes it, where

@@ -108,8 +108,13 @@ fn settings_are_those_of_uv_run() {
             script(uv_run("settings of the working directory do not hold for a script elsewhere"), "elsewhere.py")
                 .file("sub/uv.toml", LOWEST)
                 .directory("sub")
-                .words(["../elsewhere.py"])
+                .words([sandbox.file("elsewhere.py")])
                 .prints("2.0\n"),
+            script(uv_run("uv looks through the directories that a path with `..` names"), "above.py")
+                .file("sub/uv.toml", LOWEST)
+                .directory("sub")
+                .words(["../above.py"])
+                .prints("1.0\n"),
             code(uv_run("a table [pip] is not for uv run"))
                 .file("uv.toml", "[pip]\nresolution = 'lowest'\n")
                 .prints("2.0\n"),

@@ -65,18 +65,6 @@ pub(super) struct SettingsFile<'a> {
     pub(super) source: Source,
 }
 
-impl SettingsFile<'_> {
-    /// What of it is part of a key. The user's and the system's are told apart by their order; where one of them is missing,
-    /// the other has the same effect in either place.
-    pub(super) fn key(&self) -> Vec<u8> {
-        match self.source {
-            Source::Shared => self.content.to_vec(),
-            Source::UvToml => [b"uv.toml\0", self.content].concat(),
-            Source::Pyproject => [b"pyproject.toml\0", self.content].concat(),
-        }
-    }
-}
-
 impl<'a> Places<'a> {
     pub(super) fn new(search: &'a Search, variables: &Variables) -> Self {
         let mut places = Self { search, paths: Vec::new(), roles: Vec::new(), named_config: false };
@@ -308,7 +296,7 @@ fn normal(path: &Path) -> PathBuf {
         match component {
             Component::CurDir => {}
             Component::ParentDir => drop(normal.pop()),
-            other => normal.push(other),
+            Component::Prefix(_) | Component::RootDir | Component::Normal(_) => normal.push(component),
         }
     }
     normal

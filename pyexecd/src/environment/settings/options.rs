@@ -100,6 +100,18 @@ impl<'a> Options<'a> {
         Ok(Self { path: file.path, table })
     }
 
+    /// What of them is part of a key; nothing where nothing is set. The user's and the system's are told apart by their order:
+    /// where one of them is missing, the other has the same effect in either place.
+    pub(super) fn key(&self, file: &SettingsFile<'_>) -> Option<Vec<u8>> {
+        if self.table.is_empty() {
+            return None;
+        }
+        Some(match file.source {
+            Source::Shared => file.content.to_vec(),
+            Source::UvToml | Source::Pyproject => format!("directory\0{:?}", self.table).into_bytes(),
+        })
+    }
+
     /// Why these are left to `uv run` itself.
     pub(super) fn uncertain(&self) -> Option<String> {
         let path = self.path.display();

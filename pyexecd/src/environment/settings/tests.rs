@@ -66,7 +66,7 @@ async fn what_uv_does_not_read_changes_nothing() {
 async fn each_file_that_uv_reads_is_part_of_what_is_remembered_and_the_nearest_wins() {
     let place = Place::new();
     let lowest = "resolution = 'lowest'\n";
-    let table = "[tool.uv]\nresolution = 'lowest'\n";
+    let table = "[tool.uv]\nresolution = 'lowest-direct'\n";
     let mut seen = vec![place.read(&[]).await.resolution];
     for (name, text) in [
         ("system/uv/uv.toml", lowest),
@@ -74,7 +74,7 @@ async fn each_file_that_uv_reads_is_part_of_what_is_remembered_and_the_nearest_w
         ("uv.toml", lowest),
         ("a/b/pyproject.toml", table),
         ("a/b/uv.toml", "resolution = 'highest'\n"),
-        ("a/b/c/uv.toml", lowest),
+        ("a/b/c/uv.toml", "prerelease = 'allow'\n"),
     ] {
         place.write(name, text);
         let read = place.read(&[]).await;
@@ -87,6 +87,12 @@ async fn each_file_that_uv_reads_is_part_of_what_is_remembered_and_the_nearest_w
     place.write("a/b/uv.toml", "resolution = 'lowest-direct'\n");
     place.remove("uv.toml");
     assert_eq!(place.read(&[]).await, before);
+    // The same settings in a table are the same.
+    place.write("a/b/c/pyproject.toml", "[project]\nname = 'x'\n[tool.uv]\nprerelease = 'allow'\n");
+    place.remove("a/b/c/uv.toml");
+    assert_eq!(place.read(&[]).await.resolution, before.resolution);
+    place.remove("a/b/c/pyproject.toml");
+    place.write("a/b/c/uv.toml", "prerelease = 'allow'\n");
     // Only one of the user's and the system's: it has the same effect.
     place.remove("system/uv/uv.toml");
     let of_user = place.read(&[]).await.resolution;
@@ -142,6 +148,7 @@ async fn what_may_mean_something_else_to_uv_pip_is_left_to_uv_run() {
     place.remove("a/b/uv.toml");
     place.write("a/uv.toml", "resolution = 'lowest'\n");
     assert_eq!(place.read(&[]).await.uncertain, None);
+    place.remove("a/uv.toml");
     place.write("a/other/uv.toml", "resolution = 'lowest'\n");
     assert!(place.read_from("a/other/../b", &[]).await.uncertain.is_some(), "uv takes `..` for a directory");
     for (name, value, is_certain) in [
@@ -199,7 +206,9 @@ async fn what_cannot_be_known_to_stay_is_not_remembered() {
         assert!(place.read(&[("UV_OVERRIDE", value)]).await.is_changing, "{value}");
     }
     place.write("a/b/c/uv.toml", "offline = true\n");
-    assert!(place.read(&[]).await.is_offline && place.read(&[("UV_NO_CONFIG", "1"), ("UV_OFFLINE", "1")]).await.is_offline);
+    assert!(
+        place.read(&[]).await.is_offline && place.read(&[("UV_NO_CONFIG", "1"), ("UV_OFFLINE", "1")]).await.is_offline
+    );
 }
 
 #[tokio::test]
@@ -222,7 +231,7 @@ async fn the_nearest_version_file_holds() {
         place.write(name, text);
         let read = place.read(&[]).await;
         assert_eq!(read.version_file, expected, "{name} {text:?}");
-        assert_ne!(read.python, before, "{name} {text:?}");
+        assert_eq!(read.python == before, text.is_empty(), "{name} {text:?}");
     }
     assert_eq!(place.read(&[("UV_NO_CONFIG", "1")]).await.version_file, None);
     assert_eq!(place.read(&[]).await.script_lock, None);
