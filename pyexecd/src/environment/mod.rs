@@ -359,7 +359,7 @@ impl Environments {
             }
         }
         let uv_version = self.uv.version(&uv, caller.variables).await?;
-        let settings = Settings::of_job(spec, metadata.is_some(), &uv_version, caller).await?;
+        let settings = Settings::of_job(spec, run_directory, metadata.is_some(), &uv_version, caller).await?;
         let metadata = metadata.unwrap_or_default();
         let (in_header, more) = passwords::named_in_all(&metadata.dependencies);
         passwords.extend(more);

@@ -87,14 +87,20 @@ impl Settings {
     /// Of a job that belongs to no project, or whose script has a header.
     pub(super) async fn of_job(
         spec: &JobSpec,
+        run_directory: &Path,
         has_header: bool,
         uv_version: &str,
         caller: Caller<'_>,
     ) -> Result<Self, EnvironmentError> {
         let directory = physical(spec.directory.as_path(), caller.files).await?;
         let script = match &spec.source {
-            JobSource::File { path } => Some(directory.join(path.as_path())),
-            JobSource::Code { .. } | JobSource::Stdin { .. } | JobSource::Module { .. } | JobSource::Content { .. } => None,
+            // One that the client has sent has no place of its own.
+            JobSource::File { path } => {
+                Some(directory.join(path.as_path())).filter(|path| !path.starts_with(run_directory))
+            }
+            JobSource::Code { .. } | JobSource::Stdin { .. } | JobSource::Module { .. } | JobSource::Content { .. } => {
+                None
+            }
         };
         let beside = script.as_deref().and_then(Path::parent).map_or(directory.clone(), Path::to_owned);
         let from_script = uv::looks_beside_scripts(uv_version);
@@ -130,9 +136,14 @@ impl Settings {
         self.search.lock.is_some()
     }
 
-    /// Whether what was read is still what uv would read.
+    /// What uv would read now.
+    pub(super) async fn read_again(&self, caller: Caller<'_>) -> Result<Self, EnvironmentError> {
+        Self::read(self.search.clone(), caller.variables, caller.files).await
+    }
+
+    /// Whether that is what was read.
     pub(super) async fn still_hold(&self, caller: Caller<'_>) -> bool {
-        matches!(Self::read(self.search.clone(), caller.variables, caller.files).await, Ok(now) if now == *self)
+        matches!(self.read_again(caller).await, Ok(now) if now == *self)
     }
 
     async fn read(search: Search, variables: &Variables, files: &ClientFiles) -> Result<Self, EnvironmentError> {

@@ -102,7 +102,7 @@ impl Environments {
             return Ok(None);
         }
         // uv may have written another lock meanwhile.
-        let settings = Settings::of_job(spec, true, &wanted.uv_version, caller).await?;
+        let settings = wanted.settings.read_again(caller).await?;
         if !settings.is_offline && settings.script_lock.is_some() {
             let resolution = Resolution { lock: lock.clone(), resolved_at: Timestamp::now() };
             if let Err(error) = self.cache.remember(&lock_key(wanted, &settings, metadata), &resolution) {
