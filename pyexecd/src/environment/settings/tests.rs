@@ -63,6 +63,23 @@ async fn what_uv_does_not_read_changes_nothing() {
 }
 
 #[tokio::test]
+async fn what_earlier_versions_remembered_is_found() {
+    let place = Place::new();
+    place.write("config/uv/uv.toml", "resolution = 'lowest'\n");
+    let read = place.read(&[("UV_PRERELEASE", "allow"), ("UV_INDEX", "https://host"), ("UV_OFFLINE", "1")]).await;
+    let parts = b"UV_INDEX=https://host\0UV_PRERELEASE=allow\0resolution = 'lowest'\n";
+    assert_eq!(read.resolution, hex(parts));
+    let interpreter = crate::environment::request::InterpreterIdentity {
+        path: "/python".into(),
+        version: "3.12.1".into(),
+        inode: 1,
+        modified: 2,
+    };
+    let before = hex(["six==1.17.0", "/python 3.12.1 1 2", std::env::consts::ARCH, "0.13"].join("\0").as_bytes());
+    assert_eq!(crate::environment::request::address("six==1.17.0", &interpreter, "0.13.9", ""), before[..32]);
+}
+
+#[tokio::test]
 async fn each_file_that_uv_reads_is_part_of_what_is_remembered_and_the_nearest_wins() {
     let place = Place::new();
     let lowest = "resolution = 'lowest'\n";
