@@ -345,10 +345,12 @@ fn what_was_resolved_without_a_network_is_resolved_again_with_one() {
     for _ in 0..2 {
         run(&sandbox, &[("UV_OFFLINE", "1")], &arguments).expect_code(0);
     }
-    assert_eq!(sandbox.calls("pip compile"), compiled + 2, "it was remembered");
+    assert_eq!(sandbox.calls("pip compile"), compiled + 1, "it is good for the next run without one");
     run(&sandbox, &[], &arguments).expect_code(0);
+    assert_eq!(sandbox.calls("pip compile"), compiled + 2, "it was taken for what the index says");
     // And what was resolved with one is good without.
-    run(&sandbox, &[("UV_OFFLINE", "1")], &arguments).expect_code(0);
+    sandbox.run_with_uv(&["--with", "tried-a>=0", "-c", PRINTS]).expect_code(0);
+    run(&sandbox, &[("UV_OFFLINE", "1")], &["--with", "tried-a>=0", "-c", PRINTS]).expect_code(0);
     assert_eq!(sandbox.calls("pip compile"), compiled + 3);
 }
 
@@ -368,4 +370,25 @@ fn a_named_environment_is_made_with_the_settings_of_its_directory_and_is_the_sam
     let ran = run(&sandbox, &[], &["--environment", "tools", "-c", &code]).expect_code(0);
     assert_eq!(ran.text(), format!("{oldest}\n1.0\n"));
     assert_eq!(sandbox.calls("venv"), 1, "it was built again");
+}
+
+#[test]
+fn a_script_that_is_kept_or_sent_is_run_with_the_settings_of_the_working_directory() {
+    let sandbox = sandbox_with_packages();
+    let header = format!("# /// script\n# dependencies = ['tried-a']\n# ///\n{PRINTS}\n");
+    sandbox.write("s.py", &header);
+    sandbox.pyexec(["scripts", "save", "kept", "s.py"]).expect_code(0);
+    sandbox.write("uv.toml", LOWEST);
+    let ran = sandbox.pyexec(["scripts", "run", "kept"]).expect_code(0);
+    assert_eq!(ran.text(), "1.0\n", "{ran}");
+    for source in [&["-c", &header][..], &["-"]] {
+        let mut command = sandbox.cli(["run"].iter().chain(source));
+        command.stdin(std::fs::File::open(sandbox.file("s.py")).expect("is there"));
+        let ran = sandbox.attend(command).end().expect_code(0);
+        assert_eq!(ran.text(), "1.0\n", "{source:?}: {ran}");
+    }
+    let mut session = crate::mcp_session::McpSession::open(&sandbox, crate::mcp_session::ERAS[0]);
+    let arguments = serde_json::json!({"directory": sandbox.work(), "script_content": header});
+    let told = session.structured("py_run_script_in_dir", arguments);
+    assert_eq!(told["stdout"], "1.0\n", "{told}");
 }

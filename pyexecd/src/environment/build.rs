@@ -15,7 +15,7 @@ use super::interpreter::Caller;
 use super::log::PreparationLog;
 use super::mark::Mark;
 use super::passwords::{self, Password};
-use super::request::{InterpreterIdentity, Request, RequirementsFile, address};
+use super::request::{InterpreterIdentity, Request, RequirementsFile, address, hex};
 use super::settings::{Place, Settings};
 use super::uv::Call;
 use super::{EnvironmentError, Environments, Lease, Runner};
@@ -142,8 +142,11 @@ impl Environments {
         }
         let key = wanted.hashes.key(request.key());
         let can_be_built = |known: &Resolution| passwords::missing_in(&known.lock, caller.variables).is_none();
-        let remembered = self.cache.resolution(&key).filter(can_be_built);
-        let remembered = remembered.filter(|_| !wanted.settings.is_changing && !wanted.refresh);
+        let without_network = wanted.settings.is_offline.then(|| key_without_network(&key));
+        let keys = without_network.iter().chain([&key]);
+        let known = keys.filter_map(|key| self.cache.resolution(key)).filter(can_be_built);
+        let latest = known.max_by_key(|known| known.resolved_at);
+        let remembered = latest.filter(|_| !wanted.settings.is_changing && !wanted.refresh);
         let now = Timestamp::now();
         if let Some(known) = &remembered {
             let fresh = known.resolved_at.age_at(now) < self.settings.environment_max_age;
@@ -155,7 +158,7 @@ impl Environments {
             Ok(lock) => {
                 let (lock, passwords) = kept(wanted, &lock)?;
                 let resolution = Resolution { lock, resolved_at: now };
-                self.remember(wanted, &key, &resolution, caller).await;
+                self.remember(wanted, without_network.as_ref().unwrap_or(&key), &resolution, caller).await;
                 return Ok((resolution.lock, passwords));
             }
             Err(said) => said,
@@ -169,15 +172,18 @@ impl Environments {
 
     /// Keeps a resolution for the next request with this key, unless that may resolve to something else.
     pub(super) async fn remember(&self, wanted: &Wanted, key: &str, resolution: &Resolution, caller: Caller<'_>) {
-        let settings = &wanted.settings;
-        // Without a network uv makes do with what it has kept.
-        if settings.is_offline || settings.is_changing || !settings.still_hold(caller).await {
+        if wanted.settings.is_changing || !wanted.settings.still_hold(caller).await {
             return;
         }
         if let Err(error) = self.cache.remember(key, resolution) {
             tracing::warn!(%error, "a resolution could not be remembered; it will be made again");
         }
     }
+}
+
+/// Without a network uv makes do with what it has kept. What comes of that is good for the next who has none.
+fn key_without_network(key: &str) -> String {
+    hex(format!("{key} without a network").as_bytes())
 }
 
 /// What is kept of a resolution: with the hashes that were asked for, and without passwords.

@@ -132,6 +132,8 @@ pub struct Environments {
     cache: Arc<Cache>,
     client_files: ClientFiles,
     names: Names,
+    /// Where scripts are that somebody has saved.
+    scripts: PathBuf,
     cache_directory: PathBuf,
     settings: Config,
     mark: Mark,
@@ -158,6 +160,7 @@ impl Environments {
             cache: Arc::new(Cache::new(paths.cache.clone(), paths.state.clone(), client_files.clone())),
             client_files,
             names: Names::new(paths.data.join("environments")),
+            scripts: paths.scripts(),
             cache_directory: paths.cache.clone(),
             settings: config.clone(),
             mark,
@@ -359,7 +362,8 @@ impl Environments {
             }
         }
         let uv_version = self.uv.version(&uv, caller.variables).await?;
-        let settings = Settings::of_job(spec, run_directory, metadata.is_some(), &uv_version, caller).await?;
+        let settings =
+            Settings::of_job(spec, &[run_directory, &self.scripts], metadata.is_some(), &uv_version, caller).await?;
         let metadata = metadata.unwrap_or_default();
         let (in_header, more) = passwords::named_in_all(&metadata.dependencies);
         passwords.extend(more);

@@ -84,20 +84,19 @@ struct Search {
 }
 
 impl Settings {
-    /// Of a job that belongs to no project, or whose script has a header.
+    /// Of a job that belongs to no project, or whose script has a header. A script in one of our own directories, which the
+    /// client has sent or somebody has saved, is run as if it were in the job's.
     pub(super) async fn of_job(
         spec: &JobSpec,
-        run_directory: &Path,
+        ours: &[&Path],
         has_header: bool,
         uv_version: &str,
         caller: Caller<'_>,
     ) -> Result<Self, EnvironmentError> {
         let directory = physical(spec.directory.as_path(), caller.files).await?;
+        let is_ours = |path: &Path| ours.iter().any(|ours| path.starts_with(ours));
         let script = match &spec.source {
-            // One that the client has sent has no place of its own.
-            JobSource::File { path } => {
-                Some(directory.join(path.as_path())).filter(|path| !path.starts_with(run_directory))
-            }
+            JobSource::File { path } => Some(directory.join(path.as_path())).filter(|path| !is_ours(path)),
             JobSource::Code { .. } | JobSource::Stdin { .. } | JobSource::Module { .. } | JobSource::Content { .. } => {
                 None
             }
@@ -224,7 +223,7 @@ impl Settings {
 /// These say where uv keeps things and how it talks, not what it finds.
 const BESIDE_THE_POINT: [&str; 8] = [
     "UV_CACHE_DIR",
-    // What is resolved with it is not remembered.
+    // What is resolved with it is remembered apart.
     "UV_OFFLINE",
     "UV_NO_PROGRESS",
     "UV_RUN_RECURSION_DEPTH",

@@ -103,7 +103,7 @@ impl Environments {
         }
         // uv may have written another lock meanwhile.
         let settings = wanted.settings.read_again(caller).await?;
-        if !settings.is_offline && settings.script_lock.is_some() {
+        if settings.script_lock.is_some() {
             let resolution = Resolution { lock: lock.clone(), resolved_at: Timestamp::now() };
             if let Err(error) = self.cache.remember(&lock_key(wanted, &settings, metadata), &resolution) {
                 tracing::warn!(%error, "what a script's lock says could not be remembered; uv is asked again");
