@@ -396,8 +396,7 @@ impl Environments {
         let mut unknown_imports = Vec::new();
         if asked.auto_install {
             let known = [&beside[..], &in_header].concat();
-            let decision =
-                self.imported(&interpreter.path, module_places(spec), &script.text, &known, caller).await?;
+            let decision = self.imported(&interpreter.path, module_places(spec), &script.text, &known, caller).await?;
             beside.extend(decision.install);
             unknown_imports = decision.unknown;
         }

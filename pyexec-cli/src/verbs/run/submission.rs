@@ -19,9 +19,7 @@ use rustix::fs::{FileType, fstat, stat};
 
 use super::input::AtEnd;
 use super::own_files::{self, OwnFiles, is_there, read_up_to};
-use crate::args::{
-    Assignment, BenchOptions, FenceOptions, LimitOptions, Requirements, Run, ScriptOptions, Source,
-};
+use crate::args::{Assignment, BenchOptions, FenceOptions, LimitOptions, Requirements, Run, ScriptOptions, Source};
 use crate::exit_code::Failure;
 
 /// A job that is ready to be submitted.
