@@ -192,6 +192,11 @@ impl Client {
         Ok(client)
     }
 
+    /// Those that its daemon has, too.
+    pub fn paths(&self) -> &Paths {
+        &self.paths
+    }
+
     pub async fn submit(&self, submission: Submission) -> Result<JobDetail, ClientError> {
         let (id, submission) = (submission.id, Arc::new(submission));
         let mut sent = false;

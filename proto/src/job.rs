@@ -186,6 +186,23 @@ pub enum JobSource {
     /// A script that the client has read because nobody else can open it under this path: a pipe of a process
     /// substitution, `/dev/fd/63`. It is run from a file of its own.
     Content { path: OsText, content: OsText },
+    /// A script that has no file: it is given one, `script.py` in the run directory, and finds the modules in its working
+    /// directory.
+    Inline { code: OsText },
+}
+
+impl JobSource {
+    /// The file that the caller named as its script. A job has none whose code came as text, or was read by the client.
+    pub fn file(&self) -> Option<&OsText> {
+        match self {
+            JobSource::File { path } => Some(path),
+            JobSource::Code { .. }
+            | JobSource::Stdin { .. }
+            | JobSource::Module { .. }
+            | JobSource::Content { .. }
+            | JobSource::Inline { .. } => None,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -223,6 +240,7 @@ impl JobSpec {
             JobSource::Module { module } => format!("-m {module}"),
             JobSource::Code { code } => format!("-c {}", quoted(code)),
             JobSource::Stdin { code } => format!("- <<< {}", quoted(code)),
+            JobSource::Inline { code } => format!("script.py ({})", quoted(code)),
         };
         for arg in &self.args {
             words.push(' ');
@@ -257,6 +275,9 @@ pub struct Submission {
     #[serde(with = "serde_bytes")]
     pub env_file: Option<Vec<u8>>,
 }
+
+/// The kernel's `MAX_ARG_STRLEN`, with its NUL: a longer argument or variable makes exec fail with E2BIG.
+pub const MAX_ARGUMENT_BYTES: usize = 128 << 10;
 
 /// The most text a submission may carry for stdin, as code, or as the content of a file; more belongs into a file that the
 /// script opens.

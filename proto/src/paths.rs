@@ -191,6 +191,11 @@ impl Paths {
         run_directory.join("artifacts")
     }
 
+    /// The file of a job's code that was given inline.
+    pub fn inline_script(run_directory: &Path) -> PathBuf {
+        run_directory.join("code").join("script.py")
+    }
+
     /// The locks of the environment cache, by which daemons that share it see each other.
     pub fn cache_locks_in(cache: &Path) -> PathBuf {
         cache.join("locks")

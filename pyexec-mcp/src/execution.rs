@@ -22,6 +22,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::answer::{Answer, Failure, Picture};
+use crate::inline_script::InlineScript;
 use crate::tools::Call;
 use crate::{artifacts, images, progress, render};
 
@@ -141,6 +142,12 @@ impl Executed {
         });
         let mut view = ExecutionView::of(job, output.stdout, output.stderr);
         view.complete(client, job).await?;
+        if let Some(profile) = &mut view.profile {
+            let script = InlineScript::of(client, job);
+            for row in profile.by_cumulative.iter_mut().chain(&mut profile.by_own) {
+                row.function = script.shown(std::mem::take(&mut row.function));
+            }
+        }
         if let Some(benchmark) = &mut view.benchmark {
             benchmark.measured.truncate(MOST_RUNS);
         }
@@ -362,7 +369,9 @@ async fn excerpt(client: &Client, job: &JobDetail, max_bytes: u32) -> Result<Per
     let call = |Gap { stream, bytes, from }| {
         format!("[… {bytes} bytes left out: py_get_job_output(job_id=\"{id}\", {stream}_cursor={from}) reads them …]")
     };
-    Ok(excerpt::of(client, job, max_bytes, call).await?)
+    let mut output = excerpt::of(client, job, max_bytes, call).await?;
+    output.stderr = InlineScript::of(client, job).shown(output.stderr);
+    Ok(output)
 }
 
 /// What somebody who knows would say about how it ended.

@@ -13,6 +13,7 @@ mod artifacts;
 mod caller;
 mod execution;
 mod images;
+mod inline_script;
 mod log;
 mod progress;
 mod prompts;

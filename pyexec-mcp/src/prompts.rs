@@ -82,6 +82,7 @@ async fn debug_job(client: &Client, given: &str) -> Result<String, Failure> {
         }
         pyexec_proto::JobSource::Code { code }
         | pyexec_proto::JobSource::Stdin { code }
+        | pyexec_proto::JobSource::Inline { code }
         | pyexec_proto::JobSource::Content { content: code, .. } => {
             format!("It ran this code in {}:\n{}", render::code(&view.directory), render::fenced(&code.to_text()))
         }

@@ -12,6 +12,7 @@ use rmcp::model::{
 };
 
 use crate::answer::Failure;
+use crate::inline_script::InlineScript;
 use crate::server::Server;
 use crate::{artifacts, render};
 
@@ -77,6 +78,7 @@ async fn stream_text(client: &Client, job: &JobDetail) -> Result<String, ClientE
         String::from_utf8_lossy(&bytes[skipped..]).into_owned()
     };
     let (stdout, stderr) = (text(&read.stdout.bytes, from.stdout), text(&read.stderr.bytes, from.stderr));
+    let stderr = InlineScript::of(client, job).shown(stderr);
     Ok(format!("---STDOUT---\n{stdout}\n---STDERR---\n{stderr}"))
 }
 

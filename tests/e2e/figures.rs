@@ -27,7 +27,8 @@ class Gcf:
 atexit.register(Gcf.destroy_all)
 ";
 
-fn sandbox() -> Sandbox {
+/// A sandbox in whose working directory it lies.
+pub(crate) fn pretended() -> Sandbox {
     let sandbox = Sandbox::new();
     std::fs::create_dir(sandbox.file("matplotlib")).expect("can be made");
     sandbox.write("matplotlib/__init__.py", "");
@@ -47,7 +48,7 @@ fn artifacts(sandbox: &Sandbox, arguments: &[&str], code: i32) -> (Value, String
 
 #[test]
 fn figures_that_are_open_at_the_end_are_saved_and_nothing_else_is() {
-    let sandbox = sandbox();
+    let sandbox = pretended();
     let expected = json!([
         {"path": "figure-1.png", "bytes": 8},
         {"path": "figure-4.png", "bytes": 6},
@@ -68,7 +69,7 @@ fn figures_that_are_open_at_the_end_are_saved_and_nothing_else_is() {
 
 #[test]
 fn no_more_than_twenty_are_saved() {
-    let sandbox = sandbox();
+    let sandbox = pretended();
     let many = "from matplotlib._pylab_helpers import Gcf, Manager\nfor n in range(10, 40): Gcf.figs[n] = Manager(n)";
     let (found, _) = artifacts(&sandbox, &["-c", many], 0);
     let paths: Vec<&str> =
@@ -78,18 +79,18 @@ fn no_more_than_twenty_are_saved() {
 
 #[test]
 fn nothing_is_saved_where_the_user_chose_a_backend_or_switched_it_off() {
-    let mut sandbox = sandbox();
+    let mut sandbox = pretended();
     let own = json!([{"path": "figure-4.png", "bytes": 6}]);
-    let code = format!("{OPEN_FIVE}print(os.environ['MPLBACKEND'], file=sys.stderr)");
+    let code = format!("{OPEN_FIVE}print(os.environ.get('MPLBACKEND'), file=sys.stderr)");
     assert_eq!(artifacts(&sandbox, &["-e", "MPLBACKEND=pdf", "-c", &code], 0), (own.clone(), "pdf\n".to_owned()));
     sandbox.kill_daemon();
     sandbox.set("PYEXEC_CAPTURE_FIGURES", "false");
-    assert_eq!(artifacts(&sandbox, &["-c", &code], 0), (own, "Agg\n".to_owned()));
+    assert_eq!(artifacts(&sandbox, &["-c", &code], 0), (own, "None\n".to_owned()));
 }
 
 #[test]
 fn a_failure_to_import_looks_as_it_does_without_us() {
-    let sandbox = sandbox();
+    let sandbox = pretended();
     sandbox.write("matplotlib/_pylab_helpers.py", "raise RuntimeError('broken')\n");
     let script = sandbox.write("script.py", "import matplotlib._pylab_helpers\n");
     let ours = sandbox.run(&["script.py"]).expect_code(1);
@@ -98,6 +99,36 @@ fn a_failure_to_import_looks_as_it_does_without_us() {
     let plain = sandbox.attend(plain).end().expect_code(1);
     let last = |text: &str| text.lines().rev().take(2).map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(last(&ours.stderr), last(&plain.stderr), "{ours}");
+}
+
+/// What decides of a backend: a mapping that chooses one when it is asked for it.
+const CHOOSES: &str = "
+import os
+from matplotlib import rcsetup
+class RcParams(dict):
+    def __getitem__(self, name): raise RuntimeError('it is asked too early')
+rcParams = RcParams()
+dict.__setitem__(rcParams, 'backend', os.environ.get('MPLBACKEND', rcsetup._auto_backend_sentinel))
+if os.path.exists('matplotlibrc'): dict.__setitem__(rcParams, 'backend', 'svg')
+";
+
+#[test]
+fn a_backend_is_chosen_where_the_user_has_chosen_none_and_nobody_inherits_it() {
+    let sandbox = pretended();
+    sandbox.write(
+        "matplotlib/rcsetup.py",
+        "class Auto:\n    def __repr__(self): return 'auto'\n_auto_backend_sentinel = Auto()\n",
+    );
+    sandbox.write("matplotlib/__init__.py", CHOOSES);
+    let code = "import matplotlib, os, subprocess, sys\nprint(dict.get(matplotlib.rcParams, 'backend'), flush=True)\n\
+                if len(sys.argv) == 1:\n    subprocess.check_call([sys.executable, sys.argv[0], 'x'])\n    \
+                print(os.environ.get('MPLBACKEND'))\n";
+    sandbox.write("s.py", code);
+    let of = |options: &[&str]| sandbox.run(&[options, &["s.py"]].concat()).expect_code(0).text();
+    assert_eq!(of(&[]), "agg\nauto\nNone\n");
+    assert_eq!(of(&["-e", "MPLBACKEND=pdf"]), "pdf\npdf\npdf\n");
+    sandbox.write("matplotlibrc", "backend: svg\n");
+    assert_eq!(of(&[]), "svg\nsvg\nNone\n");
 }
 
 /// Draws, shows, and closes one of three.
@@ -111,6 +142,24 @@ plt.figure(2); plt.plot([1]); plt.savefig('own.png'); plt.close()
 plt.figure(); plt.plot([3, 2, 1])
 print(matplotlib.get_backend().lower())
 ";
+
+/// A kernel is a process of its own, which has its own way of showing figures; and a matplotlibrc is the user's choice.
+#[test]
+fn a_notebook_has_its_figures_and_a_matplotlibrc_is_heeded() {
+    let sandbox = EnvironmentSandbox::new();
+    let executes = "import nbformat\nfrom nbclient import NotebookClient\n\
+        cell = nbformat.v4.new_code_cell('import matplotlib.pyplot as plt\\nplt.plot([1, 3, 2])\\nplt.show()')\n\
+        notebook = nbformat.v4.new_notebook(cells=[cell])\n\
+        NotebookClient(notebook, kernel_name='python3').execute()\n\
+        print([sorted(output['data']) for output in cell.outputs if 'data' in output][-1:])\n";
+    let with = ["nbclient", "nbformat", "ipykernel", "matplotlib"].map(|package| ["--with", package]).concat();
+    let run = |code| sandbox.run_with_uv(&[&with[..], &["-c", code]].concat()).expect_code(0).text();
+    assert_eq!(run(executes), "[['image/png', 'text/plain']]\n");
+    sandbox.write("matplotlibrc", "backend: svg\n");
+    let draws = "import glob, matplotlib, matplotlib.pyplot as plt\nplt.plot([1, 2]); plt.savefig('fig')\n\
+                 print(matplotlib.get_backend(), glob.glob('fig.*'))\n";
+    assert_eq!(run(draws), "svg ['fig.svg']\n");
+}
 
 #[test]
 fn the_real_matplotlib_shows_nothing_and_loses_nothing() {

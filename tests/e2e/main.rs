@@ -25,6 +25,7 @@ mod following;
 mod frames;
 mod hostile_text;
 mod house;
+mod inline_scripts;
 mod input;
 mod interruption;
 mod limits;

@@ -45,7 +45,7 @@ json.dump({
 ";
 
 /// Variables of a job.
-const TOLD: [&str; 4] = ["PYEXEC_JOB_ID", "PYEXEC_PROGRESS", "PYEXEC_ARTIFACTS", "MPLBACKEND"];
+const TOLD: [&str; 3] = ["PYEXEC_JOB_ID", "PYEXEC_PROGRESS", "PYEXEC_ARTIFACTS"];
 
 /// `PYEXEC_TEST_PYTHONS`, a list like `PATH`, of interpreters; else those that pyenv has; and always `python3`.
 pub(crate) fn interpreters() -> Vec<PathBuf> {
@@ -124,7 +124,7 @@ fn a_script_sees_the_same_interpreter_as_without_us() {
     let sandbox = Sandbox::new();
     sandbox.write("dump.py", DUMP);
     for interpreter in interpreters() {
-        for pythonpath in [None, Some("/nowhere/a:/nowhere/b"), Some("relative"), Some("/nowhere::/other")] {
+        for pythonpath in [None, Some("/nowhere/a:/nowhere/b"), Some("relative"), Some("/nowhere::/other"), Some("")] {
             let (ours, plain) = dumps(&sandbox, &interpreter, pythonpath);
             assert_same(&ours, &plain, &format!("of {} with PYTHONPATH {pythonpath:?}", interpreter.display()));
         }
@@ -175,4 +175,124 @@ fn lines_appear_as_they_are_printed_in_every_interpreter() {
         sandbox.write("go", "");
         run.end().expect_code(0);
     }
+}
+
+/// A file beside the script, or in the user's `PYTHONPATH`, for each module of the standard library that Python has not
+/// imported when it starts. Each says that it ran.
+const SHADOWS: &str = r#"
+import os, sys
+names = getattr(sys, 'stdlib_module_names', None)
+if names is None:
+    place = os.path.dirname(os.__file__)
+    found = os.listdir(place) + os.listdir(os.path.join(place, 'lib-dynload'))
+    names = {name.split('.')[0] for name in found} | set(sys.builtin_module_names)
+for name in {name for name in names if name.isidentifier()} - set(sys.modules) - {'sitecustomize', 'usercustomize'}:
+    with open(os.path.join(sys.argv[1], name + '.py'), 'w') as file:
+        file.write('import builtins; builtins.ran = getattr(builtins, "ran", []) + [__name__]\nmine = True\n')
+"#;
+
+/// Uses all that we do in a process: reports, bars, figures, and a profile where one is asked for.
+const USES_ALL: &str = "
+import builtins, os, sys
+from pyexec_progress import progress
+for number in range(30): progress(number, 40, 'caf\u{e9} \"x\"')
+from matplotlib._pylab_helpers import Gcf, Manager
+manager = Gcf.figs[1] = Manager(1)
+manager.figure = type('Figure', (), {'savefig': lambda self, file, format: file.write(b'drawn')})()
+import rich.live
+thread = rich.live._RefreshThread()
+thread.stop()
+before = list(getattr(builtins, 'ran', []))
+import json, logging, sched, textwrap, wave
+assert json.mine and logging.mine and sched.mine and textwrap.mine and wave.mine
+print(before)
+";
+
+#[test]
+fn nothing_is_imported_that_a_file_of_the_users_could_be() {
+    for interpreter in interpreters() {
+        let sandbox = crate::figures::pretended();
+        std::fs::create_dir(sandbox.file("rich")).expect("can be made");
+        sandbox.write("rich/__init__.py", "");
+        sandbox.write("rich/progress.py", "class Progress: pass\n");
+        sandbox.write(
+            "rich/live.py",
+            "import rich.progress\nclass _RefreshThread:\n    live = None\n    def stop(self): pass\n",
+        );
+        sandbox.write("script.py", USES_ALL);
+        std::fs::create_dir(sandbox.file("elsewhere")).expect("can be made");
+        let path = path_variable(interpreter.parent().expect("lies in a directory"));
+        for (place, pythonpath) in [(".", None), ("elsewhere", Some("elsewhere"))] {
+            let mut shadows = sandbox.command(&interpreter);
+            shadows.args(["-I", "-c", SHADOWS, place]);
+            sandbox.attend(shadows).end().expect_code(0);
+            if pythonpath.is_some() {
+                let mut away = sandbox.command("bash");
+                away.args(["-c", "for each in elsewhere/*; do rm -f ./\"${each#*/}\"; done"]);
+                sandbox.attend(away).end().expect_code(0);
+            }
+            let what = format!("{} with them in {place}", interpreter.display());
+            // What Python itself imports of them when it starts.
+            let mut plain = sandbox.command(&interpreter);
+            plain.args(["-c", "import builtins; print(getattr(builtins, 'ran', []))"]).current_dir(sandbox.root());
+            plain.envs(pythonpath.map(|place| ("PYTHONPATH", sandbox.file(place))));
+            let expected = sandbox.attend(plain).end().expect_code(0).text();
+            for options in [&[][..], &["--profile"]] {
+                let mut command = sandbox.cli([&["run", "--no-uv", "--json"], options, &["script.py"]].concat());
+                command.env("PATH", &path).envs(pythonpath.map(|place| ("PYTHONPATH", place)));
+                let ran = sandbox.attend(command).end();
+                let result = ran.clone().expect_code(0).json();
+                assert_eq!(
+                    (&result["stdout"], &result["stderr"]),
+                    (&expected.clone().into(), &"".into()),
+                    "{what}: {ran}"
+                );
+                let id = result["job_id"].as_str().expect("is text");
+                let progress = sandbox.show(id)["progress"].clone();
+                assert_eq!(
+                    (&progress["current"], &progress["message"]),
+                    (&29.into(), &"caf\u{e9} \"x\"".into()),
+                    "{what}"
+                );
+                let left = result["artifacts"].to_string();
+                assert!(left.contains("figure-1.png"), "{what}: {left}");
+                assert_eq!(left.contains("profile.prof"), !options.is_empty(), "{what}: {left}");
+            }
+        }
+    }
+}
+
+/// Versions that are too old for what we do are left alone.
+#[test]
+fn older_pythons_say_nothing_of_us() {
+    let home = std::env::var_os("HOME").map(|home| Path::new(&home).join(".pyenv"));
+    let pyenv = std::env::var_os("PYENV_ROOT").map(PathBuf::from).or(home).map(|root| root.join("versions"));
+    let entries = pyenv.and_then(|versions| versions.read_dir().ok()).into_iter().flatten().flatten();
+    let old: Vec<PathBuf> = entries
+        .filter(|entry| ["3.6.", "3.7."].iter().any(|old| entry.file_name().to_string_lossy().starts_with(old)))
+        .map(|entry| entry.path().join("bin"))
+        .collect();
+    for place in old {
+        let sandbox = crate::figures::pretended();
+        sandbox.write("s.py", "import os, matplotlib._pylab_helpers, wave\nprint(os.environ.get('PYTHONPATH'))\n");
+        for options in [&[][..], &["--profile"]] {
+            let mut command = sandbox.cli([&["run", "--no-uv", "--json"], options, &["s.py"]].concat());
+            command.env("PATH", path_variable(&place)).env("PYTHONPATH", "/nowhere");
+            let ran = sandbox.attend(command).end().expect_code(0).json();
+            assert_eq!((&ran["stdout"], &ran["stderr"]), (&"/nowhere\n".into(), &"".into()), "{}", place.display());
+        }
+    }
+}
+
+/// In `PYTHONPATH`, a colon parts one directory from the next.
+#[test]
+fn a_colon_in_the_name_of_our_cache_is_no_trace_either() {
+    let mut sandbox = Sandbox::new();
+    let cache = sandbox.root().join("a:b");
+    sandbox.set("XDG_CACHE_HOME", &cache);
+    sandbox.write("s.py", "import os, sys\nprint(os.environ['PYTHONPATH'], sys.path[1:3])\nimport pyexec_progress\n");
+    let mut command = sandbox.cli(["run", "--no-uv", "s.py"]);
+    command.env("PYTHONPATH", "/nowhere:/else");
+    let ran = sandbox.attend(command).end().expect_code(0);
+    assert_eq!(ran.text(), "/nowhere:/else ['/nowhere', '/else']\n", "{ran}");
 }

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::{Call, Field, Hints, Tool, job_id, markdown_output, max_output_bytes, milliseconds, wait_seconds};
 use crate::answer::{Answer, Failure};
 use crate::arguments::{Kind, Parameter};
+use crate::inline_script::InlineScript;
 use crate::progress::told_while;
 use crate::render;
 
@@ -201,7 +202,7 @@ async fn perform(call: &Call<'_>) -> Result<Answer, Failure> {
         job_id: view.id,
         status: if is_finished { "finished" } else { "running" },
         stdout: text(Stream::Stdout),
-        stderr: text(Stream::Stderr),
+        stderr: InlineScript::of(&client, &read.job).shown(text(Stream::Stderr)),
         exit_code: view.exit_code,
         elapsed_seconds: view.elapsed_seconds,
         next_stdout_cursor: read.next.stdout,

@@ -22,9 +22,6 @@ use crate::arguments::{Kind, Parameter};
 use crate::execution::{self, Shown};
 use crate::render;
 
-/// The kernel's bound on one argument, with its NUL: longer code reaches Python on its stdin.
-const MAX_ARGUMENT_BYTES: usize = 128 << 10;
-
 const EXECUTED: &[(&str, Field)] = &[
     ("job_id", Field::Text),
     ("status", Field::Text),
@@ -383,7 +380,7 @@ async fn source(call: &Call<'_>, given: &Given) -> Result<JobSource, Failure> {
     }
     match (&given.script_path, &given.script_content, &given.module) {
         (Some(path), None, None) => Ok(JobSource::File { path: path.as_str().into() }),
-        (None, Some(code), None) => inline(code, given),
+        (None, Some(code), None) => inline(code),
         (None, None, Some(module)) => Ok(JobSource::Module { module: module.as_str().into() }),
         (None, None, None) => {
             Err(Failure::argument("neither script_path nor script_content nor module is given", NEXT))
@@ -398,22 +395,11 @@ async fn source(call: &Call<'_>, given: &Given) -> Result<JobSource, Failure> {
     }
 }
 
-fn inline(code: &str, given: &Given) -> Result<JobSource, Failure> {
+fn inline(code: &str) -> Result<JobSource, Failure> {
     if code.contains('\0') {
         return Err(Failure::argument("script_content has a NUL character", "write it as \"\\x00\" inside a string"));
     }
-    if code.len() < MAX_ARGUMENT_BYTES {
-        return Ok(JobSource::Code { code: code.into() });
-    }
-    if given.stdin.is_some() || given.open_stdin {
-        return Err(Failure::argument(
-            format!("script_content has {} bytes, and there is a stdin", code.len()),
-            format!(
-                "from {MAX_ARGUMENT_BYTES} bytes on, code comes on stdin itself: put it into a file, and give script_path"
-            ),
-        ));
-    }
-    Ok(JobSource::Stdin { code: code.into() })
+    Ok(JobSource::Inline { code: code.into() })
 }
 
 fn submission(call: &Call<'_>, given: Given, source: JobSource, waited_for: bool) -> Result<Submission, Failure> {

@@ -16,6 +16,7 @@ use super::{Call, Field, Hints, Tool, images, job_id, markdown_output, max_outpu
 use crate::answer::{Answer, Failure};
 use crate::arguments::{Kind, Parameter};
 use crate::execution::{self, Executed};
+use crate::inline_script::InlineScript;
 use crate::progress::told_while;
 use crate::{artifacts, render};
 
@@ -189,7 +190,7 @@ async fn news(
     }
     Ok(News {
         new_stdout: texts.stdout,
-        new_stderr: texts.stderr,
+        new_stderr: InlineScript::of(client, job).shown(texts.stderr),
         next_cursor: format!("{}.{}", read.next.stdout, read.next.stderr),
     })
 }

@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
 
 use pyexec_proto::environment::ProjectChoice;
-use pyexec_proto::job::{JobSource, JobSpec, Variables};
+use pyexec_proto::job::{JobSpec, Variables};
 
 use super::EnvironmentError;
 use crate::client_files::{ClientFiles, Files, Kind, Problem};
@@ -223,14 +223,8 @@ fn script_directory(spec: &JobSpec, directory: &Path) -> Option<PathBuf> {
         ProjectChoice::AsUvRun | ProjectChoice::AsUvRunNoProject | ProjectChoice::OfScript => {}
         ProjectChoice::OfDirectory | ProjectChoice::AsFound | ProjectChoice::None => return None,
     }
-    match &spec.source {
-        JobSource::File { path } => match path.as_path().parent() {
-            None => None,
-            Some(here) if here.as_os_str().is_empty() => Some(directory.to_owned()),
-            Some(parent) => Some(directory.join(parent)),
-        },
-        JobSource::Code { .. } | JobSource::Stdin { .. } | JobSource::Module { .. } | JobSource::Content { .. } => None,
-    }
+    let parent = spec.source.file()?.as_path().parent()?;
+    Some(if parent.as_os_str().is_empty() { directory.to_owned() } else { directory.join(parent) })
 }
 
 /// By the names alone, as uv does.
@@ -345,6 +339,7 @@ mod tests {
     use pyexec_proto::environment::{EnvironmentSpec, Interpreter};
 
     use super::*;
+    use pyexec_proto::JobSource;
 
     const PROJECT: &str = "[project]\nname = 'p'\n";
 

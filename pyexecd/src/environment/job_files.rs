@@ -21,7 +21,10 @@ pub(super) struct Script {
 
 pub(super) async fn script(spec: &JobSpec, files: &ClientFiles) -> Result<Script, EnvironmentError> {
     let path = match &spec.source {
-        JobSource::Code { code } | JobSource::Stdin { code } | JobSource::Content { content: code, .. } => {
+        JobSource::Code { code }
+        | JobSource::Stdin { code }
+        | JobSource::Inline { code }
+        | JobSource::Content { content: code, .. } => {
             return Ok(Script { text: code.as_bytes().to_vec(), unread: None });
         }
         // Its file is not looked for. To run it, it has to be there: that is all that is known of what it imports.

@@ -15,6 +15,7 @@ mod cache;
 mod contents;
 mod discovery;
 mod hashes;
+mod inline;
 mod interpreter;
 mod job_files;
 mod locks;
@@ -135,6 +136,8 @@ pub struct Environments {
     /// Where scripts are that somebody has saved.
     scripts: PathBuf,
     cache_directory: PathBuf,
+    /// Where the code lies that a job's Python begins with; `None` where there is no place for it.
+    startup_place: Option<PathBuf>,
     settings: Config,
     mark: Mark,
     /// Until it has been ended.
@@ -162,6 +165,7 @@ impl Environments {
             names: Names::new(paths.data.join("environments")),
             scripts: paths.scripts(),
             cache_directory: paths.cache.clone(),
+            startup_place: startup::place(paths),
             settings: config.clone(),
             mark,
             former: Mutex::new(Some(former)),
@@ -255,6 +259,7 @@ impl Environments {
     ) -> Result<Prepared, EnvironmentError> {
         let Preparation { id, spec, mut variables, run_directory, log } = preparation;
         let spec = place_sent(spec, &run_directory).await?;
+        let inline = inline::place(&spec.source, &run_directory).await?;
         let caller = Caller { variables: &variables, mark: &self.mark, log: &log, files: &self.client_files };
         let runner = match &spec.environment.interpreter {
             Interpreter::System => {
@@ -275,33 +280,37 @@ impl Environments {
             argv.splice(1..1, ["--directory".into(), spec.directory.clone()]);
         }
         if runner.takes_script {
-            match &spec.source {
-                JobSource::File { path } | JobSource::Content { path, .. } => {
+            match (&spec.source, &inline) {
+                (_, Some(file)) => argv.push(OsText::from(file.as_path())),
+                (JobSource::File { path } | JobSource::Content { path, .. }, None) => {
                     // Or it would be taken for an option.
                     argv.extend(path.as_bytes().starts_with(b"-").then(|| "--".into()));
                     argv.push(path.clone());
                 }
-                JobSource::Module { module } => argv.extend(["-m".into(), module.clone()]),
-                JobSource::Code { code } => argv.extend(["-c".into(), code.clone()]),
-                JobSource::Stdin { .. } => argv.push("-".into()),
+                (JobSource::Module { module }, None) => argv.extend(["-m".into(), module.clone()]),
+                (JobSource::Code { code } | JobSource::Inline { code }, None) => {
+                    argv.extend(["-c".into(), code.clone()]);
+                }
+                (JobSource::Stdin { .. }, None) => argv.push("-".into()),
             }
         }
         argv.extend(spec.args.iter().cloned());
         if let Some(prefix) = &runner.prefix {
             activate(prefix, &mut variables);
         }
-        let is_nested = variables.get(JOB_ID_VARIABLE).is_some();
-        let backend_is_ours = startup::choose_backend(is_nested, &spec.variables, &mut variables);
         let wanted = startup::Wanted {
             lines: match spec.buffering.unwrap_or(self.settings.output_buffering) {
                 Buffering::Line => true,
                 Buffering::Full => false,
             },
-            figures: backend_is_ours && self.settings.capture_figures,
+            figures: self.settings.capture_figures && variables.get(startup::MPLBACKEND).is_none(),
             profile: spec.profile.is_some(),
+            inline: inline.is_some(),
         };
-        startup::arrange(&self.cache_directory, wanted, &mut variables)
-            .map_err(|source| EnvironmentError::Startup { path: self.cache_directory.clone(), source })?;
+        if let Some(place) = &self.startup_place {
+            startup::arrange(place, wanted, &mut variables)
+                .map_err(|source| EnvironmentError::Startup { path: place.clone(), source })?;
+        }
         let artifacts = Paths::artifacts(&run_directory);
         create_private(&artifacts).map_err(EnvironmentError::Artifacts)?;
         variables.set(OsStr::new(JOB_ID_VARIABLE), OsStr::new(&id.to_string()));
@@ -460,10 +469,7 @@ impl Environments {
 /// Where a script finds modules that nobody has installed: in its working directory, and beside itself.
 fn module_places(spec: &JobSpec) -> Vec<PathBuf> {
     let directory = spec.directory.as_path();
-    let beside = match &spec.source {
-        JobSource::File { path } => directory.join(path.as_path()).parent().map(Path::to_owned),
-        JobSource::Code { .. } | JobSource::Stdin { .. } | JobSource::Module { .. } | JobSource::Content { .. } => None,
-    };
+    let beside = spec.source.file().and_then(|path| directory.join(path.as_path()).parent().map(Path::to_owned));
     std::iter::once(directory.to_owned()).chain(beside).collect()
 }
 

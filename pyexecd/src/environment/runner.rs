@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use pyexec_proto::OsText;
 use pyexec_proto::environment::ResolvedEnvironment;
 use pyexec_proto::job::{JobSource, JobSpec, Variables};
+use pyexec_proto::paths::Paths;
 
 use super::build::Wanted;
 use super::cache::Lease;
@@ -97,6 +98,9 @@ pub(super) async fn plain_uv_run(
         let (file, project) = match &spec.source {
             JobSource::File { path } if wanted.settings.are_of_script_with_header() => (path.clone(), None),
             JobSource::File { path } => (path.clone(), Some(place.directory.as_path())),
+            JobSource::Inline { .. } => {
+                (OsText::from(Paths::inline_script(plain.run_directory)), Some(place.directory.as_path()))
+            }
             JobSource::Code { .. } | JobSource::Stdin { .. } | JobSource::Module { .. } | JobSource::Content { .. } => {
                 let file = write_private(plain.run_directory.join("script.py"), plain.script)?;
                 (OsText::from(file), Some(place.directory.as_path()))

@@ -13,7 +13,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use pyexec_proto::job::{JobSource, JobSpec, Variables};
+use pyexec_proto::job::{JobSpec, Variables};
 
 use super::hashes::is_true;
 use super::interpreter::Caller;
@@ -95,12 +95,7 @@ impl Settings {
     ) -> Result<Self, EnvironmentError> {
         let directory = physical(spec.directory.as_path(), caller.files).await?;
         let is_ours = |path: &Path| ours.iter().any(|ours| path.starts_with(ours));
-        let script = match &spec.source {
-            JobSource::File { path } => Some(directory.join(path.as_path())).filter(|path| !is_ours(path)),
-            JobSource::Code { .. } | JobSource::Stdin { .. } | JobSource::Module { .. } | JobSource::Content { .. } => {
-                None
-            }
-        };
+        let script = spec.source.file().map(|path| directory.join(path.as_path())).filter(|path| !is_ours(path));
         let beside = script.as_deref().and_then(Path::parent).map_or(directory.clone(), Path::to_owned);
         let from_script = uv::looks_beside_scripts(uv_version);
         let search = Search {

@@ -7,7 +7,7 @@ use pyexec_proto::OsText;
 use pyexec_proto::benchmark::BenchmarkSpec;
 use pyexec_proto::error::Named;
 use pyexec_proto::fence::FilesystemFence;
-use pyexec_proto::job::{JobSource, JobSpec, Leftovers, MAX_STDIN_BYTES, StdinSource, Submission};
+use pyexec_proto::job::{JobSource, JobSpec, Leftovers, MAX_ARGUMENT_BYTES, MAX_STDIN_BYTES, StdinSource, Submission};
 use pyexec_proto::limits::Limits;
 use pyexec_proto::paths::Paths;
 use pyexec_proto::profile::ProfileSpec;
@@ -15,8 +15,6 @@ use pyexec_proto::profile::ProfileSpec;
 use crate::client_files::{ClientFiles, Deadline, Kind, Problem};
 use crate::supervisor::fence;
 
-/// The kernel's `MAX_ARG_STRLEN`, with its NUL: a longer argument or variable makes exec fail with E2BIG.
-const MAX_STRING_BYTES: usize = 128 << 10;
 /// What of arguments and environment together the kernel takes at the least, for a stack limit of 8 MiB: a quarter of it.
 const MAX_STRINGS_BYTES: usize = 2 << 20;
 /// A label is for a column of a table.
@@ -32,7 +30,8 @@ pub fn validate(submission: &Submission) -> Result<(), Error> {
         JobSource::File { path } => {
             string("script", path)?;
         }
-        JobSource::Code { code } => {
+        // From this length on, it is run from a file.
+        JobSource::Code { code } if code.as_bytes().len() < MAX_ARGUMENT_BYTES => {
             string("code", code)?;
         }
         JobSource::Module { module } => {
@@ -42,7 +41,9 @@ pub fn validate(submission: &Submission) -> Result<(), Error> {
             string("script", path)?;
             sent("script", content.as_bytes())?;
         }
-        JobSource::Stdin { code } => sent("code", code.as_bytes())?,
+        JobSource::Code { code } | JobSource::Stdin { code } | JobSource::Inline { code } => {
+            sent("code", code.as_bytes())?;
+        }
     }
     if let Some(content) = &spec.environment.requirements_content {
         sent("requirements file", content.as_bytes())?;
@@ -72,12 +73,12 @@ pub fn validate(submission: &Submission) -> Result<(), Error> {
     }
     for (name, value) in submission.environment.iter() {
         let bytes = name.len() + 1 + value.len();
-        if bytes >= MAX_STRING_BYTES {
+        if bytes >= MAX_ARGUMENT_BYTES {
             // The value may be a secret: its name is all that is said of it.
             return Err(invalid(
                 "environment variable",
                 &OsText::from(name),
-                &format!("it has {bytes} bytes; the kernel takes {}", MAX_STRING_BYTES - 1),
+                &format!("it has {bytes} bytes; the kernel takes {}", MAX_ARGUMENT_BYTES - 1),
                 "pass a file's name instead",
             ));
         }
@@ -94,10 +95,7 @@ pub fn validate(submission: &Submission) -> Result<(), Error> {
 /// the job is taken: it waits for that file system by itself, and can be stopped meanwhile.
 pub async fn places(spec: &JobSpec, client_files: &ClientFiles, deadline: Deadline) -> Result<(), Error> {
     let directory = spec.directory.as_path();
-    let script = match &spec.source {
-        JobSource::File { path } => Some(path),
-        JobSource::Code { .. } | JobSource::Stdin { .. } | JobSource::Module { .. } | JobSource::Content { .. } => None,
-    };
+    let script = spec.source.file();
     let looking = async {
         let mut files = client_files.open();
         if files.kind(directory).await? != Some(Kind::Directory) {
@@ -227,8 +225,8 @@ fn string(what: &str, text: &OsText) -> Result<usize, Error> {
         let before = bytes.split(|byte| *byte == 0).next().unwrap_or_default().to_vec();
         return Err(invalid(what, &before.into(), "it has a NUL byte", "no program can be given one"));
     }
-    if bytes.len() >= MAX_STRING_BYTES {
-        return Err(too_long(what, bytes.len(), MAX_STRING_BYTES - 1));
+    if bytes.len() >= MAX_ARGUMENT_BYTES {
+        return Err(too_long(what, bytes.len(), MAX_ARGUMENT_BYTES - 1));
     }
     Ok(bytes.len() + 1)
 }

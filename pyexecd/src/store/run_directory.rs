@@ -110,7 +110,11 @@ fn fill(
     let stdin = match (&submission.spec.source, submission.spec.stdin) {
         (JobSource::Stdin { code }, _) => Some(code.as_bytes()),
         (
-            JobSource::File { .. } | JobSource::Code { .. } | JobSource::Module { .. } | JobSource::Content { .. },
+            JobSource::File { .. }
+            | JobSource::Code { .. }
+            | JobSource::Module { .. }
+            | JobSource::Content { .. }
+            | JobSource::Inline { .. },
             stdin,
         ) => match stdin {
             StdinSource::Given => Some(submission.stdin.as_slice()),

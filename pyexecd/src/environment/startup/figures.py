@@ -2,16 +2,34 @@
 # with it its own function for the exit, which closes them all: what is registered later runs earlier.
 #
 # It never raises and never prints, and replaces nothing that the script has saved itself.
+import _io
 import atexit
 import os
 import sys
-import warnings
 
 MOST = 20
 pid = os.getpid()
 
-# With a display, plt.show() warns that there is no window to show: the figure is kept, and that is what was wanted.
-warnings.filterwarnings("ignore", "FigureCanvasAgg is non-interactive|Matplotlib is currently using agg", UserWarning)
+
+class Quiet:
+    """Neither warnings nor log messages. Where those modules are files of the user's, nothing is asked of them."""
+
+    def __enter__(self):
+        self.filters = self.logging = None
+        warnings, logging = sys.modules.get("warnings"), sys.modules.get("logging")
+        if hasattr(warnings, "catch_warnings"):
+            self.filters = warnings.catch_warnings()
+            self.filters.__enter__()
+            warnings.simplefilter("ignore")
+        if hasattr(logging, "CRITICAL"):
+            self.logging, self.disabled = logging, logging.root.manager.disable
+            logging.disable(logging.CRITICAL)
+
+    def __exit__(self, *error):
+        if self.logging is not None:
+            self.logging.disable(self.disabled)
+        if self.filters is not None:
+            self.filters.__exit__(*error)
 
 
 def save_open_figures():
@@ -19,19 +37,10 @@ def save_open_figures():
     if os.getpid() != pid:
         return
     try:
-        from io import BytesIO
-        import logging
-
         managers = sys.modules["matplotlib._pylab_helpers"].Gcf.get_all_fig_managers()
-        disabled = logging.root.manager.disable
-        logging.disable(logging.CRITICAL)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                for manager in sorted(managers, key=lambda manager: manager.num)[:MOST]:
-                    save(manager, BytesIO())
-        finally:
-            logging.disable(disabled)
+        with Quiet():
+            for manager in sorted(managers, key=lambda manager: manager.num)[:MOST]:
+                save(manager, _io.BytesIO())
     except BaseException:
         pass
 

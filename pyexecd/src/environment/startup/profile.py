@@ -1,14 +1,26 @@
 # Profiles a job from its first line to its end, as cProfile would, without being in its way: the script is run by Python itself,
 # with its own arguments, paths, tracebacks and exit code.
 #
-# Nothing is imported that a script beside it could shadow, such as cProfile, json or profile: the modules here are
-# part of the interpreter.
-import _lsprof
+# Nothing is imported that a file of the user's could shadow, such as cProfile, json or profile. All modules here are
+# part of the interpreter, but for `_lsprof`, which is looked for beside `os` only.
 import _signal
 import atexit
 import marshal
 import os
 import sys
+
+
+def beside_os(name):
+    library = os.path.dirname(os.__file__)
+    path = sys.path[:]
+    sys.path[:] = [entry for entry in path if entry in (library, os.path.join(library, "lib-dynload"))]
+    try:
+        return __import__(name)
+    finally:
+        sys.path[:] = path
+
+
+_lsprof = beside_os("_lsprof")
 
 KEPT = 100
 BEGINNINGS = frozenset("cpython.run_" + kind for kind in ("command", "file", "module", "stdin"))
@@ -27,7 +39,7 @@ def label(code):
 def is_ours(entry):
     if isinstance(entry.code, str):
         return "_lsprof.Profiler" in entry.code
-    return entry.code.co_filename == __file__
+    return entry.code in OURS
 
 
 # In the form of pstats, as cProfile.Profile.snapshot_stats makes it.
@@ -143,6 +155,8 @@ def in_child():
         _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
     in_parent()
 
+
+OURS = {function.__code__ for function in (end, audited, before_fork, in_parent, in_child, terminated)}
 
 if _signal.getsignal(_signal.SIGTERM) == _signal.SIG_DFL:
     _signal.signal(_signal.SIGTERM, terminated)

@@ -12,9 +12,12 @@ called as often as one likes and from any thread. At most 10 reports a second ar
 together, and what a burst leaves is a moment later; the last one of a process is, unless it is killed or many end at once.
 """
 
+# Of these, `os` and `sys` are there before any script, and the others are built into the interpreter: a file beside the
+# script that is called as one of them is not what is imported. So nothing else of the standard library is imported here.
 import os
-from threading import RLock
-from time import monotonic
+import sys
+from _thread import RLock, allocate_lock, start_new_thread
+from time import monotonic, sleep, time
 
 __all__ = ["progress"]
 
@@ -24,6 +27,34 @@ _MOST, _PER_SECOND, _OVERDRAFT = 2.0, 4.0, 4.0
 # Seconds over which the rate is smoothed.
 _MEMORY = 15.0
 _MESSAGE = 200
+
+
+# As much of JSON as a record takes.
+def _json(record):
+    return "{%s}" % ", ".join('"%s": %s' % (name, _value(value)) for name, value in record)
+
+
+def _value(value):
+    if value is None:
+        return "null"
+    if isinstance(value, str):
+        return '"%s"' % "".join(map(_letter, value))
+    if value != value or value in (float("inf"), float("-inf")):
+        raise ValueError("no number that can be stored")
+    return repr(value)
+
+
+def _letter(letter):
+    number = ord(letter)
+    if number > 0xFFFF:
+        number -= 0x10000
+        return "\\u%04x\\u%04x" % (0xD800 | number >> 10, 0xDC00 | number & 0x3FF)
+    return letter if 32 <= number < 127 and letter not in '"\\' else "\\u%04x" % number
+
+
+# Of a record: no text in it has a quotation mark.
+def _number(record, name):
+    return float(record.split('"%s": ' % name, 1)[1].replace("}", ",").split(",", 1)[0])
 
 
 class _Reporter:
@@ -51,8 +82,6 @@ class _Reporter:
         # The next report would store this one, and may be an hour away.
         self.waits = True
         try:
-            from _thread import allocate_lock, start_new_thread
-
             self.wake = allocate_lock()
             self.wake.acquire()
             self.thread = None
@@ -84,8 +113,6 @@ class _Reporter:
         try:
             if self.waits:
                 self.wake.release()
-            from time import sleep
-
             for _ in range(1000):
                 if self.thread is not None and not os.path.exists("/proc/self/task/%d" % self.thread):
                     break
@@ -116,8 +143,8 @@ class _Reporter:
                     if tokens + overdraft < 1.0:
                         self.next = now + max((1.0 - tokens) / _PER_SECOND, 0.01)
                         return os.unlink(temporary)
-                    record["tokens"], record["at"] = tokens - 1.0, now
-                    text = self.dumps(record).encode("ascii")
+                    record += [("tokens", tokens - 1.0), ("at", now)]
+                    text = _json(record).encode("ascii")
                     if os.write(descriptor, text) != len(text):
                         raise OSError("the disk is full")
                 finally:
@@ -137,8 +164,6 @@ class _Reporter:
 
     def arm(self):
         # Processes of multiprocessing end without `atexit` before Python 3.13, but not without this.
-        import sys
-
         self.armed = True
         util = sys.modules.get("multiprocessing.util")
         if util is not None:
@@ -150,31 +175,23 @@ class _Reporter:
             return os.open(temporary, how, 0o600)
         except FileExistsError:
             # Of a process that was killed.
-            import time
-
-            if abs(time.time() - os.lstat(temporary).st_mtime) < 2.0:
+            if abs(time() - os.lstat(temporary).st_mtime) < 2.0:
                 raise
             os.unlink(temporary)
             return os.open(temporary, how, 0o600)
 
     def tokens(self, now):
         try:
-            from json import loads
-
             with open(self.path, "rb") as file:
-                known = loads(file.read(65536).decode("ascii"))
+                known = file.read(65536).decode("ascii")
+            tokens, at = _number(known, "tokens"), _number(known, "at")
             # Another process may have stored since this one looked at the clock: no time has passed, and none goes back.
-            if known["at"] - now > _MEMORY:
+            if at - now > _MEMORY:
                 return _MOST, now
-            now = max(now, known["at"])
-            return min(_MOST, known["tokens"] + (now - known["at"]) * _PER_SECOND), now
+            now = max(now, at)
+            return min(_MOST, tokens + (now - at) * _PER_SECOND), now
         except Exception:
             return _MOST, now
-
-    def dumps(self, record):
-        from json import dumps
-
-        return dumps(record, allow_nan=False)
 
     def record(self, current, total, message, at):
         current = float(current)
@@ -193,7 +210,7 @@ class _Reporter:
         if self.first is None:
             self.first = at
         self.last = (current, at, total)
-        return {"version": 1, "current": current, "total": total, "message": message, "rate": self.rate}
+        return [("version", 1), ("current", current), ("total", total), ("message", message), ("rate", self.rate)]
 
     def after_fork(self):
         # What waits to be stored is the parent's to store, and so is a lock that one of its threads holds.
@@ -223,10 +240,9 @@ def _reporter():
 
 def _reach_children():
     # Python programs that this one starts can import it too: behind everything else they know.
-    import sys
-
-    here = os.path.dirname(os.path.abspath(__file__))
-    if os.path.basename(here) != "pyexec-modules":
+    origin = getattr(globals().get("__spec__"), "origin", None) or ""
+    here = os.path.dirname(origin)
+    if os.path.basename(here) != "pyexec-modules" or not os.path.isabs(here):
         return
     if here not in sys.path:
         sys.path.append(here)

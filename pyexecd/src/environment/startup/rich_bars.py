@@ -17,19 +17,16 @@ class Message:
 
     def __str__(self):
         try:
-            from rich.text import Text
-
-            return Text.from_markup(self.description).plain
+            return sys.modules["rich.text"].Text.from_markup(self.description).plain
         except Exception:
             return str(self.description)
 
 
 def reporter():
     # A module of its own: importing the one that scripts import would be seen in sys.modules and sys.path.
-    path = os.path.join(shelf, "pyexec-modules", "pyexec_progress.py")
-    with open(path, encoding="utf-8") as file:
-        code = compile(file.read(), path, "exec")
-    names = {"__name__": "pyexec_progress", "__file__": shelf}
+    with open(os.path.join(shelf, "pyexec-modules", "pyexec_progress.py"), encoding="utf-8") as file:
+        code = compile(file.read(), FROZEN, "exec")
+    names = {"__name__": "pyexec_progress"}
     exec(code, names)
     return names["progress"]
 
@@ -55,6 +52,8 @@ def report(display):
 
 
 class Refreshing(live._RefreshThread):
+    __module__ = "rich.live"
+
     def run(self):
         while not self.done.wait(1 / self.refresh_per_second):
             report(self.live)
