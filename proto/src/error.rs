@@ -198,3 +198,17 @@ fn list(ids: &[JobId]) -> String {
     }
     shown.join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_daemon_that_its_manager_would_start_in_the_same_place_again_is_not_to_be_restarted() {
+        let hint =
+            |by_manager| Error::OtherWorld { how: "is elsewhere".to_owned(), by_manager }.hint().expect("has one");
+        assert!(hint(false).starts_with("`pyexec daemon restart` from here has the daemon run here"));
+        assert!(!hint(true).contains("daemon restart"));
+        assert!([true, false].into_iter().all(|by_manager| hint(by_manager).contains("`PYEXEC_INSTANCE=NAME`")));
+    }
+}

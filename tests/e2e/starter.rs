@@ -171,6 +171,12 @@ fn where_a_service_manager_answers_the_daemon_is_a_unit_of_its_own() {
     }
     assert!(!asked.contains("PYEXEC_JOB_ID"), "{asked}");
     assert_eq!(sandbox.daemons().len(), 1);
+    // The unit is the default instance's.
+    std::fs::remove_file(sandbox.file("asked")).expect("is there");
+    sandbox.set("PYEXEC_INSTANCE", "other");
+    assert_eq!(sandbox.run(&["-c", "print(6 * 7)"]).expect_code(0).text(), "42\n");
+    assert_eq!(sandbox.daemons().len(), 2);
+    assert!(!sandbox.file("asked").exists(), "the manager was asked to start another instance");
 }
 
 #[test]

@@ -247,7 +247,7 @@ fn both_remedies_that_are_named_have_the_job_run_where_its_submitter_is() {
     // From here on it is the others who would not be where they are.
     let refused = sandbox.run(&["-c", "pass"]).expect_code(126);
     // From within a user namespace the daemon cannot look at them.
-    let named = if geteuid().is_root() { "has another network namespace" } else { "is not in the user namespace" };
+    let named = if geteuid().is_root() { "has another network namespace" } else { "in another user namespace or" };
     assert!(refused.stderr.contains(named), "{refused}");
     sandbox.pyexec(["daemon", "restart"]).expect_code(0);
     sandbox.run(&["-c", "pass"]).expect_code(0);
@@ -378,7 +378,7 @@ fn an_instance_has_a_daemon_and_jobs_of_its_own_and_shares_scripts() {
     assert_eq!(total(of(&sandbox, "ci", &["jobs", "--json"])), 2);
     assert_eq!(total(sandbox.pyexec(["jobs", "--json"])), 1);
     assert_eq!(sandbox.daemons().len(), 2);
-    assert_eq!(of(&sandbox, "ci", &["scripts", "run", "mine", "--no-uv"]).expect_code(0).text(), "mine\n");
+    assert_eq!(of(&sandbox, "ci", &["scripts", "run", "--no-uv", "mine"]).expect_code(0).text(), "mine\n");
     let status = of(&sandbox, "ci", &["daemon", "status", "--json"]).json();
     let paths = sandbox.paths();
     let beside = |path: &std::path::Path| path.with_file_name("pyexec@ci");

@@ -56,7 +56,8 @@ impl Own {
         }
         let capabilities = taking_over::capabilities_in(status, "CapPrm");
         Some(if self.powers.include(capabilities) {
-            "is not in the user namespace of this process, and cannot see where it runs".to_owned()
+            "cannot see where this process runs: it is in another user namespace or outside of a sandbox that the daemon is in"
+                .to_owned()
         } else {
             "does not have the capabilities of this process, and cannot see where it runs".to_owned()
         })

@@ -34,8 +34,13 @@ pub(super) fn of(process: Option<Pid>) -> rustix::io::Result<Scheduling> {
 pub(super) fn list_of(cpus: &CpuSet) -> String {
     let mut text = String::new();
     let mut next = 0;
-    while let Some(first) = (next..CpuSet::MAX_CPU).find(|cpu| cpus.is_set(*cpu)) {
+    // Most machines have few, and the set has room for many.
+    let mut left = usize::try_from(cpus.count()).unwrap_or(0);
+    while left > 0
+        && let Some(first) = (next..CpuSet::MAX_CPU).find(|cpu| cpus.is_set(*cpu))
+    {
         next = (first..CpuSet::MAX_CPU).find(|cpu| !cpus.is_set(*cpu)).unwrap_or(CpuSet::MAX_CPU);
+        left -= next - first;
         let separator = if text.is_empty() { "" } else { "," };
         let last = if next - first > 1 { format!("-{}", next - 1) } else { String::new() };
         let _ = write!(text, "{separator}{first}{last}");
