@@ -228,7 +228,7 @@ fn script_directory(spec: &JobSpec, directory: &Path) -> Option<PathBuf> {
 }
 
 /// By the names alone, as uv does.
-fn without_dots(path: &Path) -> PathBuf {
+pub(super) fn without_dots(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for part in path.components() {
         match part {

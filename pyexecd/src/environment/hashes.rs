@@ -12,6 +12,7 @@ use pyexec_proto::url_password::masked;
 
 use crate::client_files::ClientFiles;
 
+use super::discovery::is_on;
 use super::request::{RequirementsFile, hex, is_volatile, normalized_name};
 
 /// How many files one may include, directly and through others, and how large each may be.
@@ -60,7 +61,7 @@ impl Hashes {
 
     /// Without those that the file includes, which are returned.
     fn of_file(file: Option<&RequirementsFile>, variables: &Variables) -> (Self, Vec<PathBuf>) {
-        let mut hashes = Self { required: is_true(variables.get("UV_REQUIRE_HASHES")), ..Self::default() };
+        let mut hashes = Self { required: is_on(variables, "UV_REQUIRE_HASHES"), ..Self::default() };
         let included = file.map(|RequirementsFile { path, content }| hashes.read(content, path));
         (hashes, included.unwrap_or_default())
     }
@@ -158,12 +159,6 @@ impl Hashes {
         let chosen = if of_version.is_empty() { of_name } else { of_version };
         chosen.iter().flat_map(|given| given.hashes.iter().map(String::as_str)).collect()
     }
-}
-
-pub(super) fn is_true(value: Option<&std::ffi::OsStr>) -> bool {
-    // What uv takes for it.
-    let value = value.and_then(|value| value.to_str()).map(str::to_ascii_lowercase);
-    matches!(value.as_deref(), Some("1" | "true" | "t" | "yes" | "y" | "on"))
 }
 
 /// Lines as pip reads them: continued by a backslash, without comments, none empty.

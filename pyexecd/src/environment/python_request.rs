@@ -3,6 +3,7 @@
 
 use pyexec_proto::job::Variables;
 
+use super::discovery::set;
 use super::python_requirement::excludes;
 use super::settings::VersionFile;
 
@@ -41,8 +42,7 @@ pub(super) struct Wishes<'a> {
 
 impl Wishes<'_> {
     pub(super) fn choose(self) -> PythonRequest {
-        let variable =
-            self.variables.get("UV_PYTHON").and_then(|value| value.to_str()).filter(|value| !value.is_empty());
+        let variable = set(self.variables, "UV_PYTHON").and_then(|value| value.to_str());
         if let Some(named) = self.named.or(variable) {
             return PythonRequest::Named(named.to_owned());
         }

@@ -12,7 +12,8 @@ use super::build::Wanted;
 use super::cache::Lease;
 use super::interpreter::Caller;
 use super::sent_files::write_private;
-use super::{EnvironmentError, project, uv};
+use super::settings::OF_UV_PIP;
+use super::{EnvironmentError, discovery, project, uv};
 
 /// What runs a job's script.
 pub(super) struct Runner {
@@ -131,10 +132,10 @@ pub(super) async fn plain_uv_run(
     Ok(runner)
 }
 
-/// Says which of the caller's variables `uv run` does not read. In environments of ours they hold.
+/// Says which of the caller's variables `uv run` does not read.
 fn unheeded(caller: Caller<'_>) {
-    for name in ["UV_CONSTRAINT", "UV_OVERRIDE", "UV_EXCLUDE", "UV_BUILD_CONSTRAINT"] {
-        if caller.variables.get(name).is_some_and(|value| !value.is_empty()) {
+    for name in OF_UV_PIP {
+        if discovery::set(caller.variables, name).is_some() {
             caller.log.line(&format!("warning: {name} does not hold for this job, because `uv run` does not read it"));
         }
     }

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use pyexec_proto::job::{JobSpec, Variables};
 
-use super::hashes::is_true;
+use super::discovery::{is_on, set};
 use super::interpreter::Caller;
 use super::request::hex;
 use super::{EnvironmentError, uv};
@@ -156,7 +156,7 @@ impl Settings {
         let mut parts = resolving_variables(variables);
         let mut building = building_variables(variables);
         let mut python = vec![uv::search_settings(variables).into_bytes()];
-        let mut is_offline = is_true(variables.get("UV_OFFLINE"));
+        let mut is_offline = is_on(variables, "UV_OFFLINE");
         let mut links = links_of(variables, &search.directory);
         for file in &found {
             let part = match Options::read(file) {
@@ -215,6 +215,9 @@ impl Settings {
     }
 }
 
+/// These name files that only `uv pip` reads. In environments of ours they hold.
+pub(super) const OF_UV_PIP: [&str; 4] = ["UV_CONSTRAINT", "UV_OVERRIDE", "UV_EXCLUDE", "UV_BUILD_CONSTRAINT"];
+
 /// These say where uv keeps things and how it talks, not what it finds.
 const BESIDE_THE_POINT: [&str; 8] = [
     "UV_CACHE_DIR",
@@ -266,8 +269,7 @@ fn hash_of(parts: &[Vec<u8>]) -> String {
 /// A variable that has uv work in another directory than the caller's.
 fn redirected(variables: &Variables) -> Option<String> {
     let names = ["UV_PROJECT", "UV_WORKING_DIR", "UV_WORKING_DIRECTORY"];
-    let set = names.into_iter().find(|name| variables.get(name).is_some_and(|value| !value.is_empty()));
-    set.map(|name| format!("the variable {name} is set"))
+    names.into_iter().find(|name| set(variables, name).is_some()).map(|name| format!("the variable {name} is set"))
 }
 
 /// An index whose content is in a directory of this machine, or that is named in a way that is not known here.

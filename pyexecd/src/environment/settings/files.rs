@@ -2,14 +2,15 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use pyexec_proto::job::Variables;
 
 use super::options::{self, Source};
-use super::{Search, VersionFile};
+use super::{OF_UV_PIP, Search, VersionFile};
 use crate::client_files::{Files, Problem};
-use crate::environment::hashes::{included_by, is_true, logical_lines};
+use crate::environment::discovery::{is_on, set, without_dots};
+use crate::environment::hashes::{included_by, logical_lines};
 use crate::environment::request::is_volatile;
 
 /// What is read of each file.
@@ -17,9 +18,6 @@ const MAX_BYTES: usize = 16 << 20;
 
 /// How many files those that variables name may include.
 const MAX_INCLUDED: usize = 100;
-
-/// Variables that name files which only `uv pip` reads. pyexec has always read them, too.
-const NAMING: [&str; 4] = ["UV_CONSTRAINT", "UV_OVERRIDE", "UV_EXCLUDE", "UV_BUILD_CONSTRAINT"];
 
 const UV_TOML: &str = "uv.toml";
 const PYPROJECT: &str = "pyproject.toml";
@@ -68,14 +66,14 @@ pub(super) struct SettingsFile<'a> {
 impl<'a> Places<'a> {
     pub(super) fn new(search: &'a Search, variables: &Variables) -> Self {
         let mut places = Self { search, paths: Vec::new(), roles: Vec::new(), named_config: false };
-        let set = |name: &str| variables.get(name).filter(|value| !value.is_empty());
-        let is_discovered = !is_true(set("UV_NO_CONFIG"));
+        let set = |name: &str| set(variables, name);
+        let is_discovered = !is_on(variables, "UV_NO_CONFIG");
         if let Some(file) = set("UV_CONFIG_FILE") {
             places.named_config = true;
             places.add(search.directory.join(file), Role::Config);
         }
         let are_settings_discovered = is_discovered && !places.named_config;
-        for name in NAMING {
+        for name in OF_UV_PIP {
             let files = set(name).unwrap_or_default().as_bytes().split(|byte| *byte == b' ');
             for file in files.map(OsStr::from_bytes).filter(|file| !file.is_empty()) {
                 places.add(search.directory.join(file), Role::Named(name));
@@ -84,7 +82,7 @@ impl<'a> Places<'a> {
         if let Some(lock) = &search.lock {
             places.add(lock.clone(), Role::Lock);
         }
-        if are_settings_discovered && !is_true(set("UV_NO_SYSTEM_CONFIG")) {
+        if are_settings_discovered && !is_on(variables, "UV_NO_SYSTEM_CONFIG") {
             let directories = set("XDG_CONFIG_DIRS").unwrap_or(OsStr::new("/etc/xdg")).as_bytes();
             for directory in directories.split(|byte| *byte == b':').take_while(|directory| !directory.is_empty()) {
                 places.add(Path::new(OsStr::from_bytes(directory)).join("uv/uv.toml"), Role::System);
@@ -164,7 +162,10 @@ impl Read<'_> {
             }
         }
         if let Some(file) = self.of_directory()? {
-            if normal(file.path).parent().is_none_or(|at| !normal(&self.places.search.settings).starts_with(at)) {
+            if without_dots(file.path)
+                .parent()
+                .is_none_or(|at| !without_dots(&self.places.search.settings).starts_with(at))
+            {
                 return Err(format!("{} lies beside the way that `..` takes", file.path.display()));
             }
             found.push(file);
@@ -247,7 +248,8 @@ impl Read<'_> {
             files.find_map(|(role, path, content)| Some((role, path, content.as_ref().ok()?.as_ref()?)))?;
         let content = String::from_utf8_lossy(content);
         let request = content.lines().find(|line| is_request(line))?.trim().to_owned();
-        let is_on_the_way = || normal(&self.places.search.settings).ancestors().any(|at| Some(at) == path.parent());
+        let is_on_the_way =
+            || without_dots(&self.places.search.settings).ancestors().any(|at| Some(at) == path.parent());
         Some(VersionFile { request, is_elsewhere: role == Role::Version && !is_on_the_way() })
     }
 
@@ -287,17 +289,4 @@ fn is_request(line: &str) -> bool {
     let lower = line.to_ascii_lowercase();
     let names = ["cpython", "cp3", "python3", "pypy", "pp3", "graalpy", "gp3", "pyodide"];
     begins || line.contains('/') && !line.starts_with('#') || names.iter().any(|name| lower.starts_with(name))
-}
-
-/// Without dots, as if there were no links.
-fn normal(path: &Path) -> PathBuf {
-    let mut normal = PathBuf::new();
-    for component in path.components() {
-        match component {
-            Component::CurDir => {}
-            Component::ParentDir => drop(normal.pop()),
-            Component::Prefix(_) | Component::RootDir | Component::Normal(_) => normal.push(component),
-        }
-    }
-    normal
 }
