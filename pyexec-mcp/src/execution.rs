@@ -370,7 +370,11 @@ async fn excerpt(client: &Client, job: &JobDetail, max_bytes: u32) -> Result<Per
         format!("[… {bytes} bytes left out: py_get_job_output(job_id=\"{id}\", {stream}_cursor={from}) reads them …]")
     };
     let mut output = excerpt::of(client, job, max_bytes, call).await?;
-    output.stderr = InlineScript::of(client, job).shown(output.stderr);
+    let script = InlineScript::of(client, job);
+    for stream in Stream::BOTH {
+        let text = output.get_mut(stream);
+        *text = script.shown(std::mem::take(text));
+    }
     Ok(output)
 }
 

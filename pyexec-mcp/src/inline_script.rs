@@ -14,7 +14,7 @@ impl InlineScript {
         Self(file.parent().filter(|_| is_inline).map(|directory| format!("{}/", directory.display())))
     }
 
-    /// What tells of code, such as stderr, for an answer.
+    /// What a job has printed, or the name of one of its functions, for an answer.
     pub(crate) fn shown(&self, text: String) -> String {
         match &self.0 {
             Some(directory) if text.contains(directory) => text.replace(directory, ""),

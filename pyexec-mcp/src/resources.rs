@@ -72,13 +72,13 @@ async fn stream_text(client: &Client, job: &JobDetail) -> Result<String, ClientE
     let cursors = PerStream { stdout: Some(from.stdout), stderr: Some(from.stderr) };
     let request = FollowRequest { cursors, max_bytes: MAX_CHUNK_BYTES, wait_ms: 0, attached: false };
     let read = client.follow(job.id, &request).await?.output;
+    let script = InlineScript::of(client, job);
     let text = |bytes: &[u8], from: u64| {
         // A tail may begin in the middle of a character.
         let skipped = if from > 0 { continuation(bytes) } else { 0 };
-        String::from_utf8_lossy(&bytes[skipped..]).into_owned()
+        script.shown(String::from_utf8_lossy(&bytes[skipped..]).into_owned())
     };
     let (stdout, stderr) = (text(&read.stdout.bytes, from.stdout), text(&read.stderr.bytes, from.stderr));
-    let stderr = InlineScript::of(client, job).shown(stderr);
     Ok(format!("---STDOUT---\n{stdout}\n---STDERR---\n{stderr}"))
 }
 

@@ -51,7 +51,7 @@ async def inline_code_gets_its_stdin_and_its_umask(clients):
     code = "import os, sys; print(sys.stdin.read().upper(), sys.argv, oct(os.umask(0)))"
     async with clients.session() as session:
         ran = await session.run(code, stdin="grüße\n", args=["x"])
-        same(ran["stdout"], "GRÜSSE\n ['-c', 'x'] 0o27\n")
+        same(ran["stdout"], "GRÜSSE\n ['script.py', 'x'] 0o27\n")
         # Without one, it has ended before it begins.
         same((await session.run("import sys; print(repr(sys.stdin.read()))"))["stdout"], "''\n")
         # Code that is too long for a command line.

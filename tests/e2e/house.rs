@@ -295,6 +295,7 @@ const MAY_OPEN: [(&str, &str); 30] = [
     ("engine::local::out_of_reach", "what a supervisor has left in a run directory"),
     ("environment::cache", "the daemon's own cache"),
     ("environment::contents", "the daemon's own cache"),
+    ("environment::inline", "a file in a run directory"),
     ("environment::locks", "locks in the daemon's own cache"),
     ("environment::log", "the stderr in a run directory"),
     ("environment::named", "the daemon's own data directory"),

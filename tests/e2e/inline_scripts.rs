@@ -13,13 +13,14 @@ const FAILS: &str = "import warnings\nwarnings.warn('careful')\nraise ValueError
 fn its_file_is_not_to_be_written_and_goes_with_the_job() {
     let sandbox = Sandbox::new();
     let mut session = McpSession::open(&sandbox, Era::Stateless);
-    let code = "import os; print(open(__file__).read() == open(0).read(), os.path.dirname(__file__))";
+    let code = "print(open(__file__).read() == open(0).read(), __file__)";
     let mut arguments = session.script(code);
     arguments["stdin"] = code.into();
     let ran = session.structured("py_run_script_in_dir", arguments);
     let id = ran["job_id"].as_str().expect("is text");
     let directory = sandbox.run_directory(id).join("code");
-    assert_eq!(ran["stdout"], format!("True {}\n", directory.display()), "{ran}");
+    assert_eq!(ran["stdout"], "True script.py\n", "{ran}");
+    assert_eq!(sandbox.logs(id), format!("True {}/script.py\n", directory.display()).into_bytes());
     let mode = |path: &std::path::Path| path.metadata().expect("is there").permissions().mode() & 0o777;
     assert_eq!((mode(&directory), mode(&directory.join("script.py"))), (0o500, 0o400));
     sandbox.pyexec(["prune", "--older-than", "0s"]).expect_code(0);

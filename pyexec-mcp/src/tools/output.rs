@@ -196,13 +196,14 @@ async fn perform(call: &Call<'_>) -> Result<Answer, Failure> {
         return Err(ClientError::from(gone).into());
     }
     let view = JobView::of(&read.job, Timestamp::now());
-    let text = |stream: Stream| String::from_utf8_lossy(read.bytes.get(stream)).into_owned();
+    let script = InlineScript::of(&client, &read.job);
+    let text = |stream: Stream| script.shown(String::from_utf8_lossy(read.bytes.get(stream)).into_owned());
     let is_finished = read.job.state.is_finished();
     let output = Output {
         job_id: view.id,
         status: if is_finished { "finished" } else { "running" },
         stdout: text(Stream::Stdout),
-        stderr: InlineScript::of(&client, &read.job).shown(text(Stream::Stderr)),
+        stderr: text(Stream::Stderr),
         exit_code: view.exit_code,
         elapsed_seconds: view.elapsed_seconds,
         next_stdout_cursor: read.next.stdout,

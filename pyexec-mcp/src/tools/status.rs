@@ -182,15 +182,16 @@ async fn news(
     let is_tail = |stream: Stream| cursor.is_none() && *from.get(stream) > 0;
     let read = Read::from(client, job.id, from, max_bytes, 0).await?;
     let mut texts = PerStream::<String>::default();
+    let script = InlineScript::of(client, job);
     for stream in Stream::BOTH {
         let bytes = read.bytes.get(stream);
         // A tail may begin in the middle of a character.
         let skipped = if is_tail(stream) { continuation(bytes) } else { 0 };
-        *texts.get_mut(stream) = String::from_utf8_lossy(&bytes[skipped..]).into_owned();
+        *texts.get_mut(stream) = script.shown(String::from_utf8_lossy(&bytes[skipped..]).into_owned());
     }
     Ok(News {
         new_stdout: texts.stdout,
-        new_stderr: InlineScript::of(client, job).shown(texts.stderr),
+        new_stderr: texts.stderr,
         next_cursor: format!("{}.{}", read.next.stdout, read.next.stderr),
     })
 }

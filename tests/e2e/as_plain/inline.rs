@@ -45,9 +45,9 @@ fn rows() -> Vec<Row> {
     vec![
         script(
             "a script knows its name, its arguments and its place",
-            "import os, sys\nprint(os.path.basename(sys.argv[0]), sys.argv[1:], __name__, os.path.basename(__file__))\n\
+            "import os, sys\nprint(sys.argv, __name__, os.path.basename(__file__))\n\
              print(os.path.isabs(__file__), sys.path[0] == os.getcwd(), __spec__, type(__loader__).__name__, __package__)\n",
-            "script.py [] __main__ script.py\nTrue True None SourceFileLoader None\n",
+            "['script.py'] __main__ script.py\nTrue True None SourceFileLoader None\n",
         ),
         with(
             script("arguments are the script's", "import sys; print(sys.argv[1:])", "['x', '', 'a b']\n"),
