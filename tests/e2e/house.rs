@@ -285,7 +285,7 @@ fn named_in(text: &str) -> BTreeSet<String> {
 
 /// The daemon's modules that open, look at or list files themselves, and whose files those are. What a client names is left
 /// to `client_files`. A module that is not listed does neither.
-const MAY_OPEN: [(&str, &str); 30] = [
+const MAY_OPEN: [(&str, &str); 31] = [
     ("artifacts", "what a job has left in its run directory, opened beneath it and through no link"),
     ("boot", "the kernel's"),
     ("client_files::looker", "what a client names: bounded, and in a process of its own"),
