@@ -194,7 +194,7 @@ fn a_job_that_took_its_own_permissions_away_loses_nothing_else() {
     let listed = sandbox.pyexec(["artifacts", id]).expect_code(0);
     assert!(listed.stderr.contains("there may be more"), "{listed}");
     sandbox.pyexec(["artifacts", id, "x"]).expect_code(127);
-    let mut session = McpSession::open(&sandbox, Era::Stateless);
+    let mut session = McpSession::open_command(&sandbox, Era::Stateless, sandbox.through(PYEXEC_MCP.path()));
     let ran = session.structured("py_run_script_in_dir", session.script(gone));
     assert_eq!(ran["stdout"], "hello\n", "{ran}");
     assert_eq!(session.structured("py_job_status", json!({"job_id": ran["job_id"]}))["job"]["status"], "completed");

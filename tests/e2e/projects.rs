@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::environment_sandbox::{EnvironmentSandbox, environment_of, names, pythons};
-use crate::sandbox::python;
+use crate::sandbox::{PYEXEC, python};
 
 /// Prints where its environment is, and which of two packages it has.
 const SAYS_WHERE: &str = "import importlib.util as u, sys\n\
@@ -57,6 +57,18 @@ fn a_saved_script_belongs_to_the_project_of_the_working_directory() {
     sandbox.write("script.py", SAYS_WHERE);
     sandbox.pyexec(["scripts", "save", "where", "script.py"]).expect_code(0);
     let ran = sandbox.attend(sandbox.cli(["scripts", "run", "where"])).end().expect_code(0);
+    let prefix = sandbox.file(".venv").canonicalize().expect("it was made");
+    assert_eq!(ran.text(), format!("{}\nsix\n", prefix.display()), "{ran}");
+}
+
+#[test]
+fn a_script_that_only_the_caller_can_open_belongs_to_the_project_of_the_working_directory() {
+    let sandbox = EnvironmentSandbox::new();
+    write_project(&sandbox, ">=3.8");
+    sandbox.write("script.py", SAYS_WHERE);
+    let mut command = sandbox.command("bash");
+    command.args(["-c", "\"$0\" run <(cat script.py)"]).arg(PYEXEC);
+    let ran = sandbox.attend(command).end().expect_code(0);
     let prefix = sandbox.file(".venv").canonicalize().expect("it was made");
     assert_eq!(ran.text(), format!("{}\nsix\n", prefix.display()), "{ran}");
 }

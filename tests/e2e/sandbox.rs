@@ -233,15 +233,20 @@ impl Sandbox {
         command
     }
 
-    pub(crate) fn cli<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
-        let mut command = match self.through.as_slice() {
-            [] => self.command(&self.pyexec),
-            [program, options @ ..] => {
-                let mut command = self.command(program);
-                command.args(options).arg(&self.pyexec);
+    /// A program that is started as the command line is.
+    pub(crate) fn through(&self, program: impl AsRef<OsStr>) -> Command {
+        match self.through.as_slice() {
+            [] => self.command(program),
+            [first, options @ ..] => {
+                let mut command = self.command(first);
+                command.args(options).arg(program);
                 command
             }
-        };
+        }
+    }
+
+    pub(crate) fn cli<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
+        let mut command = self.through(&self.pyexec);
         command.args(arguments);
         command
     }

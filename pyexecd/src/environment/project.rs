@@ -13,6 +13,7 @@ use super::hashes::Hashes;
 use super::interpreter::Caller;
 use super::job_files::requirements_file;
 use super::request::normalized_name;
+use super::runner::unheeded;
 use super::uv::Call;
 use super::{EnvironmentError, Environments, Runner, contents, module_places};
 use crate::client_files::Problem;
@@ -196,6 +197,7 @@ pub(super) async fn laid_over(
     spec: &JobSpec,
     caller: Caller<'_>,
 ) -> Result<Result<Runner, String>, EnvironmentError> {
+    unheeded(caller);
     let mut arguments = front;
     for requirement in requirements {
         arguments.extend(["--with", requirement].map(OsStr::new));

@@ -132,8 +132,8 @@ pub(super) async fn plain_uv_run(
     Ok(runner)
 }
 
-/// Says which of the caller's variables `uv run` does not read.
-fn unheeded(caller: Caller<'_>) {
+/// Says which of the caller's variables `uv run` does not read. In environments of ours they hold.
+pub(super) fn unheeded(caller: Caller<'_>) {
     for name in OF_UV_PIP {
         if discovery::set(caller.variables, name).is_some() {
             caller.log.line(&format!("warning: {name} does not hold for this job, because `uv run` does not read it"));

@@ -40,6 +40,15 @@ fn projects_are_those_of_uv_run() {
             .mcp(json!({"script_path": "s.py"})),
         code(in_project("a project is found from below for code, too").directory("p/tools"), SAYS_WHERE)
             .prints("../.venv\n"),
+        in_project("a module is run in the project of the working directory")
+            .directory("p/tools")
+            .words(["-m", "s"])
+            .prints("../.venv\n"),
+        in_project("a project is found from where a directory with a __main__.py is")
+            .file("p/tools/d/__main__.py", SAYS_WHERE)
+            .directory("elsewhere")
+            .words(["../p/tools/d"])
+            .prints("../p/.venv\n"),
         in_project("a project is found from where the script is")
             .directory("elsewhere")
             .words(["../p/tools/s.py"])
