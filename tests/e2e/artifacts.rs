@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::mcp_session::{ERAS, Era, McpSession, base64_decoded, text_of};
-use crate::sandbox::Sandbox;
+use crate::sandbox::{PYEXEC_MCP, Sandbox};
 
 /// Begins every script here.
 const HERE: &str = "import os, sys\nos.chdir(os.environ['PYEXEC_ARTIFACTS'])\n";
