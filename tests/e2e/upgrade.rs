@@ -73,6 +73,32 @@ fn an_index_of_an_older_version_is_read_as_it_is() {
     assert!(sandbox.daemon_log().contains("index=Whole"), "it was made anew: {}", sandbox.daemon_log());
 }
 
+/// Of the last build that spoke protocol 2: from its index, and without it from the run directory alone.
+#[test]
+fn what_a_build_of_protocol_2_has_left_is_told_as_it_was() {
+    for has_index in [true, false] {
+        let sandbox = Sandbox::new();
+        let from = manifest_directory().join("fixtures/run-directories/0.1.0-protocol-2/completed");
+        let id = read(&from.join("spec.json"))["id"].as_str().expect("is text").to_owned();
+        copy(&from, &sandbox.run_directory(&id));
+        if has_index {
+            let index = manifest_directory().join("fixtures/index/0.1.0-protocol-2/jobs.sqlite3");
+            std::fs::copy(index, sandbox.paths().database()).expect("can be copied");
+        }
+        let _daemon = sandbox.daemon();
+        let job = sandbox.show(&id);
+        assert_eq!((&job["status"], &job["label"]), (&"completed".into(), &"solid".into()), "{job}");
+        assert_eq!(
+            (&job["elapsed_seconds"], &job["usage"]["user_seconds"]),
+            (&0.047111.into(), &0.038943.into()),
+            "{job}"
+        );
+        assert_eq!(job["artifacts"][0]["path"], "table.csv", "{job}");
+        assert_eq!(sandbox.logs(&id), b"out\n");
+        assert_eq!(sandbox.daemon_log().contains("index=Whole"), has_index, "{}", sandbox.daemon_log());
+    }
+}
+
 #[test]
 fn what_has_ended_is_told_as_it_was() {
     let sandbox = Sandbox::new();
