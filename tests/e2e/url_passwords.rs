@@ -57,6 +57,30 @@ print(tried_a.__version__, flush=True)
 while not os.path.exists('go'): time.sleep(0.005)
 ";
 
+#[track_caller]
+fn assert_waits_with_its_environment(sandbox: &EnvironmentSandbox, id: &str) {
+    assert_shown_nowhere(sandbox, id);
+    let directory = sandbox.run_directory(id);
+    let waits_with: Vec<String> = file_names(&directory)
+        .into_iter()
+        .filter(|name| contains(&std::fs::read(directory.join(name)).unwrap_or_default(), &secret()))
+        .collect();
+    assert_eq!(waits_with, ["environment"], "it waits in the file that goes when the job starts");
+}
+
+/// Once the job before it has been told to end.
+#[track_caller]
+fn assert_runs_without_a_trace(sandbox: &EnvironmentSandbox, first: &str, id: &str) {
+    sandbox.write("first", "");
+    sandbox.finished(first);
+    sandbox.wait_until("it has printed", || match sandbox.logs(id) {
+        printed if contains(&printed, "1.0\n") => Ok(()),
+        printed => Err(String::from_utf8_lossy(&printed).into_owned()),
+    });
+    assert_in_no_file(sandbox, "while it runs");
+    assert_shown_nowhere(sandbox, id);
+}
+
 #[test]
 fn a_password_of_a_requirement_is_in_no_file_once_the_job_has_started_and_shown_nowhere() {
     let mut sandbox = sandbox_without_index();
@@ -65,22 +89,10 @@ fn a_password_of_a_requirement_is_in_no_file_once_the_job_has_started_and_shown_
     let mut daemon = sandbox.daemon_with(&[("PYEXEC_MAX_RUNNING", "1"), ("PYEXEC_LOG", "trace")]);
     let first = sandbox.detach(&["-c", "import os, time\nwhile not os.path.exists('first'): time.sleep(0.005)"]);
     let id = sandbox.detach_with_uv(&["--with", &format!("tried-a @ {url}"), "-c", CODE]);
-    assert_shown_nowhere(&sandbox, &id);
-    let waits_with: Vec<String> = file_names(&sandbox.run_directory(&id))
-        .into_iter()
-        .filter(|name| contains(&std::fs::read(sandbox.run_directory(&id).join(name)).unwrap_or_default(), &secret()))
-        .collect();
-    assert_eq!(waits_with, ["environment"], "it waits in the file that goes when the job starts");
+    assert_waits_with_its_environment(&sandbox, &id);
     // The daemon that builds is not the one that was told the password.
     daemon.restart();
-    sandbox.write("first", "");
-    sandbox.finished(&first);
-    sandbox.wait_until("it has printed", || match sandbox.logs(&id) {
-        printed if contains(&printed, "1.0\n") => Ok(()),
-        printed => Err(String::from_utf8_lossy(&printed).into_owned()),
-    });
-    assert_in_no_file(&sandbox, "while it runs");
-    assert_shown_nowhere(&sandbox, &id);
+    assert_runs_without_a_trace(&sandbox, &first, &id);
     let masked = format!("tried-a @ {}", url.replace(&secret(), "****"));
     assert_eq!(sandbox.show(&id)["dependencies"], json!([masked]));
     sandbox.write("go", "");
@@ -99,21 +111,9 @@ fn a_password_in_requirements_that_a_command_prints_is_in_no_file_once_the_job_h
     bash.args(["-c", "\"$0\" run -d --with-requirements <(echo \"$GIVEN\") -c \"$1\""]);
     bash.arg(crate::sandbox::PYEXEC).arg(CODE).env("GIVEN", format!("tried-a @ {url}"));
     let id = sandbox.attend(bash).end().expect_code(0).text().trim_end().to_owned();
-    assert_shown_nowhere(&sandbox, &id);
-    let waits_with: Vec<String> = file_names(&sandbox.run_directory(&id))
-        .into_iter()
-        .filter(|name| contains(&std::fs::read(sandbox.run_directory(&id).join(name)).unwrap_or_default(), &secret()))
-        .collect();
-    assert_eq!(waits_with, ["environment"], "it waits in the file that goes when the job starts");
+    assert_waits_with_its_environment(&sandbox, &id);
     daemon.restart();
-    sandbox.write("first", "");
-    sandbox.finished(&first);
-    sandbox.wait_until("it has printed", || match sandbox.logs(&id) {
-        printed if contains(&printed, "1.0\n") => Ok(()),
-        printed => Err(String::from_utf8_lossy(&printed).into_owned()),
-    });
-    assert_in_no_file(&sandbox, "while it runs");
-    assert_shown_nowhere(&sandbox, &id);
+    assert_runs_without_a_trace(&sandbox, &first, &id);
     sandbox.write("go", "");
     assert_eq!(sandbox.finished(&id)["exit_code"], 0);
     assert_in_no_file(&sandbox, "when it has ended");

@@ -211,17 +211,7 @@ async fn compile(
     arguments.push(OsStr::new("-"));
     arguments.extend(request.file.as_ref().map(|file| file.path.as_os_str()));
     let lines = request.requirements().join("\n");
-    let call = Call {
-        program: &wanted.uv,
-        arguments,
-        variables: caller.variables,
-        directory: &place.directory,
-        stdin: lines.as_bytes(),
-        mark: caller.mark,
-        holds: None,
-        files: caller.files,
-        log: caller.log,
-    };
+    let call = Call { stdin: lines.as_bytes(), ..caller.call(&wanted.uv, &place.directory, arguments) };
     let printed = call.run().await?;
     Ok(printed.map(|lock| String::from_utf8_lossy(&lock).into_owned()).map_err(|failed| failed.said))
 }

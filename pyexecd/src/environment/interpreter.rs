@@ -43,6 +43,23 @@ pub(super) struct Caller<'a> {
     pub(super) log: &'a PreparationLog,
 }
 
+impl<'a> Caller<'a> {
+    /// A call of a program for this caller's job, with no text on its stdin.
+    pub(super) fn call(self, program: &'a Path, directory: &'a Path, arguments: Vec<&'a OsStr>) -> Call<'a> {
+        Call {
+            program,
+            arguments,
+            variables: self.variables,
+            directory,
+            stdin: &[],
+            mark: self.mark,
+            holds: None,
+            files: self.files,
+            log: self.log,
+        }
+    }
+}
+
 impl Interpreters {
     pub(super) fn new(mark: Mark, files: ClientFiles) -> Self {
         Self { mark, files, found: Mutex::default(), versions: Mutex::default() }
@@ -217,22 +234,9 @@ async fn install(uv: &Path, wanted: &str, place: &Place, caller: Caller<'_>) -> 
         return Err(missing().await);
     }
     caller.log.line(&format!("no Python {wanted} here: asking uv to install it"));
-    let call = Call {
-        program: uv,
-        arguments: ["python", "install"]
-            .map(OsStr::new)
-            .into_iter()
-            .chain(place.options())
-            .chain([OsStr::new(wanted)])
-            .collect(),
-        variables: caller.variables,
-        directory: &place.directory,
-        stdin: &[],
-        mark: caller.mark,
-        holds: None,
-        files: caller.files,
-        log: caller.log,
-    };
+    let words = ["python", "install"].map(OsStr::new).into_iter();
+    let arguments = words.chain(place.options()).chain([OsStr::new(wanted)]).collect();
+    let call = caller.call(uv, &place.directory, arguments);
     match call.run().await? {
         Ok(_) => Ok(()),
         Err(_) => Err(missing().await),

@@ -439,17 +439,8 @@ impl Environments {
     ) -> Result<imports::Decision, EnvironmentError> {
         let mut arguments: Vec<&OsStr> = ["-I", "-c", imports::PROBE].map(OsStr::new).to_vec();
         arguments.extend(places.iter().map(|place| place.as_os_str()));
-        let call = uv::Call {
-            program: python,
-            arguments,
-            variables: caller.variables,
-            directory: Path::new("/"),
-            stdin: script,
-            mark: caller.mark,
-            holds: None,
-            files: caller.files,
-            log: &PreparationLog::of_nobody(),
-        };
+        let quiet = PreparationLog::of_nobody();
+        let call = uv::Call { stdin: script, log: &quiet, ..caller.call(python, Path::new("/"), arguments) };
         let printed = call.run().await?.map_err(|failed| EnvironmentError::Imports(failed.said))?;
         let probed = imports::read_answer(&printed).map_err(|error| EnvironmentError::Imports(error.to_string()))?;
         let found = match probed {

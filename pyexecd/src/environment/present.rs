@@ -113,17 +113,8 @@ async fn asked(
         arguments.extend(["--python", version].map(OsStr::new));
     }
     arguments.extend(["--", "python", "-c", PROBE].map(OsStr::new));
-    let call = Call {
-        program: uv,
-        arguments,
-        variables: caller.variables,
-        directory: spec.directory.as_path(),
-        stdin: &[],
-        mark: caller.mark,
-        holds: None,
-        files: caller.files,
-        log: if is_strict { caller.log } else { &quiet },
-    };
+    let log = if is_strict { caller.log } else { &quiet };
+    let call = Call { log, ..caller.call(uv, spec.directory.as_path(), arguments) };
     let printed = match call.run_with_active_environment().await? {
         Ok(printed) => printed,
         Err(failed) if is_strict => return Err(EnvironmentError::Present { said: failed.said }),

@@ -14,7 +14,6 @@ use super::interpreter::Caller;
 use super::job_files::requirements_file;
 use super::request::normalized_name;
 use super::runner::unheeded;
-use super::uv::Call;
 use super::{EnvironmentError, Environments, Runner, contents, module_places};
 use crate::client_files::Problem;
 
@@ -160,7 +159,7 @@ async fn synced(
         return laid_over(uv, arguments, requirements, spec, caller).await?.map(Some).map_err(failed);
     }
     arguments.extend(["--", "python", "-c", PROBE].map(OsStr::new));
-    let call = call(uv, arguments, spec, caller);
+    let call = caller.call(uv, spec.directory.as_path(), arguments);
     let printed = call.run_with_active_environment().await?.map_err(|said| failed(said.said))?;
     let Some(Probed { python, prefix, python_version, is_virtual }) = Probed::read(&printed) else {
         let printed = String::from_utf8_lossy(&printed);
@@ -172,20 +171,6 @@ async fn synced(
     let packages = installed(&prefix, caller).await.unwrap_or_default();
     let used = ResolvedEnvironment { packages, ..ResolvedEnvironment::of_python(python_version) };
     Ok(Some(Runner { used, prefix: Some(prefix), ..Runner::bare(python) }))
-}
-
-fn call<'a>(uv: &'a Path, arguments: Vec<&'a OsStr>, spec: &'a JobSpec, caller: Caller<'a>) -> Call<'a> {
-    Call {
-        program: uv,
-        arguments,
-        variables: caller.variables,
-        directory: spec.directory.as_path(),
-        stdin: &[],
-        mark: caller.mark,
-        holds: None,
-        files: caller.files,
-        log: caller.log,
-    }
 }
 
 /// Runs through uv, which lays the requirements over what `front` names. It is asked first: what cannot be installed is not
@@ -209,7 +194,7 @@ pub(super) async fn laid_over(
     let mut runner = Runner::through(uv.to_owned());
     runner.argv.extend(arguments.iter().map(|argument| OsText::from(*argument)));
     arguments.extend(["-c", INSTALLED].map(OsStr::new));
-    Ok(call(uv, arguments, spec, caller).run().await?.map_err(|failed| failed.said).map(|printed| {
+    Ok(caller.call(uv, spec.directory.as_path(), arguments).run().await?.map_err(|failed| failed.said).map(|printed| {
         runner.used = read_installed(&printed);
         runner
     }))

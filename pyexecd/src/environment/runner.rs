@@ -81,17 +81,7 @@ pub(super) async fn plain_uv_run(
         runner.argv.extend(["--with-requirements".into(), OsText::from(file.path.as_path())]);
     }
     unheeded(caller);
-    let call = |arguments| uv::Call {
-        program: &wanted.uv,
-        arguments,
-        variables: caller.variables,
-        directory: spec.directory.as_path(),
-        stdin: &[],
-        mark: caller.mark,
-        holds: None,
-        files: caller.files,
-        log: caller.log,
-    };
+    let call = |arguments| caller.call(&wanted.uv, spec.directory.as_path(), arguments);
     let failed = |failed: uv::Failed| EnvironmentError::Resolution { said: failed.said };
     if plain.as_script {
         // Only as a script does uv read its own settings in the header: code that has no file is given one. Beside that, uv would

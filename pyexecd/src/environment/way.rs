@@ -12,7 +12,6 @@ use super::interpreter::Caller;
 use super::request::{address, hex, is_volatile};
 use super::script_metadata::ScriptMetadata;
 use super::settings::Settings;
-use super::uv::Call;
 use super::{EnvironmentError, Environments, passwords};
 
 /// What is to be done.
@@ -84,17 +83,7 @@ impl Environments {
         let words = ["export", "--quiet", "--format", "requirements.txt", "--no-header", "--no-annotate", "--python"];
         let mut arguments = words.map(OsStr::new).to_vec();
         arguments.extend([wanted.interpreter.path.as_os_str(), OsStr::new("--script"), path.as_path().as_os_str()]);
-        let call = Call {
-            program: &wanted.uv,
-            arguments,
-            variables: caller.variables,
-            directory: &wanted.settings.place.directory,
-            stdin: &[],
-            mark: caller.mark,
-            holds: None,
-            files: caller.files,
-            log: caller.log,
-        };
+        let call = caller.call(&wanted.uv, &wanted.settings.place.directory, arguments);
         let printed = call.run().await?.map_err(|failed| EnvironmentError::Resolution { said: failed.said })?;
         let (lock, passwords) = passwords::named(&String::from_utf8_lossy(&printed));
         let is_hash = |line: &str| line.trim_start().starts_with("--hash");
