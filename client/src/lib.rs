@@ -1,0 +1,1 @@
+//! Connects to the daemon, or starts it, and speaks with it.
