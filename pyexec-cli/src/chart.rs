@@ -3,14 +3,7 @@
 use pyexec_proto::course::Course;
 
 use crate::benchmark;
-
-/// What may be used to draw.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Pen {
-    /// Eighths of a block; otherwise what every terminal has.
-    pub(crate) unicode: bool,
-    pub(crate) colour: bool,
-}
+use crate::terminal::Pen;
 
 /// Lines of each of the two curves.
 const MEMORY_ROWS: usize = 5;

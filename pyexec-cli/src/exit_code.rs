@@ -13,6 +13,7 @@
 //! | 129, 130, 143 | we were told to leave by SIGHUP, SIGINT, SIGTERM |
 //! | 141 | nobody reads our output any more |
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -24,9 +25,7 @@ use pyexec_proto::state::{ExitStatus, NotStarted, Outcome, StopReason};
 use pyexec_proto::{JobDetail, JobId};
 
 use crate::render;
-use crate::verbs::artifacts::CopyError;
-use crate::verbs::daemon::units::UnitsError;
-use crate::verbs::mcp::McpError;
+use crate::terminal::OutputError;
 
 /// An exit code as the kernel keeps it.
 pub(crate) type Code = u8;
@@ -43,6 +42,54 @@ const NOT_FOUND: Code = 127;
 const INTERRUPTED: Code = 130;
 const BROKEN_PIPE: Code = 128 + 13;
 
+/// An error that one verb alone raises, declared beside the code that does. It makes the program exit with 125.
+pub(crate) trait VerbError: std::error::Error + Send + Sync + 'static {
+    /// What the reader can do about it; nothing where the message says it all.
+    fn hint(&self) -> Option<String>;
+}
+
+impl<E: VerbError> From<E> for Failure {
+    fn from(error: E) -> Self {
+        let hint = error.hint();
+        Failure::Verb(VerbFailure { error: Box::new(error), hint })
+    }
+}
+
+/// Any [`VerbError`], with its causes.
+#[derive(Debug)]
+pub(crate) struct VerbFailure {
+    error: Box<dyn std::error::Error + Send + Sync>,
+    hint: Option<String>,
+}
+
+impl VerbFailure {
+    /// The error itself, if it is of that type.
+    pub(crate) fn as_error<E: VerbError>(&self) -> Option<&E> {
+        self.error.downcast_ref()
+    }
+}
+
+impl fmt::Display for VerbFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for VerbFailure {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.error.source()
+    }
+}
+
+impl From<OutputError> for Failure {
+    fn from(error: OutputError) -> Self {
+        match error {
+            OutputError::Stdout(source) => Failure::Output(source),
+            OutputError::File { path, source } => Failure::Export { path, source },
+        }
+    }
+}
+
 /// Why a verb could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
@@ -50,8 +97,9 @@ pub(crate) enum Failure {
     Client(#[from] ClientError),
     #[error(transparent)]
     NoHome(#[from] NoHome),
+    /// What one verb alone can fail with.
     #[error(transparent)]
-    Mcp(#[from] McpError),
+    Verb(VerbFailure),
     #[error("{problem}")]
     Usage { problem: String, hint: String },
     #[error("could not start the runtime")]
@@ -86,13 +134,9 @@ pub(crate) enum Failure {
     NothingToDraw { what: String },
     #[error("there is no log of the daemon in {}", directory.display())]
     NoDaemonLog { directory: PathBuf },
-    #[error(transparent)]
-    Copy(#[from] CopyError),
     /// Each has been named.
     #[error("{number} {what} could not be removed")]
     NotRemoved { number: u64, what: &'static str },
-    #[error(transparent)]
-    Units(#[from] UnitsError),
 }
 
 impl Failure {
@@ -100,9 +144,7 @@ impl Failure {
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
             Failure::Client(error) => error.hint(),
-            Failure::Mcp(error) => error.hint(),
-            Failure::Copy(error) => error.hint(),
-            Failure::Units(error) => error.hint(),
+            Failure::Verb(error) => error.hint.clone(),
             Failure::Usage { hint, .. } => Some(hint.clone()),
             Failure::NoHome(error) => Some(error.hint()),
             Failure::StdinTooLarge { .. } => Some("put it into a file, and let the script open that".into()),
@@ -145,10 +187,8 @@ impl Failure {
             Failure::Unreadable { source, .. } if source.kind() == io::ErrorKind::NotFound => NOT_FOUND,
             Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => BROKEN_PIPE,
             Failure::NoHome(_)
-            | Failure::Mcp(_)
-            | Failure::Copy(_)
+            | Failure::Verb(_)
             | Failure::NotRemoved { .. }
-            | Failure::Units(_)
             | Failure::Runtime(_)
             | Failure::Thread(_)
             | Failure::Output(_)

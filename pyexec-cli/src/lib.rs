@@ -4,13 +4,16 @@
 
 mod args;
 mod ask;
+mod attach;
 mod benchmark;
 mod chart;
+mod connection;
 mod exit_code;
-mod output;
+mod listing;
+mod not_removed;
 mod profile;
 mod render;
-mod status_line;
+mod submission;
 mod terminal;
 mod verbs;
 

@@ -3,7 +3,8 @@
 use pyexec_proto::JobId;
 use pyexec_proto::view::{ProfileRow, ProfileView};
 
-use crate::render::{self, Screen};
+use crate::render;
+use crate::terminal::Screen;
 
 /// A heading, and two tables; or why there are none. Ends with a newline.
 pub(crate) fn text(profile: &ProfileView, id: JobId) -> String {

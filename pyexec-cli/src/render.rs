@@ -10,14 +10,7 @@ use pyexec_proto::Status;
 pub(crate) use pyexec_proto::harmless::{lines, one_line};
 use unicode_width::UnicodeWidthChar as _;
 
-/// Where something is shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Screen {
-    /// A terminal, `columns` wide.
-    Terminal { columns: u16, colour: bool },
-    /// A file or a pipe: nothing is cut, nothing is coloured.
-    File,
-}
+use crate::terminal::Screen;
 
 /// A length of time in at most two units: `0.25s`, `12.3s`, `3m 12s`, `5h 07m`, `2d 4h`.
 pub(crate) fn duration(length: Duration) -> String {

@@ -2,13 +2,35 @@
 
 use std::error::Error;
 use std::io::{self, IsTerminal, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use pyexec_proto::harmless;
 
-use crate::chart::Pen;
-use crate::exit_code::Failure;
-use crate::render::{self, Screen};
+/// Where something is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Screen {
+    /// A terminal, `columns` wide.
+    Terminal { columns: u16, colour: bool },
+    /// A file or a pipe: nothing is cut, nothing is coloured.
+    File,
+}
+
+/// What may be used to draw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pen {
+    /// Eighths of a block; otherwise what every terminal has.
+    pub(crate) unicode: bool,
+    pub(crate) colour: bool,
+}
+
+/// Why what was asked for could not be written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OutputError {
+    #[error("could not write the output")]
+    Stdout(#[source] io::Error),
+    #[error("could not write {}", path.display())]
+    File { path: PathBuf, source: io::Error },
+}
 
 /// What stdout is connected to.
 pub(crate) fn screen() -> Screen {
@@ -35,24 +57,24 @@ pub(crate) fn pen(screen: Screen) -> Pen {
 }
 
 /// Writes to stdout.
-pub(crate) fn print(text: &str) -> Result<(), Failure> {
+pub(crate) fn print(text: &str) -> Result<(), OutputError> {
     print_bytes(text.as_bytes())
 }
 
 /// Writes to stdout what need not be text.
-pub(crate) fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
+pub(crate) fn print_bytes(bytes: &[u8]) -> Result<(), OutputError> {
     let mut stdout = io::stdout().lock();
-    stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(Failure::Output)
+    stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(OutputError::Stdout)
 }
 
 /// Writes what was asked for into a file of the user's.
-pub(crate) fn write_file(path: &Path, contents: &[u8]) -> Result<(), Failure> {
-    std::fs::write(path, contents).map_err(|source| Failure::Export { path: path.to_owned(), source })
+pub(crate) fn write_file(path: &Path, contents: &[u8]) -> Result<(), OutputError> {
+    std::fs::write(path, contents).map_err(|source| OutputError::File { path: path.to_owned(), source })
 }
 
 /// Writes one JSON document to stdout.
-pub(crate) fn print_json(document: &impl serde::Serialize) -> Result<(), Failure> {
-    let document = harmless::json(document).map_err(|error| Failure::Output(error.into()))?;
+pub(crate) fn print_json(document: &impl serde::Serialize) -> Result<(), OutputError> {
+    let document = harmless::json(document).map_err(|error| OutputError::Stdout(error.into()))?;
     print(&(document + "\n"))
 }
 
@@ -93,7 +115,7 @@ pub(crate) fn stderr_columns() -> Option<u16> {
 
 fn say(kind: &str, colour: &str, text: &str) {
     // Only what we say begins a line: a name with a newline in it must not look like a hint of ours.
-    let text = render::lines(text.trim_end()).replace('\n', "\n  ");
+    let text = harmless::lines(text.trim_end()).replace('\n', "\n  ");
     let mut stderr = io::stderr().lock();
     let line = if stderr.is_terminal() && colour_wanted() {
         format!("\x1b[1;{colour}m{kind}\x1b[0m: {text}\n")
@@ -127,7 +149,7 @@ mod tests {
     #[test]
     fn a_message_carries_its_causes_once() {
         let refused = io::Error::new(io::ErrorKind::PermissionDenied, "permission denied");
-        let error = Failure::Client(ClientError::Connect { socket: "/run/s".into(), source: refused });
+        let error = ClientError::Connect { socket: "/run/s".into(), source: refused };
         assert_eq!(with_causes(&error), "could not reach the daemon at /run/s: permission denied");
     }
 }

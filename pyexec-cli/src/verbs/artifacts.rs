@@ -16,45 +16,16 @@ use pyexec_proto::{Client, Error, JobId, OsText, Timestamp};
 use serde::Serialize;
 
 use crate::args::Artifacts;
+use crate::connection::connect_about_one;
 use crate::exit_code::{Code, Failure, SUCCESS};
 use crate::{render, terminal};
-use copy::Target;
+use copy::{CopyError, Target};
 
 /// How many of those are named that have gone with their job.
 const MOST_MISSING_NAMED: usize = 10;
 
 /// How many files are asked for before the first of them is written. Each answer may be as long as a chunk.
 const ASKED_FOR_AHEAD: usize = 8;
-
-/// Why files could not be copied.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum CopyError {
-    #[error("{} is there already", path.display())]
-    Exists { path: std::path::PathBuf },
-    #[error("could not write {}", path.display())]
-    Write { path: std::path::PathBuf, source: std::io::Error },
-    #[error("the artifact {path} would not lie in the directory")]
-    OutOfPlace { path: OsText },
-    #[error("the artifact {path} was replaced while it was read")]
-    Replaced { path: OsText },
-    #[error("the artifact {path} became shorter while it was read: {read} of {total} bytes")]
-    Shortened { path: OsText, read: u64, total: u64 },
-    #[error("{left} of {all} files were not copied; the others are whole")]
-    Incomplete { left: usize, all: usize },
-}
-
-impl CopyError {
-    pub(crate) fn hint(&self) -> Option<String> {
-        match self {
-            CopyError::Exists { .. } => Some("--force replaces it; nothing has been replaced so far".into()),
-            CopyError::Replaced { .. } | CopyError::Shortened { .. } => {
-                Some("the job is still writing it: try again".into())
-            }
-            CopyError::Incomplete { .. } => Some("the notes say which, and why".into()),
-            CopyError::Write { .. } | CopyError::OutOfPlace { .. } => None,
-        }
-    }
-}
 
 /// `pyexec artifacts ID --json`.
 #[derive(Serialize)]
@@ -73,7 +44,7 @@ struct Written {
 }
 
 pub(crate) async fn perform(asked: &Artifacts) -> Result<Code, Failure> {
-    let (client, id) = super::connect_about_one(&asked.id).await?;
+    let (client, id) = connect_about_one(&asked.id).await?;
     let paths: Vec<OsText> = asked.paths.iter().map(|path| OsText::from(path.as_os_str())).collect();
     match (&asked.output, paths.as_slice()) {
         (Some(directory), _) => copied(&client, id, &paths, Path::new(directory), asked).await?,
@@ -92,7 +63,8 @@ fn usage(problem: &str, hint: &str) -> Failure {
 async fn listed(client: &Client, id: JobId, json: bool) -> Result<(), Failure> {
     let list = client.list_artifacts(id, MAX_ARTIFACTS).await?;
     if json {
-        return terminal::print_json(&Listed { job_id: id.to_string(), artifacts: ArtifactsView::of(id, &list) });
+        terminal::print_json(&Listed { job_id: id.to_string(), artifacts: ArtifactsView::of(id, &list) })?;
+        return Ok(());
     }
     if !list.artifacts.is_empty() {
         let now = Timestamp::now();
@@ -204,7 +176,8 @@ fn refusal(failure: &Failure) -> Option<&Error> {
 
 /// Not about the daemon, nor about where it is copied to.
 fn is_about_the_file(failure: &Failure) -> bool {
-    matches!(failure, Failure::Copy(CopyError::Replaced { .. } | CopyError::Shortened { .. }))
+    let copying = if let Failure::Verb(failure) = failure { failure.as_error() } else { None };
+    matches!(copying, Some(CopyError::Replaced { .. } | CopyError::Shortened { .. }))
         || matches!(refusal(failure), Some(Error::NoArtifact { .. }))
 }
 

@@ -13,14 +13,15 @@ use std::sync::Arc;
 use pyexec_proto::job::Submission;
 use pyexec_proto::output::{PerStream, Stream};
 use pyexec_proto::service::FollowRequest;
-use pyexec_proto::{Client, JobDetail, JobId};
+use pyexec_proto::{Client, JobDetail};
 
-use super::run::interruption::Interruptions;
-use super::run::own_files::OwnFiles;
-use super::run::submission;
 use crate::args::Bench;
+use crate::attach::interruption::Interruptions;
+use crate::attach::{left, live};
+use crate::connection::{connect, of_job};
 use crate::exit_code::{self, Code, Ending, Failure, SUCCESS};
-use crate::{render, terminal};
+use crate::submission::own_files::OwnFiles;
+use crate::{render, submission, terminal};
 use results::{Measured, Results};
 
 pub(crate) async fn perform(bench: Bench) -> Result<Code, Failure> {
@@ -41,7 +42,7 @@ pub(crate) async fn perform(bench: Bench) -> Result<Code, Failure> {
             Ok(submission)
         })
         .collect::<Result<_, Failure>>()?;
-    let client = Arc::new(super::connect().await?);
+    let client = Arc::new(connect().await?);
     let interruptions = Interruptions::listen().map_err(Failure::Runtime)?;
     let number = prepared.len();
     let mut measured = vec![];
@@ -54,7 +55,7 @@ pub(crate) async fn perform(bench: Bench) -> Result<Code, Failure> {
         let attended = attend(&client, submission, &interruptions, &place, bench.show_output);
         let attended = tokio::select! {
             biased;
-            interruption = interruptions.left() => return Ok(super::run::left(id, interruption)),
+            interruption = interruptions.left() => return Ok(left(id, interruption)),
             attended = attended => attended,
         };
         let ended = match attended {
@@ -102,13 +103,13 @@ fn report(bench: &Bench, results: &Results) -> Result<(), Failure> {
         terminal::print_json(&results.document())?;
     } else {
         let screen = terminal::screen();
-        terminal::print(&results.comparison(screen, terminal::pen(screen)))?;
+        terminal::print(&table::comparison(results, screen, terminal::pen(screen)))?;
     }
     if let Some(path) = &bench.export_json {
         terminal::write_file(path, (results::pretty(&results.document())? + "\n").as_bytes())?;
     }
     if let Some(path) = &bench.export_markdown {
-        terminal::write_file(path, results.markdown().as_bytes())?;
+        terminal::write_file(path, table::markdown(results).as_bytes())?;
     }
     if let Some(path) = &bench.plot {
         match results.picture() {
@@ -139,14 +140,14 @@ async fn attend(
     client.submit(submission).await?;
     let stopping = tokio::spawn(interruptions.clone().stop_job(client.clone(), id));
     let ended = if show_output {
-        super::run::live(client, id).await
+        live(client, id).await
     } else if terminal::stderr_is_terminal() {
         progress::until_the_end(client, id, name).await
     } else {
         Ok(client.wait(id).await?)
     };
     stopping.abort();
-    super::of_job(id, ended)
+    of_job(id, ended)
 }
 
 async fn conclude(client: &Client, name: String, job: JobDetail, stopped: bool) -> Result<(Measured, Code), Failure> {
@@ -173,9 +174,4 @@ async fn stderr_tail(client: &Client, job: &JobDetail) -> Result<String, Failure
     // The first may be half of one.
     let whole = lines.len().saturating_sub(usize::from(from > 0));
     Ok(lines[lines.len() - whole.min(LINES)..].join("\n"))
-}
-
-/// `job ID`, as `show` and `logs` take it.
-fn short(id: JobId) -> String {
-    id.to_string().chars().take(8).collect()
 }

@@ -3,6 +3,7 @@
 //! It looks and asks, and changes nothing: no daemon is started, no directory made. Whatever it asks may never answer, so
 //! everything has its time limit, and what could not be found out is said like what was.
 
+mod check;
 mod clients;
 mod daemon;
 mod leftovers;
@@ -13,57 +14,15 @@ mod python;
 mod systemd;
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use pyexec_proto::paths::Paths;
-use pyexec_proto::threads;
 use serde::Serialize;
 
 use crate::args::Doctor;
 use crate::exit_code::{self, Code, Failure};
-use crate::render::{self, Screen};
-use crate::terminal;
-
-/// How long a directory, a file or a daemon may take to be looked at: a network's may be gone.
-const LOOK_LIMIT: Duration = Duration::from_secs(5);
-
-/// Of the packages of this workspace, which all have the same.
-const OUR_VERSION: &str = env!("CARGO_PKG_VERSION");
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Status {
-    Ok,
-    /// Something does not work that not everybody needs.
-    Warning,
-    /// Jobs do not run as they should.
-    Problem,
-}
-
-/// One thing that was looked at.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-struct Check {
-    name: String,
-    status: Status,
-    /// What was found.
-    detail: String,
-    /// What to do about it; there is always something, unless it is fine.
-    hint: Option<String>,
-}
-
-impl Check {
-    fn ok(name: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self { name: name.into(), status: Status::Ok, detail: detail.into(), hint: None }
-    }
-
-    fn warning(name: impl Into<String>, detail: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { name: name.into(), status: Status::Warning, detail: detail.into(), hint: Some(hint.into()) }
-    }
-
-    fn problem(name: impl Into<String>, detail: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { name: name.into(), status: Status::Problem, detail: detail.into(), hint: Some(hint.into()) }
-    }
-}
+use crate::render;
+use crate::terminal::{self, Screen};
+use check::{Check, Status};
 
 /// `pyexec doctor --json`.
 #[derive(Serialize)]
@@ -101,18 +60,6 @@ async fn look() -> Vec<Check> {
     };
     let (tools, ours, systemd, clients) = tokio::join!(tools, ours, systemd::checks(), clients::checks());
     [tools, ours, systemd, clients].concat()
-}
-
-/// What `look` finds, which may wait for a disk or a network that does not answer.
-async fn within_limit(name: &str, look: impl FnOnce() -> Vec<Check> + Send + 'static) -> Vec<Check> {
-    match tokio::time::timeout(LOOK_LIMIT, threads::beside(look)).await {
-        Ok(Ok(checks)) => checks,
-        Ok(Err(error)) => vec![Check::problem(name, format!("could not be looked at: {error}"), "report this")],
-        Err(_) => {
-            let detail = format!("did not answer within {} s", LOOK_LIMIT.as_secs());
-            vec![Check::problem(name, detail, "check the file systems that they lie on")]
-        }
-    }
 }
 
 fn count(checks: &[Check], status: Status) -> usize {
@@ -166,11 +113,5 @@ mod tests {
             text(&checks, Screen::Terminal { columns: 40, colour: true }).starts_with("\x1b[1;32mok     \x1b[0m  uv")
         );
         assert_eq!(verdict(0, 2), "no problems, 2 warnings");
-    }
-
-    #[tokio::test]
-    async fn what_panics_is_told_and_does_not_end_the_others() {
-        let checks = within_limit("x", || panic!("on purpose")).await;
-        assert_eq!((checks.len(), checks[0].status), (1, Status::Problem));
     }
 }

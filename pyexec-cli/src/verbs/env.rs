@@ -11,10 +11,11 @@ use pyexec_proto::view::EnvironmentView;
 use pyexec_proto::{JobId, Timestamp};
 use serde::Serialize;
 
-use super::prune::tell_not_removed;
-use super::run::own_files::{self, OwnFiles};
 use crate::args::{EnvCreate, EnvVerb, Requirements};
+use crate::connection::connect;
 use crate::exit_code::{Code, Failure, SUCCESS};
+use crate::not_removed::tell_not_removed;
+use crate::submission::own_files::{self, OwnFiles};
 use crate::{render, terminal};
 
 /// `pyexec env list --json`.
@@ -24,7 +25,7 @@ struct Listing {
 }
 
 pub(crate) async fn perform(verb: EnvVerb) -> Result<Code, Failure> {
-    let client = super::connect().await?;
+    let client = connect().await?;
     match verb {
         EnvVerb::List { json } => {
             let environments = client.list_environments().await?;

@@ -2,21 +2,23 @@
 
 use std::time::Duration;
 
-use pyexec_proto::client::ClientError;
 use pyexec_proto::service::{FollowRequest, JobQuery, StopAnswer, StopRequest};
 use pyexec_proto::{Client, JobDetail, JobId, Outcome, Reason, Status};
 
 use crate::args::Kill;
+use crate::attach::interruption::ended_soon;
+use crate::connection::{connect, connect_about, of_job};
 use crate::exit_code::{Code, Failure, SUCCESS};
+use crate::listing::newest;
 use crate::terminal;
 
 pub(crate) async fn perform(kill: &Kill) -> Result<Code, Failure> {
     let (client, ids) = if kill.all || kill.label.is_some() {
-        let client = super::connect().await?;
+        let client = connect().await?;
         let ids = unfinished(&client, kill.label.clone()).await?;
         (client, ids)
     } else {
-        super::connect_about(&kill.ids).await?
+        connect_about(&kill.ids).await?
     };
     if ids.is_empty() {
         terminal::note("no jobs are running or waiting to");
@@ -28,12 +30,12 @@ pub(crate) async fn perform(kill: &Kill) -> Result<Code, Failure> {
     let mut asked = Vec::with_capacity(ids.len());
     for id in ids {
         let stopped = client.stop(id, request).await.map_err(Failure::from);
-        asked.push((id, super::of_job(id, stopped)?));
+        asked.push((id, of_job(id, stopped)?));
     }
     for (id, answer) in asked {
         let what = match answer {
             StopAnswer::AlreadyFinished(_) => ALREADY_FINISHED,
-            StopAnswer::Stopping => how_it_ended(&super::of_job(id, end_of(&client, id, kill.now).await)?),
+            StopAnswer::Stopping => how_it_ended(&of_job(id, end_of(&client, id, kill.now).await)?),
         };
         terminal::print(&format!("{id} {what}\n"))?;
     }
@@ -59,26 +61,13 @@ async fn end_of(client: &Client, id: JobId, now: bool) -> Result<JobDetail, Fail
     Ok(client.wait(id).await?)
 }
 
-/// The job, if it ends soon after it was told to. What keeps it from that is said: a full disk, on which the rest of its
-/// output has no room.
-pub(super) async fn ended_soon(client: &Client, id: JobId) -> Result<Option<JobDetail>, ClientError> {
-    const SAY_WHY_AFTER_MS: u64 = 2_000;
-    let finished = client.follow(id, &FollowRequest::until_exit(SAY_WHY_AFTER_MS)).await?.finished;
-    if finished.is_none()
-        && let Some(message) = client.show(id).await?.message
-    {
-        terminal::note(&format!("job {id} has not ended yet: {message}"));
-    }
-    Ok(finished)
-}
-
 const ALREADY_FINISHED: &str = "already finished";
 
 /// What is running, and what is waiting to.
 async fn unfinished(client: &Client, label: Option<String>) -> Result<Vec<JobId>, Failure> {
     let statuses = vec![Status::Pending, Status::Running];
     let query = JobQuery { statuses, label, ..JobQuery::default() };
-    let (jobs, _) = super::jobs::newest(client, query, usize::MAX).await?;
+    let (jobs, _) = newest(client, query, usize::MAX).await?;
     Ok(jobs.iter().map(|job| job.id).collect())
 }
 

@@ -5,18 +5,19 @@ use pyexec_proto::output::{PerStream, Stream};
 use pyexec_proto::{Client, JobId};
 
 use crate::args::Logs;
+use crate::attach::passage::{BrokenStderr, Passage};
+use crate::attach::status_line::{self, While};
+use crate::connection::{connect_about_one, of_job};
 use crate::exit_code::{Code, Failure, SUCCESS};
-use crate::output::{BrokenStderr, Passage};
-use crate::status_line::{self, While};
 
 pub(crate) async fn perform(logs: &Logs) -> Result<Code, Failure> {
-    let (client, id) = super::connect_about_one(&logs.id).await?;
-    let cursors = super::of_job(id, cursors(&client, id, logs).await)?;
+    let (client, id) = connect_about_one(&logs.id).await?;
+    let cursors = of_job(id, cursors(&client, id, logs).await)?;
     let mut passage = Passage::open(id, cursors, BrokenStderr::Ends);
     let job = if logs.follow {
         passage = passage.while_somebody_reads();
         let followed = status_line::to_the_end(&mut passage, &client, id, While::Unfinished).await;
-        super::of_job(id, followed)?
+        of_job(id, followed)?
     } else {
         let mut job = client.show(id).await?;
         if !job.state.is_finished() {

@@ -17,9 +17,9 @@ use edit::{EditError, Entry};
 use pyexec_proto::start::{is_executable, places_of};
 
 use crate::args::{McpClient, McpInstall, McpUninstall, McpVerb};
-use crate::exit_code::{Code, Failure, SUCCESS};
-use crate::render::{self, Screen};
-use crate::terminal;
+use crate::exit_code::{Code, Failure, SUCCESS, VerbError};
+use crate::render;
+use crate::terminal::{self, OutputError, Screen};
 
 /// The program that clients start.
 pub(crate) const PROGRAM: &str = "pyexec-mcp";
@@ -39,8 +39,8 @@ pub(crate) enum McpError {
     Edit { path: PathBuf, source: EditError, remedy: String },
 }
 
-impl McpError {
-    pub(crate) fn hint(&self) -> Option<String> {
+impl VerbError for McpError {
+    fn hint(&self) -> Option<String> {
         Some(match self {
             McpError::NoProgram => format!(
                 "it is expected beside this program, or on PATH: `cargo install --path {PROGRAM}` puts it beside"
@@ -120,10 +120,10 @@ fn change(client: McpClient, places: &Places, change: &Change, dry_run: bool) ->
         let file = ConfigFile::read(&settings.file).map_err(McpError::from)?;
         let edited = edited(&settings, file.text(), change)?;
         if edited == file.text() {
-            return say(client, &settings, unchanged(change));
+            return Ok(say(client, &settings, unchanged(change))?);
         }
         if dry_run {
-            return show(client, &settings, &file, &edited, change);
+            return Ok(show(client, &settings, &file, &edited, change)?);
         }
         let done = if settings.form.has_entry(file.text()) == Ok(true) { "updated in" } else { "added to" };
         match file.replace(&edited) {
@@ -163,7 +163,7 @@ fn unchanged(change: &Change) -> &'static str {
     }
 }
 
-fn say(client: McpClient, settings: &Settings, what: &str) -> Result<(), Failure> {
+fn say(client: McpClient, settings: &Settings, what: &str) -> Result<(), OutputError> {
     let path = settings.file.to_string_lossy();
     terminal::print(&format!("{}: {what} {}\n", client.name(), render::one_line(&path)))
 }
@@ -174,7 +174,7 @@ fn show(
     file: &ConfigFile,
     edited: &str,
     change: &Change,
-) -> Result<(), Failure> {
+) -> Result<(), OutputError> {
     say(client, settings, "nothing is changed yet in")?;
     let path = settings.file.to_string_lossy();
     let path = render::one_line(&path);

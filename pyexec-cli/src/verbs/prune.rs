@@ -1,11 +1,13 @@
 //! `pyexec prune`: forgets finished jobs, and removes their files.
 
-use pyexec_proto::service::{NotRemoved, NotRemovedList, PruneRequest, Pruned};
+use pyexec_proto::service::{PruneRequest, Pruned};
 use pyexec_proto::view::NotRemovedView;
 use serde::Serialize;
 
 use crate::args::Prune;
+use crate::connection::connect;
 use crate::exit_code::{Code, Failure, SUCCESS};
+use crate::not_removed::tell_not_removed;
 use crate::{render, terminal};
 
 /// `pyexec prune --json`.
@@ -21,7 +23,7 @@ struct PrunedView {
 }
 
 pub(crate) async fn perform(prune: &Prune) -> Result<Code, Failure> {
-    let client = super::connect().await?;
+    let client = connect().await?;
     let pruned = client.prune(request(prune)).await?;
     if prune.json {
         terminal::print_json(&PrunedView {
@@ -36,22 +38,6 @@ pub(crate) async fn perform(prune: &Prune) -> Result<Code, Failure> {
     }
     tell_not_removed(&pruned.not_removed, "job", "jobs")?;
     Ok(SUCCESS)
-}
-
-/// Names what could not be removed, which is a failure. `one` and `several` say what it is.
-pub(super) fn tell_not_removed(list: &NotRemovedList, one: &'static str, several: &'static str) -> Result<(), Failure> {
-    for NotRemoved { id, path, problem } in &list.first {
-        terminal::note(&format!("not removed: {one} {id}: {path}: {problem}"));
-    }
-    let left_out = list.total - list.first.len() as u64;
-    if left_out > 0 {
-        terminal::note(&format!("not removed: {left_out} more, which `pyexec daemon logs` names"));
-    }
-    match list.total {
-        0 => Ok(()),
-        1 => Err(Failure::NotRemoved { number: 1, what: one }),
-        number => Err(Failure::NotRemoved { number, what: several }),
-    }
 }
 
 /// `--completed` and `--failed` each name what is to go; neither, or both, is everything that has finished.

@@ -1,31 +1,25 @@
 //! `pyexec run`: submits a job and, unless it is detached, is its terminal until it has ended.
 //!
-//! Three things go on at once: output is shown ([`crate::output`]), stdin is passed on ([`input`]), and signals are
-//! turned into stops ([`interruption`]). The job itself needs none of them.
-
-pub(super) mod input;
-pub(super) mod interruption;
-pub(super) mod own_files;
-pub(super) mod submission;
+//! Three things go on at once, see [`crate::attach`]: output is shown, stdin is passed on, and signals are turned into
+//! stops. The job itself needs none of them.
 
 use std::io;
 use std::sync::Arc;
 
 use pyexec_proto::excerpt::{self, Gap};
-use pyexec_proto::output::PerStream;
 use pyexec_proto::service::StopRequest;
 use pyexec_proto::view::{BenchmarkView, ExecutionView, ProfileView};
 use pyexec_proto::{Client, JobDetail, JobId};
 use serde::Serialize;
 
 use crate::args::Run;
+use crate::attach::interruption::Interruptions;
+use crate::attach::{input, left, live};
+use crate::connection::{connect, of_job};
 use crate::exit_code::{self, Code, Ending, Failure, Interruption, SUCCESS};
-use crate::output::{BrokenStderr, Passage};
-use crate::status_line::{self, While};
+use crate::submission::own_files::OwnFiles;
+use crate::submission::{self, Prepared};
 use crate::{benchmark, profile, terminal};
-use interruption::Interruptions;
-use own_files::OwnFiles;
-use submission::Prepared;
 
 /// `pyexec run -d --json`.
 #[derive(Serialize)]
@@ -39,7 +33,7 @@ pub(crate) async fn perform(run: Run) -> Result<Code, Failure> {
     // Until here signals do what they always do: there is no job that could be cancelled.
     let Prepared { submission, input } = submission::prepare(run, &mut OwnFiles::default())?;
     let stdin = input.map(input::Stdin::open).transpose()?;
-    let client = Arc::new(super::connect().await?);
+    let client = Arc::new(connect().await?);
     let interruptions = Interruptions::listen().map_err(Failure::Runtime)?;
     let id = submission.id;
     let submitted = tokio::select! {
@@ -104,7 +98,7 @@ async fn detached(
         // Told to stop before the id was known to anybody.
         Some(interruption @ (Interruption::Interrupt | Interruption::Terminate)) => {
             let stopped = client.stop(id, StopRequest { now: false, grace_ms: None }).await.map_err(Failure::from);
-            super::of_job(id, stopped)?;
+            of_job(id, stopped)?;
             return Ok(exit_code::of_interruption(interruption));
         }
         Some(Interruption::HangUp) | None => {}
@@ -115,15 +109,6 @@ async fn detached(
         terminal::print(&format!("{id}\n"))?;
     }
     Ok(SUCCESS)
-}
-
-/// Shows what the job prints, until its end.
-pub(super) async fn live(client: &Client, id: JobId) -> Result<JobDetail, Failure> {
-    let start = PerStream { stdout: Some(0), stderr: Some(0) };
-    let mut passage = Passage::open(id, start, BrokenStderr::GoesOn).attached();
-    let job = status_line::to_the_end(&mut passage, client, id, While::Pending).await?;
-    passage.close().await?;
-    Ok(job)
 }
 
 /// Waits for the end, then prints one document.
@@ -152,16 +137,4 @@ fn conclude(job: &JobDetail, interrupted: Option<Interruption>, was_shown: bool)
         terminal::problem(problem, None);
     }
     Ok(ending.code)
-}
-
-/// Goes without having seen the end.
-pub(super) fn left(id: JobId, interruption: Interruption) -> Code {
-    match interruption {
-        // It was only the terminal that went away; the job goes on, and nobody is there to be told.
-        Interruption::HangUp => {}
-        Interruption::Interrupt | Interruption::Terminate => {
-            terminal::note(&format!("not waiting for the end of job {id}; `pyexec show {id}` says what became of it"));
-        }
-    }
-    exit_code::of_interruption(interruption)
 }

@@ -10,10 +10,11 @@ use pyexec_proto::view::{ScriptRow, ScriptView};
 use pyexec_proto::{Client, Timestamp};
 use serde::Serialize;
 
-use super::run::own_files::{self, read_up_to};
 use crate::args::{Requirements, Run, ScriptsRun, ScriptsSave, ScriptsShow, ScriptsVerb, Source};
+use crate::connection::connect;
 use crate::exit_code::{Code, Failure, SUCCESS};
-use crate::render::Screen;
+use crate::submission::own_files::{self, read_up_to};
+use crate::terminal::Screen;
 use crate::{render, terminal};
 
 /// `pyexec scripts list --json`.
@@ -33,7 +34,7 @@ pub(crate) async fn perform(verb: ScriptsVerb) -> Result<Code, Failure> {
 }
 
 async fn list(autosaved: bool, json: bool) -> Result<Code, Failure> {
-    let scripts = super::connect().await?.list_scripts(autosaved).await?;
+    let scripts = connect().await?.list_scripts(autosaved).await?;
     if json {
         terminal::print_json(&Listing { scripts: scripts.iter().map(ScriptRow::of).collect() })?;
     } else if scripts.is_empty() {
@@ -47,7 +48,7 @@ async fn list(autosaved: bool, json: bool) -> Result<Code, Failure> {
 }
 
 async fn show(asked: &ScriptsShow) -> Result<Code, Failure> {
-    let script = super::connect().await?.view_script(&asked.name, asked.autosaved).await?;
+    let script = connect().await?.view_script(&asked.name, asked.autosaved).await?;
     if asked.json {
         terminal::print_json(&ScriptView::of(&script))?;
     } else {
@@ -66,7 +67,7 @@ async fn save(given: ScriptsSave) -> Result<Code, Failure> {
         requires_python: given.requires_python,
         overwrite: given.overwrite,
     };
-    let saved = super::connect().await?.save_script(&script).await?;
+    let saved = connect().await?.save_script(&script).await?;
     if asks_for_header && !saved.header_written {
         terminal::note("it has a header of its own, which was kept: --with and --requires-python are not in it");
     }
@@ -77,7 +78,7 @@ async fn save(given: ScriptsSave) -> Result<Code, Failure> {
 
 /// The daemon knows where the script is; from there on it is a file like any other.
 async fn run(mut asked: ScriptsRun) -> Result<Code, Failure> {
-    let client: Client = super::connect().await?;
+    let client: Client = connect().await?;
     let script = client.view_script(&asked.name, false).await?;
     drop(client);
     let file = script.path.as_os_str().to_owned();
@@ -86,7 +87,7 @@ async fn run(mut asked: ScriptsRun) -> Result<Code, Failure> {
 }
 
 async fn remove(names: &[String]) -> Result<Code, Failure> {
-    let client = super::connect().await?;
+    let client = connect().await?;
     for name in names {
         client.remove_script(name).await?;
         terminal::print(&format!("{} removed\n", render::one_line(name)))?;

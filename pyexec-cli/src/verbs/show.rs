@@ -10,12 +10,13 @@ use pyexec_proto::view::{ArtifactView, ArtifactsView, JobView, ProjectUsed, Proj
 use pyexec_proto::{JobDetail, Reason, Timestamp};
 
 use crate::args::Show;
+use crate::connection::{connect_about_one, of_job};
 use crate::exit_code::{Code, Failure, SUCCESS};
 use crate::{benchmark, render, terminal};
 
 pub(crate) async fn perform(show: &Show) -> Result<Code, Failure> {
-    let (client, id) = super::connect_about_one(&show.id).await?;
-    let detail = super::of_job(id, client.show(id).await.map_err(Failure::from))?;
+    let (client, id) = connect_about_one(&show.id).await?;
+    let detail = of_job(id, client.show(id).await.map_err(Failure::from))?;
     if let Some(path) = &show.plot {
         plot(&detail, path)?;
     }
@@ -33,7 +34,8 @@ pub(crate) async fn perform(show: &Show) -> Result<Code, Failure> {
 fn plot(job: &JobDetail, path: &Path) -> Result<(), Failure> {
     let course = Course::of(job).ok_or_else(|| Failure::NothingToDraw { what: format!("job {}", job.id) })?;
     let title = job.spec.label.clone().unwrap_or_else(|| job.spec.command());
-    terminal::write_file(path, &pyexec_picture::png(&title, &[Curve { name: &title, course: &course }]))
+    terminal::write_file(path, &pyexec_picture::png(&title, &[Curve { name: &title, course: &course }]))?;
+    Ok(())
 }
 
 /// `key: value` lines; what there is nothing to say about is left out.

@@ -9,9 +9,39 @@ use pyexec_proto::{JobId, OsText};
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, mkdirat, openat, renameat, renameat_with, statat, unlinkat};
 use rustix::io::Errno;
 
-use super::CopyError;
+use crate::exit_code::VerbError;
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// Why files could not be copied.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CopyError {
+    #[error("{} is there already", path.display())]
+    Exists { path: PathBuf },
+    #[error("could not write {}", path.display())]
+    Write { path: PathBuf, source: std::io::Error },
+    #[error("the artifact {path} would not lie in the directory")]
+    OutOfPlace { path: OsText },
+    #[error("the artifact {path} was replaced while it was read")]
+    Replaced { path: OsText },
+    #[error("the artifact {path} became shorter while it was read: {read} of {total} bytes")]
+    Shortened { path: OsText, read: u64, total: u64 },
+    #[error("{left} of {all} files were not copied; the others are whole")]
+    Incomplete { left: usize, all: usize },
+}
+
+impl VerbError for CopyError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            CopyError::Exists { .. } => Some("--force replaces it; nothing has been replaced so far".into()),
+            CopyError::Replaced { .. } | CopyError::Shortened { .. } => {
+                Some("the job is still writing it: try again".into())
+            }
+            CopyError::Incomplete { .. } => Some("the notes say which, and why".into()),
+            CopyError::Write { .. } | CopyError::OutOfPlace { .. } => None,
+        }
+    }
+}
 
 /// Where files are copied to.
 #[derive(Debug)]

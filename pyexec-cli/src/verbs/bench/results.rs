@@ -1,4 +1,4 @@
-//! What was measured of each script, and how they compare: as text, as a JSON document, as a table in Markdown.
+//! What was measured of each script, and the ratios between them: as data, a block of text each, and a JSON document.
 
 use std::path::Path;
 
@@ -9,10 +9,9 @@ use pyexec_proto::view::BenchmarkView;
 use pyexec_proto::{JobDetail, JobId, Outcome, Reason, Status};
 use serde::Serialize;
 
-use super::{short, table};
-use crate::chart::Pen;
 use crate::exit_code::Failure;
-use crate::render::Screen;
+use crate::terminal::Pen;
+use crate::terminal::Screen;
 use crate::{benchmark, chart, render, terminal};
 
 /// One script, measured as far as it went.
@@ -148,8 +147,13 @@ impl Measured {
 const IN_A_FILE: usize = 80;
 
 /// For a locale that has nothing else.
-fn in_ascii(text: &str) -> String {
+pub(super) fn in_ascii(text: &str) -> String {
     text.replace('±', "+-").replace('…', "..").replace('µ', "u")
+}
+
+/// `job ID`, as `show` and `logs` take it.
+fn short(id: JobId) -> String {
+    id.to_string().chars().take(8).collect()
 }
 
 impl Results {
@@ -157,6 +161,11 @@ impl Results {
         let walls = measured.iter().enumerate().filter_map(|(at, one)| Some((at, one.wall()?.mean)));
         let fastest = walls.min_by(|one, other| one.1.total_cmp(&other.1)).map(|(at, _)| at);
         Self { measured, fastest }
+    }
+
+    /// Each script, in the order they ran.
+    pub(super) fn measured(&self) -> &[Measured] {
+        &self.measured
     }
 
     /// How each stands to the fastest, itself included.
@@ -194,17 +203,6 @@ impl Results {
         Document { results: rows.collect() }
     }
 
-    /// Nothing where there is nothing to compare.
-    pub(super) fn comparison(&self, screen: Screen, pen: Pen) -> String {
-        match self.measured.iter().filter(|one| one.compared().is_some()).count() {
-            0 | 1 => String::new(),
-            _ => {
-                let table = table::text(&self.measured, &self.relative(), screen);
-                if pen.unicode { table } else { in_ascii(&table) }
-            }
-        }
-    }
-
     /// Memory and CPU over the time of each one's last run; `None` when none was looked at.
     pub(super) fn picture(&self) -> Option<Vec<u8>> {
         let drawn = self.measured.iter().filter_map(|one| Some((one.name.as_str(), one.course.as_ref()?)));
@@ -216,10 +214,6 @@ impl Results {
             several => several.iter().map(|curve| curve.name).collect::<Vec<_>>().join(", "),
         };
         Some(pyexec_picture::png(&title, &curves))
-    }
-
-    pub(super) fn markdown(&self) -> String {
-        table::markdown(&self.measured, &self.relative())
     }
 }
 
@@ -238,21 +232,5 @@ pub(super) fn check_export(path: &Path) -> Result<(), Failure> {
             Err(refused(std::io::ErrorKind::NotFound))
         }
         Some(_) | None => Ok(()),
-    }
-}
-
-/// `2.03 ± 0.09`, or the ratio where there is no more to say.
-pub(super) fn shown(ratio: &Ratio) -> String {
-    match ratio.stddev {
-        Some(stddev) => format!("{:.2} ± {stddev:.2}", ratio.ratio),
-        None => format!("{:.2}", ratio.ratio),
-    }
-}
-
-/// `mean ± σ` in the unit that fits.
-pub(super) fn spread(summary: &Summary, show: impl Fn(f64) -> String) -> String {
-    match summary.stddev {
-        Some(stddev) => format!("{} ± {}", show(summary.mean), show(stddev)),
-        None => show(summary.mean),
     }
 }

@@ -1,16 +1,26 @@
 //! Several scripts beside each other.
 
 use pyexec_proto::harmless::in_cell;
-use pyexec_proto::statistics::Summary;
+use pyexec_proto::statistics::{Ratio, Summary};
 
-use super::results::{Measured, Relative, shown, spread};
+use super::results::{Measured, Relative, Results, in_ascii};
 use crate::benchmark::seconds;
-use crate::render::{self, Screen};
+use crate::render;
+use crate::terminal::{Pen, Screen};
 
 /// Where there is no room: memory, then CPU, then wall time; the ratio stays.
 const LEAST_TELLING: [usize; 3] = [3, 2, 1];
 
-pub(super) fn text(measured: &[Measured], relative: &[Option<Relative>], screen: Screen) -> String {
+/// How the scripts compare, as a table for people; empty where there are not two to compare.
+pub(super) fn comparison(results: &Results, screen: Screen, pen: Pen) -> String {
+    if results.measured().iter().filter(|one| one.compared().is_some()).count() < 2 {
+        return String::new();
+    }
+    let table = text(results.measured(), &results.relative(), screen);
+    if pen.unicode { table } else { in_ascii(&table) }
+}
+
+fn text(measured: &[Measured], relative: &[Option<Relative>], screen: Screen) -> String {
     let rows: Vec<Vec<String>> = measured
         .iter()
         .zip(relative)
@@ -33,11 +43,12 @@ pub(super) fn text(measured: &[Measured], relative: &[Option<Relative>], screen:
 }
 
 /// Means with their deviations; one row for each script, also for one that failed.
-pub(super) fn markdown(measured: &[Measured], relative: &[Option<Relative>]) -> String {
+pub(super) fn markdown(results: &Results) -> String {
+    let (measured, relative) = (results.measured(), results.relative());
     let mut text = "| script | runs | wall time | min … max | median | CPU time | peak memory | ratio |\n\
                     |:---|---:|---:|---:|---:|---:|---:|---:|\n"
         .to_owned();
-    for (one, relative) in measured.iter().zip(relative) {
+    for (one, relative) in measured.iter().zip(&relative) {
         let view = one.compared();
         let of = |summary: Option<Summary>, show: &dyn Fn(&Summary) -> String| {
             summary.map_or_else(String::new, |summary| show(&summary))
@@ -56,6 +67,22 @@ pub(super) fn markdown(measured: &[Measured], relative: &[Option<Relative>]) -> 
         text += &format!("| {} |\n", cells.join(" | "));
     }
     text + &conditions(measured)
+}
+
+/// `2.03 ± 0.09`, or the ratio where there is no more to say.
+fn shown(ratio: &Ratio) -> String {
+    match ratio.stddev {
+        Some(stddev) => format!("{:.2} ± {stddev:.2}", ratio.ratio),
+        None => format!("{:.2}", ratio.ratio),
+    }
+}
+
+/// `mean ± σ` in the unit that fits.
+fn spread(summary: &Summary, show: impl Fn(f64) -> String) -> String {
+    match summary.stddev {
+        Some(stddev) => format!("{} ± {}", show(summary.mean), show(stddev)),
+        None => show(summary.mean),
+    }
 }
 
 /// Under what each was measured; once, where that is the same of all.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use pyexec_proto::start::find_program;
 
 use crate::ask::{self, Silence, ask};
-use crate::exit_code::Failure;
+use crate::exit_code::{Failure, VerbError};
 use crate::{render, terminal};
 
 const SOCKET: (&str, &str) = ("pyexecd.socket", include_str!("../../../../systemd/pyexecd.socket"));
@@ -31,8 +31,8 @@ pub(crate) enum UnitsError {
     Systemd { command: String, silence: Silence },
 }
 
-impl UnitsError {
-    pub(crate) fn hint(&self) -> Option<String> {
+impl VerbError for UnitsError {
+    fn hint(&self) -> Option<String> {
         Some(match self {
             UnitsError::NoDaemon => "install it, for example with `cargo install --path pyexecd`".into(),
             UnitsError::NoPlace => "set HOME, or XDG_CONFIG_HOME".into(),

@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 use pyexec_proto::start::is_executable;
 
-use super::{Check, within_limit};
+use super::check::{Check, within_limit};
 use crate::args::McpClient;
 use crate::verbs::mcp::Connection;
 use crate::verbs::mcp::clients::{Places, Settings};

@@ -12,7 +12,8 @@ use pyexec_proto::place::Place;
 use pyexec_proto::service::DaemonStatus;
 use pyexec_proto::{Client, OsText, start};
 
-use super::{Check, LOOK_LIMIT, OUR_VERSION, limits, systemd};
+use super::check::{Check, LOOK_LIMIT, OUR_VERSION};
+use super::{limits, systemd};
 use crate::{render, terminal};
 
 pub(super) async fn checks(paths: &Paths) -> Vec<Check> {

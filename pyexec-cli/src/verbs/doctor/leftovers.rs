@@ -10,7 +10,7 @@ use pyexec_proto::JobId;
 use pyexec_proto::paths::Paths;
 use serde::Deserialize;
 
-use super::{Check, within_limit};
+use super::check::{Check, within_limit};
 
 /// How many are named.
 const MOST_NAMED: usize = 5;

@@ -2,7 +2,7 @@
 
 use pyexec_proto::job::ResourceLimit;
 
-use super::Check;
+use super::check::Check;
 
 const NAME: &str = "resource limits";
 
@@ -31,7 +31,7 @@ fn compare(ours: &[ResourceLimit], daemons: &[ResourceLimit]) -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verbs::doctor::Status;
+    use crate::verbs::doctor::check::Status;
 
     fn limit(resource: rustix::process::Resource, hard: Option<u64>) -> ResourceLimit {
         ResourceLimit { resource: resource as u32, soft: hard, hard }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use pyexec_proto::paths::{CacheUser, Paths};
 
-use super::{Check, within_limit};
+use super::check::{Check, within_limit};
 use crate::render;
 
 /// Below this a job can hardly say how it ended.
@@ -153,7 +153,7 @@ fn try_out(directory: &Path, used: Use) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verbs::doctor::Status;
+    use crate::verbs::doctor::check::Status;
 
     #[test]
     fn a_directory_that_is_not_there_is_one_that_can_be_made() {

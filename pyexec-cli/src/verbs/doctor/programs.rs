@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use pyexec_proto::fence::FenceCheck;
 use pyexec_proto::start::is_executable;
 
-use super::{Check, OUR_VERSION};
+use super::check::{Check, OUR_VERSION};
 use crate::ask::{self, Silence, ask, version_in};
 use crate::verbs::mcp;
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use pyexec_proto::start::is_executable;
 use serde_json::Value;
 
-use super::Check;
+use super::check::Check;
 use crate::ask::{self, ask, find_on_path, version_in};
 
 /// The oldest that was found to know all that it is asked: 0.5.16 can not list Pythons as JSON.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use pyexec_proto::service::JobScopes;
 
-use super::Check;
+use super::check::Check;
 use crate::ask::{self, ask};
 use crate::verbs::daemon::units::{self, Installed};
 
@@ -195,7 +195,7 @@ fn lingers_by_file(directory: &Path, user: &str) -> Option<bool> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Status;
+    use super::super::check::Status;
     use super::*;
 
     const SOUND: &str = "Id=pyexecd.socket\nLoadState=loaded\nActiveState=active\nUnitFileState=enabled\n\n\

@@ -21,9 +21,11 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::args::Jobs;
+use crate::connection::connect;
 use crate::exit_code::{Code, Failure, Interruption, SUCCESS, of_interruption};
-use crate::render::{self, Screen};
-use crate::terminal;
+use crate::listing::{newest, table_lines};
+use crate::render;
+use crate::terminal::{self, Screen};
 
 const REFRESH: Duration = Duration::from_secs(1);
 
@@ -39,7 +41,7 @@ pub(super) async fn perform(jobs: Jobs) -> Result<Code, Failure> {
             hint: "`pyexec jobs --json` is for programs; leave out --watch for the table as it is now".to_owned(),
         });
     }
-    let client = crate::verbs::connect().await?;
+    let client = connect().await?;
     let mut terminate = signal(SignalKind::terminate()).map_err(Failure::Runtime)?;
     let mut hang_up = signal(SignalKind::hangup()).map_err(Failure::Runtime)?;
     let mut watch = Watch { query: (jobs.status, jobs.label), rows: room(), ..Watch::default() };
@@ -175,7 +177,7 @@ impl Watch {
         for (count, status) in counts.iter_mut().zip([Status::Running, Status::Pending]) {
             if wanted(status) {
                 let query = JobQuery { statuses: vec![status], label: label.clone(), ..JobQuery::default() };
-                let (found, total) = super::newest(client, query, room).await?;
+                let (found, total) = newest(client, query, room).await?;
                 *count = total;
                 jobs.extend(found);
             }
@@ -185,7 +187,7 @@ impl Watch {
         let mut finished = 0;
         if !ended.is_empty() {
             let query = JobQuery { statuses: ended, label, ..JobQuery::default() };
-            let (found, total) = super::newest(client, query, room).await?;
+            let (found, total) = newest(client, query, room).await?;
             finished = total;
             jobs.extend(found);
         }
@@ -260,7 +262,7 @@ impl Watch {
             frame.push('\n');
         } else {
             let screen = Screen::Terminal { columns: columns.saturating_sub(MARGIN).max(1), colour };
-            let table = render::job_table(&super::table_lines(shown, now), screen);
+            let table = render::job_table(&table_lines(shown, now), screen);
             let selected = self.selected.and_then(|id| shown.iter().position(|job| job.id == id));
             for (at, line) in table.lines().enumerate() {
                 // The header is the first of them.
@@ -298,7 +300,7 @@ mod tests {
     use super::*;
 
     fn job(status: Status, command: &str) -> JobSummary {
-        super::super::summary(command, status)
+        crate::listing::summary(command, status)
     }
 
     fn watch() -> Watch {

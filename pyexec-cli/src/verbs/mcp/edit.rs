@@ -1,22 +1,11 @@
 //! What settings become when pyexec is written into them, or taken out: texts in, texts out. Whatever is not the entry
 //! stays as it was, to the byte.
 
+mod entry;
 mod json;
 mod toml;
 
-/// The name of our entry among a client's servers.
-pub(crate) const NAME: &str = "pyexec";
-
-/// What belongs to a server that is reached by its address. Beside a `command` it would contradict it, and some clients
-/// then refuse the whole file.
-const OF_A_REMOTE_SERVER: [&str; 4] = ["url", "headers", "http_headers", "bearer_token_env_var"];
-
-/// What a client is to start.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Entry {
-    pub(crate) command: String,
-    pub(crate) args: Vec<String>,
-}
+pub(crate) use entry::{EditError, Entry, NAME};
 
 /// How a client's settings are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,14 +19,6 @@ pub(crate) enum Form {
     },
     /// TOML, with a table for each server below `mcp_servers`.
     Toml,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum EditError {
-    #[error("line {line}, column {column}: {problem}")]
-    Syntax { line: usize, column: usize, problem: String },
-    #[error("{0}")]
-    Shape(String),
 }
 
 impl Form {

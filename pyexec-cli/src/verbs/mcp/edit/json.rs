@@ -9,7 +9,7 @@ use jsonc_parser::errors::ParseError;
 use jsonc_parser::{ParseOptions, parse_to_ast};
 use serde_json::Value;
 
-use super::{EditError, Entry, NAME, OF_A_REMOTE_SERVER};
+use super::entry::{EditError, Entry, NAME, OF_A_REMOTE_SERVER};
 
 /// What some editors allow in their settings; the rest of what people have made of JSON no client reads.
 const OPTIONS: ParseOptions = ParseOptions {

@@ -9,7 +9,7 @@ use std::ops::Range;
 use toml_edit::{Array, Document, DocumentMut, Item, TableLike, Value};
 
 use super::super::difference::Difference;
-use super::{EditError, Entry, NAME, OF_A_REMOTE_SERVER};
+use super::entry::{EditError, Entry, NAME, OF_A_REMOTE_SERVER};
 
 const SECTION: &str = "mcp_servers";
 

@@ -147,7 +147,7 @@ fn up_to(until: u64, offset: u64, mut bytes: Vec<u8>) -> Vec<u8> {
 #[derive(Debug)]
 enum Piece {
     Output(Stream, Vec<u8>),
-    /// A line of our own, see [`crate::status_line`].
+    /// A line of our own.
     Status(String),
 }
 

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use pyexec_proto::{Client, JobDetail, JobId, Status, Timestamp};
 
+use super::passage::{Passage, Step};
 use crate::exit_code::Failure;
-use crate::output::{Passage, Step};
 use crate::render;
 
 /// For how long there is something to say.

@@ -18,7 +18,7 @@ use crate::terminal;
 
 /// What the job sees when our stdin ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::verbs) enum AtEnd {
+pub(crate) enum AtEnd {
     Close,
     /// Others may go on to write to it with `pyexec send`.
     KeepOpen,
@@ -30,10 +30,10 @@ const CHUNK_BYTES: usize = 64 << 10;
 /// How long one call may wait for room in the job's buffer.
 const ROOM_MS: u64 = 20_000;
 /// How long one call may wait for the job's start.
-pub(in crate::verbs) const START_MS: u64 = 20_000;
+pub(crate) const START_MS: u64 = 20_000;
 
 /// Until our stdin ends, or the job's does.
-pub(super) async fn pass_on(client: Arc<Client>, id: JobId, stdin: Stdin) {
+pub(crate) async fn pass_on(client: Arc<Client>, id: JobId, stdin: Stdin) {
     match feed(&client, id, stdin).await {
         Ok(()) => {}
         Err(error) if is_the_jobs_choice(&error) => {}
@@ -89,11 +89,7 @@ async fn send(client: &Client, id: JobId, mut input: Input) -> Result<u64, Clien
 
 /// Sends `input` to a job that may still wait for its turn or for its environment. The daemon waits for the start, and
 /// hears of the end of a job that never starts; this repeats the call for as long as it takes.
-pub(in crate::verbs) async fn send_once_started(
-    client: &Client,
-    id: JobId,
-    input: &Input,
-) -> Result<InputTaken, ClientError> {
+pub(crate) async fn send_once_started(client: &Client, id: JobId, input: &Input) -> Result<InputTaken, ClientError> {
     loop {
         match client.send_input(id, input).await {
             Err(ClientError::Refused(Error::NoInput { why: NoInput::NotStarted, .. })) => {}
@@ -114,7 +110,7 @@ fn remaining(mut input: Input, total: u64) -> Result<Input, u64> {
 /// The thread that reads our stdin. It takes nothing before there is a job: what it took would be lost to whoever reads
 /// on when there is none.
 #[derive(Debug)]
-pub(super) struct Stdin {
+pub(crate) struct Stdin {
     begin: std::sync::mpsc::Sender<()>,
     read: mpsc::Receiver<Vec<u8>>,
     at_end: AtEnd,
@@ -123,7 +119,7 @@ pub(super) struct Stdin {
 impl Stdin {
     /// # Errors
     /// When there can be no thread: a job without the input that is meant for it would do something else.
-    pub(super) fn open(at_end: AtEnd) -> Result<Self, Failure> {
+    pub(crate) fn open(at_end: AtEnd) -> Result<Self, Failure> {
         // One chunk waits while the next is read: a fast writer is held up by its own pipe, not by our memory.
         let (chunks, read) = mpsc::channel(1);
         let (begin, begun) = std::sync::mpsc::channel();

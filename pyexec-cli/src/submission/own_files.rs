@@ -34,12 +34,12 @@ pub(super) fn is_own(path: &Path) -> bool {
 
 /// What has been read so far. A pipe can be read but once, and several scripts that are compared share their options.
 #[derive(Debug, Default)]
-pub(in crate::verbs) struct OwnFiles(BTreeMap<PathBuf, Vec<u8>>);
+pub(crate) struct OwnFiles(BTreeMap<PathBuf, Vec<u8>>);
 
 impl OwnFiles {
     /// The content of a file of options that the daemon is not to be asked for: one of our own, or a pipe. `None` for all
     /// others.
-    pub(in crate::verbs) fn content(&mut self, path: &Path, what: Named) -> Result<Option<Vec<u8>>, Failure> {
+    pub(crate) fn content(&mut self, path: &Path, what: Named) -> Result<Option<Vec<u8>>, Failure> {
         if is_own(path) || is_pipe(path) { self.read(path, what).map(Some) } else { Ok(None) }
     }
 
@@ -57,7 +57,7 @@ impl OwnFiles {
 ///
 /// # Errors
 /// When it cannot be read, or has more bytes than a submission may carry.
-pub(in crate::verbs) fn read(path: &Path, what: Named) -> Result<Vec<u8>, Failure> {
+pub(crate) fn read(path: &Path, what: Named) -> Result<Vec<u8>, Failure> {
     let read = File::open(path).and_then(|file| read_up_to(file, MAX_STDIN_BYTES));
     let bytes = read.map_err(|source| Failure::Unreadable { what, path: path.to_owned(), source })?;
     bytes.ok_or_else(|| Failure::Usage {
@@ -67,7 +67,7 @@ pub(in crate::verbs) fn read(path: &Path, what: Named) -> Result<Vec<u8>, Failur
 }
 
 /// The text of a requirements file, which uv reads as UTF-8.
-pub(in crate::verbs) fn requirements(content: Vec<u8>) -> Result<String, Failure> {
+pub(crate) fn requirements(content: Vec<u8>) -> Result<String, Failure> {
     String::from_utf8(content).map_err(|error| Failure::Usage {
         problem: format!("the {} is not UTF-8: {}", Named::RequirementsFile, error.utf8_error()),
         hint: "write it in UTF-8".to_owned(),
@@ -75,7 +75,7 @@ pub(in crate::verbs) fn requirements(content: Vec<u8>) -> Result<String, Failure
 }
 
 /// `None` when there is more than `most` bytes.
-pub(in crate::verbs) fn read_up_to(from: impl Read, most: usize) -> io::Result<Option<Vec<u8>>> {
+pub(crate) fn read_up_to(from: impl Read, most: usize) -> io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     from.take(most as u64 + 1).read_to_end(&mut bytes)?;
     Ok((bytes.len() <= most).then_some(bytes))

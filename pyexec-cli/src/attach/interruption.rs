@@ -4,14 +4,14 @@
 use std::io;
 use std::sync::Arc;
 
-use pyexec_proto::service::StopRequest;
-use pyexec_proto::{Client, JobId};
+use pyexec_proto::client::ClientError;
+use pyexec_proto::service::{FollowRequest, StopRequest};
+use pyexec_proto::{Client, JobDetail, JobId};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::exit_code::Interruption;
 use crate::terminal;
-use crate::verbs::kill;
 
 /// What is to become of the job, each more urgent than the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,10 +46,10 @@ impl Asked {
 
 /// Listens for signals from its making on, so that none is missed while a submission is under way.
 #[derive(Clone, Debug)]
-pub(in crate::verbs) struct Interruptions(watch::Receiver<Asked>);
+pub(crate) struct Interruptions(watch::Receiver<Asked>);
 
 impl Interruptions {
-    pub(in crate::verbs) fn listen() -> io::Result<Self> {
+    pub(crate) fn listen() -> io::Result<Self> {
         let ignored = ignored_signals();
         let mut interrupt = listener(SignalKind::interrupt(), ignored)?;
         let mut terminate = listener(SignalKind::terminate(), ignored)?;
@@ -74,18 +74,18 @@ impl Interruptions {
     }
 
     /// The signal that began it, if any came.
-    pub(in crate::verbs) fn first(&self) -> Option<Interruption> {
+    pub(crate) fn first(&self) -> Option<Interruption> {
         self.0.borrow().first
     }
 
     /// Returns when we are to leave at once.
-    pub(in crate::verbs) async fn left(&self) -> Interruption {
+    pub(crate) async fn left(&self) -> Interruption {
         self.wished(|asked| asked.wish == Wish::Leave).await
     }
 
     /// Like [`Self::left`], but a terminal that hung up is not a reason yet: the job it started is to run, so its
     /// submission has to get through.
-    pub(in crate::verbs) async fn gave_up(&self) -> Interruption {
+    pub(crate) async fn gave_up(&self) -> Interruption {
         self.wished(|asked| asked.wish == Wish::Leave && asked.first != Some(Interruption::HangUp)).await
     }
 
@@ -103,7 +103,7 @@ impl Interruptions {
     }
 
     /// Tells the daemon what is wished for, as often as it becomes more urgent. For a job that has been submitted.
-    pub(in crate::verbs) async fn stop_job(mut self, client: Arc<Client>, id: JobId) {
+    pub(crate) async fn stop_job(mut self, client: Arc<Client>, id: JobId) {
         let mut done = Wish::GoOn;
         loop {
             let Ok(wish) = self.0.wait_for(|asked| asked.wish > done).await.map(|asked| asked.wish) else { return };
@@ -132,8 +132,21 @@ async fn stop(client: &Client, id: JobId, now: bool) {
     match client.stop(id, StopRequest { now, grace_ms: None }).await {
         Err(error) => terminal::error(&error, error.hint().as_deref()),
         // Whoever shows what the job prints hears of its end, and of what went wrong meanwhile.
-        Ok(_) => drop(kill::ended_soon(client, id).await),
+        Ok(_) => drop(ended_soon(client, id).await),
     }
+}
+
+/// The job, if it ends soon after it was told to. What keeps it from that is said: a full disk, on which the rest of its
+/// output has no room.
+pub(crate) async fn ended_soon(client: &Client, id: JobId) -> Result<Option<JobDetail>, ClientError> {
+    const SAY_WHY_AFTER_MS: u64 = 2_000;
+    let finished = client.follow(id, &FollowRequest::until_exit(SAY_WHY_AFTER_MS)).await?.finished;
+    if finished.is_none()
+        && let Some(message) = client.show(id).await?.message
+    {
+        terminal::note(&format!("job {id} has not ended yet: {message}"));
+    }
+    Ok(finished)
 }
 
 /// `None` where whoever started us wants the signal ignored, as `nohup` does, and a shell does for `&` in a script.

@@ -1,6 +1,8 @@
 //! From arguments to a submission: what is read from stdin first, where the script is, what the job's environment and
 //! stdin are.
 
+pub(crate) mod own_files;
+
 use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
@@ -17,21 +19,21 @@ use pyexec_proto::profile::ProfileSpec;
 use pyexec_proto::{JobId, JobSource, JobSpec, OsText};
 use rustix::fs::{FileType, fstat, stat};
 
-use super::input::AtEnd;
-use super::own_files::{self, OwnFiles, is_there, read_up_to};
 use crate::args::{Assignment, BenchOptions, FenceOptions, LimitOptions, Requirements, Run, ScriptOptions, Source};
+use crate::attach::input::AtEnd;
 use crate::exit_code::Failure;
+use own_files::{OwnFiles, is_there, read_up_to};
 
 /// A job that is ready to be submitted.
 #[derive(Debug)]
-pub(in crate::verbs) struct Prepared {
-    pub(in crate::verbs) submission: Submission,
+pub(crate) struct Prepared {
+    pub(crate) submission: Submission,
     /// Whether our stdin is passed on to the job, and what happens at its end.
-    pub(in crate::verbs) input: Option<AtEnd>,
+    pub(crate) input: Option<AtEnd>,
 }
 
 /// Reads stdin to its end where the arguments say so, and files that only this process can open; the rest is looked up and put together.
-pub(in crate::verbs) fn prepare(run: Run, own_files: &mut OwnFiles) -> Result<Prepared, Failure> {
+pub(crate) fn prepare(run: Run, own_files: &mut OwnFiles) -> Result<Prepared, Failure> {
     refuse_contradictions(&run)?;
     let Run { source, args, options } = run;
     own_files::refuse_pipes(&args)?;
