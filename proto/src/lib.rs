@@ -17,6 +17,7 @@ pub mod environment;
 pub mod error;
 pub mod excerpt;
 pub mod fence;
+pub mod frozen;
 pub mod greeting;
 pub mod harmless;
 pub mod job;

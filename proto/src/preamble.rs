@@ -3,7 +3,8 @@
 //! bincode is positional: a client of one version on a daemon of another would have the wrong method executed and get
 //! an answer that decodes. So each side first sends [`LENGTH`] bytes of fixed form,
 //! `PYEXEC/1 <lowest>-<highest> <program version>`, padded with NULs; the highest protocol both speak is spoken.
-//! This form never changes. Since protocol 2 a [`crate::greeting`] follows, which either side sends without waiting.
+//! This form never changes. Since protocol 2 a [`crate::greeting`] follows, which either side sends without waiting. Two
+//! sides that have no protocol in common can still say what [`crate::frozen`] has.
 
 use std::time::Duration;
 
@@ -14,6 +15,22 @@ pub const LENGTH: usize = 64;
 pub const TIME_LIMIT: Duration = Duration::from_secs(2);
 
 const MAGIC: &str = "PYEXEC/1 ";
+
+/// The protocol that this build speaks. It is raised with every change of a type that crosses the wire.
+pub const PROTOCOL: u16 = 4;
+
+/// Has a program of a build for development pretend to be of another version, so that tests have two that differ.
+pub const PRETENDED_PROTOCOL_VARIABLE: &str = "PYEXEC_TEST_PROTOCOL";
+
+#[cfg(debug_assertions)]
+fn pretended() -> Option<u16> {
+    std::env::var(PRETENDED_PROTOCOL_VARIABLE).ok()?.parse().ok()
+}
+
+#[cfg(not(debug_assertions))]
+fn pretended() -> Option<u16> {
+    None
+}
 
 /// Who speaks, and which protocols.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +54,8 @@ pub enum PreambleError {
 impl Preamble {
     /// What this build says.
     pub fn ours() -> Self {
-        Self { lowest: 3, highest: 3, version: env!("CARGO_PKG_VERSION").to_owned() }
+        let protocol = pretended().unwrap_or(PROTOCOL);
+        Self { lowest: protocol, highest: protocol, version: env!("CARGO_PKG_VERSION").to_owned() }
     }
 
     /// The protocol to speak, if there is one both know.

@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use pyexec_proto::JobDetail;
 use pyexec_proto::OsText;
+use pyexec_proto::frozen;
 use pyexec_proto::greeting::{Directories, Directory, Greeting};
 use pyexec_proto::paths::{ForeignDirectory, NoHome, Paths, create_private, socket_address};
 use pyexec_proto::place::Place;
+use pyexec_proto::preamble::Preamble;
 use pyexec_proto::service::Pyexec;
 use pyexec_proto::start::{FENCE_VARIABLE, READY, Running, open_lock};
 use pyexec_proto::threads;
@@ -497,7 +499,7 @@ async fn converse(mut stream: UnixStream, service: Service, mut shutting_down: w
     };
     let client = match greeted {
         Ok((_, Some(client))) => client,
-        Ok((client, None)) => return tracing::warn!(?client, "a client speaks none of our protocols"),
+        Ok((client, None)) => return converse_frozen(stream, client, &service).await,
         Err(error) => return tracing::debug!(%error, "no greeting"),
     };
     let service = service.for_client(&client.directories);
@@ -516,6 +518,37 @@ async fn converse(mut stream: UnixStream, service: Service, mut shutting_down: w
                 return;
             },
             () = leaving(&mut shutting_down), if calls.is_empty() => return,
+        }
+    }
+}
+
+/// A client of a version with which this daemon has no protocol in common: it is told what daemon this is, and a newer one
+/// may have it hand over.
+async fn converse_frozen(mut stream: UnixStream, client: Preamble, service: &Service) {
+    let ours = Preamble::ours();
+    tracing::info!(?client, ours = ours.highest, "a client of another version has connected");
+    if client.highest < frozen::SINCE || frozen::skip_greeting(&mut stream).await.is_err() {
+        return;
+    }
+    loop {
+        let answer = match frozen::read(&mut stream).await {
+            Ok(Some(frozen::Request::Status)) => service.frozen_status(None).await,
+            Ok(Some(frozen::Request::HandOver { highest })) => {
+                let refused = service.refuse_to_hand_over(highest, &ours);
+                frozen::Answer { hands_over: refused.is_none(), ..service.frozen_status(refused).await }
+            }
+            Ok(None) => service.frozen_status(Some("this request is not known to this daemon".to_owned())).await,
+            // The client has what it wanted, or says nothing.
+            Err(_) => return,
+        };
+        let sent = frozen::write(&mut stream, &answer).await;
+        if answer.hands_over {
+            tracing::info!(to = %client.version, "handing over to a newer daemon; jobs go on");
+            service.shutdown.send_replace(true);
+            return;
+        }
+        if sent.is_err() {
+            return;
         }
     }
 }

@@ -31,6 +31,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use pyexec_proto::harmless;
+use pyexec_proto::preamble::Preamble;
 
 use daemon::Start;
 
@@ -61,6 +62,11 @@ pub fn main() -> ExitCode {
         ["--check-fences"] => {
             let checks = supervisor::fence::try_each();
             say(&(serde_json::to_string(&checks).expect("has string keys") + "\n"))
+        }
+        // A newer client asks before it has an older daemon leave for this program.
+        ["--protocols"] => {
+            let ours = Preamble::ours();
+            say(&format!("{}-{}\n", ours.lowest, ours.highest))
         }
         ["--version" | "-V"] => say(&format!("pyexecd {}\n", env!("CARGO_PKG_VERSION"))),
         ["--help" | "-h"] => say(USAGE),

@@ -1,6 +1,8 @@
 //! The daemon about itself.
 
+use pyexec_proto::frozen;
 use pyexec_proto::greeting::Directories;
+use pyexec_proto::preamble::Preamble;
 use pyexec_proto::service::DaemonStatus;
 use pyexec_proto::{Error, OsText};
 
@@ -23,6 +25,24 @@ pub(super) async fn status(service: &Service) -> Result<DaemonStatus, Error> {
         world: service.own.world.clone(),
         for_you: service.peer.for_you(),
     })
+}
+
+pub(super) async fn frozen_status(service: &Service, problem: Option<String>) -> frozen::Answer {
+    let ours = Preamble::ours();
+    let program = std::env::current_exe().unwrap_or_default();
+    // As the kernel says it of a program whose file has been replaced since.
+    let program = program.as_os_str().as_encoded_bytes();
+    let program = program.strip_suffix(b" (deleted)").unwrap_or(program);
+    frozen::Answer {
+        pid: std::process::id(),
+        version: ours.version,
+        lowest_protocol: ours.lowest,
+        highest_protocol: ours.highest,
+        program: OsText::from(program.to_vec()),
+        jobs_running: service.jobs.counts().await.map_or(0, |counts| counts.running as u64),
+        hands_over: false,
+        problem,
+    }
 }
 
 pub(super) fn shutdown(service: &Service) {

@@ -12,10 +12,12 @@ use std::time::Instant;
 
 use pyexec_proto::artifact::{ArtifactChunk, ArtifactList};
 use pyexec_proto::environment::EnvironmentInfo;
+use pyexec_proto::frozen;
 use pyexec_proto::greeting::Directories;
 use pyexec_proto::job::{JobDetail, Submission};
 use pyexec_proto::output::Stream;
 use pyexec_proto::paths::Paths;
+use pyexec_proto::preamble::Preamble;
 use pyexec_proto::script::{Autosave, SaveScript, SavedScript, Script, ScriptInfo};
 use pyexec_proto::service::{
     CreateEnvironment, DaemonStatus, EnvironmentsRemoved, FollowRequest, Followed, Input, InputTaken, JobPage,
@@ -77,6 +79,20 @@ impl Service {
             self.unconfined()?;
         }
         Ok((self, self.peer.submitter()?))
+    }
+
+    /// What a client of any version is told of this daemon, with the problem of its request.
+    pub(crate) async fn frozen_status(&self, problem: Option<String>) -> frozen::Answer {
+        admin::frozen_status(self, problem).await
+    }
+
+    /// Why this daemon does not leave for a client that speaks `highest`: only for a newer one that may end it.
+    pub(crate) fn refuse_to_hand_over(&self, highest: u16, ours: &Preamble) -> Option<String> {
+        if let Err(error) = self.may_end() {
+            return Some(error.to_string());
+        }
+        let is_newer = highest > ours.highest;
+        (!is_newer).then(|| format!("protocol {highest} is not newer than {}, which this daemon speaks", ours.highest))
     }
 
     /// For calls that do something.
