@@ -1,5 +1,6 @@
-//! What the command line says, as types. It decides nothing but what is a usage error on the face of it; paths are
-//! resolved and jobs are looked up by the verbs.
+//! The command line as types: every verb with its arguments and options, and the help that `--help` prints.
+//!
+//! This module decides only what is a usage error by itself. The verbs resolve paths and look up jobs.
 
 mod bench;
 mod run;
@@ -22,7 +23,7 @@ pub(crate) use values::{Assignment, Requirements};
 
 /// The whole command line.
 #[derive(Debug, Parser)]
-#[command(name = "pyexec", version, about = "Run Python scripts as jobs that outlive whoever started them")]
+#[command(name = "pyexec", version, about = "Run Python scripts as jobs that survive the session that started them")]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) verb: Verb,
@@ -30,39 +31,39 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    /// Run a script or some code now, and exit with its code
+    /// Run a script, a module or code, and exit with its exit code
     Run(Box<Run>),
-    /// Measure scripts, and compare them: time, memory of all their processes, storage
+    /// Measure and compare scripts: time, memory of all their processes, storage
     Bench(Box<Bench>),
     /// List jobs, newest first
     Jobs(Jobs),
-    /// Everything about one job
+    /// Show everything about one job
     Show(Show),
-    /// The output of a job
+    /// Print the output of a job
     Logs(Logs),
-    /// The files that a job has left in $PYEXEC_ARTIFACTS
+    /// List, print or copy the files that a job left in $PYEXEC_ARTIFACTS
     Artifacts(Artifacts),
-    /// Wait for jobs to end; exit as `run` would have for the last
+    /// Wait for jobs to end, and exit with the exit code of the last one
     Wait(Wait),
-    /// Write to a job's stdin
+    /// Write text to the stdin of a job
     Send(Send),
-    /// Cancel jobs: TERM, then KILL
+    /// Cancel jobs: send TERM to all of their processes, then KILL
     Kill(Kill),
-    /// Forget finished jobs, and their files
+    /// Remove finished jobs and their files
     Prune(Prune),
-    /// Scripts that are kept under a name
+    /// Save scripts under a name, and run them
     #[command(subcommand)]
     Scripts(ScriptsVerb),
-    /// Environments that are kept
+    /// Create, list and remove environments
     #[command(subcommand)]
     Env(EnvVerb),
-    /// The daemon that owns the jobs
+    /// Control the daemon that owns the jobs
     #[command(subcommand)]
     Daemon(DaemonVerb),
-    /// Editors and agents that are to use pyexec
+    /// Connect editors and agents to pyexec
     #[command(subcommand)]
     Mcp(McpVerb),
-    /// What is installed, what is not, and what to do about it
+    /// Check the installation, and say what to do about each problem
     Doctor(Doctor),
     /// Print a completion script for a shell
     Completions(Completions),
@@ -70,19 +71,19 @@ pub(crate) enum Verb {
 
 #[derive(Debug, Args)]
 pub(crate) struct Jobs {
-    /// Only jobs in this state: pending, running, completed, failed, cancelled; may be repeated
+    /// Show only jobs in this state: pending, running, completed, failed, cancelled; may be repeated
     #[arg(long, value_name = "S")]
     pub(crate) status: Vec<Status>,
-    /// Only jobs of this label
+    /// Show only jobs with this label
     #[arg(long, value_name = "L")]
     pub(crate) label: Option<String>,
-    /// The newest N
+    /// Show the newest N jobs
     #[arg(short = 'n', value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) number: u32,
-    /// All there are
+    /// Show all jobs
     #[arg(long, conflicts_with = "number")]
     pub(crate) all: bool,
-    /// Keep the table up to date on the terminal; q leaves
+    /// Keep the table up to date on the terminal; q quits
     #[arg(long, conflicts_with_all = ["all", "number", "json"])]
     pub(crate) watch: bool,
     /// Print one JSON document
@@ -92,9 +93,9 @@ pub(crate) struct Jobs {
 
 #[derive(Debug, Args)]
 pub(crate) struct Show {
-    /// The job's id, or the beginning of it
+    /// The id of the job, or a unique beginning of it
     pub(crate) id: String,
-    /// Of a job that was measured: draw memory and CPU of its last run into a PNG
+    /// Draw memory and CPU of the last run of a measured job into this PNG file
     #[arg(long, value_name = "FILE")]
     pub(crate) plot: Option<PathBuf>,
     /// Print one JSON document
@@ -104,15 +105,15 @@ pub(crate) struct Show {
 
 #[derive(Debug, Args)]
 pub(crate) struct Logs {
-    /// The job's id, or the beginning of it
+    /// The id of the job, or a unique beginning of it
     pub(crate) id: String,
-    /// Go on until the job ends
+    /// Follow the output until the job ends
     #[arg(short = 'f', long)]
     pub(crate) follow: bool,
-    /// Only its stdout
+    /// Print only stdout
     #[arg(long, conflicts_with = "stderr")]
     pub(crate) stdout: bool,
-    /// Only its stderr
+    /// Print only stderr
     #[arg(long)]
     pub(crate) stderr: bool,
     /// Start at the last N lines of each stream
@@ -127,15 +128,15 @@ pub(crate) struct Logs {
 #[command(override_usage = "pyexec artifacts [OPTIONS] <ID>\n       pyexec artifacts <ID> <PATH>\n       \
     pyexec artifacts <ID> -o <DIR> [--force] [PATH]...")]
 pub(crate) struct Artifacts {
-    /// The job's id, or the beginning of it
+    /// The id of the job, or a unique beginning of it
     pub(crate) id: String,
-    /// A file, or with -o also a directory; one without -o is written to stdout, byte for byte
+    /// A file, or with -o also a directory; without -o, the file is written to stdout byte for byte
     #[arg(value_name = "PATH")]
     pub(crate) paths: Vec<OsString>,
-    /// Copy them, or all there are, into this directory
+    /// Copy the named files, or all of them, into this directory
     #[arg(short = 'o', long, value_name = "DIR")]
     pub(crate) output: Option<OsString>,
-    /// With -o: replace files that are there
+    /// With -o: replace existing files
     #[arg(long, requires = "output")]
     pub(crate) force: bool,
     /// Print one JSON document
@@ -145,57 +146,57 @@ pub(crate) struct Artifacts {
 
 #[derive(Debug, Args)]
 pub(crate) struct Wait {
-    /// Ids of jobs, or the beginnings of them
+    /// The ids of the jobs, or unique beginnings of them
     #[arg(required = true, value_name = "ID")]
     pub(crate) ids: Vec<String>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Send {
-    /// The job's id, or the beginning of it
+    /// The id of the job, or a unique beginning of it
     pub(crate) id: String,
-    /// What to write; a newline is added
+    /// The text to write; a newline is added
     #[arg(allow_hyphen_values = true, required_unless_present = "eof")]
     pub(crate) text: Option<OsString>,
-    /// Close its stdin, after the text if there is one
+    /// Close the stdin of the job, after the text if there is one
     #[arg(long)]
     pub(crate) eof: bool,
-    /// Write the text as it is
+    /// Do not add a newline
     #[arg(long)]
     pub(crate) no_newline: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Kill {
-    /// Ids of jobs, or the beginnings of them
+    /// The ids of the jobs, or unique beginnings of them
     #[arg(value_name = "ID", required_unless_present_any = ["all", "label"])]
     pub(crate) ids: Vec<String>,
-    /// How long it has to end by itself [default: as it was submitted]
+    /// How long the job may take to end after TERM [default: as it was submitted]
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub(crate) grace: Option<Duration>,
-    /// KILL at once
+    /// Send KILL at once
     #[arg(long, conflicts_with = "grace")]
     pub(crate) now: bool,
-    /// All that are running or waiting to
+    /// Cancel all running and waiting jobs
     #[arg(long, conflicts_with = "ids")]
     pub(crate) all: bool,
-    /// Those of this label that are running or waiting to
+    /// Cancel all running and waiting jobs with this label
     #[arg(long, value_name = "L", conflicts_with = "ids")]
     pub(crate) label: Option<String>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Prune {
-    /// Only what ended longer ago than this
+    /// Remove only jobs that ended longer ago than this
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = parse_duration)]
     pub(crate) older_than: Duration,
-    /// Completed ones; failed ones stay unless --failed is given too
+    /// Remove completed jobs; failed ones stay unless --failed is given too
     #[arg(long)]
     pub(crate) completed: bool,
-    /// Failed ones; completed ones stay unless --completed is given too
+    /// Remove failed jobs; completed ones stay unless --completed is given too
     #[arg(long)]
     pub(crate) failed: bool,
-    /// Only say what would go
+    /// Only say what would be removed
     #[arg(long)]
     pub(crate) dry_run: bool,
     /// Print one JSON document
@@ -205,22 +206,22 @@ pub(crate) struct Prune {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ScriptsVerb {
-    /// List them by name
+    /// List scripts by name
     List {
-        /// Also code that was run without a file, newest first
+        /// List code that was run without a file as well, newest first
         #[arg(long)]
         autosaved: bool,
         /// Print one JSON document
         #[arg(long)]
         json: bool,
     },
-    /// Print one, byte for byte
+    /// Print a script byte for byte
     Show(ScriptsShow),
-    /// Keep a script under a name
+    /// Save a script under a name
     Save(ScriptsSave),
-    /// Run one, as `pyexec run` runs a file
+    /// Run a saved script, as `pyexec run` runs a file
     Run(Box<ScriptsRun>),
-    /// Remove some
+    /// Remove saved scripts
     Rm {
         #[arg(value_name = "NAME", required = true)]
         names: Vec<String>,
@@ -230,7 +231,7 @@ pub(crate) enum ScriptsVerb {
 #[derive(Debug, Args)]
 pub(crate) struct ScriptsShow {
     pub(crate) name: String,
-    /// One of those that were run without a file
+    /// Look among code that was run without a file
     #[arg(long)]
     pub(crate) autosaved: bool,
     /// Print one JSON document
@@ -245,13 +246,13 @@ pub(crate) struct ScriptsSave {
     /// The script, or `-` to read it from stdin
     #[arg(value_name = "FILE")]
     pub(crate) file: OsString,
-    /// A package it needs (PEP 508), for its header if it has none, or several with commas; may be repeated
+    /// A package for the header of a script that has none (PEP 508), or several with commas; may be repeated
     #[arg(long, value_name = "DEP")]
     pub(crate) with: Vec<Requirements>,
-    /// The Python versions it runs with, such as `>=3.11`, for its header if it has none
+    /// The Python versions for the header of a script that has none, such as `>=3.11`
     #[arg(long, value_name = "SPEC")]
     pub(crate) requires_python: Option<String>,
-    /// Replace the script of this name, if there is one
+    /// Replace an existing script of this name
     #[arg(long)]
     pub(crate) overwrite: bool,
 }
@@ -261,7 +262,7 @@ pub(crate) struct ScriptsSave {
 #[command(override_usage = "pyexec scripts run [OPTIONS] NAME [ARGS]...")]
 pub(crate) struct ScriptsRun {
     pub(crate) name: String,
-    /// What the script finds in sys.argv: all that follows, options and `--` too
+    /// Arguments of the script: everything that follows, including options and `--`
     #[arg(value_name = ARGS, trailing_var_arg = true)]
     pub(crate) args: Vec<OsString>,
     #[command(flatten)]
@@ -270,20 +271,20 @@ pub(crate) struct ScriptsRun {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum EnvVerb {
-    /// List them, named ones first
+    /// List environments, named ones first
     List {
         /// Print one JSON document
         #[arg(long)]
         json: bool,
     },
-    /// Make one, and keep it under a name
+    /// Create an environment and give it a name
     Create(EnvCreate),
-    /// Take away a name, or an environment by its id
+    /// Remove a name, or an environment by its id
     Rm {
         #[arg(value_name = "NAME|ID", required = true)]
         environments: Vec<String>,
     },
-    /// Remove all that neither has a name nor is used by a job
+    /// Remove unnamed environments that no job uses
     Prune,
 }
 
@@ -299,7 +300,7 @@ pub(crate) struct EnvCreate {
     /// The Python version, such as 3.12
     #[arg(long, value_name = "X.Y")]
     pub(crate) python: Option<PythonVersion>,
-    /// Make it anew if there is one of this name
+    /// Replace an existing environment of this name
     #[arg(long)]
     pub(crate) refresh: bool,
     /// Print one JSON document
@@ -309,29 +310,29 @@ pub(crate) struct EnvCreate {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DaemonVerb {
-    /// Start it, unless it runs
+    /// Start the daemon, unless it runs
     Start,
-    /// Stop it; jobs go on
+    /// Stop the daemon; jobs go on
     Stop,
-    /// Stop it and start the installed version; jobs go on
+    /// Stop the daemon and start the installed version; jobs go on
     Restart,
-    /// Whether it runs (exit code 0) or not (3)
+    /// Say whether the daemon runs (exit code 0) or not (3)
     Status {
         /// Print one JSON document
         #[arg(long)]
         json: bool,
     },
-    /// Have systemd's manager of your user start it when it is called, and keep it
+    /// Install systemd units of your user that start the daemon on demand
     Install {
-        /// Also let it go on when you are logged out
+        /// Keep the daemon running when you are logged out
         #[arg(long)]
         linger: bool,
     },
-    /// Take its systemd units out again
+    /// Remove the systemd units
     Uninstall,
-    /// The end of its newest log
+    /// Print the end of the newest log
     Logs {
-        /// The last N lines
+        /// Print the last N lines
         #[arg(short = 'n', value_name = "N", default_value_t = 100)]
         lines: usize,
     },
@@ -339,34 +340,34 @@ pub(crate) enum DaemonVerb {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum McpVerb {
-    /// Write pyexec into the settings of editors and agents; what else is there stays as it is
+    /// Add pyexec to the settings of editors and agents; everything else in them stays as it is
     Install(McpInstall),
-    /// Take it out again
+    /// Remove pyexec from the settings of editors and agents
     Uninstall(McpUninstall),
-    /// Which of them there are, and where their settings lie
+    /// List the editors and agents, and where their settings are
     List,
 }
 
 #[derive(Debug, Args)]
 #[command(override_usage = "pyexec mcp install [OPTIONS] --client <NAME> [-- ARGS...]")]
 pub(crate) struct McpInstall {
-    /// Whose settings; may be repeated
+    /// The editor or agent; may be repeated
     #[arg(long = "client", value_name = "NAME", required = true)]
     pub(crate) clients: Vec<McpClient>,
-    /// Only say what would be written
+    /// Only show what would be written
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// What `pyexec-mcp` is started with, such as `-- --toolset core`
+    /// Arguments of `pyexec-mcp`, such as `-- --toolset core`
     #[arg(last = true, value_name = "ARGS")]
     pub(crate) args: Vec<String>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct McpUninstall {
-    /// Whose settings; may be repeated
+    /// The editor or agent; may be repeated
     #[arg(long = "client", value_name = "NAME", required = true)]
     pub(crate) clients: Vec<McpClient>,
-    /// Only say what would be removed
+    /// Only show what would be removed
     #[arg(long)]
     pub(crate) dry_run: bool,
 }
@@ -444,13 +445,11 @@ fn split_off_arguments(command: &Command, line: &mut Vec<OsString>) -> Option<Ve
     Some(line.split_off(begin + ours))
 }
 
-/// What is wrong with a command line, and where to look; `verb` is its first word.
-///
-/// In the form of every other error of ours: clap's own ends with "For more information, try '--help'".
+/// The problem of a command line and a hint, in the form of all other errors. `verb` is the first word of the line.
 pub(crate) fn explain(error: &clap::Error, verb: Option<&OsStr>) -> (String, String) {
     let problem = if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         // What clap has to say of it is the whole help.
-        "a verb is missing".to_owned()
+        "no command given".to_owned()
     } else {
         let text = error.to_string();
         let text = text.strip_prefix("error: ").unwrap_or(&text);
@@ -458,7 +457,7 @@ pub(crate) fn explain(error: &clap::Error, verb: Option<&OsStr>) -> (String, Str
     };
     let verb = verb.and_then(OsStr::to_str).filter(|verb| Cli::command().find_subcommand(verb).is_some());
     let help = verb.map_or_else(|| "pyexec --help".to_owned(), |verb| format!("pyexec {verb} --help"));
-    (problem, format!("`{help}` says what can be given"))
+    (problem, format!("see `{help}`"))
 }
 
 #[cfg(test)]

@@ -17,8 +17,8 @@ use super::values::parse_duration;
 #[derive(Debug, Args)]
 #[command(override_usage = "pyexec bench [OPTIONS] (FILE | -c CODE | -m MODULE)... [-- ARGS...]")]
 pub(crate) struct Bench {
-    /// The scripts; several are compared. They run one after the other: name the first again at the end, and its two
-    /// results say how steady the machine was
+    /// The scripts to measure and compare. They run one after the other: name the first one again at the end to see how
+    /// steady the machine was
     #[arg(value_name = "FILE", required_unless_present_any = ["code", "module"])]
     pub(crate) files: Vec<OsString>,
     /// Measure this code; may be repeated
@@ -27,30 +27,30 @@ pub(crate) struct Bench {
     /// Measure this module, as `python -m` runs it; may be repeated
     #[arg(short = 'm', value_name = "MODULE", allow_hyphen_values = true)]
     pub(crate) module: Vec<OsString>,
-    /// What all of them find in sys.argv: all that follows, `--` too
+    /// Arguments of all scripts: everything that follows, including `--`
     #[arg(last = true, value_name = "ARGS")]
     pub(crate) args: Vec<OsString>,
-    /// Measure each N times
+    /// Measure each script N times
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = run_count(1))]
     pub(crate) runs: u32,
-    /// And run it N times before that, unmeasured
+    /// Run each script N times before that, without measuring
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = run_count(0))]
     pub(crate) warmup: u32,
-    /// Look at its memory this often: 10ms, seconds as a bare number
+    /// Sample the memory at this interval: 10ms, or a number of seconds
     #[arg(long, value_name = "S", default_value = DEFAULT_INTERVAL, value_parser = parse_interval)]
     pub(crate) sample_interval: Duration,
     #[command(flatten)]
     pub(crate) script: ScriptOptions,
-    /// Show what they print; it is kept either way
+    /// Show the output of the scripts; it is kept in any case
     #[arg(long, conflicts_with = "json")]
     pub(crate) show_output: bool,
-    /// Write the results, as --json prints them, into a file
+    /// Write the results to this file, as --json prints them
     #[arg(long, value_name = "FILE")]
     pub(crate) export_json: Option<PathBuf>,
-    /// Write a table of the results into a file
+    /// Write a table of the results to this file
     #[arg(long, value_name = "FILE")]
     pub(crate) export_markdown: Option<PathBuf>,
-    /// Draw memory and CPU of each one's last run into a PNG
+    /// Draw memory and CPU of the last run of each script into this PNG file
     #[arg(long, value_name = "FILE")]
     pub(crate) plot: Option<PathBuf>,
     /// Print one JSON document
@@ -59,7 +59,7 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
-    /// As runs that are measured.
+    /// Each script as a measured run.
     pub(crate) fn scripts(&self) -> impl Iterator<Item = Run> + '_ {
         let files = self.files.iter().cloned().map(Source::File);
         let code = self.code.iter().cloned().map(Source::Code);

@@ -1,4 +1,5 @@
-//! `pyexec run`: what is run, where, in which environment, and how it is watched. Other verbs that run something share it.
+//! `pyexec run`: what is run, where, in which environment, and how it is watched. The other verbs that run scripts share
+//! these options.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use super::values::{
 pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) source: Source,
-    /// What the script finds in sys.argv: all that follows, options and `--` too
+    /// Arguments of the script: everything that follows, including options and `--`
     #[arg(value_name = ARGS, trailing_var_arg = true)]
     pub(crate) args: Vec<OsString>,
     #[command(flatten)]
@@ -50,7 +51,7 @@ impl Source {
 #[derive(Debug, Args)]
 #[group(id = "source", required = true, multiple = false)]
 struct SourceArgs {
-    /// The script, a directory or zip file with a __main__.py, or `-` to read code from stdin
+    /// A script, a directory or zip file with a __main__.py, or `-` to read code from stdin
     #[arg(value_name = "FILE")]
     file: Option<OsString>,
     /// Run this code, as `python -c` does
@@ -89,7 +90,7 @@ impl FromArgMatches for Source {
 /// module. The rest is the script's, whatever it looks like, as with `python3`.
 ///
 /// It is found out before clap reads the line, because clap would go on to look for options after `-c CODE`. `command`
-/// says which options take a value. A line that makes no sense is left whole for clap to explain.
+/// says which options take a value. An invalid line is left whole, so that clap explains it.
 pub(super) fn words_of_ours(command: &Command, words: &[OsString]) -> usize {
     let mut at = 0;
     while let Some(word) = words.get(at) {
@@ -123,7 +124,7 @@ fn takes_value(option: &Arg) -> bool {
     option.get_action().takes_values()
 }
 
-/// What can be said of a script, however it is run: its environment, its place, its limits.
+/// Options of a script, however it is run: its environment, directory and limits.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ScriptOptions {
     /// A package the job needs (PEP 508), or several with commas; may be repeated
@@ -132,19 +133,19 @@ pub(crate) struct ScriptOptions {
     /// A file of requirements, as pip reads them
     #[arg(long, value_name = "FILE")]
     pub(crate) with_requirements: Option<OsString>,
-    /// Also install what the script imports, where it is known which package that is
+    /// Also install the packages of known modules that the script imports
     #[arg(long)]
     pub(crate) auto_install: bool,
-    /// An environment that `pyexec env create` has made
+    /// Run in an environment that `pyexec env create` has made
     #[arg(long, value_name = "NAME", conflicts_with_all = ["with", "with_requirements", "auto_install", "python", "refresh"])]
     pub(crate) environment: Option<String>,
-    /// Resolve the requirements again, whatever was resolved before
+    /// Resolve the requirements again, even if a recent resolution is known
     #[arg(long)]
     pub(crate) refresh: bool,
     /// The Python version, such as 3.12
     #[arg(long, value_name = "X.Y")]
     pub(crate) python: Option<PythonVersion>,
-    /// Run with the first python3 on PATH; uv is not asked
+    /// Run with the first python3 on PATH, without uv
     #[arg(long)]
     pub(crate) no_uv: bool,
     /// Run without the project that the script or the working directory belongs to, as `uv run --no-project` does
@@ -153,7 +154,7 @@ pub(crate) struct ScriptOptions {
     /// It is a saved script: where that lies says nothing about its project.
     #[arg(skip)]
     pub(crate) is_saved: bool,
-    /// The job's working directory [default: this one]
+    /// The working directory of the job [default: the current directory]
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<OsString>,
     /// Set an environment variable for the job; may be repeated, later wins
@@ -162,81 +163,81 @@ pub(crate) struct ScriptOptions {
     /// Read variables from a .env file, as python-dotenv does; -e wins over it
     #[arg(long, value_name = "FILE")]
     pub(crate) env_file: Option<OsString>,
-    /// End the job after this long, all its runs together where it is measured: 90s, 5m, 1h30m, seconds as a bare number, 0 for no limit
+    /// End the job after this time: 90s, 5m, 1h30m, a number of seconds, or 0 for no limit. For a benchmark it covers all runs
     #[arg(long, value_name = "TIME", default_value = "0", hide_default_value = true)]
     pub(crate) timeout: Limit,
     #[command(flatten)]
     pub(crate) limits: LimitOptions,
     #[command(flatten)]
     pub(crate) fence: FenceOptions,
-    /// A name to find it by
+    /// A label to find the job by
     #[arg(long, value_name = "L")]
     pub(crate) label: Option<String>,
-    /// When what Python prints becomes visible [default: as the daemon is configured]
+    /// When Python writes out what it prints [default: the daemon's setting]
     #[arg(long, value_name = "HOW")]
     pub(crate) buffering: Option<BufferingArg>,
 }
 
-/// What all processes of a job together may use.
+/// Limits of all processes of a job together.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct LimitOptions {
-    /// End it when all its processes together have more memory: 512M, 2G, bytes as a bare number
+    /// End the job when all of its processes together use more memory: 512M, 2G, or a number of bytes
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) max_memory: Option<u64>,
-    /// End it when all its processes together have used more CPU time: 90s, 5m, seconds as a bare number
+    /// End the job when all of its processes together have used more CPU time: 90s, 5m, or a number of seconds
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub(crate) max_cpu: Option<Duration>,
-    /// End it when it has more processes at the same time
+    /// End the job when it has more processes at the same time
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_processes: Option<u32>,
-    /// Keep so much of each of its streams [default: as the daemon is configured]
+    /// How much to keep of stdout and of stderr [default: the daemon's setting]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) max_output: Option<u64>,
-    /// What becomes of it when it prints more
+    /// What to do when the job prints more
     #[arg(long, value_name = "WHAT", default_value = "drop-oldest")]
     pub(crate) on_output_limit: OnOutputLimitArg,
 }
 
-/// What the kernel keeps from a job; where it can not, the job is refused.
+/// What the kernel denies a job. If the kernel cannot, the job is refused.
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct FenceOptions {
-    /// What it has of the network [default: all of it]
+    /// Restrict the network [default: no restriction]
     #[arg(long, value_name = "WHAT")]
     pub(crate) network: Option<NetworkArg>,
-    /// Where it may write [default: wherever you may]
+    /// Restrict where the job may write [default: no restriction]
     #[arg(long, value_name = "WHERE")]
     pub(crate) filesystem: Option<FilesystemArg>,
 }
 
-/// What can be said of a run, whatever it runs.
+/// Options of `pyexec run` and `pyexec scripts run`.
 #[derive(Debug, Args)]
 pub(crate) struct RunOptions {
     #[command(flatten)]
     pub(crate) script: ScriptOptions,
-    /// How long it has to end by itself once it is stopped
+    /// How long the job may take to end after TERM, before KILL
     #[arg(long, value_name = "TIME", default_value = DEFAULT_GRACE, value_parser = parse_duration)]
     pub(crate) grace: Duration,
-    /// Keep its stdin open for `pyexec send`
+    /// Interactive: connect the terminal to stdin (input(), pdb), and keep stdin open for `pyexec send`
     #[arg(short = 'i', long)]
     pub(crate) interactive: bool,
-    /// Print its id and leave it running
+    /// Print the id of the job and leave it running
     #[arg(short = 'd', long, group = NOT_FED)]
     pub(crate) detach: bool,
-    /// With --detach or --bench: read stdin to its end first, and give it to the job
+    /// With --detach or --bench: read stdin to its end first, and give the text to the job
     #[arg(long, requires = NOT_FED, conflicts_with = "interactive")]
     pub(crate) stdin: bool,
-    /// Leave processes alone that the job leaves behind
+    /// Do not kill child processes that still run when the script ends
     #[arg(long)]
     pub(crate) keep_leftovers: bool,
-    /// Measure it: time, memory of all its processes, faults, context switches, storage
+    /// Measure the job: time, memory of all processes, page faults, context switches, storage
     #[arg(long, group = NOT_FED, conflicts_with_all = ["interactive", "keep_leftovers"])]
     pub(crate) bench: bool,
     #[command(flatten)]
     pub(crate) bench_options: BenchOptions,
-    /// Profile it: where Python's time goes, as a table and as the artifact profile.prof
+    /// Profile the job: where Python's time goes, as a table and as the artifact profile.prof
     #[arg(long, conflicts_with = "bench")]
     pub(crate) profile: bool,
-    /// With --profile: the N functions that took most
+    /// With --profile: show the N functions that took most time
     #[arg(long, value_name = "N", requires = "profile", default_value_t = ProfileSpec::DEFAULT_TOP,
         value_parser = clap::value_parser!(u32).range(1..=i64::from(ProfileSpec::MAX_TOP)))]
     pub(crate) top: u32,
@@ -245,24 +246,24 @@ pub(crate) struct RunOptions {
     pub(crate) json: bool,
 }
 
-/// The options whose job gets no stdin that is passed on as it comes.
+/// The group of options with which stdin is not passed on to the job as it comes.
 const NOT_FED: &str = "not_fed";
 
 /// How a benchmark is run.
 #[derive(Debug, Args)]
 pub(crate) struct BenchOptions {
-    /// With --bench: run it N times, one after the other
+    /// With --bench: run the script N times, one after the other
     #[arg(long, value_name = "N", requires = "bench", default_value_t = 1, value_parser = run_count(1))]
     pub(crate) runs: u32,
-    /// With --bench: and N times before that, unmeasured
+    /// With --bench: run the script N times before that, without measuring
     #[arg(long, value_name = "N", requires = "bench", default_value_t = 0, value_parser = run_count(0))]
     pub(crate) warmup: u32,
-    /// With --bench: look at its memory this often: 10ms, seconds as a bare number
+    /// With --bench: sample the memory at this interval: 10ms, or a number of seconds
     #[arg(long, value_name = "S", requires = "bench", default_value = DEFAULT_INTERVAL, value_parser = parse_interval)]
     pub(crate) sample_interval: Duration,
 }
 
-/// Has to say what [`BenchmarkSpec::DEFAULT_SAMPLE_INTERVAL_MS`] says; a test compares them.
+/// Must agree with [`BenchmarkSpec::DEFAULT_SAMPLE_INTERVAL_MS`], which a test checks.
 pub(super) const DEFAULT_INTERVAL: &str = "50ms";
 
 pub(super) fn run_count(least: i64) -> clap::builder::RangedI64ValueParser<u32> {
@@ -278,5 +279,5 @@ pub(super) fn parse_interval(given: &str) -> Result<Duration, String> {
     }
 }
 
-/// Has to say what [`pyexec_proto::job::DEFAULT_GRACE_MS`] says; a test compares them.
+/// Must agree with [`pyexec_proto::job::DEFAULT_GRACE_MS`], which a test checks.
 pub(super) const DEFAULT_GRACE: &str = "5s";

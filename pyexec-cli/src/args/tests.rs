@@ -33,8 +33,8 @@ fn a_usage_error_is_explained_like_any_other() {
         (&["run", "-c"], "a value is required for '-c <CODE>'", "pyexec run --help"),
         (&["run", "-d"], "the following required arguments were not provided", "pyexec run --help"),
         (&["nonsense"], "unrecognized subcommand 'nonsense'", "pyexec --help"),
-        (&["daemon"], "a verb is missing", "pyexec daemon --help"),
-        (&[], "a verb is missing", "pyexec --help"),
+        (&["daemon"], "no command given", "pyexec daemon --help"),
+        (&[], "no command given", "pyexec --help"),
     ] {
         let error = read(line).expect_err("it makes no sense");
         let explained = explain(&error, line.first().map(OsStr::new));

@@ -1,4 +1,4 @@
-//! What options are given: lengths of time, variables, words.
+//! The values of options: durations, sizes, variables, and words with a fixed meaning.
 
 use std::convert::Infallible;
 use std::ffi::OsString;
@@ -10,7 +10,7 @@ use pyexec_proto::fence::{FilesystemFence, NetworkFence};
 use pyexec_proto::job::Buffering;
 use pyexec_proto::limits::OnOutputLimit;
 
-/// What one `--with` names: one package or several, or none if it is empty.
+/// The value of one `--with`: any number of packages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Requirements(Vec<String>);
 
@@ -23,7 +23,7 @@ impl Requirements {
 impl FromStr for Requirements {
     type Err = Infallible;
 
-    /// As uv does: at commas, but not within brackets (`a[b,c]`), nor before a version (`a>=1,<2`).
+    /// Splits as uv does: at commas, but not within brackets (`a[b,c]`), nor before a version (`a>=1,<2`).
     fn from_str(given: &str) -> Result<Self, Infallible> {
         let mut parts = vec![String::new()];
         let mut depth = 0_usize;
@@ -62,9 +62,9 @@ impl From<BufferingArg> for Buffering {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum OnOutputLimitArg {
-    /// It goes on; the oldest output goes, but for its beginning
+    /// Keep running; keep the first and the newest output, and drop what is between them
     DropOldest,
-    /// It is ended
+    /// End the job
     Stop,
 }
 
@@ -79,7 +79,7 @@ impl From<OnOutputLimitArg> for OnOutputLimit {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum NetworkArg {
-    /// Nothing but a loopback device of its own
+    /// No network except a loopback device of its own
     None,
 }
 
@@ -91,9 +91,9 @@ impl From<NetworkArg> for NetworkFence {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum FilesystemArg {
-    /// It writes nowhere but to its artifacts and a temporary directory of its own
+    /// The job writes only to its artifacts and to a temporary directory of its own
     ReadOnly,
-    /// And beneath its working directory
+    /// The job also writes beneath its working directory
     Workdir,
 }
 
@@ -113,7 +113,7 @@ pub(crate) struct Assignment {
     pub(crate) value: OsString,
 }
 
-/// How long something may take at most; `None` is without end.
+/// The longest time that something may take; `None` means no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limit(pub(crate) Option<Duration>);
 
