@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::sandbox::{PYEXEC, Ran, Sandbox, file_names, path_variable};
 
 /// Each client, and its file in the directories of a sandbox.
-const CLIENTS: [(&str, &str); 6] = [
+pub(crate) const CLIENTS: [(&str, &str); 6] = [
     ("claude-code", "home/.claude.json"),
     ("claude-desktop", "config/Claude/claude_desktop_config.json"),
     ("cursor", "home/.cursor/mcp.json"),
@@ -55,7 +55,7 @@ impl Home {
     }
 }
 
-fn put_program(directory: &Path) -> PathBuf {
+pub(crate) fn put_program(directory: &Path) -> PathBuf {
     std::fs::create_dir_all(directory).expect("can be made");
     let program = directory.join("pyexec-mcp");
     std::fs::write(&program, "#!/bin/sh\necho pyexec-mcp 0.1.0\n").expect("can be written");

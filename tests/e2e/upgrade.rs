@@ -1,7 +1,11 @@
 //! A newer daemon knows the jobs of an older one, and takes up those that run.
 //!
 //! `fixtures/run-directories` and `fixtures/index` hold what versions of the past have left behind. They are frozen: what a daemon of today makes of
-//! them may get better, but no file there is ever changed. A version that changes the format adds a directory.
+//! them may get better, but no file there is ever changed. A version that changes the format adds a directory:
+//! `scripts/freeze.py` makes one, whose jobs `frozen` looks at.
+
+mod frozen;
+mod settings;
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
@@ -9,13 +13,22 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::sandbox::{Sandbox, manifest_directory, started};
+use crate::sandbox::{Sandbox, TestDaemon, manifest_directory, started};
 
 /// In the files, where the boot was that they were written in.
 const BOOT: &str = "00000000-1111-4222-8333-444444444444";
 
-fn fixtures() -> PathBuf {
-    manifest_directory().join("fixtures/run-directories/0.1.0")
+/// Jobs that were frozen long ago have to be told also when they are older than history is kept.
+const KEEPS_ALL: (&str, &str) = ("PYEXEC_RETENTION_MAX_AGE", "36500days");
+
+fn fixture(kind: &str, version: &str) -> PathBuf {
+    manifest_directory().join("fixtures").join(kind).join(version)
+}
+
+/// A daemon that forgets nothing because of its age.
+#[track_caller]
+fn daemon(sandbox: &Sandbox) -> TestDaemon<'_> {
+    sandbox.daemon_with(&[KEEPS_ALL])
 }
 
 fn boot_id() -> String {
@@ -39,9 +52,14 @@ fn read(path: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(path).expect("is there")).expect("is JSON")
 }
 
-/// Puts a job of the past where it would lie, and returns its id.
+/// Puts a job of the first version where it would lie, and returns its id.
 fn place(sandbox: &Sandbox, name: &str) -> String {
-    let from = fixtures().join(name);
+    place_of(sandbox, "0.1.0", name)
+}
+
+/// Puts a job of the past where it would lie, and returns its id.
+fn place_of(sandbox: &Sandbox, version: &str, name: &str) -> String {
+    let from = fixture("run-directories", version).join(name);
     let id = read(&from.join("spec.json"))["id"].as_str().expect("is text").to_owned();
     copy(&from, &sandbox.run_directory(&id));
     id
@@ -61,9 +79,9 @@ fn change(path: &Path, change: impl Fn(&mut Value)) {
 fn an_index_of_an_older_version_is_read_as_it_is() {
     let sandbox = Sandbox::new();
     let ids = ["failed", "measured", "timed-out", "cancelled"].map(|name| place(&sandbox, name));
-    let index = manifest_directory().join("fixtures/index/0.1.0/jobs.sqlite3");
+    let index = fixture("index", "0.1.0").join("jobs.sqlite3");
     std::fs::copy(index, sandbox.paths().database()).expect("can be copied");
-    let _daemon = sandbox.daemon();
+    let _daemon = daemon(&sandbox);
     let jobs = sandbox.pyexec(["jobs", "--json"]).expect_code(0).json();
     let listed: Vec<&str> =
         jobs["jobs"].as_array().expect("a list").iter().filter_map(|job| job["id"].as_str()).collect();
@@ -78,14 +96,12 @@ fn an_index_of_an_older_version_is_read_as_it_is() {
 fn what_a_build_of_protocol_2_has_left_is_told_as_it_was() {
     for has_index in [true, false] {
         let sandbox = Sandbox::new();
-        let from = manifest_directory().join("fixtures/run-directories/0.1.0-protocol-2/completed");
-        let id = read(&from.join("spec.json"))["id"].as_str().expect("is text").to_owned();
-        copy(&from, &sandbox.run_directory(&id));
+        let id = place_of(&sandbox, "0.1.0-protocol-2", "completed");
         if has_index {
-            let index = manifest_directory().join("fixtures/index/0.1.0-protocol-2/jobs.sqlite3");
+            let index = fixture("index", "0.1.0-protocol-2").join("jobs.sqlite3");
             std::fs::copy(index, sandbox.paths().database()).expect("can be copied");
         }
-        let _daemon = sandbox.daemon();
+        let _daemon = daemon(&sandbox);
         let job = sandbox.show(&id);
         assert_eq!((&job["status"], &job["label"]), (&"completed".into(), &"solid".into()), "{job}");
         assert_eq!(
@@ -103,7 +119,7 @@ fn what_a_build_of_protocol_2_has_left_is_told_as_it_was() {
 fn what_has_ended_is_told_as_it_was() {
     let sandbox = Sandbox::new();
     let ids = ["failed", "measured", "timed-out", "cancelled"].map(|name| place(&sandbox, name));
-    let _daemon = sandbox.daemon();
+    let _daemon = daemon(&sandbox);
     let [failed, measured, timed_out, cancelled] = ids;
     assert_eq!(sandbox.pyexec(["jobs", "--json"]).expect_code(0).json()["total"], 4);
 
@@ -154,7 +170,7 @@ fn what_was_waiting_is_run_in_the_same_boot_and_not_after_another() {
             }
         });
         std::fs::write(directory.join("environment"), &block).expect("can be written");
-        let _daemon = sandbox.daemon();
+        let _daemon = daemon(&sandbox);
         let job = sandbox.finished(&id);
         if same_boot {
             assert_eq!(
@@ -231,21 +247,27 @@ impl OldSupervisor {
 
 #[test]
 fn what_runs_under_an_older_supervisor_is_taken_up_and_can_be_stopped() {
-    let sandbox = Sandbox::new();
-    let id = place(&sandbox, "running");
-    change(&sandbox.run_directory(&id).join("spec.json"), |_| {});
-    let supervisor = OldSupervisor::new(&sandbox, &id);
-    let serving = std::thread::spawn(|| supervisor.serve());
-    let _daemon = sandbox.daemon();
-    let job = sandbox.wait_for_status(&id, "running");
-    assert_eq!(job["pid"], 4321, "{job}");
-    assert_eq!(sandbox.logs(&id), b"begun\n");
-    sandbox.pyexec(["kill", &id]).expect_code(0);
-    let told = serving.join().expect("is told to stop");
-    assert_eq!(told.last(), Some(&json!({ "type": "stop", "reason": "Cancelled", "grace_ms": 5000 })), "{told:?}");
-    let job = sandbox.show(&id);
-    assert_eq!(
-        (&job["status"], &job["exit_code"], &job["elapsed_seconds"]),
-        (&"cancelled".into(), &(-15).into(), &0.308843.into())
-    );
+    let jobs = frozen::VERSIONS
+        .iter()
+        .flat_map(|version| ["running", "running-interactive", "running-measured"].map(|name| (*version, name)));
+    for (version, name) in [("0.1.0", "running")].into_iter().chain(jobs) {
+        let sandbox = Sandbox::new();
+        let id = place_of(&sandbox, version, name);
+        change(&sandbox.run_directory(&id).join("spec.json"), |_| {});
+        let supervisor = OldSupervisor::new(&sandbox, &id);
+        let serving = std::thread::spawn(|| supervisor.serve());
+        let _daemon = daemon(&sandbox);
+        let job = sandbox.wait_for_status(&id, "running");
+        assert_eq!(job["pid"], 4321, "{version} {job}");
+        assert_eq!(sandbox.logs(&id), b"begun\n", "{version} {job}");
+        sandbox.pyexec(["kill", &id]).expect_code(0);
+        let told = serving.join().expect("is told to stop");
+        assert_eq!(told.last(), Some(&json!({ "type": "stop", "reason": "Cancelled", "grace_ms": 5000 })), "{told:?}");
+        let job = sandbox.show(&id);
+        assert_eq!(
+            (&job["status"], &job["exit_code"], &job["elapsed_seconds"]),
+            (&"cancelled".into(), &(-15).into(), &0.308843.into()),
+            "{version} {job}"
+        );
+    }
 }
