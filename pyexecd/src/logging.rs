@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use pyexec_proto::paths::create_private;
 use pyexec_proto::{Timestamp, harmless};
 use tracing_appender::rolling::{RollingFileAppender, Rotation};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -90,11 +90,32 @@ pub(crate) fn start(directory: &Path, filter: &str) -> io::Result<()> {
             .without_time()
             .with_writer(|| Lines(io::stderr()))
     });
-    // tarpc logs every request at info, with a trace id nobody asked for.
-    let filter = EnvFilter::new(format!("tarpc=warn,{filter}"));
-    tracing_subscriber::registry().with(filter).with(to_file).with(to_journal).init();
+    let (levels, ignored) = levels(filter);
+    tracing_subscriber::registry().with(levels).with(to_file).with(to_journal).init();
     std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "a panic")));
+    for directive in ignored {
+        tracing::warn!(
+            directive,
+            "the log filter has a part that is neither a level nor `target=level`; it is ignored"
+        );
+    }
     Ok(())
+}
+
+/// Reads the setting `log`: levels, and pairs `target=level`, separated by commas; a later one for the same target wins.
+/// Returns the parts that cannot be read beside it. A wrong filter must not keep the daemon from starting.
+///
+/// `EnvFilter` of tracing-subscriber reads spans and their fields as well, of which the daemon has none, and needs a crate of
+/// regular expressions for them.
+fn levels(filter: &str) -> (Targets, Vec<&str>) {
+    let (read, ignored): (Vec<&str>, Vec<&str>) = filter
+        .split(',')
+        .map(str::trim)
+        .filter(|directive| !directive.is_empty())
+        .partition(|directive| directive.parse::<Targets>().is_ok());
+    // tarpc logs every request at info, with a trace id nobody asked for.
+    let directives = ["tarpc=warn"].into_iter().chain(read.iter().copied()).collect::<Vec<_>>().join(",");
+    (directives.parse().expect("each part of it was read"), ignored)
 }
 
 #[cfg(test)]
@@ -139,6 +160,43 @@ mod tests {
         }
         log.write_all(b"fourth\n").expect("can be written");
         assert_eq!(read(), "fourth\n");
+    }
+
+    #[test]
+    fn a_filter_is_of_levels_and_of_targets_with_levels_and_tarpc_is_quiet_unless_it_is_named() {
+        use tracing::Level;
+        for (filter, loudest, silent) in [
+            (
+                "info",
+                &[("pyexecd::jobs", Level::INFO), ("tarpc::client", Level::WARN)][..],
+                &[("pyexecd::jobs", Level::DEBUG), ("tarpc", Level::INFO)][..],
+            ),
+            (
+                "WARN, pyexecd::jobs=Trace",
+                &[("pyexecd::jobs::x", Level::TRACE), ("pyexecd::store", Level::WARN)],
+                &[("pyexecd::store", Level::INFO)],
+            ),
+            ("info,tarpc=debug", &[("tarpc", Level::DEBUG)], &[("tarpc", Level::TRACE)]),
+            ("pyexecd::jobs", &[("pyexecd::jobs", Level::TRACE)], &[("pyexecd::store", Level::ERROR)]),
+            ("4", &[("pyexecd", Level::DEBUG)], &[("pyexecd", Level::TRACE)]),
+            ("off,,", &[], &[("pyexecd", Level::ERROR)]),
+        ] {
+            let (levels, ignored) = levels(filter);
+            assert_eq!(ignored, Vec::<&str>::new(), "{filter}");
+            for (target, level) in loudest {
+                assert!(levels.would_enable(target, level), "{filter}: {target} {level}");
+            }
+            for (target, level) in silent {
+                assert!(!levels.would_enable(target, level), "{filter}: {target} {level}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_part_of_the_filter_that_cannot_be_read_is_named_and_the_rest_holds() {
+        let (levels, ignored) = levels("pyexecd=loud,debug, a=b=c");
+        assert_eq!(ignored, ["pyexecd=loud", "a=b=c"]);
+        assert!(levels.would_enable("pyexecd", &tracing::Level::DEBUG));
     }
 
     #[test]
