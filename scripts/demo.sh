@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
-# Builds pyexec, provides uv if there is none, and runs a script with a dependency: its output, then the list of jobs.
+# Builds the daemon and the command line, provides uv if there is none, and runs a script with a dependency: its output, then
+# the list of jobs.
 #
 #     scripts/demo.sh [PROFILE]
 #
-# PROFILE is `quick` unless it is given: built in a quarter of the time that `release` takes, and a little slower.
+# PROFILE is `quick` unless it is given: built in a quarter of the time that `release` takes, and a little slower. What the
+# demo does not show is not built: the MCP server.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 profile=${1:-quick}
 . "$root/scripts/tools.sh"
 cd "$root"
 programs="${CARGO_TARGET_DIR:-$root/target}/$profile"
+echo "building pyexec and pyexecd with the profile \`$profile\`" >&2
 if [ "$profile" = quick ]; then
-    echo "building pyexec with the profile \`quick\`, which compiles fast and does not optimise" >&2
-    echo "hint: \`cargo build --release\` builds the fast programs, into ${CARGO_TARGET_DIR:-target}/release" >&2
-else
-    echo "building pyexec with the profile \`$profile\`" >&2
+    echo "hint: it compiles fast and does not optimise; \`cargo build --release\` builds all three programs, and fast ones" >&2
 fi
-cargo build --profile "$profile" --quiet
+cargo build --profile "$profile" --quiet --package pyexecd --package pyexec-cli
 export PATH="$programs:$PATH"
 
 script=$(mktemp "${TMPDIR:-/tmp}/pyexec-demo-XXXXXX.py")
