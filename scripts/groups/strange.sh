@@ -33,7 +33,7 @@ busy() {
         nice -n 10 sh -c 'while :; do :; done' &
         loops="$loops $!"
     done
-    nice -n 10 cargo nextest run --workspace --no-fail-fast "$@"
+    captured nice -n 10 cargo nextest run --workspace --no-fail-fast "$@"
     for pid in $loops; do
         kill "$pid"
     done
@@ -50,7 +50,7 @@ home() (
     export LANG=C TZ=Asia/Kathmandu
     unset LC_ALL LC_CTYPE
     umask 077
-    cargo nextest run --workspace --no-fail-fast "$@"
+    nextest "$@"
 )
 
 # A number that no system gives to anybody.
@@ -91,7 +91,7 @@ user() {
     copy_for_user
     # Programs that everybody has, and nothing of root's.
     user_path="$scratch/bin:$user_path/usr/local/bin:/usr/bin:/bin"
-    env -u CARGO_HOME -u RUSTUP_HOME -u PYENV_ROOT -u PYEXEC_UV -u PYEXEC_TEST_UV -u XDG_CACHE_HOME -u XDG_CONFIG_HOME \
+    captured env -u CARGO_HOME -u RUSTUP_HOME -u PYENV_ROOT -u PYEXEC_UV -u PYEXEC_TEST_UV -u XDG_CACHE_HOME -u XDG_CONFIG_HOME \
         -u XDG_DATA_HOME -u XDG_STATE_HOME -u XDG_RUNTIME_DIR -u CARGO_TARGET_DIR -u BASH_ENV \
         HOME="$scratch/home" USER=strange LOGNAME=strange TMPDIR="$scratch/tmp" PATH="$user_path" \
         PYEXEC_TEST_SHARED="$scratch/home" \

@@ -23,6 +23,7 @@ mod fences;
 mod figures;
 mod following;
 mod frames;
+mod groups;
 mod hostile_text;
 mod house;
 mod inline_scripts;
