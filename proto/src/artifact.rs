@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::os_text::OsText;
 use crate::time::Timestamp;
 
+/// How many artifacts are shown beside everything else that is said of a job.
+pub const MOST_SHOWN_ARTIFACTS: u32 = 100;
+
 /// A file that a job left.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Artifact {

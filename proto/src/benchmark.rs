@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::state::{ExitStatus, ResourceUsage};
+use crate::exit::{ExitStatus, ResourceUsage};
 use crate::world::Conditions;
 
 /// What is asked for when a job is to be measured.

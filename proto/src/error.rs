@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::artifact::NoArtifact;
-use crate::job::JobId;
+use crate::id::JobId;
 use crate::os_text::OsText;
-use crate::start::INSTANCE_VARIABLE;
+use crate::variables::INSTANCE_VARIABLE;
 
 /// Closed and serialisable. [`Error::hint`] says, for every variant, what the reader can do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]

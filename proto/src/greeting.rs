@@ -5,15 +5,14 @@
 //!
 //! The form: the length of what follows in four bytes, the lowest first, then JSON, whose fields are only added to.
 
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
-
 use serde::{Deserialize, Serialize};
+#[cfg(feature = "wire")]
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::OsText;
-use crate::paths::Paths;
-use crate::preamble::{self, Preamble, PreambleError};
+use crate::preamble::Preamble;
+#[cfg(feature = "wire")]
+use crate::preamble::{self, PreambleError};
 
 /// The longest greeting, in bytes: five paths of the longest the kernel takes, in the longest way to write them.
 pub const MAX_BYTES: usize = 128 << 10;
@@ -47,12 +46,6 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// As it is now.
-    pub fn at(path: &Path) -> Self {
-        let identity = std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
-        Self { path: path.into(), identity }
-    }
-
     /// Whether both are the same directory. Of two that are not there yet, the name decides.
     pub fn is(&self, other: &Self) -> bool {
         match (self.identity, other.identity) {
@@ -64,17 +57,6 @@ impl Directory {
 }
 
 impl Directories {
-    /// As they are now.
-    pub fn of(paths: &Paths) -> Self {
-        Self {
-            state: Directory::at(&paths.state),
-            data: Directory::at(&paths.data),
-            cache: Directory::at(&paths.cache),
-            config: Directory::at(&paths.config),
-            runtime: Directory::at(&paths.runtime),
-        }
-    }
-
     /// Those that are not the same: each with its name and its variable, as they are here and there.
     pub fn differences<'a>(
         &'a self,
@@ -102,10 +84,6 @@ impl Directories {
 }
 
 impl Greeting {
-    pub fn of(paths: &Paths) -> Self {
-        Self { pid: std::process::id(), directories: Directories::of(paths) }
-    }
-
     /// What one side of a connection begins with.
     pub fn opening(&self, preamble: &Preamble) -> Vec<u8> {
         let text = serde_json::to_vec(self).expect("a greeting has text for keys");
@@ -119,6 +97,7 @@ impl Greeting {
     }
 
     /// Says ours and hears theirs. `None` in place of their greeting when the two sides have no protocol in common.
+    #[cfg(feature = "wire")]
     pub async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         connection: &mut S,
@@ -149,7 +128,7 @@ impl Greeting {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "wire"))]
 mod tests {
     use super::*;
 
@@ -165,20 +144,6 @@ mod tests {
         };
         let opening = Greeting { pid: u32::MAX, directories }.opening(&Preamble::ours());
         assert!(opening.len() - preamble::LENGTH - 4 <= MAX_BYTES, "{} bytes", opening.len());
-    }
-
-    #[test]
-    fn the_same_directory_is_known_by_any_of_its_names() {
-        let home = tempfile::tempdir().expect("a directory");
-        let (real, link, other) = (home.path().join("real"), home.path().join("link"), home.path().join("other"));
-        std::fs::create_dir(&real).expect("can be made");
-        std::fs::create_dir(&other).expect("can be made");
-        std::os::unix::fs::symlink(&real, &link).expect("can be made");
-        let at = |path: &Path| Directory::at(path);
-        assert!(at(&real).is(&at(&link)));
-        assert!(!at(&real).is(&at(&other)));
-        let (gone, away) = (home.path().join("gone"), home.path().join("away"));
-        assert!(at(&gone).is(&at(&gone)) && !at(&gone).is(&at(&away)) && !at(&gone).is(&at(&real)));
     }
 
     #[tokio::test]

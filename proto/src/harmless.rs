@@ -71,20 +71,6 @@ pub fn shown(text: &str, is_hidden: impl Fn(char) -> bool) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// `text` within one cell of a table in markdown: no `|` of its own ends it, however many backslashes are before it.
-pub fn in_cell(text: &str) -> String {
-    let mut cell = String::with_capacity(text.len() + 8);
-    let mut backslashes = 0;
-    for character in text.chars() {
-        if character == '|' && backslashes % 2 == 0 {
-            cell.push('\\');
-        }
-        backslashes = if character == '\\' { backslashes + 1 } else { 0 };
-        cell.push(character);
-    }
-    cell
-}
-
 /// An indented JSON document, with what a terminal would obey as `\u….`: the same document to whoever reads it.
 pub fn json(document: &impl Serialize) -> serde_json::Result<String> {
     let mut text = Vec::new();
@@ -169,15 +155,6 @@ mod tests {
             assert_eq!(one_line(text), expected, "{text:?}");
         }
         assert_eq!(lines("a\n\tb\u{1b}\r\n"), "a\n\tb\\x1b\\r\n");
-    }
-
-    #[test]
-    fn a_cell_is_ended_by_nothing_in_it() {
-        for (text, expected) in
-            [("a|b", r"a\|b"), (r"a\|b", r"a\|b"), (r"a\\|b", r"a\\\|b"), ("||", r"\|\|"), (r"\", r"\")]
-        {
-            assert_eq!(in_cell(text), expected, "{text}");
-        }
     }
 
     proptest! {

@@ -3,15 +3,14 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use crate::benchmark::BenchmarkSpec;
 use crate::environment::{EnvironmentSpec, Interpreter, ResolvedEnvironment};
 use crate::error::{Error, output_removed};
 use crate::fence::Fence;
+use crate::id::JobId;
 use crate::limits::Limits;
 use crate::os_text::OsText;
 use crate::output::OutputLengths;
@@ -19,47 +18,7 @@ use crate::profile::ProfileSpec;
 use crate::progress::Progress;
 use crate::state::{JobState, Outcome, Reason, Status};
 use crate::time::Timestamp;
-
-/// A UUIDv4, minted by the client, so that a submission can be repeated safely.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct JobId(Uuid);
-
-impl JobId {
-    pub fn mint() -> Self {
-        Self(Uuid::new_v4())
-    }
-
-    /// The 32 hexadecimal digits without hyphens, for names that must be short.
-    pub fn simple(self) -> String {
-        self.0.simple().to_string()
-    }
-}
-
-impl fmt::Display for JobId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.hyphenated().fmt(f)
-    }
-}
-
-impl fmt::Debug for JobId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a job id")]
-pub struct InvalidJobId;
-
-impl FromStr for JobId {
-    type Err = InvalidJobId;
-
-    fn from_str(text: &str) -> Result<Self, InvalidJobId> {
-        // `Uuid` also reads braces, URNs and capitals; a job id has one spelling.
-        let id = Uuid::try_parse(text).map(Self).map_err(|_| InvalidJobId)?;
-        if id.to_string() == text { Ok(id) } else { Err(InvalidJobId) }
-    }
-}
+use crate::ulimit::ResourceLimit;
 
 /// What a client asks for. Immutable once submitted; the same specification under the same id is the same job.
 ///
@@ -158,16 +117,6 @@ impl JobSpec {
 /// What a specification of before the field was there meant.
 fn yes() -> bool {
     true
-}
-
-/// One of `getrlimit(2)`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ResourceLimit {
-    /// The kernel's number for it.
-    pub resource: u32,
-    /// `None`: unlimited.
-    pub soft: Option<u64>,
-    pub hard: Option<u64>,
 }
 
 /// TERM to KILL, unless somebody says otherwise.

@@ -1,19 +1,13 @@
 //! Where everything lives. The only place that knows.
 
 use std::ffi::OsString;
-use std::fs::{DirBuilder, File};
-use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use directories::ProjectDirs;
-use rustix::fs::{FlockOperation, flock};
-use serde::{Deserialize, Serialize};
 
-use crate::job::JobId;
+use crate::id::JobId;
 use crate::os_text::OsText;
-use crate::start::{INSTANCE_VARIABLE, SOCKET_VARIABLE, open_lock};
+use crate::variables::{INSTANCE_VARIABLE, SOCKET_VARIABLE};
 
 /// The directories of one user, and the socket.
 #[derive(Clone, Debug)]
@@ -32,17 +26,6 @@ pub struct Paths {
     pub runtime: PathBuf,
     /// Where the daemon listens.
     pub socket: PathBuf,
-}
-
-/// How the name of the lock of a daemon that uses the cache ends.
-pub const CACHE_USER: &str = ".daemon";
-
-/// A daemon that uses the environment cache, as it says in its lock there.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CacheUser {
-    pub pid: u32,
-    /// Its state directory.
-    pub state: OsText,
 }
 
 /// The name of the socket.
@@ -146,30 +129,6 @@ impl Paths {
         self.runtime.join(format!("pyexecd-{:08x}.sock", hash >> 32))
     }
 
-    /// Whether the directories are this user's, and nobody else can put anything into them. What is not there yet is made
-    /// later, but never below a directory of another user's; what is ours, and open to others, is closed.
-    pub fn check(&self) -> Result<(), ForeignDirectory> {
-        // Made by somebody else: `pyexec` in it could be replaced under us.
-        if let Some(shared) = self.runtime.parent().filter(|_| !self.runtime.starts_with(&self.state)) {
-            check_shared(shared)?;
-        }
-        let own = [
-            (&self.state, "XDG_STATE_HOME"),
-            (&self.data, "XDG_DATA_HOME"),
-            (&self.cache, "XDG_CACHE_HOME"),
-            (&self.config, "XDG_CONFIG_HOME"),
-            (&self.runtime, "XDG_RUNTIME_DIR"),
-        ];
-        own.into_iter().try_for_each(|(directory, variable)| check_own(directory, variable))?;
-        self.check_settings()
-    }
-
-    /// Whether the settings are this user's, or the system's.
-    pub fn check_settings(&self) -> Result<(), ForeignDirectory> {
-        check_settings(&self.config)?;
-        check_settings(&self.config_file())
-    }
-
     pub fn config_file(&self) -> PathBuf {
         self.config.join("config.toml")
     }
@@ -199,19 +158,6 @@ impl Paths {
     /// The locks of the environment cache, by which daemons that share it see each other.
     pub fn cache_locks_in(cache: &Path) -> PathBuf {
         cache.join("locks")
-    }
-
-    /// The daemons that use the cache, wherever their state is. Of each the lock is held: what is left of a dead one does not
-    /// count.
-    pub fn cache_users(&self) -> Vec<CacheUser> {
-        let Ok(entries) = std::fs::read_dir(Self::cache_locks_in(&self.cache)) else { return Vec::new() };
-        let is_held = |file: &File| flock(file, FlockOperation::NonBlockingLockShared).is_err();
-        let user = |entry: std::fs::DirEntry| {
-            entry.file_name().to_str()?.strip_suffix(CACHE_USER)?;
-            let file = open_lock(&entry.path()).ok()?;
-            if is_held(&file) { serde_json::from_reader(file).ok() } else { None }
-        };
-        entries.flatten().filter_map(user).collect()
     }
 
     pub fn logs(&self) -> PathBuf {
@@ -254,131 +200,9 @@ impl Paths {
     }
 }
 
-/// A directory in which somebody else can put files of his in the place of ours.
-#[derive(Debug, thiserror::Error)]
-#[error("{} {problem}", path.display())]
-pub struct ForeignDirectory {
-    pub path: PathBuf,
-    problem: String,
-    /// What to do about it.
-    pub hint: String,
-}
-
-/// The directory that `XDG_RUNTIME_DIR` names: of this user, as the specification of it demands; or one of the system's
-/// that keeps what is ours from others, as `/tmp` does.
-fn check_shared(directory: &Path) -> Result<(), ForeignDirectory> {
-    let foreign = |problem: String| ForeignDirectory {
-        path: directory.to_owned(),
-        problem,
-        hint: "let XDG_RUNTIME_DIR name a directory of your own with mode 0700, or unset it".to_owned(),
-    };
-    // What can not be looked at can not be used either, and says so then.
-    let Ok(found) = std::fs::metadata(directory) else { return Ok(()) };
-    let (user, mode) = (rustix::process::geteuid().as_raw(), found.mode() & 0o7777);
-    if found.uid() != user && found.uid() != 0 {
-        return Err(foreign(format!("belongs to user {}, not to you", found.uid())));
-    }
-    if mode & 0o022 != 0 && mode & 0o1000 == 0 {
-        return Err(foreign(format!("has mode {mode:04o}: other users can replace what is in it")));
-    }
-    Ok(())
-}
-
-fn check_own(directory: &Path, variable: &str) -> Result<(), ForeignDirectory> {
-    let foreign = |problem: String| ForeignDirectory {
-        path: directory.to_owned(),
-        problem,
-        hint: format!("remove it, or let {variable} name a directory of your own"),
-    };
-    let user = rustix::process::geteuid().as_raw();
-    let found = match std::fs::symlink_metadata(directory) {
-        Ok(found) => found,
-        // It would be made in the nearest directory there is: root would leave something in a user's home that shuts him out.
-        Err(_) => {
-            let nearest = directory.ancestors().skip(1).find_map(|above| Some((above, std::fs::metadata(above).ok()?)));
-            return match nearest {
-                Some((above, found)) if found.uid() != user && found.uid() != 0 => Err(ForeignDirectory {
-                    hint: format!(
-                        "let {variable} name a directory of your own (after `sudo`, HOME may be another user's)"
-                    ),
-                    ..foreign(format!(
-                        "would be made in {}, which belongs to user {}, not to you",
-                        above.display(),
-                        found.uid()
-                    ))
-                }),
-                Some(_) | None => Ok(()),
-            };
-        }
-    };
-    // A link of one's own is a wish; one of somebody else's leads where he likes.
-    if found.is_symlink() && found.uid() != user && found.uid() != 0 {
-        return Err(foreign(format!("is a link that user {} has made", found.uid())));
-    }
-    let Ok(found) = std::fs::metadata(directory) else { return Ok(()) };
-    if found.uid() != user {
-        return Err(foreign(format!("belongs to user {}, not to you", found.uid())));
-    }
-    if found.mode() & 0o077 != 0 {
-        let closed = PermissionsExt::from_mode(found.mode() & 0o700);
-        std::fs::set_permissions(directory, closed)
-            .map_err(|error| foreign(format!("is open to others, and can not be closed: {error}")))?;
-    }
-    Ok(())
-}
-
-/// The settings name programs that are run, so nobody else may have written them. Others may read them, and they may be the
-/// system's: root is trusted in any case.
-fn check_settings(path: &Path) -> Result<(), ForeignDirectory> {
-    let foreign = |problem: String| ForeignDirectory {
-        path: path.to_owned(),
-        problem,
-        hint: "remove it, or let XDG_CONFIG_HOME name a directory of your own".to_owned(),
-    };
-    let user = rustix::process::geteuid().as_raw();
-    let is_foreign = |owner: u32| owner != user && owner != 0;
-    let Ok(found) = std::fs::symlink_metadata(path) else { return Ok(()) };
-    if found.is_symlink() && is_foreign(found.uid()) {
-        return Err(foreign(format!("is a link that user {} has made", found.uid())));
-    }
-    let Ok(found) = std::fs::metadata(path) else { return Ok(()) };
-    if is_foreign(found.uid()) {
-        return Err(foreign(format!("belongs to user {}, not to you", found.uid())));
-    }
-    if found.mode() & 0o022 != 0 {
-        let closed = PermissionsExt::from_mode(found.mode() & 0o7755);
-        std::fs::set_permissions(path, closed)
-            .map_err(|error| foreign(format!("can be written to by others, which cannot be changed: {error}")))?;
-    }
-    Ok(())
-}
-
-/// Makes a directory, and its parents, that only its user may enter.
-pub fn create_private(directory: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(directory)
-}
-
-/// A path for the socket at `path` that fits into `sun_path`, which has room for 107 bytes, however long `path` is.
-///
-/// The returned descriptor must live until the address has been used.
-pub fn socket_address(path: &Path) -> io::Result<(PathBuf, Option<OwnedFd>)> {
-    const ROOM: usize = 107;
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("`{}` names no socket", path.display())));
-    };
-    if path.as_os_str().len() <= ROOM {
-        return Ok((path.to_owned(), None));
-    }
-    use rustix::fs::{Mode, OFlags};
-    let directory = rustix::fs::open(parent, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    let through = format!("/proc/self/fd/{}", directory.as_raw_fd());
-    Ok((Path::new(&through).join(name), Some(directory)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::net::{UnixListener, UnixStream};
 
     #[test]
     fn an_instance_has_a_name_that_is_safe_in_a_path_and_anything_else_is_refused_with_it() {
@@ -395,17 +219,5 @@ mod tests {
         }
         assert_eq!(of_instance(Path::new("/s/pyexec"), Some("ci")), Path::new("/s/pyexec@ci"));
         assert_eq!(of_instance(Path::new("/s/pyexec"), None), Path::new("/s/pyexec"));
-    }
-
-    #[test]
-    fn a_socket_in_a_deep_directory_can_be_bound_and_reached() {
-        let home = tempfile::tempdir().expect("a directory");
-        let deep = home.path().join("d".repeat(100)).join("e".repeat(100));
-        create_private(&deep).expect("can be made");
-        let path = deep.join("pyexecd.sock");
-        let (address, _directory) = socket_address(&path).expect("has an address");
-        let _listener = UnixListener::bind(address).expect("can be bound");
-        let (address, _directory) = socket_address(&path).expect("has an address");
-        UnixStream::connect(address).expect("can be reached");
     }
 }

@@ -3,8 +3,8 @@
 //! bincode is positional: a client of one version on a daemon of another would have the wrong method executed and get
 //! an answer that decodes. So each side first sends [`LENGTH`] bytes of fixed form,
 //! `PYEXEC/1 <lowest>-<highest> <program version>`, padded with NULs; the highest protocol both speak is spoken.
-//! This form never changes. Since protocol 2 a [`crate::greeting`] follows, which either side sends without waiting. Two
-//! sides that have no protocol in common can still say what [`crate::frozen`] has.
+//! This form never changes. Since protocol 2 a greeting follows, which either side sends without waiting. Two
+//! sides that have no protocol in common can still say what `frozen.rs` has.
 
 use std::time::Duration;
 

@@ -2,12 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::artifact::{MAX_ARTIFACT_CHUNK_BYTES, NoArtifact};
-use crate::client::{Client, ClientError};
-use crate::error::Error;
-use crate::job::JobDetail;
-use crate::os_text::OsText;
-
 /// Run the job's Python under its profiler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProfileSpec {
@@ -48,44 +42,4 @@ pub struct ProfiledFunction {
     pub file: String,
     pub line: u64,
     pub name: String,
-}
-
-/// What a finished job has left of its profile; `None` when it was not to be profiled. The inner `Err` says why there is
-/// none.
-pub async fn read(client: &Client, job: &JobDetail) -> Result<Option<Result<ProfileSummary, String>>, ClientError> {
-    if job.spec.profile.is_none() || !job.state.is_finished() {
-        return Ok(None);
-    }
-    let read = client.read_artifact(job.id, &OsText::from(SUMMARY), 0, MAX_ARTIFACT_CHUNK_BYTES).await;
-    let chunk = match read {
-        Ok(chunk) => chunk,
-        Err(ClientError::Refused(Error::NoArtifact { why: NoArtifact::NotThere, .. })) => {
-            return Ok(Some(Err(why_there_is_none(job))));
-        }
-        Err(ClientError::Refused(refusal @ (Error::NoArtifact { .. } | Error::Storage { .. }))) => {
-            return Ok(Some(Err(format!("the profile can not be read: {refusal}"))));
-        }
-        Err(error) => return Err(error),
-    };
-    let summary: Result<ProfileSummary, String> = serde_json::from_slice(&chunk.bytes)
-        .map_err(|error| format!("the artifact {SUMMARY} can not be read: {error}"));
-    Ok(Some(summary))
-}
-
-fn why_there_is_none(job: &JobDetail) -> String {
-    use crate::state::{ExitStatus, Outcome};
-    let why = match job.state.outcome() {
-        None | Some(Outcome::NotStarted(_)) => "the job was not started".to_owned(),
-        Some(Outcome::Lost { .. }) => "nobody knows how the job ended".to_owned(),
-        Some(Outcome::Ended(record)) => match record.exit {
-            ExitStatus::Signal { signal, .. } => {
-                format!("signal {signal} ended Python before it could write it")
-            }
-            ExitStatus::Success | ExitStatus::Code(_) => {
-                "Python did not end in its own way: os._exit, another program in its place, or no room on the disk"
-                    .to_owned()
-            }
-        },
-    };
-    format!("no profile was written: {why}")
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::job::JobId;
+use crate::id::JobId;
 use crate::os_text::OsText;
 use crate::time::Timestamp;
 

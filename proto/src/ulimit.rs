@@ -1,8 +1,17 @@
 //! Resource limits as people know them: named and shown as a shell's `ulimit` does, and compared.
 
 use rustix::process::{Resource, getrlimit};
+use serde::{Deserialize, Serialize};
 
-use crate::job::ResourceLimit;
+/// One of `getrlimit(2)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResourceLimit {
+    /// The kernel's number for it.
+    pub resource: u32,
+    /// `None`: unlimited.
+    pub soft: Option<u64>,
+    pub hard: Option<u64>,
+}
 
 /// What the numbers of a limit count.
 #[derive(Clone, Copy, Debug)]
@@ -50,14 +59,6 @@ const KNOWN: [Known; 16] = [
 ];
 
 impl ResourceLimit {
-    /// Those this process runs under.
-    pub fn of_this_process() -> Vec<Self> {
-        // One file instead of a call for each limit.
-        let read = crate::proc_file::read(c"/proc/self/limits").unwrap_or_default();
-        let all = Self::all_in(&read);
-        if all.is_empty() { Self::asked_for() } else { all }
-    }
-
     /// Those in the text of a `/proc/PID/limits`.
     pub fn all_in(text: &str) -> Vec<Self> {
         let value = |text: &str| if text == "unlimited" { Some(None) } else { text.parse().ok().map(Some) };
@@ -70,8 +71,8 @@ impl ResourceLimit {
         text.lines().filter_map(limit).collect()
     }
 
-    /// From the kernel, one by one.
-    fn asked_for() -> Vec<Self> {
+    /// Those this process runs under, asked of the kernel one by one.
+    pub fn asked_for() -> Vec<Self> {
         let limit = |known: &Known| {
             let limit = getrlimit(known.resource);
             Self { resource: known.resource as u32, soft: limit.current, hard: limit.maximum }
@@ -151,11 +152,10 @@ mod tests {
     }
 
     #[test]
-    fn every_limit_of_the_kernel_is_read_and_has_its_name() {
-        let read = ResourceLimit::of_this_process();
-        assert_eq!(read, ResourceLimit::asked_for());
-        assert_eq!(read.len(), KNOWN.len());
-        for limit in read {
+    fn every_limit_of_the_kernel_has_its_name() {
+        let asked = ResourceLimit::asked_for();
+        assert_eq!(asked.len(), KNOWN.len());
+        for limit in asked {
             assert!(limit.name().contains("ulimit -"), "{limit:?}");
         }
     }

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use pyexec_proto::start::is_executable;
-use pyexec_proto::start::orphans::own_child;
+use pyexec_client::start::is_executable;
+use pyexec_client::start::orphans::own_child;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;

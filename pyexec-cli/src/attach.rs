@@ -6,8 +6,9 @@ pub(crate) mod interruption;
 pub(crate) mod passage;
 pub(crate) mod status_line;
 
+use pyexec_client::Client;
 use pyexec_proto::output::PerStream;
-use pyexec_proto::{Client, JobDetail, JobId};
+use pyexec_proto::{JobDetail, JobId};
 
 use crate::exit_code::{self, Code, Failure, Interruption};
 use crate::terminal;

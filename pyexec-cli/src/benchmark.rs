@@ -1,7 +1,7 @@
 //! What was measured of a job, as lines for people.
 
-use pyexec_proto::statistics::Summary;
-use pyexec_proto::view::{BenchmarkView, LARGEST_PROCESS, TREE_SAMPLED};
+use pyexec_view::statistics::Summary;
+use pyexec_view::{BenchmarkView, LARGEST_PROCESS, TREE_SAMPLED};
 
 use crate::render;
 

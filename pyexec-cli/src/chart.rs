@@ -1,6 +1,6 @@
 //! Memory and CPU over the time of a run, as a few lines of text.
 
-use pyexec_proto::course::Course;
+use pyexec_view::course::Course;
 
 use crate::benchmark;
 use crate::terminal::Pen;

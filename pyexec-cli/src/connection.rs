@@ -1,8 +1,8 @@
 //! Connecting to the daemon for a verb, and finding the jobs that the command line names.
 
-use pyexec_proto::client::Daemon;
+use pyexec_client::{Client, Daemon};
+use pyexec_proto::JobId;
 use pyexec_proto::paths::Paths;
-use pyexec_proto::{Client, JobId};
 
 use crate::exit_code::Failure;
 use crate::terminal;

@@ -18,10 +18,11 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use pyexec_proto::client::ClientError;
+use pyexec_client::ClientError;
 use pyexec_proto::error::{Error, Named};
+use pyexec_proto::exit::ExitStatus;
 use pyexec_proto::paths::NoHome;
-use pyexec_proto::state::{ExitStatus, NotStarted, Outcome, StopReason};
+use pyexec_proto::state::{NotStarted, Outcome, StopReason};
 use pyexec_proto::{JobDetail, JobId};
 
 use crate::render;
@@ -353,13 +354,13 @@ fn of_exit(exit: ExitStatus) -> Code {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pyexec_proto::OsText;
-    use pyexec_proto::Timestamp;
     use pyexec_proto::artifact::NoArtifact;
     use pyexec_proto::benchmark::BenchmarkRecord;
     use pyexec_proto::error::{Named, NoInput};
+    use pyexec_proto::exit::ResourceUsage;
     use pyexec_proto::output::OutputLengths;
-    use pyexec_proto::state::{ExitRecord, ResourceUsage, Run};
+    use pyexec_proto::state::{ExitRecord, Run};
+    use pyexec_proto::{OsText, Timestamp};
 
     fn ended(exit: ExitStatus, stopped: Option<StopReason>) -> Outcome {
         Outcome::Ended(ExitRecord {

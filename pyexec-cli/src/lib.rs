@@ -1,6 +1,6 @@
 //! The command line of pyexec: arguments in, calls to the daemon, text and an exit code out.
 //!
-//! It owns nothing that lasts: every job is the daemon's, which [`pyexec_proto::Client`] finds or starts.
+//! It owns nothing that lasts: every job is the daemon's, which [`pyexec_client::Client`] finds or starts.
 
 mod args;
 mod ask;
@@ -20,7 +20,7 @@ mod verbs;
 use std::process::ExitCode;
 
 use exit_code::{Code, Failure};
-use pyexec_proto::threads;
+use pyexec_client::threads;
 
 /// Reads the command line of this process, does what it says, and returns what to exit with.
 pub fn main() -> ExitCode {

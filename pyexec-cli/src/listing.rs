@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use pyexec_client::Client;
 use pyexec_proto::job::JobSummary;
-use pyexec_proto::service::{JobQuery, MAX_PAGE};
-use pyexec_proto::view::elapsed_of_summary;
-use pyexec_proto::{Client, Status, Timestamp};
+use pyexec_proto::request::{JobQuery, MAX_PAGE};
+use pyexec_proto::{Status, Timestamp};
+use pyexec_view::elapsed_of_summary;
 
 use crate::exit_code::Failure;
 use crate::render::{self, JobLine};

@@ -1,6 +1,6 @@
 //! What `prune` and `env prune` say of what the daemon could not remove.
 
-use pyexec_proto::service::{NotRemoved, NotRemovedList};
+use pyexec_proto::request::{NotRemoved, NotRemovedList};
 
 use crate::exit_code::Failure;
 use crate::terminal;

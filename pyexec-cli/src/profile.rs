@@ -1,7 +1,7 @@
 //! Where a job's time went, as tables for people.
 
 use pyexec_proto::JobId;
-use pyexec_proto::view::{ProfileRow, ProfileView};
+use pyexec_view::{ProfileRow, ProfileView};
 
 use crate::render;
 use crate::terminal::Screen;

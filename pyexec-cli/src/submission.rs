@@ -8,8 +8,8 @@ use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use pyexec_client::caller::Caller;
 use pyexec_proto::benchmark::BenchmarkSpec;
-use pyexec_proto::caller::Caller;
 use pyexec_proto::environment::{EnvironmentSpec, Interpreter, ProjectChoice};
 use pyexec_proto::error::Named;
 use pyexec_proto::fence::Fence;

@@ -144,7 +144,7 @@ pub(crate) fn with_causes(error: &dyn Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pyexec_proto::ClientError;
+    use pyexec_client::ClientError;
 
     #[test]
     fn a_message_carries_its_causes_once() {

@@ -6,10 +6,10 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use pyexec_picture::Curve;
-use pyexec_proto::client::ClientError;
-use pyexec_proto::course::Course;
+use pyexec_client::ClientError;
 use pyexec_proto::error::{Error, Named, NoInput};
+use pyexec_view::course::Course;
+use pyexec_view::picture::Curve;
 use rmcp::model::{CallToolResult, ContentBlock};
 use serde::Serialize;
 use serde_json::Value;
@@ -40,7 +40,7 @@ pub(crate) struct Picture {
 impl Picture {
     fn block(&self) -> ContentBlock {
         let curve = Curve { name: &self.title, course: &self.course };
-        ContentBlock::image(BASE64.encode(pyexec_picture::png(&self.title, &[curve])), "image/png")
+        ContentBlock::image(BASE64.encode(pyexec_view::picture::png(&self.title, &[curve])), "image/png")
     }
 }
 
@@ -293,7 +293,7 @@ mod tests {
         let gone = of_job(Error::ShuttingDown.into()).text();
         assert!(gone.contains(&format!("Job `{id}` has been taken")) && !gone.contains("try again"), "{gone}");
         assert!(gone.ends_with(&format!("**Next:** py_job_status(job_id=\"{id}\")")), "{gone}");
-        let no_program = of_job(pyexec_proto::start::StartError::NoProgram.into()).text();
+        let no_program = of_job(pyexec_client::start::StartError::NoProgram.into()).text();
         assert!(no_program.contains(&format!("py_job_status(job_id=\"{id}\")")), "{no_program}");
         assert!(no_program.contains("PYEXEC_DAEMON"), "what is to be mended is not said: {no_program}");
         let unknown = of_job(Error::NoSuchJob { given: id.to_string() }.into()).text();

@@ -2,10 +2,10 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use pyexec_client::ClientError;
 use pyexec_proto::artifact::MAX_ARTIFACT_CHUNK_BYTES;
-use pyexec_proto::client::ClientError;
-use pyexec_proto::view::{ArtifactView, ArtifactsView};
 use pyexec_proto::{Error, OsText};
+use pyexec_view::{ArtifactView, ArtifactsView};
 use rmcp::ErrorData;
 use rmcp::model::{ReadResourceResult, ResourceContents, ResourceTemplate};
 

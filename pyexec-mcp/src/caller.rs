@@ -4,7 +4,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use pyexec_proto::caller::Caller;
+use pyexec_client::caller::Caller;
 
 /// Set by `uv run` in what it starts: how many of them there are around it.
 const DEPTH: &str = "UV_RUN_RECURSION_DEPTH";

@@ -6,18 +6,16 @@
 
 use std::time::Duration;
 
-use pyexec_proto::client::ClientError;
-use pyexec_proto::course::Course;
-use pyexec_proto::excerpt::{self, Gap};
+use pyexec_client::excerpt::{self, Gap};
+use pyexec_client::{Client, ClientError, files};
 use pyexec_proto::job::Submission;
 use pyexec_proto::output::{PerStream, Stream};
-use pyexec_proto::service::{FollowRequest, MAX_WAIT_MS, StopRequest};
+use pyexec_proto::request::{FollowRequest, MAX_WAIT_MS, StopRequest};
 use pyexec_proto::state::NotStarted;
-use pyexec_proto::statistics::Summary;
-use pyexec_proto::view::{
-    BenchmarkView, ExecutionView, ProfileRow, ProfileView, ProjectUsed, ProjectView, TREE_SAMPLED,
-};
-use pyexec_proto::{Client, JobDetail, JobId, Outcome, Reason, Status};
+use pyexec_proto::{JobDetail, JobId, Outcome, Reason, Status};
+use pyexec_view::course::Course;
+use pyexec_view::statistics::Summary;
+use pyexec_view::{BenchmarkView, ExecutionView, ProfileRow, ProfileView, ProjectUsed, ProjectView, TREE_SAMPLED};
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -141,7 +139,8 @@ impl Executed {
             })
         });
         let mut view = ExecutionView::of(job, output.stdout, output.stderr);
-        view.complete(client, job).await?;
+        let (listed, profile) = files::all(client, job).await?;
+        view.complete(job, &listed, profile.as_ref());
         if let Some(profile) = &mut view.profile {
             let script = InlineScript::of(client, job);
             for row in profile.by_cumulative.iter_mut().chain(&mut profile.by_own) {

@@ -2,16 +2,15 @@
 //!
 //! Owns which of them are shown. An image that the interface of a model refuses is refused again with every later turn of
 //! the conversation, so what is not certain to be taken is named instead, with the reason. What makes an image whole is
-//! [`pyexec_picture::raster`].
+//! [`pyexec_view::picture::raster`].
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use pyexec_picture::raster::{self, Fault, Kind, Raster};
-use pyexec_picture::{Bounds, shrink};
+use pyexec_client::{Client, ClientError, threads};
 use pyexec_proto::artifact::{ArtifactList, MAX_ARTIFACT_CHUNK_BYTES, MAX_ARTIFACTS};
-use pyexec_proto::client::ClientError;
-use pyexec_proto::threads;
-use pyexec_proto::{Client, Error, JobId, OsText};
+use pyexec_proto::{Error, JobId, OsText};
+use pyexec_view::picture::raster::{self, Fault, Kind, Raster};
+use pyexec_view::picture::{Bounds, shrink};
 use rmcp::model::ContentBlock;
 
 use crate::render;

@@ -1,8 +1,9 @@
 //! Code that a call brought along runs from a file in the job's run directory. Nobody has chosen that directory: answers
 //! leave it away, so that a traceback names `script.py`. What is kept of the job's output is as it was printed.
 
+use pyexec_client::Client;
 use pyexec_proto::paths::Paths;
-use pyexec_proto::{Client, JobDetail, JobSource};
+use pyexec_proto::{JobDetail, JobSource};
 
 /// The name of the directory, with a slash; `None` where the job runs another file.
 pub(crate) struct InlineScript(Option<String>);

@@ -1,6 +1,6 @@
 //! pyexec for agents and editors: a Model Context Protocol server on stdio.
 //!
-//! It owns nothing that lasts. Every request asks the daemon, which [`pyexec_proto::Client`] finds or starts; an editor
+//! It owns nothing that lasts. Every request asks the daemon, which [`pyexec_client::Client`] finds or starts; an editor
 //! session that ends, or a server that is killed, leaves its jobs to the next one.
 //!
 //! `tools` is what can be called, `execution` the one way a script is run, `resources` and `prompts` what can be read;
@@ -29,7 +29,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use pyexec_proto::threads;
+use pyexec_client::threads;
 use rmcp::ServiceExt;
 use rmcp::service::ServerInitializeError;
 

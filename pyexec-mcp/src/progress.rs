@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use pyexec_proto::{Client, JobDetail, JobId, Progress, Status};
+use pyexec_client::Client;
+use pyexec_proto::{JobDetail, JobId, Progress, Status};
 use rmcp::model::{ProgressNotificationParam, ProgressToken};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 

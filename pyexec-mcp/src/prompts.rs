@@ -1,8 +1,8 @@
 //! Two prompts: find out why a job failed, and write a script that says itself what it needs.
 
-use pyexec_proto::excerpt;
-use pyexec_proto::view::JobView;
-use pyexec_proto::{Client, Timestamp};
+use pyexec_client::{Client, excerpt};
+use pyexec_proto::Timestamp;
+use pyexec_view::JobView;
 use rmcp::ErrorData;
 use rmcp::model::{
     GetPromptRequestParams, GetPromptResult, ListPromptsResult, Prompt, PromptArgument, PromptMessage, Role,

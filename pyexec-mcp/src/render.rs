@@ -2,10 +2,10 @@
 
 use std::borrow::Cow;
 
-use pyexec_proto::Status;
-use pyexec_proto::harmless;
 use pyexec_proto::output::Stream;
-use pyexec_proto::view::{JobRow, ProgressView};
+use pyexec_proto::{Status, harmless};
+use pyexec_view::markdown::in_cell;
+use pyexec_view::{JobRow, ProgressView};
 
 /// Text between fences that nothing in it can close.
 pub(crate) fn fenced(text: &str) -> String {
@@ -106,12 +106,12 @@ pub(crate) fn inline(text: &str) -> String {
         }
         shown.push(letter);
     }
-    harmless::in_cell(&shown)
+    in_cell(&shown)
 }
 
 /// The same, as it is written: a path, a command, a name.
 pub(crate) fn code(text: &str) -> String {
-    format!("`{}`", harmless::in_cell(&harmless::one_line(&shortened(text)).replace('`', "'")))
+    format!("`{}`", in_cell(&harmless::one_line(&shortened(text)).replace('`', "'")))
 }
 
 fn shortened(text: &str) -> Cow<'_, str> {

@@ -1,10 +1,10 @@
 //! `job-stream://{job_id}`: what a job has printed so far. Reading it changes nothing. Beside it: [`crate::artifacts`].
 
-use pyexec_proto::client::ClientError;
-use pyexec_proto::excerpt::continuation;
+use pyexec_client::excerpt::continuation;
+use pyexec_client::{Client, ClientError};
 use pyexec_proto::output::{MAX_CHUNK_BYTES, PerStream, Stream};
-use pyexec_proto::service::{FollowRequest, JobQuery};
-use pyexec_proto::{Client, Error, JobDetail};
+use pyexec_proto::request::{FollowRequest, JobQuery};
+use pyexec_proto::{Error, JobDetail};
 use rmcp::ErrorData;
 use rmcp::model::{
     ArgumentInfo, CompleteResult, CompletionInfo, ListResourceTemplatesResult, ListResourcesResult, ReadResourceResult,
@@ -87,7 +87,7 @@ pub(crate) async fn complete(server: &Server, argument: &ArgumentInfo) -> Result
     if argument.name != "job_id" {
         return Ok(CompleteResult::default());
     }
-    let query = JobQuery { limit: pyexec_proto::service::MAX_PAGE, ..JobQuery::default() };
+    let query = JobQuery { limit: pyexec_proto::request::MAX_PAGE, ..JobQuery::default() };
     let listed = async { Ok::<_, Failure>(server.client().await?.list(&query).await?) };
     let page = listed.await.map_err(|failure| internal(&failure))?;
     let ids = page.jobs.iter().map(|job| job.id.to_string());

@@ -7,9 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::FutureExt;
-use pyexec_proto::Client;
-use pyexec_proto::caller::Caller;
-use pyexec_proto::client::Daemon;
+use pyexec_client::caller::Caller;
+use pyexec_client::{Client, Daemon};
 use pyexec_proto::paths::{NoHome, Paths};
 use rmcp::model::{
     CacheScope, CallToolRequestParams, CallToolResponse, CompleteRequestParams, CompleteResult, GetPromptRequestParams,

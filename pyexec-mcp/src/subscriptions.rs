@@ -7,11 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use pyexec_proto::Client;
-use pyexec_proto::client::ClientError;
+use pyexec_client::{Client, ClientError};
 use pyexec_proto::error::Error;
 use pyexec_proto::output::{OutputLengths, PerStream};
-use pyexec_proto::service::{FollowRequest, MAX_WAIT_MS};
+use pyexec_proto::request::{FollowRequest, MAX_WAIT_MS};
 use rmcp::model::ResourceUpdatedNotificationParam;
 use rmcp::service::{Peer, SubscriptionContext, SubscriptionSink};
 use rmcp::{ErrorData, RoleServer};

@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use pyexec_proto::error::Named;
-use pyexec_proto::start::SERVICE_MARK;
+use pyexec_proto::variables::SERVICE_MARK;
 use pyexec_proto::{Error, OsText};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;

@@ -1,5 +1,6 @@
 //! The daemon's life: lock, index, recovery, listen, serve, leave.
 
+use pyexec_run_directory::{directories, ownership, place};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream as StdStream;
@@ -8,18 +9,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use pyexec_proto::JobDetail;
-use pyexec_proto::OsText;
-use pyexec_proto::frozen;
-use pyexec_proto::greeting::{Directories, Directory, Greeting};
-use pyexec_proto::paths::{ForeignDirectory, NoHome, Paths, create_private, socket_address};
-use pyexec_proto::place::Place;
+use pyexec_client::start::READY;
+use pyexec_client::threads;
+use pyexec_proto::greeting::{Directories, Greeting};
+use pyexec_proto::paths::{NoHome, Paths};
 use pyexec_proto::preamble::Preamble;
 use pyexec_proto::service::Pyexec;
-use pyexec_proto::start::{FENCE_VARIABLE, READY, Running, open_lock};
-use pyexec_proto::threads;
-use pyexec_proto::wire;
+use pyexec_proto::variables::FENCE_VARIABLE;
 use pyexec_proto::world::World;
+use pyexec_proto::{JobDetail, OsText, frozen, wire};
+use pyexec_run_directory::lock_file::Running;
+use pyexec_run_directory::ownership::ForeignDirectory;
+use pyexec_run_directory::private::{create_private, open_lock};
+use pyexec_run_directory::socket::socket_address;
 use rustix::fs::{FlockOperation, Mode};
 use rustix::io::Errno;
 use tarpc::server::{BaseChannel, Channel};
@@ -146,13 +148,13 @@ pub(crate) fn run(start: Start) -> Result<(), DaemonError> {
         return Err(DaemonError::FileSize { limit });
     }
     let paths = Paths::from_environment()?;
-    paths.check()?;
+    ownership::check(&paths)?;
     let config = Config::load(&paths.config_file())?;
     for (path, variable) in [(&paths.state, "XDG_STATE_HOME"), (&paths.runtime, "XDG_RUNTIME_DIR")] {
         create_private(path).map_err(|source| DaemonError::Prepare { path: path.clone(), variable, source })?;
     }
     // Somebody may have been quicker.
-    paths.check()?;
+    ownership::check(&paths)?;
     crate::logging::start(&paths.logs(), &config.log).map_err(|source| DaemonError::Prepare {
         path: paths.logs(),
         variable: "XDG_STATE_HOME",
@@ -209,7 +211,7 @@ fn say_where(mut lock: &File, paths: &Paths, directories: &Directories, world: &
         pid: std::process::id(),
         socket: OsText::from(paths.socket.as_path()),
         directories: Directories::clone(directories),
-        place: Some(Place::here()),
+        place: Some(place::here()),
         instance: paths.instance.clone(),
         world: Some(world.clone()),
     };
@@ -279,7 +281,7 @@ async fn serve(paths: Arc<Paths>, config: &Config, lock: &File, start: Start) ->
     let scripts = Scripts::new(config, &paths);
     scripts.tidy_in_background();
     let reader = Arc::default();
-    let directories = Arc::new(Directories::of(&paths));
+    let directories = Arc::new(directories::of(&paths));
     let service = Service {
         jobs,
         scripts,
@@ -490,7 +492,7 @@ async fn converse(mut stream: UnixStream, service: Service, mut shutting_down: w
     };
     let service = Service { peer: Arc::new(peer), ..service };
     // The state directory as it is now: it may have been removed and made again.
-    let state = Directory::at(&service.paths.state);
+    let state = directories::at(&service.paths.state);
     let directories = Directories { state, ..Directories::clone(&service.directories) };
     let us = Greeting { pid: std::process::id(), directories };
     let greeted = tokio::select! {

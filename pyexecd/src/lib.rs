@@ -26,6 +26,7 @@ mod own_limits;
 mod regular_file;
 pub mod removal;
 
+use pyexec_run_directory::ownership;
 use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
@@ -103,7 +104,7 @@ fn check_config() -> ExitCode {
         ExitCode::FAILURE
     };
     let file = match pyexec_proto::paths::Paths::from_environment() {
-        Ok(paths) => match paths.check_settings() {
+        Ok(paths) => match ownership::check_settings(&paths) {
             Ok(()) => paths.config_file(),
             Err(error) => return complain(&error),
         },

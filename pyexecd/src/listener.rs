@@ -5,7 +5,8 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::path::{Path, PathBuf};
 
-use pyexec_proto::paths::{create_private, socket_address};
+use pyexec_run_directory::private::create_private;
+use pyexec_run_directory::socket::socket_address;
 use rustix::fs::Mode;
 use tokio::net::{UnixListener, UnixStream};
 

@@ -3,8 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use pyexec_proto::paths::create_private;
 use pyexec_proto::{Timestamp, harmless};
+use pyexec_run_directory::private::create_private;
 use tracing_appender::rolling::{RollingFileAppender, Rotation};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;

@@ -3,7 +3,7 @@
 
 use std::io;
 
-use pyexec_proto::job::ResourceLimit;
+use pyexec_proto::ulimit::ResourceLimit;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Below this, a file of the index or of a job's output cannot be what it has to be.

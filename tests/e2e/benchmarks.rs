@@ -6,8 +6,8 @@
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
+use pyexec_client::ClientError;
 use pyexec_proto::benchmark::BenchmarkSpec;
-use pyexec_proto::client::ClientError;
 use pyexec_proto::job::{Leftovers, StdinSource};
 use pyexec_proto::{Error, Timestamp};
 use serde_json::Value;

@@ -134,7 +134,7 @@ fn stop_holds_for_a_daemon_that_was_killed_before() {
     let sandbox = Sandbox::new();
     sandbox.pyexec(["jobs"]).expect_code(0);
     sandbox.kill_daemon();
-    let ended = || pyexec_proto::start::last_to_be_ended(&sandbox.paths());
+    let ended = || pyexec_run_directory::lock_file::last_to_be_ended(&sandbox.paths());
     assert!(ended().is_some(), "a supervisor would start the next one");
     assert_eq!(sandbox.pyexec(["daemon", "stop"]).expect_code(0).text(), "not running\n");
     assert_eq!(ended(), None);

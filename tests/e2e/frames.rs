@@ -1,10 +1,10 @@
 //! What comes over the daemon's socket and is no request: garbled, endless, or never finished.
 
+use pyexec_run_directory::directories;
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::Path;
 
-use pyexec_proto::Client;
-use pyexec_proto::client::Daemon;
+use pyexec_client::{Client, Daemon};
 use pyexec_proto::greeting::Greeting;
 use pyexec_proto::paths::Paths;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -30,7 +30,7 @@ async fn status_request(sandbox: &Sandbox) -> Vec<u8> {
     let client = Client::connect(Paths { socket, ..sandbox.paths() }, Daemon::MustRun);
     let (client, stream) = tokio::join!(client, async {
         let (mut stream, _) = listener.accept().await.expect("the client connects");
-        Greeting::of(&sandbox.paths()).exchange(&mut stream).await.expect("the client greets");
+        directories::greeting(&sandbox.paths()).exchange(&mut stream).await.expect("the client greets");
         stream
     });
     let (client, mut stream) = (client.expect("is greeted"), stream);

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 
 use pyexec_proto::job::Submission;
-use pyexec_proto::service::StopRequest;
+use pyexec_proto::request::StopRequest;
 use pyexec_proto::{JobSource, JobSpec};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::Signal;

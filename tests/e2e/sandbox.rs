@@ -14,6 +14,7 @@ mod process;
 mod program;
 mod terminal;
 
+use pyexec_run_directory::directories;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
@@ -25,13 +26,12 @@ use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use pyexec_proto::client::Daemon;
+use pyexec_client::{Client, Daemon};
 use pyexec_proto::environment::Interpreter;
-use pyexec_proto::greeting::Greeting;
 use pyexec_proto::job::{Submission, Variables};
 use pyexec_proto::paths::Paths;
 use pyexec_proto::preamble::{self, Preamble};
-use pyexec_proto::{Client, JobId, JobSource, JobSpec};
+use pyexec_proto::{JobId, JobSource, JobSpec};
 use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -419,7 +419,7 @@ impl Sandbox {
 
     /// What a client of this sandbox begins a connection with.
     pub(crate) fn opening(&self) -> Vec<u8> {
-        Greeting::of(&self.paths()).opening(&Preamble::ours())
+        directories::greeting(&self.paths()).opening(&Preamble::ours())
     }
 
     /// A client that starts no daemon.
@@ -430,7 +430,7 @@ impl Sandbox {
     /// What `pyexec run --no-uv -d -c CODE` submits, for a client.
     pub(crate) fn submission(&self, code: &str) -> Submission {
         let spec = JobSpec {
-            resource_limits: pyexec_proto::job::ResourceLimit::of_this_process(),
+            resource_limits: pyexec_run_directory::own_limits::of_this_process(),
             ..JobSpec::new(JobSource::Code { code: code.into() }, self.work(), Interpreter::System)
         };
         let environment: Variables = self.variables.clone().into_iter().collect();

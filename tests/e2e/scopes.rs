@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use pyexec_proto::start::SERVICE_MARK;
+use pyexec_proto::variables::SERVICE_MARK;
 use rustix::process::Signal;
 use serde_json::Value;
 use zbus::OwnedVariant;

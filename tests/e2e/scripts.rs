@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, SystemTime};
 
+use pyexec_client::ClientError;
 use pyexec_proto::script::{Autosave, MAX_SOURCE_BYTES, SaveScript};
-use pyexec_proto::{ClientError, Error, JobId, Timestamp};
+use pyexec_proto::{Error, JobId, Timestamp};
 use serde_json::{Value, json};
 
 use crate::environment_sandbox::{EnvironmentSandbox, names, pythons};

@@ -157,7 +157,7 @@ fn a_client_without_proc_is_told_so_and_no_daemon_starts_without_it() {
 #[test]
 fn a_daemon_with_this_home_on_another_machine_or_in_a_container_is_told_of_at_once() {
     let sandbox = Sandbox::new();
-    let here = pyexec_proto::place::Place::here();
+    let here = pyexec_run_directory::place::here();
     let elsewhere = [
         (json!({"host": "far", "boot_id": "other", "pid_namespace": here.pid_namespace}), "on another machine, `far`"),
         (json!({"host": "box", "boot_id": here.boot_id, "pid_namespace": "pid:[1]"}), "in another container"),

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use pyexec_proto::client::ClientError;
+use pyexec_client::{Client, ClientError};
+use pyexec_proto::exit::ExitStatus;
 use pyexec_proto::job::Submission;
-use pyexec_proto::state::{ExitStatus, Outcome};
-use pyexec_proto::{Client, Error, JobDetail, JobState};
+use pyexec_proto::state::Outcome;
+use pyexec_proto::{Error, JobDetail, JobState};
 
 use crate::sandbox::Sandbox;
 

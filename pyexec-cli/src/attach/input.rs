@@ -6,10 +6,11 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use pyexec_proto::client::ClientError;
+use pyexec_client::{Client, ClientError};
+use pyexec_proto::JobId;
 use pyexec_proto::error::{Error, NoInput};
-use pyexec_proto::service::{Input, InputTaken, SenderId};
-use pyexec_proto::{Client, JobId};
+use pyexec_proto::id::SenderId;
+use pyexec_proto::request::{Input, InputTaken};
 use rustix::event::{PollFd, PollFlags, poll};
 use tokio::sync::mpsc;
 

@@ -4,9 +4,9 @@
 use std::io;
 use std::sync::Arc;
 
-use pyexec_proto::client::ClientError;
-use pyexec_proto::service::{FollowRequest, StopRequest};
-use pyexec_proto::{Client, JobDetail, JobId};
+use pyexec_client::{Client, ClientError};
+use pyexec_proto::request::{FollowRequest, StopRequest};
+use pyexec_proto::{JobDetail, JobId};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 

@@ -8,9 +8,10 @@ mod readers;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use pyexec_client::Client;
 use pyexec_proto::output::{MAX_CHUNK_BYTES, OutputLengths, PerStream, Stream};
-use pyexec_proto::service::FollowRequest;
-use pyexec_proto::{Client, JobDetail, JobId};
+use pyexec_proto::request::FollowRequest;
+use pyexec_proto::{JobDetail, JobId};
 use rustix::event::{PollFd, PollFlags, poll};
 use tokio::sync::{mpsc, oneshot};
 

@@ -7,7 +7,8 @@
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-use pyexec_proto::{Client, JobDetail, JobId, Status, Timestamp};
+use pyexec_client::Client;
+use pyexec_proto::{JobDetail, JobId, Status, Timestamp};
 
 use super::passage::{Passage, Step};
 use crate::exit_code::Failure;
@@ -28,7 +29,7 @@ const PATIENCE: Duration = Duration::from_millis(600);
 /// A narrower terminal has the figures alone.
 const ROOM_FOR_BAR: u16 = 60;
 /// The longest wait of one call where nobody looks.
-const WITHOUT_MS: u64 = pyexec_proto::service::MAX_WAIT_MS;
+const WITHOUT_MS: u64 = pyexec_proto::request::MAX_WAIT_MS;
 
 const SPINNER: [&str; 10] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];
 const PLAIN_SPINNER: [&str; 4] = ["-", "\\", "|", "/"];

@@ -1,7 +1,7 @@
 use super::*;
 use proptest::prelude::*;
 use pyexec_proto::benchmark::{RunMeasurement, Sample};
-use pyexec_proto::state::{ExitStatus, ResourceUsage};
+use pyexec_proto::exit::{ExitStatus, ResourceUsage};
 
 const BLOCKS: Pen = Pen { unicode: true, colour: false };
 const ASCII: Pen = Pen { unicode: false, colour: false };

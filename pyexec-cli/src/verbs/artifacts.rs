@@ -7,12 +7,12 @@ use std::io::Write;
 use std::path::Path;
 
 use futures::{StreamExt, stream};
+use pyexec_client::{Client, ClientError};
 use pyexec_proto::artifact::{
     Artifact, ArtifactChunk, ArtifactList, MAX_ARTIFACT_CHUNK_BYTES, MAX_ARTIFACTS, NoArtifact,
 };
-use pyexec_proto::client::ClientError;
-use pyexec_proto::view::{ArtifactView, ArtifactsView};
-use pyexec_proto::{Client, Error, JobId, OsText, Timestamp};
+use pyexec_proto::{Error, JobId, OsText, Timestamp};
+use pyexec_view::{ArtifactView, ArtifactsView};
 use serde::Serialize;
 
 use crate::args::Artifacts;

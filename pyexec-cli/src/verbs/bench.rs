@@ -10,10 +10,11 @@ mod table;
 
 use std::sync::Arc;
 
+use pyexec_client::Client;
+use pyexec_proto::JobDetail;
 use pyexec_proto::job::Submission;
 use pyexec_proto::output::{PerStream, Stream};
-use pyexec_proto::service::FollowRequest;
-use pyexec_proto::{Client, JobDetail};
+use pyexec_proto::request::FollowRequest;
 
 use crate::args::Bench;
 use crate::attach::interruption::Interruptions;

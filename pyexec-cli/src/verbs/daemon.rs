@@ -3,20 +3,22 @@
 mod by_signal;
 pub(crate) mod units;
 
+use pyexec_run_directory::directories;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use pyexec_proto::client::{ClientError, Daemon};
+use pyexec_client::start::process::DaemonProcess;
+use pyexec_client::{Client, ClientError, Daemon};
+use pyexec_proto::daemon::DaemonStatus;
 use pyexec_proto::error::Error;
-use pyexec_proto::greeting::Directories;
 use pyexec_proto::paths::Paths;
-use pyexec_proto::service::DaemonStatus;
-use pyexec_proto::start::process::DaemonProcess;
-use pyexec_proto::start::{INSTANCE_VARIABLE, forget_ended, open_lock};
-use pyexec_proto::view::DaemonView;
-use pyexec_proto::{Client, OsText, world};
+use pyexec_proto::variables::INSTANCE_VARIABLE;
+use pyexec_proto::{OsText, world};
+use pyexec_run_directory::lock_file::forget_ended;
+use pyexec_run_directory::private::open_lock;
+use pyexec_view::DaemonView;
 use rustix::fs::FlockOperation;
 
 use crate::args::DaemonVerb;
@@ -265,7 +267,7 @@ fn text(status: &DaemonStatus, paths: &Paths) -> String {
     if let Some(problem) = &status.index_problem {
         lines.push(("index", format!("held in memory until the file can be used: {}", render::one_line(problem))));
     }
-    lines.extend(status.directories.differences(&Directories::of(paths)).map(|(name, _, theirs, ours)| {
+    lines.extend(status.directories.differences(&directories::of(paths)).map(|(name, _, theirs, ours)| {
         (
             name,
             format!(

@@ -2,13 +2,12 @@
 
 use std::path::Path;
 
-use pyexec_proto::OsText;
 use pyexec_proto::environment::{EnvironmentInfo, EnvironmentSpec, Interpreter};
 use pyexec_proto::error::Named;
 use pyexec_proto::job::Variables;
-use pyexec_proto::service::{CreateEnvironment, EnvironmentsRemoved};
-use pyexec_proto::view::EnvironmentView;
-use pyexec_proto::{JobId, Timestamp};
+use pyexec_proto::request::{CreateEnvironment, EnvironmentsRemoved};
+use pyexec_proto::{JobId, OsText, Timestamp};
+use pyexec_view::EnvironmentView;
 use serde::Serialize;
 
 use crate::args::{EnvCreate, EnvVerb, Requirements};

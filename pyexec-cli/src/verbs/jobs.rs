@@ -3,8 +3,8 @@
 mod watch;
 
 use pyexec_proto::Timestamp;
-use pyexec_proto::service::JobQuery;
-use pyexec_proto::view::JobRow;
+use pyexec_proto::request::JobQuery;
+use pyexec_view::JobRow;
 use serde::Serialize;
 
 use crate::args::Jobs;

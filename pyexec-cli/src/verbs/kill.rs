@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use pyexec_proto::service::{FollowRequest, JobQuery, StopAnswer, StopRequest};
-use pyexec_proto::{Client, JobDetail, JobId, Outcome, Reason, Status};
+use pyexec_client::Client;
+use pyexec_proto::request::{FollowRequest, JobQuery, StopAnswer, StopRequest};
+use pyexec_proto::{JobDetail, JobId, Outcome, Reason, Status};
 
 use crate::args::Kill;
 use crate::attach::interruption::ended_soon;

@@ -1,8 +1,8 @@
 //! `pyexec logs ID`: what a job has printed, its stdout to ours and its stderr to ours.
 
-use pyexec_proto::client::ClientError;
+use pyexec_client::{Client, ClientError};
+use pyexec_proto::JobId;
 use pyexec_proto::output::{PerStream, Stream};
-use pyexec_proto::{Client, JobId};
 
 use crate::args::Logs;
 use crate::attach::passage::{BrokenStderr, Passage};

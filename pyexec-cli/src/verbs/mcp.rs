@@ -14,7 +14,7 @@ use clients::{Places, Settings};
 use config_file::{ConfigFile, ConfigFileError};
 use difference::Difference;
 use edit::{EditError, Entry};
-use pyexec_proto::start::{is_executable, places_of};
+use pyexec_client::start::{is_executable, places_of};
 
 use crate::args::{McpClient, McpInstall, McpUninstall, McpVerb};
 use crate::exit_code::{Code, Failure, SUCCESS, VerbError};

@@ -1,7 +1,7 @@
 //! `pyexec prune`: forgets finished jobs, and removes their files.
 
-use pyexec_proto::service::{PruneRequest, Pruned};
-use pyexec_proto::view::NotRemovedView;
+use pyexec_proto::request::{PruneRequest, Pruned};
+use pyexec_view::NotRemovedView;
 use serde::Serialize;
 
 use crate::args::Prune;

@@ -6,10 +6,11 @@
 use std::io;
 use std::sync::Arc;
 
-use pyexec_proto::excerpt::{self, Gap};
-use pyexec_proto::service::StopRequest;
-use pyexec_proto::view::{BenchmarkView, ExecutionView, ProfileView};
-use pyexec_proto::{Client, JobDetail, JobId};
+use pyexec_client::excerpt::{self, Gap};
+use pyexec_client::{Client, files};
+use pyexec_proto::request::StopRequest;
+use pyexec_proto::{JobDetail, JobId};
+use pyexec_view::{BenchmarkView, ExecutionView, ProfileView};
 use serde::Serialize;
 
 use crate::args::Run;
@@ -61,7 +62,7 @@ pub(crate) async fn perform(run: Run) -> Result<Code, Failure> {
             }
             if !json && let Some(spec) = job.spec.profile {
                 // The job has run, and its exit code counts, whether the profile can be had or not.
-                match pyexec_proto::profile::read(&client, &job).await {
+                match pyexec_client::profile::read(&client, &job).await {
                     Ok(Some(found)) => terminal::report(&profile::text(&ProfileView::of(&found, spec), id)),
                     Ok(None) => {}
                     Err(error) => terminal::note(&format!("the profile could not be fetched: {error}")),
@@ -119,7 +120,8 @@ async fn in_silence(client: &Client, id: JobId) -> Result<JobDetail, Failure> {
     };
     let output = excerpt::of(client, &job, excerpt::DEFAULT_BYTES, logs).await?;
     let mut view = ExecutionView::of(&job, output.stdout, output.stderr);
-    view.complete(client, &job).await?;
+    let (listed, profile) = files::all(client, &job).await?;
+    view.complete(&job, &listed, profile.as_ref());
     terminal::print_json(&view)?;
     Ok(job)
 }

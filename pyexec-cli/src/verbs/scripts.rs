@@ -4,10 +4,11 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 
+use pyexec_client::Client;
+use pyexec_proto::Timestamp;
 use pyexec_proto::error::Named;
 use pyexec_proto::script::{MAX_SOURCE_BYTES, SaveScript, ScriptInfo};
-use pyexec_proto::view::{ScriptRow, ScriptView};
-use pyexec_proto::{Client, Timestamp};
+use pyexec_view::{ScriptRow, ScriptView};
 use serde::Serialize;
 
 use crate::args::{Requirements, Run, ScriptsRun, ScriptsSave, ScriptsShow, ScriptsVerb, Source};

@@ -3,7 +3,8 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
-use pyexec_proto::service::{Input, SenderId};
+use pyexec_proto::id::SenderId;
+use pyexec_proto::request::Input;
 
 use crate::args::Send;
 use crate::attach::input::{START_MS, send_once_started};

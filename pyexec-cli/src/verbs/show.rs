@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
-use pyexec_picture::Curve;
-use pyexec_proto::course::Course;
+use pyexec_client::files;
 use pyexec_proto::fence::Fence;
-use pyexec_proto::view::{ArtifactView, ArtifactsView, JobView, ProjectUsed, ProjectView, UsageView};
 use pyexec_proto::{JobDetail, Reason, Timestamp};
+use pyexec_view::course::Course;
+use pyexec_view::picture::Curve;
+use pyexec_view::{ArtifactView, ArtifactsView, JobView, ProjectUsed, ProjectView, UsageView};
 
 use crate::args::Show;
 use crate::connection::{connect_about_one, of_job};
@@ -21,7 +22,7 @@ pub(crate) async fn perform(show: &Show) -> Result<Code, Failure> {
         plot(&detail, path)?;
     }
     let mut job = JobView::of(&detail, Timestamp::now());
-    job.artifacts = ArtifactsView::beside(&client, id).await?;
+    job.artifacts = ArtifactsView::beside(id, &files::artifacts(&client, id).await?);
     if show.json {
         terminal::print_json(&serde_json::json!({ "job": job }))?;
     } else {
@@ -34,7 +35,7 @@ pub(crate) async fn perform(show: &Show) -> Result<Code, Failure> {
 fn plot(job: &JobDetail, path: &Path) -> Result<(), Failure> {
     let course = Course::of(job).ok_or_else(|| Failure::NothingToDraw { what: format!("job {}", job.id) })?;
     let title = job.spec.label.clone().unwrap_or_else(|| job.spec.command());
-    terminal::write_file(path, &pyexec_picture::png(&title, &[Curve { name: &title, course: &course }]))?;
+    terminal::write_file(path, &pyexec_view::picture::png(&title, &[Curve { name: &title, course: &course }]))?;
     Ok(())
 }
 

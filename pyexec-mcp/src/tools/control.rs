@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use futures::FutureExt;
-use pyexec_proto::service::{FollowRequest, MAX_WAIT_MS, PruneRequest, StopAnswer, StopRequest};
+use pyexec_client::Client;
+use pyexec_proto::request::{FollowRequest, MAX_WAIT_MS, PruneRequest, StopAnswer, StopRequest};
 use pyexec_proto::state::Verdict;
-use pyexec_proto::view::NotRemovedView;
-use pyexec_proto::{Client, JobDetail, JobId, Status};
+use pyexec_proto::{JobDetail, JobId, Status};
+use pyexec_view::NotRemovedView;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 

@@ -2,8 +2,8 @@
 
 use futures::FutureExt;
 use pyexec_proto::environment::{EnvironmentSpec, Interpreter};
-use pyexec_proto::service::CreateEnvironment;
-use pyexec_proto::view::EnvironmentView;
+use pyexec_proto::request::CreateEnvironment;
+use pyexec_view::EnvironmentView;
 use serde::{Deserialize, Serialize};
 
 use super::{Call, Field, Hints, Tool, markdown_output};

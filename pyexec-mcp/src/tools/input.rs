@@ -1,7 +1,8 @@
 //! `py_send_input`: writes to the stdin of a job that runs.
 
 use futures::FutureExt;
-use pyexec_proto::service::{Input, MAX_INPUT_BYTES, SenderId};
+use pyexec_proto::id::SenderId;
+use pyexec_proto::request::{Input, MAX_INPUT_BYTES};
 use serde::{Deserialize, Serialize};
 
 use super::{Call, Field, Hints, Tool, job_id, markdown_output};

@@ -2,10 +2,10 @@
 
 use futures::FutureExt;
 use futures::future::try_join_all;
-use pyexec_proto::client::ClientError;
-use pyexec_proto::service::{JobQuery, MAX_PAGE};
-use pyexec_proto::view::{JobRow, JobView, ProgressView};
+use pyexec_client::ClientError;
+use pyexec_proto::request::{JobQuery, MAX_PAGE};
 use pyexec_proto::{Error, Status, Timestamp};
+use pyexec_view::{JobRow, JobView, ProgressView};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 

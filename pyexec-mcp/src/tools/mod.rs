@@ -195,7 +195,7 @@ fn job_id() -> Parameter {
 }
 
 fn wait_seconds(about: &'static str) -> Parameter {
-    const MOST: f64 = (pyexec_proto::service::MAX_WAIT_MS / 1000) as f64;
+    const MOST: f64 = (pyexec_proto::request::MAX_WAIT_MS / 1000) as f64;
     Parameter::new("wait_seconds", Kind::Number { least: 0.0, most: MOST }, about).default(0)
 }
 

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use futures::FutureExt;
-use pyexec_proto::client::ClientError;
-use pyexec_proto::excerpt::{DEFAULT_BYTES, unfinished_character};
+use pyexec_client::excerpt::{DEFAULT_BYTES, unfinished_character};
+use pyexec_client::{Client, ClientError};
 use pyexec_proto::output::{MAX_CHUNK_BYTES, OutputLengths, PerStream, Stream};
-use pyexec_proto::service::{FollowRequest, MAX_WAIT_MS};
-use pyexec_proto::view::JobView;
-use pyexec_proto::{Client, JobDetail, JobId, Timestamp};
+use pyexec_proto::request::{FollowRequest, MAX_WAIT_MS};
+use pyexec_proto::{JobDetail, JobId, Timestamp};
+use pyexec_view::JobView;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 

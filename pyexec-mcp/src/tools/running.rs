@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use futures::FutureExt;
+use pyexec_client::excerpt::DEFAULT_BYTES;
 use pyexec_proto::benchmark::BenchmarkSpec;
 use pyexec_proto::environment::{EnvironmentSpec, Interpreter, ProjectChoice, PythonVersion};
-use pyexec_proto::excerpt::DEFAULT_BYTES;
 use pyexec_proto::fence::{Fence, FilesystemFence, NetworkFence};
 use pyexec_proto::job::{DEFAULT_GRACE_MS, Leftovers, MAX_STDIN_BYTES, StdinSource, Submission, Variables};
 use pyexec_proto::limits::{Limits, OnOutputLimit};
@@ -560,7 +560,7 @@ struct Started {
 }
 
 fn started(job: &JobDetail) -> Answer {
-    let view = pyexec_proto::view::ExecutionView::of(job, String::new(), String::new());
+    let view = pyexec_view::ExecutionView::of(job, String::new(), String::new());
     let started = Started {
         job_id: job.id.to_string(),
         status: "started",

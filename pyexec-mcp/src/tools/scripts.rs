@@ -2,7 +2,7 @@
 
 use futures::FutureExt;
 use pyexec_proto::script::SaveScript;
-use pyexec_proto::view::{ScriptRow, ScriptView};
+use pyexec_view::{ScriptRow, ScriptView};
 use serde::{Deserialize, Serialize};
 
 use super::{Call, Field, Hints, Tool, markdown_output};

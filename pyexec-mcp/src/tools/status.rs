@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use futures::FutureExt;
-use pyexec_proto::excerpt::{DEFAULT_BYTES, continuation};
+use pyexec_client::excerpt::{DEFAULT_BYTES, continuation};
+use pyexec_client::{Client, files};
 use pyexec_proto::fence::Fence;
 use pyexec_proto::output::{OutputLengths, PerStream, Stream};
-use pyexec_proto::service::{FollowRequest, MAX_WAIT_MS};
-use pyexec_proto::view::{ArtifactsView, JobView};
-use pyexec_proto::{Client, JobDetail, JobId, Timestamp};
+use pyexec_proto::request::{FollowRequest, MAX_WAIT_MS};
+use pyexec_proto::{JobDetail, JobId, Timestamp};
+use pyexec_view::{ArtifactsView, JobView};
 use serde::{Deserialize, Serialize};
 
 use super::output::{Read, beyond};
@@ -116,7 +117,7 @@ async fn perform(call: &Call<'_>) -> Result<Answer, Failure> {
     };
     let artifacts = match &result {
         Some(result) => result.view.artifacts.clone().unwrap_or_default(),
-        None => ArtifactsView::beside(&client, id).await?,
+        None => ArtifactsView::beside(id, &files::artifacts(&client, id).await?),
     };
     // What was measured is part of the result, and long.
     let view = JobView { benchmark: None, artifacts, ..JobView::of(&job, Timestamp::now()) };

@@ -16,9 +16,9 @@ use pyexec_proto::job::{JobDetail, JobSource, StdinSource};
 use pyexec_proto::limits::Limits;
 use pyexec_proto::output::{OutputLengths, Stream};
 use pyexec_proto::paths::Paths;
-use pyexec_proto::service::InputTaken;
-use pyexec_proto::start::TEMPORARY_VARIABLE;
+use pyexec_proto::request::InputTaken;
 use pyexec_proto::state::Run;
+use pyexec_proto::variables::TEMPORARY_VARIABLE;
 use pyexec_proto::{JobId, JobSpec, OsText, Timestamp};
 use rustix::process::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -425,7 +425,7 @@ impl Link {
             RunRequest::Input { input, answer } => {
                 let sequence = self.sequence;
                 self.sequence += 1;
-                let pyexec_proto::service::Input { sender, offset, bytes, close, wait_ms, start_wait_ms: _ } = input;
+                let pyexec_proto::request::Input { sender, offset, bytes, close, wait_ms, start_wait_ms: _ } = input;
                 let due = self.patience.told_of_input(Duration::from_millis(wait_ms), Instant::now());
                 self.waiting.push(Waiting { sequence, answer, due });
                 let _ = outgoing

@@ -10,7 +10,7 @@ use std::time::Duration;
 use pyexec_proto::error::NoInput;
 use pyexec_proto::job::JobDetail;
 use pyexec_proto::output::OutputLengths;
-use pyexec_proto::service::InputTaken;
+use pyexec_proto::request::InputTaken;
 use pyexec_proto::state::{ExitRecord, Run, StopReason};
 use pyexec_proto::world::Submitter;
 use pyexec_proto::{JobId, JobSpec, OsText};
@@ -82,7 +82,7 @@ pub enum RunRequest {
         grace: Duration,
     },
     Input {
-        input: pyexec_proto::service::Input,
+        input: pyexec_proto::request::Input,
         answer: oneshot::Sender<Result<InputTaken, NoInput>>,
     },
     /// Update the lengths as soon as there is more output than known.
@@ -103,7 +103,7 @@ impl RunHandle {
         let _ = self.requests.send(RunRequest::Stop { reason, grace });
     }
 
-    pub async fn input(&self, input: pyexec_proto::service::Input) -> Result<InputTaken, NoInput> {
+    pub async fn input(&self, input: pyexec_proto::request::Input) -> Result<InputTaken, NoInput> {
         let (answer, answered) = oneshot::channel();
         let _ = self.requests.send(RunRequest::Input { input, answer });
         answered.await.unwrap_or(Err(NoInput::Finished))

@@ -15,8 +15,8 @@ use std::sync::{Arc, Mutex as StdMutex};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
+use pyexec_proto::daemon::JobScopes;
 use pyexec_proto::harmless::one_line;
-use pyexec_proto::service::JobScopes;
 use pyexec_proto::{JobId, JobSpec};
 use tokio::net::UnixStream;
 use tokio::sync::{Mutex, watch};

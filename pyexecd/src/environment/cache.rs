@@ -19,8 +19,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Weak};
 
-use pyexec_proto::paths::{CACHE_USER, CacheUser, Paths, create_private};
+use pyexec_proto::paths::Paths;
 use pyexec_proto::{JobId, Timestamp};
+use pyexec_run_directory::lock_file::{CACHE_USER, CacheUser};
+use pyexec_run_directory::private::create_private;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;

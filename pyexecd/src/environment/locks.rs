@@ -16,7 +16,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use pyexec_proto::paths::create_private;
+use pyexec_run_directory::private::create_private;
 use rustix::fs::{FlockOperation, flock};
 
 /// Between two questions whether a lock can be had.
@@ -135,11 +135,11 @@ impl Lock {
 
 /// Opens a lock file, or makes it.
 fn open(path: &Path) -> io::Result<File> {
-    let opened = pyexec_proto::start::open_lock(path);
+    let opened = pyexec_run_directory::private::open_lock(path);
     match (opened, path.parent()) {
         (Err(error), Some(directory)) if error.kind() == io::ErrorKind::NotFound => {
             create_private(directory)?;
-            pyexec_proto::start::open_lock(path)
+            pyexec_run_directory::private::open_lock(path)
         }
         (opened, _) => opened,
     }

@@ -50,10 +50,13 @@ use pyexec_proto::environment::{Interpreter, ProjectUse, ResolvedEnvironment};
 use pyexec_proto::error::Named;
 use pyexec_proto::fence::Fence;
 use pyexec_proto::job::{Buffering, JobSource, JobSpec, Variables};
-use pyexec_proto::paths::{Paths, create_private};
-use pyexec_proto::start::{ARTIFACTS_VARIABLE, FENCE_VARIABLE, JOB_ID_VARIABLE, PROGRESS_VARIABLE, TEMPORARY_VARIABLE};
+use pyexec_proto::paths::Paths;
 use pyexec_proto::url_password::masked;
+use pyexec_proto::variables::{
+    ARTIFACTS_VARIABLE, FENCE_VARIABLE, JOB_ID_VARIABLE, PROGRESS_VARIABLE, TEMPORARY_VARIABLE,
+};
 use pyexec_proto::{Error, JobId, OsText};
+use pyexec_run_directory::private::create_private;
 
 use crate::client_files::{ClientFiles, Deadline, Kind, Problem};
 use crate::config::Config;

@@ -3,10 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use pyexec_proto::Error;
-use pyexec_proto::OsText;
 use pyexec_proto::error::Named;
-use pyexec_proto::paths::create_private;
+use pyexec_proto::{Error, OsText};
+use pyexec_run_directory::private::create_private;
 use serde::{Deserialize, Serialize};
 
 const FORMAT: u32 = 1;

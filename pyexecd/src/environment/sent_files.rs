@@ -6,8 +6,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use pyexec_proto::job::{JobSource, JobSpec};
-use pyexec_proto::paths::create_private;
 use pyexec_proto::{JobId, OsText};
+use pyexec_run_directory::private::create_private;
 use rustix::fs::OFlags;
 
 use super::discovery::wherever_the_script_lies;

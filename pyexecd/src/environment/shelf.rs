@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use pyexec_proto::environment::{EnvironmentInfo, Interpreter, ProjectUse};
 use pyexec_proto::error::Named;
-use pyexec_proto::service::{CreateEnvironment, EnvironmentsRemoved, NotRemoved};
+use pyexec_proto::request::{CreateEnvironment, EnvironmentsRemoved, NotRemoved};
 use pyexec_proto::{Error, JobId, OsText};
 
 use super::build::{Source, Wanted};

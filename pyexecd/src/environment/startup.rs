@@ -31,7 +31,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use pyexec_proto::job::Variables;
-use pyexec_proto::paths::{Paths, create_private};
+use pyexec_proto::paths::Paths;
+use pyexec_run_directory::private::create_private;
 
 const STARTUP: (&str, &str) = ("sitecustomize.py", include_str!("startup/sitecustomize.py"));
 /// What it runs, when there is need of it.

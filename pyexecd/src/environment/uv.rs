@@ -9,7 +9,7 @@ use std::sync::Mutex;
 
 use pyexec_proto::environment::PythonVersion;
 use pyexec_proto::job::Variables;
-use pyexec_proto::start::SERVICE_MARK;
+use pyexec_proto::variables::SERVICE_MARK;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use pyexec_proto::Error;
 use pyexec_proto::error::Named;
 use pyexec_proto::job::Variables;
-use pyexec_proto::start::SERVICE_MARK;
+use pyexec_proto::variables::SERVICE_MARK;
 
 use super::dotenv;
 use crate::client_files::{ClientFiles, Deadline};

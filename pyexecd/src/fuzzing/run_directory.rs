@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use pyexec_proto::output::Stream;
 use pyexec_proto::state::{Outcome, Run};
-use pyexec_proto::view::JobView;
 use pyexec_proto::{JobId, JobState, Timestamp};
+use pyexec_view::JobView;
 use rustix::fs::{FileType, Mode};
 
 use super::Allowance;

@@ -166,12 +166,14 @@ fn said() -> Vec<(&'static str, Vec<u8>)> {
     use crate::supervisor::control::{self, Launch, LaunchStdin, Notice, Request};
     use crate::supervisor::record::WhatEnded;
     use pyexec_proto::environment::Interpreter;
+    use pyexec_proto::exit::ExitStatus;
     use pyexec_proto::greeting::{Directories, Directory, Greeting};
     use pyexec_proto::job::{Leftovers, Submission};
     use pyexec_proto::output::{OutputLengths, Stream};
     use pyexec_proto::preamble::Preamble;
-    use pyexec_proto::service::{FollowRequest, JobQuery, PyexecRequest};
-    use pyexec_proto::state::{ExitRecord, ExitStatus, Run, StopReason};
+    use pyexec_proto::request::{FollowRequest, JobQuery};
+    use pyexec_proto::service::PyexecRequest;
+    use pyexec_proto::state::{ExitRecord, Run, StopReason};
     use pyexec_proto::{JobId, JobSource, JobSpec, Timestamp};
     let id: JobId = "00112233-4455-4677-8899-aabbccddeeff".parse().expect("is an id");
     let submission = Submission {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use pyexec_proto::job::JobDetail;
-use pyexec_proto::service::StopRequest;
+use pyexec_proto::request::StopRequest;
 use pyexec_proto::world::Submitter;
 use pyexec_proto::{JobId, JobSpec, JobState};
 use tokio::sync::{oneshot, watch};

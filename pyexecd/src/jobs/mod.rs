@@ -18,7 +18,7 @@ use std::sync::Arc;
 use pyexec_proto::job::{JobDetail, JobSummary, Submission, Variables};
 use pyexec_proto::output::OutputLengths;
 use pyexec_proto::paths::Paths;
-use pyexec_proto::service::{JobPage, JobQuery, StopAnswer, StopRequest};
+use pyexec_proto::request::{JobPage, JobQuery, StopAnswer, StopRequest};
 use pyexec_proto::world::Submitter;
 use pyexec_proto::{Error, JobId, OsText, Status, Timestamp};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};

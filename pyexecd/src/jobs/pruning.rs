@@ -15,7 +15,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex as SyncMutex};
 use std::time::Duration;
 
-use pyexec_proto::service::{NotRemoved, NotRemovedList, PruneRequest, Pruned};
+use pyexec_proto::request::{NotRemoved, NotRemovedList, PruneRequest, Pruned};
 use pyexec_proto::{Error, JobId, OsText, Timestamp};
 use tokio::sync::MutexGuard;
 

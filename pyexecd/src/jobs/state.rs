@@ -73,7 +73,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use pyexec_proto::Timestamp;
-    use pyexec_proto::state::ExitStatus;
+    use pyexec_proto::exit::ExitStatus;
 
     fn run() -> Run {
         Run { pid: 7, started_at: Timestamp(1), lowered_limits: vec![], not_taken_over: vec![] }

@@ -6,8 +6,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-use pyexec_proto::paths::create_private;
 use pyexec_proto::{Error, Timestamp};
+use pyexec_run_directory::private::create_private;
 use rustix::fs::{Mode, OFlags};
 
 /// What lies under a name.

@@ -9,6 +9,7 @@ mod names;
 mod saved;
 mod version_specifiers;
 
+use pyexec_run_directory::directories;
 use std::cmp::Reverse;
 use std::fs::File;
 use std::io;
@@ -177,7 +178,7 @@ impl Directories {
     /// Whether a directory that a client has named is what the client means by it: in a container it may be another.
     fn check(&self) -> Result<(), Error> {
         match &self.of_client {
-            Some(named) if !Directory::at(named.path.as_path()).is(named) => Err(Error::InvalidArgument {
+            Some(named) if !directories::at(named.path.as_path()).is(named) => Err(Error::InvalidArgument {
                 what: "data directory".to_owned(),
                 given: named.path.to_text(),
                 problem: "it is another directory for the daemon than for you".to_owned(),

@@ -1,10 +1,9 @@
 //! The daemon about itself.
 
-use pyexec_proto::frozen;
+use pyexec_proto::daemon::DaemonStatus;
 use pyexec_proto::greeting::Directories;
 use pyexec_proto::preamble::Preamble;
-use pyexec_proto::service::DaemonStatus;
-use pyexec_proto::{Error, OsText};
+use pyexec_proto::{Error, OsText, frozen};
 
 use super::Service;
 

@@ -2,7 +2,7 @@
 
 use pyexec_proto::Error;
 use pyexec_proto::environment::EnvironmentInfo;
-use pyexec_proto::service::EnvironmentsRemoved;
+use pyexec_proto::request::EnvironmentsRemoved;
 
 use crate::jobs::Jobs;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pyexec_proto::error::NoInput;
 use pyexec_proto::job::StdinSource;
-use pyexec_proto::service::{Input, InputTaken, MAX_INPUT_BYTES, MAX_WAIT_MS};
+use pyexec_proto::request::{Input, InputTaken, MAX_INPUT_BYTES, MAX_WAIT_MS};
 use pyexec_proto::{Error, JobId, JobState};
 use tokio::time::Instant;
 

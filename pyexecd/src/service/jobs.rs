@@ -1,6 +1,6 @@
 //! Finding jobs.
 
-use pyexec_proto::service::{JobPage, JobQuery};
+use pyexec_proto::request::{JobPage, JobQuery};
 use pyexec_proto::{Error, JobId};
 
 use crate::jobs::Jobs;

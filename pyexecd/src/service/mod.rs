@@ -11,20 +11,21 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use pyexec_proto::artifact::{ArtifactChunk, ArtifactList};
+use pyexec_proto::daemon::DaemonStatus;
 use pyexec_proto::environment::EnvironmentInfo;
-use pyexec_proto::frozen;
 use pyexec_proto::greeting::Directories;
 use pyexec_proto::job::{JobDetail, Submission};
 use pyexec_proto::output::Stream;
 use pyexec_proto::paths::Paths;
 use pyexec_proto::preamble::Preamble;
-use pyexec_proto::script::{Autosave, SaveScript, SavedScript, Script, ScriptInfo};
-use pyexec_proto::service::{
-    CreateEnvironment, DaemonStatus, EnvironmentsRemoved, FollowRequest, Followed, Input, InputTaken, JobPage,
-    JobQuery, PruneRequest, Pruned, Pyexec, StopAnswer, StopRequest,
+use pyexec_proto::request::{
+    CreateEnvironment, EnvironmentsRemoved, FollowRequest, Followed, Input, InputTaken, JobPage, JobQuery,
+    PruneRequest, Pruned, StopAnswer, StopRequest,
 };
+use pyexec_proto::script::{Autosave, SaveScript, SavedScript, Script, ScriptInfo};
+use pyexec_proto::service::Pyexec;
 use pyexec_proto::world::Submitter;
-use pyexec_proto::{Error, JobId, OsText};
+use pyexec_proto::{Error, JobId, OsText, frozen};
 use tarpc::context::Context;
 use tokio::sync::watch;
 

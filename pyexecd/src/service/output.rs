@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use pyexec_proto::output::{MAX_CHUNK_BYTES, OutputChunk, OutputLengths, PerStream, Stream};
-use pyexec_proto::service::{FollowRequest, Followed, MAX_WAIT_MS};
+use pyexec_proto::request::{FollowRequest, Followed, MAX_WAIT_MS};
 use pyexec_proto::{Error, JobDetail, JobId, Outcome};
 use tokio::time::Instant;
 

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use pyexec_proto::job::JobSummary;
-use pyexec_proto::service::{JobPage, JobQuery, MAX_PAGE};
+use pyexec_proto::request::{JobPage, JobQuery, MAX_PAGE};
 use pyexec_proto::state::{Reason, Status};
 use pyexec_proto::{JobId, OsText, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params_from_iter};

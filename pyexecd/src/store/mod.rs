@@ -15,7 +15,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use pyexec_proto::job::{JobDetail, JobSummary};
-use pyexec_proto::service::{JobPage, JobQuery};
+use pyexec_proto::request::{JobPage, JobQuery};
 use pyexec_proto::{Error, JobId, Progress, Timestamp};
 use rusqlite::Connection;
 use tokio::sync::{oneshot, watch};

@@ -8,11 +8,11 @@ use std::sync::LazyLock;
 
 use pyexec_proto::environment::ResolvedEnvironment;
 use pyexec_proto::job::{JobDetail, JobSource, JobSpec, StdinSource, Submission, Variables};
-use pyexec_proto::paths::create_private;
 use pyexec_proto::state::{JobState, Outcome};
 use pyexec_proto::wire::MAX_FRAME_BYTES;
 use pyexec_proto::world::Submitter;
 use pyexec_proto::{JobId, Timestamp};
+use pyexec_run_directory::private::create_private;
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 

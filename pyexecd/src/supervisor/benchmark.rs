@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pyexec_proto::benchmark::{BenchmarkRecord, BenchmarkSpec, RunMeasurement, Sample};
-use pyexec_proto::state::{ExitStatus, ResourceUsage};
+use pyexec_proto::exit::{ExitStatus, ResourceUsage};
 use pyexec_proto::world::Conditions;
 
 use super::Starter;

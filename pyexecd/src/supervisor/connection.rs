@@ -5,10 +5,11 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use pyexec_proto::id::SenderId;
 use pyexec_proto::output::OutputLengths;
-use pyexec_proto::paths::{create_private, socket_address};
-use pyexec_proto::service::SenderId;
 use pyexec_proto::wire::allowance;
+use pyexec_run_directory::private::create_private;
+use pyexec_run_directory::socket::socket_address;
 
 use super::control::{self, Notice, Request};
 use super::peer;

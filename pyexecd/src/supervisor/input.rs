@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
 
-use pyexec_proto::service::{InputTaken, SenderId};
+use pyexec_proto::id::SenderId;
+use pyexec_proto::request::InputTaken;
 
 use super::control::Refusal;
 

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use pyexec_proto::state::ResourceUsage;
+use pyexec_proto::exit::ResourceUsage;
 
 /// A process, and when it started.
 pub(super) type Key = (u32, u64);

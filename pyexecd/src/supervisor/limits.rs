@@ -7,8 +7,9 @@
 
 use std::time::Duration;
 
+use pyexec_proto::exit::ResourceUsage;
 use pyexec_proto::limits::Limits;
-use pyexec_proto::state::{ResourceUsage, StopReason};
+use pyexec_proto::state::StopReason;
 
 use super::clock::Clocks;
 use super::control_group::CpuMeter;

@@ -35,8 +35,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use pyexec_proto::OsText;
-use pyexec_proto::job::ResourceLimit;
-use pyexec_proto::start::open_lock;
+use pyexec_proto::ulimit::ResourceLimit;
+use pyexec_run_directory::private::open_lock;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};

@@ -8,9 +8,9 @@ use std::io;
 use std::os::fd::AsFd;
 
 use pyexec_proto::Error;
-use pyexec_proto::proc_file;
-use pyexec_proto::service::ForYou;
+use pyexec_proto::daemon::ForYou;
 use pyexec_proto::world::{Submitter, World, enumerated};
+use pyexec_run_directory::proc_file;
 use rustix::fs::{AtFlags, CWD, StatxFlags};
 use rustix::process::Pid;
 

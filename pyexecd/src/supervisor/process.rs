@@ -11,7 +11,7 @@ use std::mem::MaybeUninit;
 use std::num::NonZeroU8;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-use pyexec_proto::state::{ExitStatus, ResourceUsage};
+use pyexec_proto::exit::{ExitStatus, ResourceUsage};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::OFlags;
 use rustix::io::Errno;

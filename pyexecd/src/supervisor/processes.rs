@@ -8,8 +8,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 
 use pyexec_proto::JobId;
-use pyexec_proto::proc_file;
-use pyexec_proto::start::{JOB_ID_VARIABLE, SERVICE_MARK};
+use pyexec_proto::variables::{JOB_ID_VARIABLE, SERVICE_MARK};
+use pyexec_run_directory::proc_file;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// A process as it was when `/proc` was read. Its start time tells it from a later one with the same pid.

@@ -198,7 +198,8 @@ pub fn try_lock(directory: &Path) -> io::Result<Option<File>> {
 mod tests {
     use super::*;
     use pyexec_proto::Timestamp;
-    use pyexec_proto::state::{ExitStatus, Run};
+    use pyexec_proto::exit::ExitStatus;
+    use pyexec_proto::state::Run;
 
     #[test]
     fn an_ending_reads_as_it_was_written() {

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use pyexec_proto::proc_file;
 use pyexec_proto::world::Scheduling;
+use pyexec_run_directory::proc_file;
 use rustix::process::{Pid, getpriority_process, setpriority_process};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity, set_current_timer_slack};
 

@@ -6,9 +6,10 @@
 
 use std::path::Path;
 
+use pyexec_client::start;
 use pyexec_proto::JobId;
 use pyexec_proto::paths::Paths;
-use pyexec_proto::start;
+use pyexec_run_directory::lock_file;
 
 use super::record::ENVIRONMENT;
 
@@ -16,7 +17,7 @@ use super::record::ENVIRONMENT;
 /// told.
 pub(super) fn start_daemon_for_those_who_wait() {
     let Ok(paths) = Paths::from_environment() else { return };
-    if start::last_to_be_ended(&paths).is_some() && somebody_waits(&paths.jobs()) {
+    if lock_file::last_to_be_ended(&paths).is_some() && somebody_waits(&paths.jobs()) {
         let _ = start::ensure_running(&paths);
     }
 }

@@ -13,10 +13,11 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
+use pyexec_proto::exit::{ExitStatus, ResourceUsage};
 use pyexec_proto::job::Leftovers;
 use pyexec_proto::limits::OnOutputLimit;
 use pyexec_proto::output::{OutputLengths, Stream};
-use pyexec_proto::state::{ExitRecord, ExitStatus, ResourceUsage, Run, StopReason};
+use pyexec_proto::state::{ExitRecord, Run, StopReason};
 use pyexec_proto::ulimit;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::Timespec;

@@ -3,13 +3,14 @@
 //!
 //! Only what differs from what the supervisor has is set.
 
+use pyexec_run_directory::own_limits;
 use std::ffi::CString;
 use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
 
-use pyexec_proto::job::ResourceLimit;
-use pyexec_proto::proc_file;
+use pyexec_proto::ulimit::ResourceLimit;
 use pyexec_proto::world::{Conditions, Scheduling};
+use pyexec_run_directory::proc_file;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Gid, setpriority_process};
@@ -47,7 +48,7 @@ impl Inherited {
             timer_slack_ns: rustix::thread::current_timer_slack()?,
             personality: process::personality(),
         };
-        Ok(Self { conditions, limits: ResourceLimit::of_this_process() })
+        Ok(Self { conditions, limits: own_limits::of_this_process() })
     }
 
     /// Again: the CPUs may have become fewer in the control group that this process has been moved to meanwhile.

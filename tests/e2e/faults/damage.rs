@@ -3,9 +3,10 @@
 
 use std::path::Path;
 
+use pyexec_client::Client;
 use pyexec_proto::job::StdinSource;
 use pyexec_proto::state::{NotStarted, Outcome};
-use pyexec_proto::{Client, JobDetail, JobId, JobSource, JobState};
+use pyexec_proto::{JobDetail, JobId, JobSource, JobState};
 use rustix::fs::{CWD, FileType, mknodat};
 
 use super::ledger::connect;

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use pyexec_proto::client::{ClientError, Daemon};
+use pyexec_client::{Client, ClientError, Daemon};
 use pyexec_proto::error::Error;
 use pyexec_proto::job::{StdinSource, Submission};
 use pyexec_proto::output::PerStream;
-use pyexec_proto::service::{FollowRequest, JobQuery, MAX_PAGE, StopRequest};
+use pyexec_proto::request::{FollowRequest, JobQuery, MAX_PAGE, StopRequest};
 use pyexec_proto::state::{NotStarted, Outcome, StopReason};
-use pyexec_proto::{Client, JobDetail, JobId, JobState};
+use pyexec_proto::{JobDetail, JobId, JobState};
 use rustix::process::Signal;
 
 use crate::sandbox::{Process, Sandbox, send};

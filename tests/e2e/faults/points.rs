@@ -2,7 +2,7 @@
 
 use std::os::unix::process::ExitStatusExt;
 
-use pyexec_proto::service::PruneRequest;
+use pyexec_proto::request::PruneRequest;
 use pyexecd::fault::Point;
 use rustix::process::Signal;
 

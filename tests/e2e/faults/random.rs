@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use pyexec_proto::JobId;
-use pyexec_proto::service::PruneRequest;
+use pyexec_proto::request::PruneRequest;
 use rustix::process::Signal;
 
 use super::ledger::{Kind, Promise, code, connect, has_run, id_of, insist, printed, verify};

@@ -5,7 +5,8 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use pyexec_proto::start::{READY, SERVICE_MARK};
+use pyexec_client::start::READY;
+use pyexec_proto::variables::SERVICE_MARK;
 use rustix::process::Signal;
 
 use super::process::send;

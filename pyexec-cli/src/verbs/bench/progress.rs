@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use pyexec_proto::service::FollowRequest;
-use pyexec_proto::{Client, JobDetail, JobId, Progress, Status};
+use pyexec_client::Client;
+use pyexec_proto::request::FollowRequest;
+use pyexec_proto::{JobDetail, JobId, Progress, Status};
 
 use crate::exit_code::Failure;
 use crate::{render, terminal};

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use pyexec_picture::{Curve, MOST_CURVES};
-use pyexec_proto::course::Course;
-use pyexec_proto::statistics::{Ratio, Summary};
-use pyexec_proto::view::BenchmarkView;
 use pyexec_proto::{JobDetail, JobId, Outcome, Reason, Status};
+use pyexec_view::BenchmarkView;
+use pyexec_view::course::Course;
+use pyexec_view::picture::{Curve, MOST_CURVES};
+use pyexec_view::statistics::{Ratio, Summary};
 use serde::Serialize;
 
 use crate::exit_code::Failure;
@@ -213,7 +213,7 @@ impl Results {
             several if several.len() > MOST_CURVES => format!("The first {MOST_CURVES} of {} scripts", several.len()),
             several => several.iter().map(|curve| curve.name).collect::<Vec<_>>().join(", "),
         };
-        Some(pyexec_picture::png(&title, &curves))
+        Some(pyexec_view::picture::png(&title, &curves))
     }
 }
 

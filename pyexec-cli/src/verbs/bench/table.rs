@@ -1,7 +1,7 @@
 //! Several scripts beside each other.
 
-use pyexec_proto::harmless::in_cell;
-use pyexec_proto::statistics::{Ratio, Summary};
+use pyexec_view::markdown::in_cell;
+use pyexec_view::statistics::{Ratio, Summary};
 
 use super::results::{Measured, Relative, Results, in_ascii};
 use crate::benchmark::seconds;

@@ -4,10 +4,11 @@ use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use pyexec_proto::client::ClientError;
-use pyexec_proto::paths::{Paths, socket_address};
-use pyexec_proto::start::find_running;
-use pyexec_proto::start::process::DaemonProcess;
+use pyexec_client::ClientError;
+use pyexec_client::start::find_running;
+use pyexec_client::start::process::DaemonProcess;
+use pyexec_proto::paths::Paths;
+use pyexec_run_directory::socket::socket_address;
 use rustix::net::sockopt::socket_peercred;
 use rustix::process::{Signal, geteuid};
 

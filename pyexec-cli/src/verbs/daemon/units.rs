@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use pyexec_proto::start::find_program;
+use pyexec_client::start::find_program;
 
 use crate::ask::{self, Silence, ask};
 use crate::exit_code::{Failure, VerbError};

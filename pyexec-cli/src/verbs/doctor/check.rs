@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pyexec_proto::threads;
+use pyexec_client::threads;
 use serde::Serialize;
 
 /// How long a directory, a file or a daemon may take to be looked at: a network's may be gone.

@@ -1,7 +1,7 @@
 //! The editors and agents that could start `pyexec-mcp`.
 
 use clap::ValueEnum;
-use pyexec_proto::start::is_executable;
+use pyexec_client::start::is_executable;
 
 use super::check::{Check, within_limit};
 use crate::args::McpClient;

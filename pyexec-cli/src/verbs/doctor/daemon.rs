@@ -1,16 +1,15 @@
 //! The daemon and its socket. It is asked, never started.
 
+use pyexec_run_directory::{directories, lock_file, place};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::time::Duration;
 
-use pyexec_proto::client::{ClientError, Daemon};
-use pyexec_proto::greeting::Directories;
+use pyexec_client::{Client, ClientError, Daemon};
+use pyexec_proto::OsText;
+use pyexec_proto::daemon::DaemonStatus;
 use pyexec_proto::paths::Paths;
-use pyexec_proto::place::Place;
-use pyexec_proto::service::DaemonStatus;
-use pyexec_proto::{Client, OsText, start};
 
 use super::check::{Check, LOOK_LIMIT, OUR_VERSION};
 use super::{limits, systemd};
@@ -61,7 +60,7 @@ pub(super) async fn checks(paths: &Paths) -> Vec<Check> {
 
 /// The daemon has the directories of whoever started it.
 fn differences(status: &DaemonStatus, paths: &Paths) -> Vec<Check> {
-    let ours = Directories::of(paths);
+    let ours = directories::of(paths);
     let of_each = status.directories.differences(&ours).map(|(name, variable, theirs, ours)| {
         let title = format!("{name} directory of the daemon");
         let detail = format!("{}, and yours is {}", theirs.path, ours.path);
@@ -115,8 +114,8 @@ fn running(status: &DaemonStatus) -> Check {
 
 /// The lock that tells two machines with one home of each other may not hold between them.
 fn last_elsewhere(paths: &Paths) -> Option<Check> {
-    let last = start::last_to_be_ended(paths)?;
-    let place = last.place?.elsewhere_than(&Place::here())?;
+    let last = lock_file::last_to_be_ended(paths)?;
+    let place = last.place?.elsewhere_than(&place::here())?;
     let detail = format!("the last daemon of this home ran {place}, and has not left in order");
     let hint = "if it still runs there, locks do not hold between the two: let XDG_STATE_HOME name a directory of this \
         machine's own";

@@ -1,6 +1,7 @@
 //! The resource limits that the daemon runs under, and jobs with it: hard limits below ours are those of whoever started it.
 
-use pyexec_proto::job::ResourceLimit;
+use pyexec_proto::ulimit::ResourceLimit;
+use pyexec_run_directory::own_limits;
 
 use super::check::Check;
 
@@ -9,7 +10,7 @@ const NAME: &str = "resource limits";
 /// `None` where the kernel does not say, as of a process in another container.
 pub(super) fn check(daemon: u32) -> Option<Check> {
     let text = std::fs::read_to_string(format!("/proc/{daemon}/limits")).ok()?;
-    Some(compare(&ResourceLimit::of_this_process(), &ResourceLimit::all_in(&text)))
+    Some(compare(&own_limits::of_this_process(), &ResourceLimit::all_in(&text)))
 }
 
 fn compare(ours: &[ResourceLimit], daemons: &[ResourceLimit]) -> Check {

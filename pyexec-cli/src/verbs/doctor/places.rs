@@ -1,10 +1,12 @@
 //! The directories: whether there is one, or could be, and what it lies on.
 
+use pyexec_run_directory::lock_file;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use pyexec_proto::paths::{CacheUser, Paths};
+use pyexec_proto::paths::Paths;
+use pyexec_run_directory::lock_file::CacheUser;
 
 use super::check::{Check, within_limit};
 use crate::render;
@@ -46,7 +48,7 @@ pub(super) async fn checks(paths: &Paths) -> Vec<Check> {
         let check = |(name, path, variable, used): &(&str, PathBuf, &str, Use)| {
             let mut check = look_at(name, path, variable, *used);
             if *used == Use::Cache {
-                check.detail.push_str(&other_users(&paths.cache_users(), &paths.state));
+                check.detail.push_str(&other_users(&lock_file::cache_users(&paths), &paths.state));
             }
             check
         };

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use pyexec_client::start::is_executable;
 use pyexec_proto::fence::FenceCheck;
-use pyexec_proto::start::is_executable;
 
 use super::check::{Check, OUR_VERSION};
 use crate::ask::{self, Silence, ask, version_in};
@@ -17,7 +17,7 @@ pub(super) async fn checks() -> (Vec<Check>, Option<PathBuf>) {
 
 async fn daemon() -> (Vec<Check>, Option<PathBuf>) {
     const NAME: &str = "pyexecd";
-    let Some(program) = pyexec_proto::start::find_program() else {
+    let Some(program) = pyexec_client::start::find_program() else {
         let hint = "install it beside this program, or on PATH; PYEXEC_DAEMON may name it instead";
         return (vec![Check::problem(NAME, "not found", hint)], None);
     };

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use pyexec_proto::start::is_executable;
+use pyexec_client::start::is_executable;
 use serde_json::Value;
 
 use super::check::Check;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use pyexec_proto::service::JobScopes;
+use pyexec_proto::daemon::JobScopes;
 
 use super::check::Check;
 use crate::ask::{self, ask};

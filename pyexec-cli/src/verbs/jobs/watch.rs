@@ -13,9 +13,10 @@ use crossterm::terminal::{
     LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
 };
 use crossterm::{cursor, execute};
+use pyexec_client::Client;
 use pyexec_proto::job::JobSummary;
-use pyexec_proto::service::{JobQuery, StopRequest};
-use pyexec_proto::{Client, JobId, Status, Timestamp};
+use pyexec_proto::request::{JobQuery, StopRequest};
+use pyexec_proto::{JobId, Status, Timestamp};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};

@@ -9,7 +9,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use pyexec_proto::error::{Held, NoInput};
-use pyexec_proto::paths::socket_address;
+use pyexec_run_directory::socket::socket_address;
 use rustix::process::Signal;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;

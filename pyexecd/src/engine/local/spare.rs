@@ -7,7 +7,8 @@ use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
-use pyexec_proto::start::{self, SERVICE_MARK};
+use pyexec_client::start;
+use pyexec_proto::variables::SERVICE_MARK;
 use tokio::net::UnixStream;
 use tokio::process::Child;
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pyexec_proto::job::JobDetail;
-use pyexec_proto::service::StopRequest;
+use pyexec_proto::request::StopRequest;
 use pyexec_proto::state::StopReason;
 use pyexec_proto::{JobId, JobState};
 use tokio::sync::oneshot;

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use pyexec_proto::exit::ExitStatus;
 use pyexec_proto::job::Leftovers;
-use pyexec_proto::state::{ExitStatus, StopReason};
+use pyexec_proto::state::StopReason;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use super::{Ended, LeaderExit, Supervision};

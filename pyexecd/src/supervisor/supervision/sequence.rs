@@ -6,7 +6,7 @@
 use std::io;
 use std::path::Path;
 
-use pyexec_proto::state::ExitStatus;
+use pyexec_proto::exit::ExitStatus;
 use rustix::time::Timespec;
 
 use super::{Ended, Supervision};

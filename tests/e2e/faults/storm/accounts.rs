@@ -5,8 +5,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use pyexec_client::Client;
 use pyexec_proto::state::{NotStarted, Outcome, StopReason};
-use pyexec_proto::{Client, JobDetail, JobId, JobState};
+use pyexec_proto::{JobDetail, JobId, JobState};
 
 use crate::faults::ledger::{ids_in, insist, leaves_trace, listed, read_all, trace};
 use crate::sandbox::Sandbox;

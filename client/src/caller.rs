@@ -1,12 +1,14 @@
 //! What a job takes over from whoever submits it, as far as that has to say it: environment, umask, resource limits, nice
 //! value, timer slack, personality, and the job it belongs to. All of it is this process's own. What the daemon can see by
-//! itself is in [`crate::world`].
+//! itself is in [`pyexec_proto::world`].
 
 use std::ffi::OsString;
 
-use crate::job::{JobId, ResourceLimit, Variables};
-use crate::proc_file;
-use crate::start::{JOB_ID_VARIABLE, SERVICE_MARK};
+use pyexec_proto::id::JobId;
+use pyexec_proto::job::Variables;
+use pyexec_proto::ulimit::ResourceLimit;
+use pyexec_proto::variables::{JOB_ID_VARIABLE, SERVICE_MARK};
+use pyexec_run_directory::{own_limits, proc_file};
 
 #[derive(Clone, Debug)]
 pub struct Caller {
@@ -32,7 +34,7 @@ impl Caller {
             environment,
             parent,
             umask: umask(),
-            limits: ResourceLimit::of_this_process(),
+            limits: own_limits::of_this_process(),
             nice: rustix::process::getpriority_process(None).unwrap_or(0),
             timer_slack_ns: rustix::thread::current_timer_slack().ok(),
             personality: personality(),

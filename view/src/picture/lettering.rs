@@ -3,10 +3,10 @@
 use ab_glyph::{Font, FontRef, Glyph, Point, PxScale, ScaleFont};
 use tiny_skia::Pixmap;
 
-use crate::Colour;
+use super::colour::Colour;
 
 /// DejaVu Sans, Latin, Greek and Cyrillic; `font/LICENSE` says what may be done with it.
-static FONT: &[u8] = include_bytes!("../font/DejaVuSans.ttf");
+static FONT: &[u8] = include_bytes!("../../font/DejaVuSans.ttf");
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Align {

@@ -10,22 +10,20 @@ pub mod process;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::os::unix::net::UnixStream;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use pyexec_proto::paths::Paths;
+use pyexec_proto::variables::{ARTIFACTS_VARIABLE, JOB_ID_VARIABLE, PROGRESS_VARIABLE, SERVICE_MARK, SOCKET_VARIABLE};
+use pyexec_run_directory::lock_file::{Running, lock_holder};
+use pyexec_run_directory::place;
+use pyexec_run_directory::private::{create_private, open_lock};
+use pyexec_run_directory::socket::listens;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{FlockOperation, OFlags};
-use serde::{Deserialize, Serialize};
+use rustix::fs::FlockOperation;
 
-use crate::client::nobody_listens;
-use crate::greeting::Directories;
-use crate::os_text::OsText;
-use crate::paths::{Paths, create_private, socket_address};
-use crate::place::Place;
-use crate::world::World;
 use process::{DaemonProcess, ProcessState};
 
 /// The longest a start may take, in seconds: it is over when the daemon listens, which does not wait for recovery.
@@ -33,30 +31,6 @@ const START_LIMIT_SECONDS: u64 = 30;
 
 /// What the daemon writes to its stdout once it listens.
 pub const READY: &str = "ready";
-
-/// Marks a daemon, and the supervisors it starts, in their own environment: a supervisor that ends what its job left
-/// behind passes them over, should a job have been what started the daemon.
-pub const SERVICE_MARK: &str = "PYEXEC_SERVICE";
-
-/// Where a daemon listens, and clients look for it.
-pub const SOCKET_VARIABLE: &str = "PYEXEC_SOCKET";
-
-/// Names an instance: a daemon of its own beside others of the same user, with jobs of its own.
-pub const INSTANCE_VARIABLE: &str = "PYEXEC_INSTANCE";
-
-/// In the environment of every job, and of all it starts.
-pub const JOB_ID_VARIABLE: &str = "PYEXEC_JOB_ID";
-
-/// In the same places: the file to which a job reports how far it has got.
-pub const PROGRESS_VARIABLE: &str = "PYEXEC_PROGRESS";
-/// Likewise: the directory whose files are kept, and can be had, as the job's artifacts.
-pub const ARTIFACTS_VARIABLE: &str = "PYEXEC_ARTIFACTS";
-
-/// Where programs put what is temporary; a job with a filesystem fence has a directory of its own there.
-pub const TEMPORARY_VARIABLE: &str = "TMPDIR";
-/// In the environment of a job with a fence: what it is kept from. A daemon that is started in there would start every
-/// later job in there too, so it does not start.
-pub const FENCE_VARIABLE: &str = "PYEXEC_FENCE";
 
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -126,21 +100,6 @@ pub fn ensure_running(paths: &Paths) -> Result<(), StartError> {
     }
 }
 
-/// Opens a lock file, or makes it. Something else in its place, a pipe above all, is not waited for.
-///
-/// # Errors
-/// Of the file system; and when it is no regular file.
-pub fn open_lock(path: &Path) -> io::Result<File> {
-    let flags = OFlags::NONBLOCK.union(OFlags::NOCTTY).bits();
-    let mut options = File::options();
-    options.read(true).append(true).create(true).mode(0o600).custom_flags(flags.cast_signed());
-    let file = options.open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is no regular file: remove it"));
-    }
-    Ok(file)
-}
-
 /// Waits for the starter's lock, and returns it held. `None` as the error: it took too long, whoever has it may be
 /// suspended. flock has no time limit, and a thread to wait in may not be had: so it is asked again and again, by those
 /// few who want to start a daemon at the same moment.
@@ -158,26 +117,6 @@ fn take_turn(lock: File) -> Result<File, Option<io::Error>> {
         }
         std::thread::sleep(ASK_AGAIN);
     }
-}
-
-/// What a daemon writes into its lock file. Fields are only added: a program of another version reads it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Running {
-    pub pid: u32,
-    /// Where it listens.
-    pub socket: OsText,
-    /// What it is bound to.
-    #[serde(default)]
-    pub directories: Directories,
-    /// Of daemons before this was said, nothing.
-    #[serde(default)]
-    pub place: Option<Place>,
-    /// Its name, where it has one.
-    #[serde(default)]
-    pub instance: Option<String>,
-    /// Where its jobs run. Of daemons before this was said, nothing.
-    #[serde(default)]
-    pub world: Option<World>,
 }
 
 /// The daemon of this state directory runs where it cannot be reached from here.
@@ -218,7 +157,7 @@ pub fn find_running(paths: &Paths) -> Result<Option<PathBuf>, Unreachable> {
     if listens(socket) {
         return Ok(Some(socket.to_owned()));
     }
-    if let Some(place) = running.place.as_ref().and_then(|place| place.elsewhere_than(&Place::here())) {
+    if let Some(place) = running.place.as_ref().and_then(|place| place.elsewhere_than(&place::here())) {
         return Err(Unreachable::Elsewhere(Elsewhere { place, pid: running.pid, lock: paths.daemon_lock() }));
     }
     if let Some(socket) = wake(&running, socket) {
@@ -229,48 +168,6 @@ pub fn find_running(paths: &Paths) -> Result<Option<PathBuf>, Unreachable> {
         Some(process) => Err(Unreachable::Silent { pid: process.pid(), state: process.state() }),
         None => Ok(None),
     }
-}
-
-/// Whether whoever answers at the socket is the daemon of another state directory: of this one none runs, or it listens
-/// elsewhere.
-pub(crate) fn is_of_another_state(paths: &Paths) -> bool {
-    let lock = paths.daemon_lock();
-    let Some(file) = look_at_lock(&lock) else { return !lock.exists() };
-    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).is_ok() {
-        return true;
-    }
-    // Without a note it is starting or leaving.
-    serde_json::from_reader::<_, Running>(file).is_ok_and(|running| running.socket.as_path() != paths.socket)
-}
-
-/// Who holds the daemon's lock, as it says itself.
-fn lock_holder(paths: &Paths) -> Option<Running> {
-    let file = look_at_lock(&paths.daemon_lock())?;
-    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).is_ok() {
-        return None;
-    }
-    serde_json::from_reader(file).ok()
-}
-
-/// The last daemon of this state directory, if it ended without having left: one that leaves takes this note away.
-pub fn last_to_be_ended(paths: &Paths) -> Option<Running> {
-    let file = look_at_lock(&paths.daemon_lock())?;
-    rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).ok()?;
-    serde_json::from_reader(file).ok()
-}
-
-/// Takes the note of a daemon that was ended out of its lock file: the daemon counts as one that has left.
-pub fn forget_ended(paths: &Paths) {
-    let Some(file) = look_at_lock(&paths.daemon_lock()) else { return };
-    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
-        // What stays is a hint, which costs a start at the most.
-        let _ = file.set_len(0);
-    }
-}
-
-/// Like [`open_lock`], without making one.
-fn look_at_lock(path: &Path) -> Option<File> {
-    path.exists().then(|| open_lock(path).ok()).flatten()
 }
 
 /// Has a daemon whose socket was swept away make it again.
@@ -286,13 +183,6 @@ fn wake(running: &Running, socket: &Path) -> Option<PathBuf> {
         std::thread::sleep(Duration::from_millis(10));
     }
     None
-}
-
-fn listens(socket: &Path) -> bool {
-    match socket_address(socket).and_then(|(address, _directory)| UnixStream::connect(address)) {
-        Ok(_) => true,
-        Err(error) => !nobody_listens(&error),
-    }
 }
 
 /// The `pyexecd` that would be started: what `PYEXEC_DAEMON` names, be it there or not, or the first that is found.

@@ -3,33 +3,34 @@
 mod dial;
 mod patience;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use pyexec_proto::artifact::{ArtifactChunk, ArtifactList};
+use pyexec_proto::daemon::DaemonStatus;
+use pyexec_proto::environment::EnvironmentInfo;
+use pyexec_proto::error::Error;
+use pyexec_proto::id::JobId;
+use pyexec_proto::job::{JobDetail, Submission};
+use pyexec_proto::os_text::OsText;
+use pyexec_proto::output::Stream;
+use pyexec_proto::paths::Paths;
+use pyexec_proto::request::{
+    CreateEnvironment, EnvironmentsRemoved, FollowRequest, Followed, Input, InputTaken, JobPage, JobQuery, MAX_WAIT_MS,
+    PruneRequest, Pruned, StopAnswer, StopRequest,
+};
+use pyexec_proto::script::{Autosave, SaveScript, SavedScript, Script, ScriptInfo};
+use pyexec_proto::service::PyexecClient;
+use pyexec_run_directory::socket::nobody_listens;
+use pyexec_run_directory::{directories, lock_file, ownership};
 use tarpc::client::RpcError;
 use tarpc::context::Context;
 use tokio::sync::Mutex;
 use tokio_util::codec::LengthDelimitedCodecError;
 
-use crate::artifact::{ArtifactChunk, ArtifactList};
-use crate::environment::EnvironmentInfo;
-use crate::error::Error;
-use crate::greeting::{Directory, Greeting};
-use crate::job::{JobDetail, JobId, Submission};
-use crate::os_text::OsText;
-use crate::output::Stream;
-use crate::paths::{ForeignDirectory, Paths};
-use crate::preamble::{Preamble, PreambleError};
-use crate::script::{Autosave, SaveScript, SavedScript, Script, ScriptInfo};
-use crate::service::{
-    CreateEnvironment, DaemonStatus, EnvironmentsRemoved, FollowRequest, Followed, Input, InputTaken, JobPage,
-    JobQuery, PruneRequest, Pruned, PyexecClient, StopAnswer, StopRequest,
-};
-use crate::start::process::ProcessState;
-use crate::start::{self, Elsewhere, SOCKET_VARIABLE, StartError, Unreachable};
+use crate::error::ClientError;
+use crate::start::{self, StartError};
 use crate::threads::beside;
-use crate::wire::MAX_FRAME_BYTES;
 use dial::dial;
 use patience::{LONGEST_PAUSE, Patience};
 
@@ -43,113 +44,6 @@ const BUILD: Duration = Duration::from_secs(24 * 3600);
 const SLACK: Duration = Duration::from_secs(10);
 /// How often a daemon is started that ends before it has been spoken to.
 const STARTS: u32 = 5;
-
-#[derive(Debug, thiserror::Error)]
-pub enum ClientError {
-    /// The daemon answered, and the answer is no.
-    #[error(transparent)]
-    Refused(#[from] Error),
-    #[error("no daemon is running")]
-    NotRunning,
-    #[error(transparent)]
-    Start(#[from] StartError),
-    #[error(transparent)]
-    Elsewhere(Elsewhere),
-    #[error("/proc is not there, or does not show this process")]
-    NoProc,
-    #[error(transparent)]
-    ForeignDirectory(#[from] ForeignDirectory),
-    #[error("could not reach the daemon at {}", socket.display())]
-    Connect { socket: PathBuf, source: std::io::Error },
-    #[error("{} belongs to user {owner}, not to you", socket.display())]
-    ForeignDaemon { socket: PathBuf, owner: u32 },
-    #[error("no greeting from the daemon at {}: {source}", socket.display())]
-    Preamble { socket: PathBuf, source: PreambleError },
-    /// A daemon has the socket, and does not answer.
-    #[error("the daemon, process {pid}, does not answer: {state}")]
-    Unresponsive { pid: u32, state: ProcessState },
-    /// A daemon answers there that keeps its jobs elsewhere, and no other may be started.
-    #[error("the daemon at {} keeps its jobs in {theirs}, and yours are in {}", socket.display(), ours.display())]
-    OtherState { socket: PathBuf, theirs: OsText, ours: PathBuf },
-    #[error(
-        "pyexecd {} speaks protocol {}-{}, this program ({}) speaks {}-{}",
-        daemon.version, daemon.lowest, daemon.highest, client.version, client.lowest, client.highest
-    )]
-    Version { daemon: Preamble, client: Preamble },
-    #[error("the daemon did not answer within {} s", limit.as_secs())]
-    Late { limit: Duration },
-    #[error("the connection to the daemon broke {attempts} times in a row")]
-    Broken { attempts: u32, source: RpcError },
-    /// The answer to a submission was lost, and perhaps only that.
-    #[error("{source}; job {id} may have been taken all the same")]
-    Unanswered { id: JobId, source: Box<ClientError> },
-    #[error("the request is larger than {} MiB, and no daemon would take it", MAX_FRAME_BYTES >> 20)]
-    TooLarge,
-}
-
-impl ClientError {
-    /// Whether a daemon has looked at the request and said no. One that is leaving has not looked.
-    pub fn is_answer(&self) -> bool {
-        matches!(self, ClientError::Refused(refusal) if *refusal != Error::ShuttingDown)
-    }
-
-    pub fn hint(&self) -> Option<String> {
-        Some(match self {
-            ClientError::Refused(error) => return error.hint(),
-            ClientError::NotRunning => "`pyexec daemon start` starts one; so does `pyexec run`".into(),
-            ClientError::Start(error) => error.hint(),
-            ClientError::Elsewhere(error) => error.hint(),
-            ClientError::NoProc => {
-                "`mount -t proc proc /proc` makes it, in a container or chroot too; pyexec needs it to tell processes \
-                apart"
-                    .into()
-            }
-            ClientError::ForeignDirectory(error) => error.hint.clone(),
-            ClientError::Connect { .. } => "`pyexec daemon restart` makes a new one, jobs that run are not affected; \
-                `pyexec doctor` looks for what may be wrong"
-                .into(),
-            ClientError::ForeignDaemon { .. } => "point PYEXEC_SOCKET at a socket of your own, or unset it".into(),
-            ClientError::Preamble { .. } => {
-                "something else may be listening there: look at PYEXEC_SOCKET; `pyexec doctor` does, too".into()
-            }
-            ClientError::Unresponsive { pid, state: ProcessState::Stopped } => format!(
-                "`kill -CONT {pid}` lets it go on; `pyexec daemon restart` ends it and starts another; jobs that run are \
-                 not affected"
-            ),
-            ClientError::Unresponsive { .. } => {
-                "`pyexec daemon logs` says what it is busy with; `pyexec daemon restart` \
-                ends it, by force if need be, and starts another; jobs that run are not affected"
-                    .into()
-            }
-            ClientError::OtherState { .. } => format!(
-                "unset {SOCKET_VARIABLE}, and pyexec starts a daemon of yours beside it; or let {SOCKET_VARIABLE} name \
-                 another socket"
-            ),
-            ClientError::Version { daemon, client } if daemon.highest < client.lowest => {
-                "the daemon is the older one: `pyexec daemon restart` starts the installed version; jobs go on".into()
-            }
-            ClientError::Version { .. } => {
-                "this program is the older one: upgrade it, or restart the editor that started it".into()
-            }
-            ClientError::Late { .. } | ClientError::Broken { .. } => {
-                "`pyexec daemon logs` says what it is busy with; `pyexec doctor` looks for what may be wrong".into()
-            }
-            ClientError::Unanswered { id, .. } => {
-                format!("`pyexec show {id}` says what became of it: look before running it again")
-            }
-            ClientError::TooLarge => "put what is that long into a file, and let the script open that".into(),
-        })
-    }
-}
-
-impl From<Unreachable> for ClientError {
-    fn from(unreachable: Unreachable) -> Self {
-        match unreachable {
-            Unreachable::Elsewhere(elsewhere) => ClientError::Elsewhere(elsewhere),
-            Unreachable::Silent { pid, state } => ClientError::Unresponsive { pid, state },
-        }
-    }
-}
 
 /// What came of sending a request once.
 enum Attempt<T> {
@@ -243,7 +137,7 @@ impl Client {
 
     /// The job as it is when it has finished, however long that takes.
     pub async fn wait(&self, id: JobId) -> Result<JobDetail, ClientError> {
-        let request = FollowRequest::until_exit(crate::service::MAX_WAIT_MS);
+        let request = FollowRequest::until_exit(MAX_WAIT_MS);
         loop {
             if let Some(detail) = self.follow(id, &request).await?.finished {
                 return Ok(detail);
@@ -464,19 +358,19 @@ impl Client {
         if !std::path::Path::new("/proc/self/status").exists() {
             return Err(ClientError::NoProc);
         }
-        self.paths.check()?;
+        ownership::check(&self.paths)?;
         let mut attempt = 1;
         let connection = loop {
-            let ours = Greeting::of(&self.paths);
+            let ours = directories::greeting(&self.paths);
             // Of whoever else answers where ours would be.
             let other = match dial(&self.paths.socket, &ours).await {
                 // Ours is looked at again: a daemon that is started by the connection makes it.
-                Ok(dialled) if dialled.theirs.state.is(&Directory::at(&self.paths.state)) => break dialled.client,
+                Ok(dialled) if dialled.theirs.state.is(&directories::at(&self.paths.state)) => break dialled.client,
                 Ok(dialled) => Some(dialled.theirs.state.path),
                 Err(ClientError::Connect { source, .. }) if nobody_listens(&source) => None,
                 // Whose it is, it cannot say; the lock of ours can.
                 Err(ClientError::Version { .. } | ClientError::Unresponsive { .. })
-                    if self.paths.has_default_socket() && start::is_of_another_state(&self.paths) =>
+                    if self.paths.has_default_socket() && lock_file::is_of_another_state(&self.paths) =>
                 {
                     Some(OsText::default())
                 }
@@ -485,7 +379,9 @@ impl Client {
             let paths = self.paths.clone();
             if let Some(socket) = blocking(move || start::find_running(&paths)).await? {
                 match dial(&socket, &ours).await {
-                    Ok(dialled) if dialled.theirs.state.is(&Directory::at(&self.paths.state)) => break dialled.client,
+                    Ok(dialled) if dialled.theirs.state.is(&directories::at(&self.paths.state)) => {
+                        break dialled.client;
+                    }
                     Ok(_) => {}
                     Err(ClientError::Connect { source, .. }) if nobody_listens(&source) => {}
                     // Ours holds the lock, and no other could be started.
@@ -533,10 +429,4 @@ fn is_too_large(error: &(dyn std::error::Error + 'static)) -> bool {
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     beside(work).await.expect("looking for a daemon does not panic")
-}
-
-/// Whether the error means that there is no daemon, rather than one that can not be reached.
-pub(crate) fn nobody_listens(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind::{ConnectionRefused, ConnectionReset, NotFound};
-    matches!(error.kind(), NotFound | ConnectionRefused | ConnectionReset)
 }

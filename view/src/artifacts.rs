@@ -1,12 +1,8 @@
 //! What people and agents are shown of the files a job left.
 
+use pyexec_proto::artifact::{Artifact, ArtifactList};
+use pyexec_proto::{JobId, OsText};
 use serde::Serialize;
-
-use crate::artifact::{Artifact, ArtifactList};
-use crate::client::{Client, ClientError};
-use crate::error::Error;
-use crate::job::JobId;
-use crate::os_text::OsText;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ArtifactView {
@@ -37,9 +33,6 @@ impl ArtifactView {
 }
 
 impl ArtifactsView {
-    /// How many are shown beside everything else that is said of a job.
-    pub const MOST_SHOWN: u32 = 100;
-
     pub fn of(id: JobId, list: &ArtifactList) -> Self {
         let artifacts: Vec<ArtifactView> =
             list.artifacts.iter().map(|artifact| ArtifactView::of(id, artifact)).collect();
@@ -50,18 +43,11 @@ impl ArtifactsView {
         }
     }
 
-    /// Of what is shown beside everything else that is said of a job: that they can not be listed is no reason not to
-    /// say it.
-    pub async fn beside(client: &Client, id: JobId) -> Result<Self, ClientError> {
-        match client.list_artifacts(id, Self::MOST_SHOWN).await {
-            Ok(list) => Ok(Self::of(id, &list)),
-            Err(ClientError::Refused(Error::Storage { doing, problem })) => {
-                Ok(Self { artifacts_problem: Some(format!("could not {doing}: {problem}")), ..Self::default() })
-            }
-            Err(ClientError::Refused(gone @ Error::OutputRemoved { .. })) => {
-                Ok(Self { artifacts_problem: Some(gone.to_string()), ..Self::default() })
-            }
-            Err(error) => Err(error),
+    /// Of what was listed, or why nothing could be: that artifacts cannot be listed is no reason to say nothing of a job.
+    pub fn beside(id: JobId, listed: &Result<ArtifactList, String>) -> Self {
+        match listed {
+            Ok(list) => Self::of(id, list),
+            Err(problem) => Self { artifacts_problem: Some(problem.clone()), ..Self::default() },
         }
     }
 

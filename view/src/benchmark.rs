@@ -2,12 +2,12 @@
 
 use serde::Serialize;
 
-use crate::benchmark::{BenchmarkRecord, BenchmarkSpec, RunMeasurement};
-use crate::job::JobDetail;
-use crate::state::ExitRecord;
 use crate::statistics::{Outliers, Summary, outliers};
-use crate::ulimit;
-use crate::world::Conditions;
+use pyexec_proto::benchmark::{BenchmarkRecord, BenchmarkSpec, RunMeasurement};
+use pyexec_proto::job::JobDetail;
+use pyexec_proto::state::ExitRecord;
+use pyexec_proto::ulimit;
+use pyexec_proto::world::Conditions;
 
 /// The scope of a peak: the largest single process, exactly.
 pub const LARGEST_PROCESS: &str = "largest_process";
@@ -144,7 +144,7 @@ pub struct MeasuredRun {
 impl BenchmarkView {
     /// `None` for a job that was not to be measured, or of which no record was left.
     pub fn of(detail: &JobDetail) -> Option<Self> {
-        let ended = super::ended(&detail.state)?;
+        let ended = detail.state.record()?;
         let record = ended.benchmark.as_deref()?;
         let lowered = ulimit::tell_lowered(&detail.spec.resource_limits, &ended.run.lowered_limits);
         let not_taken_over = [lowered, ended.run.not_taken_over.clone()].concat();
@@ -260,9 +260,10 @@ fn outlier_warning(wall_seconds: &[f64], warmed_up: bool) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::OutputLengths;
-    use crate::state::{ExitStatus, ResourceUsage, Run};
-    use crate::time::Timestamp;
+    use pyexec_proto::exit::{ExitStatus, ResourceUsage};
+    use pyexec_proto::output::OutputLengths;
+    use pyexec_proto::state::Run;
+    use pyexec_proto::time::Timestamp;
 
     fn run(wall_us: u64, kib: u64, exit: ExitStatus) -> RunMeasurement {
         let usage = ResourceUsage { user_us: wall_us / 2, system_us: 10, max_rss_kib: kib, ..Default::default() };

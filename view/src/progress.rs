@@ -2,7 +2,7 @@
 
 use serde::{Serialize, Serializer};
 
-use crate::progress::Progress;
+use pyexec_proto::progress::Progress;
 
 /// What is not known is `null`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -49,7 +49,7 @@ fn number<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::progress::Seen;
+    use pyexec_proto::progress::Seen;
 
     #[test]
     fn progress_has_the_documented_fields_and_counts_in_whole_numbers() {

@@ -1,6 +1,6 @@
 //! Whether the bytes of a file are a whole image: PNG, JPEG, GIF or WebP, from the first byte to the mark that ends it.
 //!
-//! Owns the walk through the parts of each format, and nothing else: no pixel is decoded here (see [`crate::shrink()`]
+//! Owns the walk through the parts of each format, and nothing else: no pixel is decoded here (see [`super::shrink()`]
 //! for PNG). Pure functions over somebody else's bytes: they never read beyond them, and never allocate.
 
 mod gif;

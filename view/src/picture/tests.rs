@@ -1,6 +1,6 @@
 use super::*;
 use pyexec_proto::benchmark::{RunMeasurement, Sample};
-use pyexec_proto::state::{ExitStatus, ResourceUsage};
+use pyexec_proto::exit::{ExitStatus, ResourceUsage};
 
 fn course(mib: u64, tenths: u64) -> Course {
     let sample = |number: u64| Sample {

@@ -7,6 +7,7 @@
 //! Beside that, what has to be known of somebody else's images before they are shown to an agent: [`raster`] tells whether
 //! one is whole, [`shrink`](shrink()) makes a PNG smaller.
 
+mod colour;
 mod lettering;
 pub mod raster;
 mod scale;
@@ -14,9 +15,10 @@ mod shrink;
 
 use std::io::{self, Write};
 
-use pyexec_proto::course::Course;
 use tiny_skia::{FillRule, LineCap, LineJoin, Paint, Path, PathBuilder, Pixmap, Rect, Stroke, StrokeDash, Transform};
 
+use crate::course::Course;
+use colour::Colour;
 use lettering::{Align, Lettering};
 use scale::Scale;
 pub use shrink::{Bounds, shrink};
@@ -33,10 +35,6 @@ pub struct Curve<'a> {
     pub name: &'a str,
     pub course: &'a Course,
 }
-
-/// Red, green, blue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Colour(u8, u8, u8);
 
 const BACKGROUND: Colour = Colour(0xfb, 0xfb, 0xfc);
 const BORDER: Colour = Colour(0xd5, 0xd9, 0xe0);

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::profile::{ProfileSpec, ProfileSummary, ProfiledFunction, STATISTICS};
+use pyexec_proto::profile::{ProfileSpec, ProfileSummary, ProfiledFunction, STATISTICS};
 
 /// Of a job that was to be profiled, once it has finished.
 #[derive(Clone, Debug, Serialize)]

@@ -3,7 +3,7 @@
 //! Rows are read one after the other: what is held is the file, the smaller picture and a row of the larger one. It takes
 //! a core for as long as decoding does, so callers keep it off threads that serve others.
 
-use crate::raster::{Fault, Kind};
+use super::raster::{Fault, Kind};
 
 /// The most pixels that are decoded: a square of 8,000, about half a second of a core.
 const MAX_PIXELS: u64 = 8_000 * 8_000;

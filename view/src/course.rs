@@ -1,7 +1,7 @@
 //! Memory and CPU over the time of one run, made out of what was seen of it: what a chart and a picture draw.
 
-use crate::benchmark::{BenchmarkRecord, RunMeasurement, Sample};
-use crate::job::JobDetail;
+use pyexec_proto::benchmark::{BenchmarkRecord, RunMeasurement, Sample};
+use pyexec_proto::job::JobDetail;
 
 /// The last measured run of a benchmark. Times are seconds from its start.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,7 +19,7 @@ pub struct Course {
 impl Course {
     /// `None` for a job that was not measured, or whose last run was over before it was looked at.
     pub fn of(detail: &JobDetail) -> Option<Self> {
-        let record = crate::view::ended(&detail.state)?.benchmark.as_deref()?;
+        let record = detail.state.record()?.benchmark.as_deref()?;
         Self::over(record)
     }
 
@@ -97,8 +97,8 @@ fn interpolated(points: &[(f64, f64)], at: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::{ExitStatus, ResourceUsage};
     use proptest::prelude::*;
+    use pyexec_proto::exit::{ExitStatus, ResourceUsage};
 
     fn run(wall_us: u64, cpu_us: u64, max_rss_kib: u64) -> RunMeasurement {
         let usage = ResourceUsage { user_us: cpu_us, max_rss_kib, ..Default::default() };

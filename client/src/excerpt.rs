@@ -1,9 +1,12 @@
 //! The beginning and the end of what a job printed, for an answer that has to stay small.
 
-use crate::client::{Client, ClientError};
-use crate::job::{JobDetail, JobId};
-use crate::output::{MAX_CHUNK_BYTES, OutputLengths, PerStream, Stream};
-use crate::service::FollowRequest;
+use pyexec_proto::id::JobId;
+use pyexec_proto::job::JobDetail;
+use pyexec_proto::output::{MAX_CHUNK_BYTES, OutputLengths, PerStream, Stream};
+use pyexec_proto::request::FollowRequest;
+
+use crate::client::Client;
+use crate::error::ClientError;
 
 /// How many bytes of each stream an answer carries, unless it is asked for more or less.
 pub const DEFAULT_BYTES: u32 = 16 << 10;

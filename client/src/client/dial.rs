@@ -2,15 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
+use pyexec_proto::greeting::{Directories, Greeting};
+use pyexec_proto::preamble::{Preamble, PreambleError};
+use pyexec_proto::service::PyexecClient;
+use pyexec_proto::wire;
+use pyexec_run_directory::socket::socket_address;
 use tokio::net::UnixStream;
 
-use super::ClientError;
-use crate::greeting::{Directories, Greeting};
-use crate::paths::socket_address;
-use crate::preamble::{Preamble, PreambleError};
-use crate::service::PyexecClient;
+use crate::error::ClientError;
 use crate::start::process::DaemonProcess;
-use crate::wire;
 
 /// A connection on which calls can be made.
 #[derive(Debug)]

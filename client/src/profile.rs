@@ -1,0 +1,51 @@
+//! Reading what a job's Python has left of its profile.
+
+use pyexec_proto::artifact::{MAX_ARTIFACT_CHUNK_BYTES, NoArtifact};
+use pyexec_proto::error::Error;
+use pyexec_proto::exit::ExitStatus;
+use pyexec_proto::job::JobDetail;
+use pyexec_proto::os_text::OsText;
+use pyexec_proto::profile::{ProfileSummary, SUMMARY};
+use pyexec_proto::state::Outcome;
+
+use crate::client::Client;
+use crate::error::ClientError;
+
+/// What a finished job has left of its profile; `None` when it was not to be profiled. The inner `Err` says why there is
+/// none.
+pub async fn read(client: &Client, job: &JobDetail) -> Result<Option<Result<ProfileSummary, String>>, ClientError> {
+    if job.spec.profile.is_none() || !job.state.is_finished() {
+        return Ok(None);
+    }
+    let read = client.read_artifact(job.id, &OsText::from(SUMMARY), 0, MAX_ARTIFACT_CHUNK_BYTES).await;
+    let chunk = match read {
+        Ok(chunk) => chunk,
+        Err(ClientError::Refused(Error::NoArtifact { why: NoArtifact::NotThere, .. })) => {
+            return Ok(Some(Err(why_there_is_none(job))));
+        }
+        Err(ClientError::Refused(refusal @ (Error::NoArtifact { .. } | Error::Storage { .. }))) => {
+            return Ok(Some(Err(format!("the profile cannot be read: {refusal}"))));
+        }
+        Err(error) => return Err(error),
+    };
+    let summary: Result<ProfileSummary, String> =
+        serde_json::from_slice(&chunk.bytes).map_err(|error| format!("the artifact {SUMMARY} cannot be read: {error}"));
+    Ok(Some(summary))
+}
+
+fn why_there_is_none(job: &JobDetail) -> String {
+    let why = match job.state.outcome() {
+        None | Some(Outcome::NotStarted(_)) => "the job was not started".to_owned(),
+        Some(Outcome::Lost { .. }) => "nobody knows how the job ended".to_owned(),
+        Some(Outcome::Ended(record)) => match record.exit {
+            ExitStatus::Signal { signal, .. } => {
+                format!("signal {signal} ended Python before it could write it")
+            }
+            ExitStatus::Success | ExitStatus::Code(_) => {
+                "Python did not end in its own way: os._exit, another program in its place, or no room on the disk"
+                    .to_owned()
+            }
+        },
+    };
+    format!("no profile was written: {why}")
+}
