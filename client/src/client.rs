@@ -1,20 +1,24 @@
 //! The client both faces share: it finds the daemon or starts it, and keeps talking to it across restarts.
 
 mod dial;
+mod hand_over;
 mod patience;
 
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use pyexec_proto::artifact::{ArtifactChunk, ArtifactList};
 use pyexec_proto::daemon::DaemonStatus;
 use pyexec_proto::environment::EnvironmentInfo;
 use pyexec_proto::error::Error;
+use pyexec_proto::frozen;
 use pyexec_proto::id::JobId;
 use pyexec_proto::job::{JobDetail, Submission};
 use pyexec_proto::os_text::OsText;
 use pyexec_proto::output::Stream;
 use pyexec_proto::paths::Paths;
+use pyexec_proto::preamble::Preamble;
 use pyexec_proto::request::{
     CreateEnvironment, EnvironmentsRemoved, FollowRequest, Followed, Input, InputTaken, JobPage, JobQuery, MAX_WAIT_MS,
     PruneRequest, Pruned, StopAnswer, StopRequest,
@@ -77,11 +81,13 @@ pub struct Client {
     paths: Paths,
     daemon: Daemon,
     connection: Mutex<Option<PyexecClient>>,
+    /// An older daemon that has handed over since anybody asked.
+    replaced: std::sync::Mutex<Option<Preamble>>,
 }
 
 impl Client {
     pub async fn connect(paths: Paths, daemon: Daemon) -> Result<Self, ClientError> {
-        let client = Self { paths, daemon, connection: Mutex::new(None) };
+        let client = Self { paths, daemon, connection: Mutex::new(None), replaced: std::sync::Mutex::default() };
         client.connection().await?;
         Ok(client)
     }
@@ -89,6 +95,21 @@ impl Client {
     /// Those that its daemon has, too.
     pub fn paths(&self) -> &Paths {
         &self.paths
+    }
+
+    /// The older daemon that has handed over to the present one for this client, if one has since this was last asked.
+    pub fn take_replaced(&self) -> Option<Preamble> {
+        self.replaced.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// What the daemon says of itself that speaks none of this client's protocols.
+    ///
+    /// # Errors
+    /// It cannot be reached, or is too old to answer, or speaks this client's protocol.
+    pub async fn foreign_status(&self) -> std::io::Result<frozen::Answer> {
+        let paths = self.paths.clone();
+        let elsewhere = blocking(move || start::find_running(&paths)).await.ok().flatten();
+        hand_over::status(elsewhere.as_deref().unwrap_or(&self.paths.socket)).await
     }
 
     pub async fn submit(&self, submission: Submission) -> Result<JobDetail, ClientError> {
@@ -360,6 +381,7 @@ impl Client {
         }
         ownership::check(&self.paths)?;
         let mut attempt = 1;
+        let mut has_replaced = false;
         let connection = loop {
             let ours = directories::greeting(&self.paths);
             // Of whoever else answers where ours would be.
@@ -374,6 +396,11 @@ impl Client {
                 {
                     Some(OsText::default())
                 }
+                Err(error) if !has_replaced => {
+                    self.replace_older(&self.paths.socket, error).await?;
+                    has_replaced = true;
+                    continue;
+                }
                 Err(error) => return Err(error),
             };
             let paths = self.paths.clone();
@@ -384,6 +411,11 @@ impl Client {
                     }
                     Ok(_) => {}
                     Err(ClientError::Connect { source, .. }) if nobody_listens(&source) => {}
+                    Err(error) if !has_replaced => {
+                        self.replace_older(&socket, error).await?;
+                        has_replaced = true;
+                        continue;
+                    }
                     // Ours holds the lock, and no other could be started.
                     Err(error) => return Err(error),
                 }
@@ -409,6 +441,18 @@ impl Client {
         start::orphans::adopt();
         *kept = Some(connection.clone());
         Ok(connection)
+    }
+
+    /// Has the daemon at `socket` hand over, if `error` says that it is older than this client; otherwise that stays the
+    /// error. A client that starts no daemon ends none.
+    async fn replace_older(&self, socket: &Path, error: ClientError) -> Result<(), ClientError> {
+        let ClientError::Version { daemon, client } = &error else { return Err(error) };
+        let is_older = daemon.highest < client.lowest && self.daemon == Daemon::StartIfNone;
+        if !is_older || !hand_over::replace(&self.paths, socket, daemon).await? {
+            return Err(error);
+        }
+        *self.replaced.lock().unwrap_or_else(PoisonError::into_inner) = Some(daemon.clone());
+        Ok(())
     }
 }
 

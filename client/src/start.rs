@@ -74,8 +74,11 @@ impl StartError {
     }
 }
 
-/// Returns once a daemon listens, whoever started it.
-pub fn ensure_running(paths: &Paths) -> Result<(), StartError> {
+/// The lock of clients that start a daemon, or have one hand over: it is held until the file is dropped.
+///
+/// # Errors
+/// The lock file cannot be made, or other clients have held it for too long.
+pub(crate) fn turn(paths: &Paths) -> Result<File, StartError> {
     let prepare = |path: &Path| {
         let path = path.to_owned();
         move |source: io::Error| StartError::Prepare { path, source }
@@ -83,8 +86,15 @@ pub fn ensure_running(paths: &Paths) -> Result<(), StartError> {
     create_private(&paths.state).map_err(prepare(&paths.state))?;
     let lock_path = paths.start_lock();
     let lock = open_lock(&lock_path).map_err(prepare(&lock_path))?;
-    let _lock =
-        take_turn(lock).map_err(|error| error.map_or(StartError::Late, |source| prepare(&lock_path)(source)))?;
+    take_turn(lock).map_err(|error| error.map_or(StartError::Late, |source| prepare(&lock_path)(source)))
+}
+
+/// Returns once a daemon listens, whoever started it.
+///
+/// # Errors
+/// No daemon could be started; it says why.
+pub fn ensure_running(paths: &Paths) -> Result<(), StartError> {
+    let _turn = turn(paths)?;
     if listens(&paths.socket) {
         return Ok(());
     }

@@ -3,13 +3,22 @@
 use pyexec_client::{Client, Daemon};
 use pyexec_proto::JobId;
 use pyexec_proto::paths::Paths;
+use pyexec_proto::preamble::Preamble;
 
 use crate::exit_code::Failure;
 use crate::terminal;
 
 /// A daemon, started if there is none: even a listing needs one, because the index is the daemon's.
 pub(crate) async fn connect() -> Result<Client, Failure> {
-    Ok(Client::connect(Paths::from_environment()?, Daemon::StartIfNone).await?)
+    let client = Client::connect(Paths::from_environment()?, Daemon::StartIfNone).await?;
+    if let Some(old) = client.take_replaced().filter(|_| terminal::stderr_is_terminal()) {
+        let ours = Preamble::ours();
+        terminal::note(&format!(
+            "the daemon of version {} (protocol {}) has handed over to that of version {} (protocol {}); jobs go on",
+            old.version, old.highest, ours.version, ours.highest
+        ));
+    }
+    Ok(client)
 }
 
 /// A daemon, and the jobs that were named to it. Where there is none to ask, what is said names them.

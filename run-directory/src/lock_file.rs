@@ -54,6 +54,12 @@ pub fn lock_holder(paths: &Paths) -> Option<Running> {
     serde_json::from_reader(file).ok()
 }
 
+/// Whether a daemon holds the lock of this state directory. One that starts or leaves has no note in it.
+pub fn is_held(paths: &Paths) -> bool {
+    let file = look_at_lock(&paths.daemon_lock());
+    file.is_some_and(|file| flock(&file, FlockOperation::NonBlockingLockShared).is_err())
+}
+
 /// The last daemon of this state directory, if it ended without having left: one that leaves takes this note away.
 pub fn last_to_be_ended(paths: &Paths) -> Option<Running> {
     let file = look_at_lock(&paths.daemon_lock())?;

@@ -73,5 +73,6 @@ mod upgrade;
 mod url_passwords;
 mod user_manager;
 mod uv;
+mod versions;
 mod wheels;
 mod world;
