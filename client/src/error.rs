@@ -7,7 +7,6 @@ use pyexec_proto::error::Error;
 use pyexec_proto::id::JobId;
 use pyexec_proto::os_text::OsText;
 use pyexec_proto::preamble::{Preamble, PreambleError};
-use pyexec_proto::variables::SOCKET_VARIABLE;
 use pyexec_proto::wire::MAX_FRAME_BYTES;
 use pyexec_run_directory::ownership::ForeignDirectory;
 use tarpc::client::RpcError;
@@ -62,54 +61,6 @@ impl ClientError {
     /// Whether a daemon has looked at the request and said no. One that is leaving has not looked.
     pub fn is_answer(&self) -> bool {
         matches!(self, ClientError::Refused(refusal) if *refusal != Error::ShuttingDown)
-    }
-
-    pub fn hint(&self) -> Option<String> {
-        Some(match self {
-            ClientError::Refused(error) => return error.hint(),
-            ClientError::NotRunning => "`pyexec daemon start` starts one; so does `pyexec run`".into(),
-            ClientError::Start(error) => error.hint(),
-            ClientError::Elsewhere(error) => error.hint(),
-            ClientError::NoProc => {
-                "`mount -t proc proc /proc` makes it, in a container or chroot too; pyexec needs it to tell processes \
-                apart"
-                    .into()
-            }
-            ClientError::ForeignDirectory(error) => error.hint.clone(),
-            ClientError::Connect { .. } => "`pyexec daemon restart` makes a new one, jobs that run are not affected; \
-                `pyexec doctor` looks for what may be wrong"
-                .into(),
-            ClientError::ForeignDaemon { .. } => "point PYEXEC_SOCKET at a socket of your own, or unset it".into(),
-            ClientError::Preamble { .. } => {
-                "something else may be listening there: look at PYEXEC_SOCKET; `pyexec doctor` does, too".into()
-            }
-            ClientError::Unresponsive { pid, state: ProcessState::Stopped } => format!(
-                "`kill -CONT {pid}` lets it go on; `pyexec daemon restart` ends it and starts another; jobs that run are \
-                 not affected"
-            ),
-            ClientError::Unresponsive { .. } => {
-                "`pyexec daemon logs` says what it is busy with; `pyexec daemon restart` \
-                ends it, by force if need be, and starts another; jobs that run are not affected"
-                    .into()
-            }
-            ClientError::OtherState { .. } => format!(
-                "unset {SOCKET_VARIABLE}, and pyexec starts a daemon of yours beside it; or let {SOCKET_VARIABLE} name \
-                 another socket"
-            ),
-            ClientError::Version { daemon, client } if daemon.highest < client.lowest => {
-                "the daemon is the older one: `pyexec daemon restart` starts the installed version; jobs go on".into()
-            }
-            ClientError::Version { .. } => {
-                "this program is the older one: upgrade it, or restart the editor that started it".into()
-            }
-            ClientError::Late { .. } | ClientError::Broken { .. } => {
-                "`pyexec daemon logs` says what it is busy with; `pyexec doctor` looks for what may be wrong".into()
-            }
-            ClientError::Unanswered { id, .. } => {
-                format!("`pyexec show {id}` says what became of it: look before running it again")
-            }
-            ClientError::TooLarge => "put what is that long into a file, and let the script open that".into(),
-        })
     }
 }
 

@@ -48,32 +48,6 @@ pub enum StartError {
     Late,
 }
 
-impl StartError {
-    pub(crate) fn hint(&self) -> String {
-        match self {
-            StartError::NoProgram => {
-                "it is expected beside this program, or on PATH; PYEXEC_DAEMON may name it instead; \
-                `pyexec doctor` looks at the whole installation"
-                    .into()
-            }
-            StartError::Prepare { .. } => {
-                "check that the directory can be written to, or let XDG_STATE_HOME name another; `pyexec doctor` looks \
-                at all of them"
-                    .into()
-            }
-            StartError::Spawn { source, .. } if source.kind() == std::io::ErrorKind::WouldBlock => {
-                "this user may have reached the limit on processes (`ulimit -u`), which counts threads".into()
-            }
-            StartError::Spawn { .. } => {
-                "check that the file is executable; `pyexec doctor` looks at the whole installation".into()
-            }
-            StartError::Failed { .. } | StartError::Died | StartError::Late => {
-                "`pyexec doctor` looks for what may be wrong, and `pyexec daemon logs` has more".into()
-            }
-        }
-    }
-}
-
 /// The lock of clients that start a daemon, or have one hand over: it is held until the file is dropped.
 ///
 /// # Errors
@@ -136,14 +110,6 @@ pub struct Elsewhere {
     place: String,
     pid: u32,
     lock: PathBuf,
-}
-
-impl Elsewhere {
-    pub(crate) fn hint(&self) -> String {
-        "stop it there (`pyexec daemon stop`), or let XDG_STATE_HOME name another directory here, which makes a separate \
-        instance with its own jobs"
-            .to_owned()
-    }
 }
 
 /// A daemon holds the lock of this state directory, and cannot be talked to.

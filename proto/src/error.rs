@@ -5,9 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::artifact::NoArtifact;
 use crate::id::JobId;
 use crate::os_text::OsText;
-use crate::variables::INSTANCE_VARIABLE;
 
-/// Closed and serialisable. [`Error::hint`] says, for every variant, what the reader can do.
+/// Closed and serialisable. What the reader can do, the faces say for every variant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Error {
     #[error("no job `{given}`")]
@@ -124,69 +123,25 @@ impl std::fmt::Display for Held {
 }
 
 impl Error {
-    /// What to do next; nothing where the message says it all.
-    pub fn hint(&self) -> Option<String> {
-        Some(match self {
-            Error::NoSuchJob { .. } => {
-                "`pyexec jobs --all` lists them; any prefix of at least four characters that fits only one will do"
-                    .into()
-            }
-            Error::AmbiguousJob { .. } => "type more of the id".into(),
-            Error::IdTaken { .. } => "submit under a new id".into(),
+    /// What can be done, where only the daemon knows it. What else can be done, each face says in its own terms.
+    pub fn daemon_hint(&self) -> Option<&str> {
+        match self {
             Error::InvalidArgument { hint, .. } | Error::Environment { hint, .. } | Error::NoFence { hint, .. } => {
-                hint.clone()
+                Some(hint)
             }
-            Error::Fenced { .. } => {
-                "have it done from outside of the fence: what the daemon starts for it would be outside, too".into()
-            }
-            Error::NotFound { what: Named::Script, .. } => {
-                "paths are relative to the job's directory; check the spelling, or pass code with -c".into()
-            }
-            Error::NotFound { what: Named::EnvFile | Named::RequirementsFile, .. } => {
-                "paths are relative to the job's directory; check the spelling".into()
-            }
-            Error::NotFound { what: Named::Environment, .. } => "`pyexec env list` shows those there are".into(),
-            Error::NotFound { what: Named::SavedScript, .. } => "`pyexec scripts list` shows those there are".into(),
-            Error::NotFound { what: Named::AutosavedScript, .. } => {
-                "`pyexec scripts list --autosaved` shows those there are".into()
-            }
-            Error::NotFound { what: Named::Directory, .. } => {
-                "the job's directory must exist before it is submitted".into()
-            }
-            Error::NoInput { why: NoInput::NotOpened, .. } => {
-                "start it with `pyexec run -i` to write to it later".into()
-            }
-            Error::NoInput { why: NoInput::NotStarted, .. } => "try again when `pyexec show` says running".into(),
-            Error::NoInput { id, why: NoInput::NoAnswer { pid, held } } => match held {
-                Held::Stopped => format!(
-                    "`kill -CONT {pid}` lets it go on, which the daemon has tried; `pyexec kill --now {id}` ends the job"
-                ),
-                Held::Traced | Held::Disk | Held::Busy | Held::OutOfReach => {
-                    format!("`pyexec show {id}` says how the job is; `pyexec kill --now {id}` ends it")
-                }
-            },
-            Error::NoInput { .. } => return None,
-            Error::NoArtifact { id, why: NoArtifact::Directory, .. } => {
-                format!("`pyexec artifacts {id} -o DIR` copies what is in it")
-            }
-            Error::NoArtifact { id, .. } => format!("`pyexec artifacts {id}` lists those there are"),
-            Error::BeingRemoved { .. } => "`pyexec jobs --all` lists those that are kept".into(),
-            Error::OutputRemoved { id, .. } => {
-                format!("`pyexec show {id}` has what else is known of it; `pyexec prune` forgets it")
-            }
-            Error::OtherWorld { by_manager, .. } => {
-                let own = format!("`{INSTANCE_VARIABLE}=NAME` in the environment gives this place a daemon of its own");
-                if *by_manager {
-                    format!("{own}; systemd's user manager would start the present one in the same place again")
-                } else {
-                    format!(
-                        "`pyexec daemon restart` from here has the daemon run here, jobs that run are not affected; or {own}"
-                    )
-                }
-            }
-            Error::ShuttingDown => "try again: the next call starts a new one".into(),
-            Error::Storage { .. } => "`pyexec daemon logs` has the details; jobs that run are not affected".into(),
-        })
+            Error::NoSuchJob { .. }
+            | Error::AmbiguousJob { .. }
+            | Error::IdTaken { .. }
+            | Error::NotFound { .. }
+            | Error::Fenced { .. }
+            | Error::NoInput { .. }
+            | Error::ShuttingDown
+            | Error::Storage { .. }
+            | Error::NoArtifact { .. }
+            | Error::BeingRemoved { .. }
+            | Error::OutputRemoved { .. }
+            | Error::OtherWorld { .. } => None,
+        }
     }
 }
 
@@ -197,18 +152,4 @@ fn list(ids: &[JobId]) -> String {
         shown.push(format!("and {} more", ids.len() - SHOWN));
     }
     shown.join(", ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_daemon_that_its_manager_would_start_in_the_same_place_again_is_not_to_be_restarted() {
-        let hint =
-            |by_manager| Error::OtherWorld { how: "is elsewhere".to_owned(), by_manager }.hint().expect("has one");
-        assert!(hint(false).starts_with("`pyexec daemon restart` from here has the daemon run here"));
-        assert!(!hint(true).contains("daemon restart"));
-        assert!([true, false].into_iter().all(|by_manager| hint(by_manager).contains("`PYEXEC_INSTANCE=NAME`")));
-    }
 }

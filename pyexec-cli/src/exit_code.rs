@@ -25,6 +25,7 @@ use pyexec_proto::paths::NoHome;
 use pyexec_proto::state::{NotStarted, Outcome, StopReason};
 use pyexec_proto::{JobDetail, JobId};
 
+use crate::advice::Advice;
 use crate::render;
 use crate::terminal::OutputError;
 

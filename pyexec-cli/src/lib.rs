@@ -2,6 +2,7 @@
 //!
 //! It owns nothing that lasts: every job is the daemon's, which [`pyexec_client::Client`] finds or starts.
 
+mod advice;
 mod args;
 mod ask;
 mod attach;

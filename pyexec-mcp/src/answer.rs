@@ -7,13 +7,14 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use pyexec_client::ClientError;
-use pyexec_proto::error::{Error, Named, NoInput};
+use pyexec_proto::error::Error;
 use pyexec_view::course::Course;
 use pyexec_view::picture::Curve;
 use rmcp::model::{CallToolResult, ContentBlock};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::advice::next_after;
 use crate::images::Images;
 use crate::render;
 
@@ -189,80 +190,6 @@ impl Failure {
             }),
         }
     }
-}
-
-/// As [`ClientError::hint`], in terms of tools where it speaks of commands.
-fn next_after(error: &ClientError) -> Option<String> {
-    let ClientError::Refused(refusal) = error else {
-        return match error {
-            ClientError::Version { daemon, client } if daemon.lowest > client.highest => Some(
-                "this MCP server is older than the daemon: restart it, from the editor's list of MCP servers, to run the \
-                 installed version; jobs are not affected"
-                    .to_owned(),
-            ),
-            ClientError::Unanswered { id, .. } => {
-                Some(format!("ask py_job_status of job {id} before running it again: it may be running"))
-            }
-            ClientError::NotRunning
-            | ClientError::Start(_)
-            | ClientError::ForeignDirectory(_)
-            | ClientError::Elsewhere(_)
-            | ClientError::NoProc
-            | ClientError::Connect { .. }
-            | ClientError::Refused(_)
-            | ClientError::Version { .. }
-            | ClientError::Unresponsive { .. }
-            | ClientError::OtherState { .. }
-            | ClientError::ForeignDaemon { .. }
-            | ClientError::Preamble { .. }
-            | ClientError::Late { .. }
-            | ClientError::Broken { .. }
-            | ClientError::TooLarge => error.hint(),
-        };
-    };
-    let next = match refusal {
-        Error::NoSuchJob { .. } => "py_list_jobs lists the jobs there are; a job that was pruned is gone",
-        Error::BeingRemoved { .. } => "py_list_jobs lists the jobs that are kept",
-        Error::OutputRemoved { .. } => "py_job_status has what else is known of it",
-        Error::AmbiguousJob { .. } => "give the whole id",
-        Error::NotFound { what: Named::Script, .. } => {
-            "script_path is relative to `directory`: check the spelling, or give the code as script_content"
-        }
-        Error::NotFound { what: Named::EnvFile, .. } => "env_file is relative to `directory`: check the spelling",
-        Error::NotFound { what: Named::Directory, .. } => "create the directory first, or name one that exists",
-        Error::NotFound { what: Named::Environment, .. } => {
-            "py_list_environments lists those there are; py_create_environment makes one"
-        }
-        Error::NotFound { what: Named::SavedScript, .. } => {
-            "py_list_scripts lists those there are; py_save_script saves one"
-        }
-        Error::NotFound { what: Named::AutosavedScript, .. } => {
-            "py_list_scripts(include_autosaved=true) lists those there are; old ones are removed"
-        }
-        Error::NoInput { why: NoInput::NotOpened, .. } => {
-            "start the job with open_stdin=true to write to it while it runs, or give all of it as `stdin`"
-        }
-        Error::NoInput { why: NoInput::NotStarted, .. } => {
-            "it is still waiting to start: py_job_status with wait_seconds tells what for; then try again"
-        }
-        Error::NoInput { why: NoInput::Finished | NoInput::Closed | NoInput::ClosedByJob, .. } => {
-            "py_job_status shows how far it got"
-        }
-        Error::NoInput { why: NoInput::NoAnswer { .. }, .. } => {
-            "py_job_status says how the job is; py_kill_job ends it in any case"
-        }
-        Error::NoArtifact { .. } => "py_job_status lists the artifacts of a job",
-        Error::NotFound { what: Named::RequirementsFile, .. }
-        | Error::IdTaken { .. }
-        | Error::InvalidArgument { .. }
-        | Error::Environment { .. }
-        | Error::NoFence { .. }
-        | Error::Fenced { .. }
-        | Error::OtherWorld { .. }
-        | Error::ShuttingDown
-        | Error::Storage { .. } => return error.hint(),
-    };
-    Some(next.to_owned())
 }
 
 #[cfg(test)]

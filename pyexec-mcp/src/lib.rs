@@ -7,6 +7,7 @@
 //! `transport` reads and writes the protocol's stream, and `log` the lines on stderr. What an answer looks like is in
 //! `render`.
 
+mod advice;
 mod answer;
 mod arguments;
 mod artifacts;

@@ -411,3 +411,20 @@ fn threads_are_only_made_in_ways_that_can_fail() {
     }
     assert!(violations.is_empty(), "can panic:\n{}", violations.join("\n"));
 }
+
+/// What can be done about an error is said by the face that says the error: with the names of its own commands or tools.
+#[test]
+fn no_crate_below_the_faces_names_a_command_or_a_tool() {
+    let mut named = Vec::new();
+    for krate in ["proto", "run-directory", "client", "view"] {
+        for file in rust_files(&workspace().join(krate).join("src")) {
+            // Tests come last in a file.
+            let text = read(&file);
+            let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or(&text);
+            let code = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+            let is_named = |line: &&str| line.contains("`pyexec ") || line.contains("\"py_") || line.contains("`py_");
+            named.extend(code.filter(is_named).map(|line| format!("{}: {}", file.display(), line.trim())));
+        }
+    }
+    assert!(named.is_empty(), "these name what only one face has:\n{}", named.join("\n"));
+}

@@ -14,6 +14,7 @@ use pyexec_proto::request::{Input, InputTaken};
 use rustix::event::{PollFd, PollFlags, poll};
 use tokio::sync::mpsc;
 
+use crate::advice::Advice;
 use crate::exit_code::Failure;
 use crate::terminal;
 

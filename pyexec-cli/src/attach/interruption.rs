@@ -10,6 +10,7 @@ use pyexec_proto::{JobDetail, JobId};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::advice::Advice;
 use crate::exit_code::Interruption;
 use crate::terminal;
 

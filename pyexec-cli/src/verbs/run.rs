@@ -13,6 +13,7 @@ use pyexec_proto::{JobDetail, JobId};
 use pyexec_view::{BenchmarkView, ExecutionView, ProfileView};
 use serde::Serialize;
 
+use crate::advice::Advice;
 use crate::args::Run;
 use crate::attach::interruption::Interruptions;
 use crate::attach::{input, left, live};

@@ -106,6 +106,14 @@ fn available(found: &[String]) -> String {
 }
 
 impl EnvironmentError {
+    /// What the daemon has refused, also of a build that several waited for.
+    fn refusal(&self) -> Option<&Error> {
+        if let EnvironmentError::Shared(shared) = self {
+            return shared.refusal();
+        }
+        if let EnvironmentError::Refused(error) = self { Some(error) } else { None }
+    }
+
     fn hint(&self) -> String {
         match self {
             EnvironmentError::NoPython => {
@@ -158,7 +166,7 @@ impl EnvironmentError {
             | EnvironmentError::PasswordNotKept { .. }
             | EnvironmentError::Variables(_)
             | EnvironmentError::VariablesGone => "submit it again".to_owned(),
-            EnvironmentError::Refused(error) => error.hint().unwrap_or_default(),
+            EnvironmentError::Refused(error) => error.daemon_hint().unwrap_or_default().to_owned(),
             EnvironmentError::Shared(error) => error.hint(),
         }
     }
@@ -166,8 +174,8 @@ impl EnvironmentError {
 
 impl From<EnvironmentError> for Error {
     fn from(error: EnvironmentError) -> Self {
-        if let EnvironmentError::Refused(error) = error {
-            return error;
+        if let Some(refusal) = error.refusal() {
+            return refusal.clone();
         }
         Error::Environment { problem: error.to_string(), hint: error.hint() }
     }

@@ -13,6 +13,7 @@ use pyexec_proto::paths::Paths;
 
 use super::check::{Check, LOOK_LIMIT, OUR_VERSION};
 use super::{limits, systemd};
+use crate::advice::Advice;
 use crate::{render, terminal};
 
 pub(super) async fn checks(paths: &Paths) -> Vec<Check> {
