@@ -1,63 +1,53 @@
 //! pyexec for agents and editors: a Model Context Protocol server on stdio.
 //!
-//! It owns nothing that lasts. Every request asks the daemon, which [`pyexec_client::Client`] finds or starts; an editor
+//! It owns nothing that lasts. Every request asks the daemon, which [`pyexec_client::Client`] finds or starts. An editor
 //! session that ends, or a server that is killed, leaves its jobs to the next one.
 //!
-//! `tools` is what can be called, `execution` the one way a script is run, `resources` and `prompts` what can be read;
-//! `transport` reads and writes the protocol's stream, and `log` the lines on stderr. What an answer looks like is in
-//! `render`.
+//! Modules import only what is below them in this drawing, and nothing in their own row but for what is named:
+//!
+//! ```text
+//!   protocol     server: the requests of one connection · subscriptions · transport: lines on stdin and stdout
+//!      │
+//!   tools        what can be called, a file for each kind · resources, prompts: what can be read
+//!      │
+//!   execution    the one way a script is run, and what a finished job is answered with
+//!      │
+//!   call         one call of a tool: session, arguments, context
+//!      │
+//!   session      the daemon, the budget, the caller: what every request needs        arguments   parameters of tools
+//!      │                                                                                │
+//!   options      the command line                        answer   results and failures in words · uri   resources' names
+//! ```
+//!
+//! A [`session::Process`] is made once, a [`session::Origin`] for each transport, a [`session::Session`] and a
+//! [`protocol::server::Server`] for each connection. `log` has the lines on stderr.
 
-mod advice;
 mod answer;
 mod arguments;
-mod artifacts;
-mod caller;
+mod call;
 mod execution;
-mod images;
-mod inline_script;
 mod log;
-mod progress;
+mod options;
 mod prompts;
-mod render;
+mod protocol;
 mod resources;
-mod server;
-mod subscriptions;
+mod session;
 mod tools;
-mod transport;
+mod uri;
 
-use std::ffi::OsString;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use pyexec_client::threads;
 use rmcp::ServiceExt;
 use rmcp::service::ServerInitializeError;
 
-use server::Server;
-
-/// Run Python for agents and editors, over the Model Context Protocol on stdin and stdout.
-#[derive(Debug, Parser)]
-#[command(name = "pyexec-mcp", version)]
-pub(crate) struct Options {
-    /// Which tools to offer
-    #[arg(long, value_name = "SET", default_value = "full")]
-    pub(crate) toolset: Toolset,
-    /// Answer with structured content, and declare its schemas
-    #[arg(long)]
-    pub(crate) structured: bool,
-    /// Where the daemon listens
-    #[arg(long, value_name = "PATH")]
-    pub(crate) socket: Option<OsString>,
-}
-
-/// How much is offered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Toolset {
-    Full,
-    /// The six that most sessions need.
-    Core,
-}
+use options::Options;
+use protocol::server::Server;
+use protocol::transport;
+use session::{Origin, Process, Session};
 
 /// What is under way when stdin ends gets so long to be answered; a client that has gone waits for nothing.
 /// The promise is that the end of stdin is the end of the server within 100 ms.
@@ -109,8 +99,9 @@ enum ServeError {
 async fn serve(options: &Options) -> Result<(), ServeError> {
     // First: from here on nothing that is printed can get into the protocol's stream.
     let stdio = transport::take().map_err(ServeError::Stdio)?;
-    let server = Server::new(options)?;
-    let end_of_input = server.end_of_input();
+    let session = Session::new(Arc::new(Process::new(options)?), Arc::new(Origin::of_this_process()));
+    let end_of_input = session.end_of_input();
+    let server = Server::new(session, tools::of(options.toolset).into(), options.structured);
     let connection = transport::Connection::over(stdio, end_of_input.clone());
     let outbox = connection.outbox();
     let served = async {

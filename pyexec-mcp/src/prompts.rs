@@ -1,6 +1,7 @@
 //! Two prompts: find out why a job failed, and write a script that says itself what it needs.
 
-use pyexec_client::{Client, excerpt};
+use pyexec_client::Client;
+use pyexec_client::excerpt;
 use pyexec_proto::Timestamp;
 use pyexec_view::JobView;
 use rmcp::ErrorData;
@@ -8,12 +9,11 @@ use rmcp::model::{
     GetPromptRequestParams, GetPromptResult, ListPromptsResult, Prompt, PromptArgument, PromptMessage, Role,
 };
 
-use crate::answer::Failure;
-use crate::arguments::shown::cut;
+use crate::answer::shown::cut;
+use crate::answer::{Failure, refusal, render};
 use crate::execution::Executed;
-use crate::render;
 use crate::resources;
-use crate::server::Server;
+use crate::session::Session;
 
 const DEBUG_JOB: &str = "debug_failed_job";
 const WRITE_SCRIPT: &str = "write_script";
@@ -40,7 +40,7 @@ pub(crate) fn list() -> ListPromptsResult {
     ])
 }
 
-pub(crate) async fn get(server: &Server, request: &GetPromptRequestParams) -> Result<GetPromptResult, ErrorData> {
+pub(crate) async fn get(session: &Session, request: &GetPromptRequestParams) -> Result<GetPromptResult, ErrorData> {
     let argument = |name: &str| {
         let arguments = request.arguments.as_ref();
         arguments.and_then(|arguments| arguments.get(name)?.as_str()).map(str::trim).filter(|text| !text.is_empty())
@@ -51,7 +51,7 @@ pub(crate) async fn get(server: &Server, request: &GetPromptRequestParams) -> Re
     };
     match request.name.as_str() {
         DEBUG_JOB => {
-            let client = server.client().await.map_err(|failure| resources::internal(&failure))?;
+            let client = session.client().await.map_err(refusal::internal)?;
             let text = debug_job(&client, needed("job_id")?)
                 .await
                 .map_err(|failure| ErrorData::invalid_params(failure.text(), None))?;

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::Kind;
+use super::parameter::Kind;
 
 /// Names that hosts add to the arguments of every call, which neither model nor user can leave out: n8n the first five,
 /// older Cursors the last one. No tool has a parameter of such a name.

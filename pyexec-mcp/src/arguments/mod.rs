@@ -5,204 +5,16 @@
 //! what the schema says: see [`leniency`].
 
 mod leniency;
+mod parameter;
 mod paths;
-pub(crate) mod shown;
 
 use rmcp::model::JsonObject;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use crate::answer::Failure;
-use shown::{cut, kind_of, shown};
-
-#[derive(Clone, Debug)]
-pub(crate) struct Parameter {
-    pub(crate) name: &'static str,
-    pub(crate) kind: Kind,
-    pub(crate) about: &'static str,
-    pub(crate) required: bool,
-    pub(crate) default: Option<Value>,
-    /// Another tool of the same list says more about it.
-    brief: bool,
-    /// Empty text is a value of its own, not a way to leave it out.
-    may_be_empty: bool,
-}
-
-/// What values a parameter takes.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Kind {
-    Text,
-    /// Text that names a file or directory.
-    Path,
-    Flag,
-    Whole {
-        least: u64,
-        most: u64,
-    },
-    Number {
-        least: f64,
-        most: f64,
-    },
-    Choice(&'static [&'static str]),
-    Texts,
-    /// Names with text for values.
-    Map,
-    /// Of these members.
-    Object(&'static [(&'static str, Kind)]),
-}
-
-impl Parameter {
-    pub(crate) const fn new(name: &'static str, kind: Kind, about: &'static str) -> Self {
-        Self { name, kind, about, required: false, default: None, brief: false, may_be_empty: false }
-    }
-
-    pub(crate) fn required(mut self) -> Self {
-        self.required = true;
-        self
-    }
-
-    pub(crate) fn default(mut self, value: impl Into<Value>) -> Self {
-        self.default = Some(value.into());
-        self
-    }
-
-    pub(crate) fn about(mut self, about: &'static str) -> Self {
-        self.about = about;
-        self
-    }
-
-    pub(crate) fn may_be_empty(mut self) -> Self {
-        self.may_be_empty = true;
-        self
-    }
-
-    pub(crate) fn brief(mut self) -> Self {
-        self.brief = true;
-        self
-    }
-
-    fn schema(&self) -> Value {
-        let mut schema = match self.kind {
-            Kind::Map | Kind::Object(_) if self.brief => json!({"type": "object"}),
-            Kind::Map
-            | Kind::Object(_)
-            | Kind::Text
-            | Kind::Path
-            | Kind::Flag
-            | Kind::Whole { .. }
-            | Kind::Number { .. }
-            | Kind::Choice(_)
-            | Kind::Texts => self.kind.schema(),
-        };
-        let members = schema.as_object_mut().expect("a schema is an object");
-        if !self.about.is_empty() && !self.brief {
-            members.insert("description".to_owned(), self.about.into());
-        }
-        // What is off, or nothing, need not be said to be.
-        if let Some(default) = self.default.as_ref().filter(|default| **default != false && **default != 0) {
-            members.insert("default".to_owned(), default.clone());
-        }
-        schema
-    }
-}
-
-impl Kind {
-    fn schema(&self) -> Value {
-        match self {
-            Kind::Text | Kind::Path => json!({"type": "string"}),
-            Kind::Flag => json!({"type": "boolean"}),
-            // Bounds are told when they are not kept: in the schema they would cost more than they help.
-            Kind::Whole { .. } => json!({"type": "integer"}),
-            Kind::Number { .. } => json!({"type": "number"}),
-            Kind::Choice(words) => json!({"enum": words}),
-            Kind::Texts => json!({"type": "array", "items": {"type": "string"}}),
-            // What is in them is told when it is wrong, as with bounds.
-            Kind::Map | Kind::Object(_) => json!({"type": "object"}),
-        }
-    }
-
-    /// What is wrong with a value; `name` is its full name.
-    fn check(&self, name: &str, value: &Value, required: bool) -> Result<(), Failure> {
-        let wrong = |expected: &str| {
-            let otherwise = if required { String::new() } else { format!(", or leave `{name}` out") };
-            // Of variables no more than the kind: they may be secret.
-            let seen = if *self == Kind::Map { kind_of(value).to_owned() } else { shown(value) };
-            Err(Failure::argument(format!("`{name}` is {seen}, not {expected}"), format!("give {expected}{otherwise}")))
-        };
-        match self {
-            Kind::Text | Kind::Path => {
-                if value.is_string() {
-                    Ok(())
-                } else {
-                    wrong("text")
-                }
-            }
-            Kind::Flag => {
-                if value.is_boolean() {
-                    Ok(())
-                } else {
-                    wrong("true or false")
-                }
-            }
-            Kind::Whole { least, most } => match value.as_f64() {
-                Some(number) if number.fract() == 0.0 && number >= *least as f64 && number <= *most as f64 => Ok(()),
-                _ if *most == u64::MAX => wrong(&format!("a whole number, {least} or more")),
-                _ => wrong(&format!("a whole number from {least} to {most}")),
-            },
-            Kind::Number { least, most } => match value.as_f64() {
-                Some(number) if number >= *least && number <= *most => Ok(()),
-                _ if most.is_infinite() => wrong(&format!("a number, {least} or more")),
-                _ => wrong(&format!("a number from {least} to {most}")),
-            },
-            Kind::Choice(words) => match value.as_str() {
-                Some(word) if words.contains(&word) => Ok(()),
-                _ => wrong(&format!("one of {}", words.join(", "))),
-            },
-            Kind::Texts => match value.as_array() {
-                Some(items) if items.iter().all(Value::is_string) => Ok(()),
-                _ => wrong("a list of texts"),
-            },
-            Kind::Map => match value.as_object() {
-                None => wrong("an object of names and texts"),
-                Some(members) => {
-                    // Of its value no more than the kind: it may be a secret.
-                    let odd = members.iter().find(|(_, value)| !value.is_string());
-                    odd.map_or(Ok(()), |(member, value)| {
-                        let problem = format!("the value of `{member}` in `{name}` is {}, not text", kind_of(value));
-                        Err(Failure::argument(problem, "put it in quotes"))
-                    })
-                }
-            },
-            Kind::Object(members) => {
-                let Some(given) = value.as_object() else { return wrong("an object") };
-                for (member, value) in given {
-                    let names = || members.iter().map(|(known, _)| *known);
-                    let known = members.iter().find(|(known, _)| known == member);
-                    let Some((_, kind)) = known else {
-                        return Err(unknown(&format!("{name}.{member}"), member, names()));
-                    };
-                    kind.check(&format!("{name}.{member}"), value, false)?;
-                }
-                Ok(())
-            }
-        }
-    }
-}
-
-/// The JSON schema of a tool's arguments.
-pub(crate) fn schema(parameters: &[Parameter]) -> JsonObject {
-    let properties: Map<String, Value> =
-        parameters.iter().map(|parameter| (parameter.name.to_owned(), parameter.schema())).collect();
-    let required: Vec<&str> =
-        parameters.iter().filter(|parameter| parameter.required).map(|parameter| parameter.name).collect();
-    let mut schema = Map::new();
-    schema.insert("type".to_owned(), "object".into());
-    schema.insert("properties".to_owned(), properties.into());
-    if !required.is_empty() {
-        schema.insert("required".to_owned(), required.into());
-    }
-    schema
-}
+use parameter::unknown;
+pub(crate) use parameter::{Kind, Parameter, schema};
 
 /// The arguments of a call, as the tool takes them; what is left out is still missing. `null` counts as left out, and so
 /// does empty text where it can mean nothing else.
@@ -279,24 +91,11 @@ fn whole_numbers(given: &mut JsonObject) {
     }
 }
 
-fn unknown<'a>(name: &str, word: &str, known: impl Iterator<Item = &'a str> + Clone) -> Failure {
-    const ALIKE: f64 = 0.8;
-    let alike = known
-        .clone()
-        .map(|known| (strsim::jaro_winkler(known, word), known))
-        .filter(|(likeness, _)| *likeness >= ALIKE)
-        .max_by(|(one, _), (other, _)| one.total_cmp(other));
-    let next = match alike {
-        Some((_, alike)) => format!("did you mean `{alike}`?"),
-        None => format!("known are: {}", known.collect::<Vec<_>>().join(", ")),
-    };
-    Failure::argument(format!("there is no parameter `{}`", cut(name)), next)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde::Deserialize;
+    use serde_json::{Map, json};
 
     #[derive(Debug, PartialEq, Deserialize)]
     struct Given {

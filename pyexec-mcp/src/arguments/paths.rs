@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use super::shown::cut;
 use crate::answer::Failure;
-use crate::artifacts::percent_decoded;
+use crate::answer::shown::cut;
+use crate::uri::percent_decoded;
 
 /// The path that is meant by `given`, of the parameter `name`. Anything but `~`, `~/…` and `file:…` is one already.
 pub(super) fn meant(name: &str, given: &str, home: Option<&Path>) -> Result<String, Failure> {

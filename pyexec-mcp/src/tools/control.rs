@@ -11,10 +11,11 @@ use pyexec_view::NotRemovedView;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::{Call, Field, Hints, Tool, job_id, markdown_output, milliseconds};
-use crate::answer::{Answer, Failure};
+use super::parameters::{job_id, milliseconds};
+use super::tool::{Field, Hints, Tool};
+use crate::answer::{Answer, Failure, render};
 use crate::arguments::{Kind, Parameter};
-use crate::render;
+use crate::call::Call;
 
 /// What is left after the grace period for killing and clearing up.
 const SLACK: Duration = Duration::from_secs(10);
@@ -32,7 +33,6 @@ pub(super) fn tools() -> Vec<Tool> {
             parameters: vec![
                 job_id(),
                 Parameter::new("grace_seconds", Kind::Number { least: 0.0, most: 3600.0 }, "").default(5),
-                markdown_output(),
             ],
             returns: &[STOPPED],
             perform: |call| cancel(call).boxed(),
@@ -42,7 +42,7 @@ pub(super) fn tools() -> Vec<Tool> {
             title: "Kill a job",
             about: "End a job and all its processes at once, with KILL.",
             hints: Hints::Removes,
-            parameters: vec![job_id(), markdown_output()],
+            parameters: vec![job_id()],
             returns: &[STOPPED],
             perform: |call| kill(call).boxed(),
         },
@@ -56,7 +56,6 @@ pub(super) fn tools() -> Vec<Tool> {
                 keep("keep_failed"),
                 Parameter::new("max_age_hours", Kind::Number { least: 0.0, most: 1e6 }, "").default(24),
                 keep("dry_run"),
-                markdown_output(),
             ],
             returns: &[&[
                 ("removed", Field::Whole),
@@ -108,7 +107,7 @@ async fn stop(
     grace: Duration,
     done: &'static str,
 ) -> Result<Answer, Failure> {
-    let client = call.server.client().await?;
+    let client = call.session.client().await?;
     let id = client.resolve(given).await?;
     let (status, job) = match client.stop(id, request).await? {
         StopAnswer::AlreadyFinished(job) => ("already-finished", *job),
@@ -137,7 +136,7 @@ async fn stop(
         }
         done => format!("**{}**{code} · job `{id}`", if done == "killed" { "Killed" } else { "Cancelled" }),
     };
-    Ok(Answer::new(text, &Stopped { job_id: id.to_string(), status, exit_code }))
+    Ok(Answer::new(text, Stopped { job_id: id.to_string(), status, exit_code }))
 }
 
 fn verdict(job: &JobDetail) -> Option<Verdict> {
@@ -187,7 +186,7 @@ async fn prune(call: &Call<'_>) -> Result<Answer, Failure> {
         keep_failed: given.keep_failed,
         dry_run: given.dry_run,
     };
-    let pruned = call.server.client().await?.prune(request).await?;
+    let pruned = call.session.client().await?.prune(request).await?;
     let (would, be) = if given.dry_run { ("Would remove", "would remain") } else { ("Removed", "remain") };
     let mut text =
         format!("{would} {} jobs with {} bytes; {} {be}.", pruned.removed, pruned.bytes_freed, pruned.remaining);
@@ -207,5 +206,5 @@ async fn prune(call: &Call<'_>) -> Result<Answer, Failure> {
         not_removed_total: pruned.not_removed.total,
         not_removed: pruned.not_removed.first.iter().map(NotRemovedView::of).collect(),
     };
-    Ok(Answer::new(text, &pruned))
+    Ok(Answer::new(text, pruned))
 }

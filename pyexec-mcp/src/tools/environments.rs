@@ -6,10 +6,12 @@ use pyexec_proto::request::CreateEnvironment;
 use pyexec_view::EnvironmentView;
 use serde::{Deserialize, Serialize};
 
-use super::{Call, Field, Hints, Tool, markdown_output};
-use crate::answer::{Answer, Failure};
+use super::parameters::python;
+use super::tool::{Field, Hints, Tool};
+use crate::answer::{Answer, Failure, render};
 use crate::arguments::{Kind, Parameter};
-use crate::{execution, render};
+use crate::call::Call;
+use crate::execution;
 
 pub(super) fn tools() -> Vec<Tool> {
     vec![
@@ -18,7 +20,7 @@ pub(super) fn tools() -> Vec<Tool> {
             title: "List environments",
             about: "Environments that are kept, their packages, and the jobs that use them.",
             hints: Hints::Reads,
-            parameters: vec![markdown_output()],
+            parameters: vec![],
             returns: &[&[("environments", Field::Objects)]],
             perform: |call| list(call).boxed(),
         },
@@ -31,7 +33,6 @@ pub(super) fn tools() -> Vec<Tool> {
                 Parameter::new("name", Kind::Text, "").required(),
                 Parameter::new("dependencies", Kind::Texts, ""),
                 Parameter::new("python_version", Kind::Text, ""),
-                markdown_output(),
             ],
             returns: &[&[
                 ("name", Field::MaybeText),
@@ -58,7 +59,7 @@ struct Listed {
 
 async fn list(call: &Call<'_>) -> Result<Answer, Failure> {
     let Nothing {} = call.read()?;
-    let environments = call.server.client().await?.list_environments().await?;
+    let environments = call.session.client().await?.list_environments().await?;
     let environments: Vec<EnvironmentView> = environments.iter().map(EnvironmentView::of).collect();
     let text = if environments.is_empty() {
         "No environments are kept yet.".to_owned()
@@ -77,7 +78,7 @@ async fn list(call: &Call<'_>) -> Result<Answer, Failure> {
         let header = ["name", "id", "python", "packages", "bytes", "last used", "jobs"];
         render::table(&header, environments.iter().map(cells))
     };
-    Ok(Answer::new(text, &Listed { environments }))
+    Ok(Answer::new(text, Listed { environments }))
 }
 
 #[derive(Debug, Deserialize)]
@@ -91,8 +92,8 @@ struct Create {
 
 async fn create(call: &Call<'_>) -> Result<Answer, Failure> {
     let given: Create = call.read()?;
-    let version = given.python_version.as_deref().map(super::running::python).transpose()?;
-    let Some(directory) = call.server.directory() else {
+    let version = given.python_version.as_deref().map(python).transpose()?;
+    let Some(directory) = call.session.directory() else {
         return Err(Failure::argument(
             "the directory that this server was started in is not there any more",
             "restart the server from the editor's list of MCP servers",
@@ -104,10 +105,10 @@ async fn create(call: &Call<'_>) -> Result<Answer, Failure> {
             requirements: given.dependencies,
             ..EnvironmentSpec::bare(Interpreter::Uv { version })
         },
-        directory: directory.clone().into(),
-        environment: call.server.caller().environment.clone(),
+        directory: directory.into(),
+        environment: call.session.caller().environment.clone(),
     };
-    let created = call.server.client().await?.create_environment(&request).await?;
+    let created = call.session.client().await?.create_environment(&request).await?;
     let view = EnvironmentView::of(&created);
     let name = view.name.as_deref().map(render::inline).unwrap_or_default();
     let packages =
@@ -117,5 +118,5 @@ async fn create(call: &Call<'_>) -> Result<Answer, Failure> {
          py_run_script_with_dependencies",
         view.python
     );
-    Ok(Answer::new(text, &view))
+    Ok(Answer::new(text, view))
 }

@@ -5,9 +5,11 @@ use pyexec_proto::id::SenderId;
 use pyexec_proto::request::{Input, MAX_INPUT_BYTES};
 use serde::{Deserialize, Serialize};
 
-use super::{Call, Field, Hints, Tool, job_id, markdown_output};
+use super::parameters::job_id;
+use super::tool::{Field, Hints, Tool};
 use crate::answer::{Answer, Failure};
 use crate::arguments::{Kind, Parameter};
+use crate::call::Call;
 
 /// How long to wait for a job that has not started, or has not read what it was sent before.
 const PATIENCE_MS: u64 = 10_000;
@@ -23,7 +25,6 @@ pub(super) fn tools() -> Vec<Tool> {
             job_id(),
             Parameter::new("text", Kind::Text, "").required(),
             Parameter::new("close", Kind::Flag, "").default(false),
-            markdown_output(),
         ],
         returns: &[&[("job_id", Field::Text), ("bytes_written", Field::Whole)]],
         perform: |call| perform(call).boxed(),
@@ -48,7 +49,7 @@ struct Written {
 
 async fn perform(call: &Call<'_>) -> Result<Answer, Failure> {
     let given: Given = call.read()?;
-    let client = call.server.client().await?;
+    let client = call.session.client().await?;
     let id = client.resolve(&given.job_id).await?;
     let sender = SenderId::mint();
     let (bytes, mut written) = (given.text.as_bytes(), 0);
@@ -82,5 +83,5 @@ async fn perform(call: &Call<'_>) -> Result<Answer, Failure> {
             "\n\n**Next:** the job does not read, and its buffer is full: send the rest once it has read some of it.",
         );
     }
-    Ok(Answer::new(text, &Written { job_id: id.to_string(), bytes_written: written as u64, closed }))
+    Ok(Answer::new(text, Written { job_id: id.to_string(), bytes_written: written as u64, closed }))
 }

@@ -9,10 +9,10 @@ use pyexec_view::{JobRow, JobView, ProgressView};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Call, Field, Hints, Tool, markdown_output};
-use crate::answer::{Answer, Failure};
+use super::tool::{Field, Hints, Tool};
+use crate::answer::{Answer, Failure, render};
 use crate::arguments::{Kind, Parameter};
-use crate::render;
+use crate::call::Call;
 
 const DEFAULT_LIMIT: u32 = 50;
 
@@ -30,7 +30,6 @@ pub(super) fn tools() -> Vec<Tool> {
                 Parameter::new("label_filter", Kind::Text, ""),
                 Parameter::new("limit", Kind::Whole { least: 1, most: MOST }, "").default(DEFAULT_LIMIT),
                 Parameter::new("page", Kind::Text, "next_page of the call before"),
-                markdown_output(),
             ],
             returns: &[&[("jobs", Field::Objects), ("total", Field::Whole), ("next_page", Field::MaybeText)]],
             perform: |call| list(call).boxed(),
@@ -40,7 +39,7 @@ pub(super) fn tools() -> Vec<Tool> {
             title: "List unfinished jobs",
             about: "Jobs that run or wait to, with process ids and output sizes.",
             hints: Hints::Reads,
-            parameters: vec![markdown_output()],
+            parameters: vec![],
             returns: &[&[("jobs", Field::Objects)]],
             perform: |call| running(call).boxed(),
         },
@@ -71,7 +70,7 @@ async fn list(call: &Call<'_>) -> Result<Answer, Failure> {
         limit: given.limit,
         page: given.page,
     };
-    let page = call.server.client().await?.list(&query).await?;
+    let page = call.session.client().await?.list(&query).await?;
     let now = Timestamp::now();
     let listed = Listed {
         jobs: page.jobs.iter().map(|job| JobRow::of(job, now)).collect(),
@@ -85,7 +84,7 @@ async fn list(call: &Call<'_>) -> Result<Answer, Failure> {
     if let Some(next) = &listed.next_page {
         text.push_str(&format!("\n**Next:** py_list_jobs({}) lists older ones", older(&query, next)));
     }
-    Ok(Answer::new(text, &listed))
+    Ok(Answer::new(text, listed))
 }
 
 /// The arguments that ask for the next page of the same listing.
@@ -126,7 +125,7 @@ struct Nothing {}
 
 async fn running(call: &Call<'_>) -> Result<Answer, Failure> {
     let Nothing {} = call.read()?;
-    let client = call.server.client().await?;
+    let client = call.session.client().await?;
     let statuses = vec![Status::Pending, Status::Running];
     let query = JobQuery { statuses, limit: MAX_PAGE, ..JobQuery::default() };
     let page = client.list(&query).await?;
@@ -164,7 +163,7 @@ async fn running(call: &Call<'_>) -> Result<Answer, Failure> {
         })
         .collect();
     let text = if jobs.is_empty() { "No jobs run or wait to.".to_owned() } else { table(&jobs) };
-    Ok(Answer::new(text, &Unfinished { jobs }))
+    Ok(Answer::new(text, Unfinished { jobs }))
 }
 
 fn table(jobs: &[UnfinishedJob]) -> String {

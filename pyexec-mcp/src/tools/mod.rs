@@ -5,79 +5,16 @@ mod environments;
 mod input;
 mod listing;
 mod output;
+mod parameters;
+mod reading;
 mod running;
 mod scripts;
 mod status;
+mod tool;
 
-use std::sync::Arc;
-
-use futures::future::BoxFuture;
-use rmcp::RoleServer;
-use rmcp::model::{JsonObject, Tool as Declaration, ToolAnnotations};
-use rmcp::service::RequestContext;
-use serde::de::DeserializeOwned;
-use serde_json::{Map, Value, json};
-
-use crate::Toolset;
-use crate::answer::{Answer, Failure};
-use crate::arguments::{self, Kind, Parameter};
-use crate::execution;
-use crate::server::Server;
-
-pub(crate) struct Tool {
-    pub(crate) name: &'static str,
-    title: &'static str,
-    about: &'static str,
-    hints: Hints,
-    pub(crate) parameters: Vec<Parameter>,
-    /// Fields of the structured result, for those who want a schema of it.
-    returns: &'static [&'static [(&'static str, Field)]],
-    pub(crate) perform: for<'a> fn(&'a Call<'a>) -> BoxFuture<'a, Result<Answer, Failure>>,
-}
-
-/// What a tool does to the world.
-#[derive(Clone, Copy, Debug)]
-enum Hints {
-    /// Runs code, which can do anything.
-    RunsCode,
-    Reads,
-    /// Makes something, and takes nothing away.
-    Adds,
-    /// Ends or removes something; once is as good as twice.
-    Removes,
-}
-
-/// The type of a field of a result.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Field {
-    Text,
-    /// Text, or null.
-    MaybeText,
-    Whole,
-    MaybeWhole,
-    MaybeNumber,
-    Flag,
-    Texts,
-    Objects,
-    Object,
-    MaybeObject,
-}
-
-/// One call of a tool.
-pub(crate) struct Call<'a> {
-    pub(crate) server: &'a Server,
-    pub(crate) tool: &'a Tool,
-    /// Those that [`arguments::checked`] has let through.
-    pub(crate) arguments: JsonObject,
-    pub(crate) context: &'a RequestContext<RoleServer>,
-}
-
-impl Call<'_> {
-    /// The arguments, with what is usual for those that are left out.
-    pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, Failure> {
-        arguments::read(self.tool.name, &self.tool.parameters, self.arguments.clone())
-    }
-}
+use crate::options::Toolset;
+use parameters::markdown_output;
+pub(crate) use tool::{Tool, next_after_failure};
 
 /// In the order in which they are listed.
 pub(crate) fn of(toolset: Toolset) -> Vec<Tool> {
@@ -92,7 +29,12 @@ pub(crate) fn of(toolset: Toolset) -> Vec<Tool> {
         scripts::tools(),
     ];
     let is_core = |tool: &Tool| CORE.contains(&tool.name);
-    all.into_iter().flatten().filter(|tool| toolset == Toolset::Full || is_core(tool)).collect()
+    let mut tools: Vec<Tool> =
+        all.into_iter().flatten().filter(|tool| toolset == Toolset::Full || is_core(tool)).collect();
+    for tool in &mut tools {
+        tool.parameters.push(markdown_output());
+    }
+    tools
 }
 
 const CORE: [&str; 6] = [
@@ -104,109 +46,18 @@ const CORE: [&str; 6] = [
     "py_cancel_job",
 ];
 
-/// Also by its name without the prefix, as older clients call it.
+/// In the name of every tool. Clients of the program that pyexec replaces call tools without it, and are answered too: this
+/// is the only place that knows.
+const PREFIX: &str = "py_";
+
 pub(crate) fn find<'a>(tools: &'a [Tool], name: &str) -> Option<&'a Tool> {
-    tools.iter().find(|tool| tool.name == name || tool.name.strip_prefix("py_") == Some(name))
-}
-
-/// What to call when a call about a job has failed for a reason that is not the job's.
-pub(crate) fn next_after_failure(tool: &Tool, job: &str) -> String {
-    match tool.hints {
-        Hints::Reads | Hints::RunsCode => execution::wait_for_result(job, false),
-        Hints::Adds | Hints::Removes => {
-            format!("py_job_status(job_id=\"{job}\") says how it is; then {} again, if it has not been done", tool.name)
-        }
-    }
-}
-
-impl Tool {
-    pub(crate) fn declaration(&self, structured: bool) -> Declaration {
-        let mut declaration = Declaration::new(self.name, self.about, Arc::new(arguments::schema(&self.parameters)));
-        declaration.title = Some(self.title.to_owned());
-        declaration.annotations = Some(self.hints.annotations());
-        declaration.output_schema = structured.then(|| Arc::new(self.output_schema()));
-        declaration
-    }
-
-    fn output_schema(&self) -> JsonObject {
-        let properties: Map<String, Value> =
-            self.returns.iter().copied().flatten().map(|(name, field)| ((*name).to_owned(), field.schema())).collect();
-        let mut schema = Map::new();
-        schema.insert("type".to_owned(), "object".into());
-        schema.insert("properties".to_owned(), properties.into());
-        schema
-    }
-}
-
-impl Hints {
-    fn annotations(self) -> ToolAnnotations {
-        let (read_only, destructive, idempotent, open_world) = match self {
-            Hints::RunsCode => (false, true, false, true),
-            Hints::Reads => (true, false, true, false),
-            Hints::Adds => (false, false, false, false),
-            Hints::Removes => (false, true, true, false),
-        };
-        ToolAnnotations::new()
-            .read_only(read_only)
-            .destructive(destructive)
-            .idempotent(idempotent)
-            .open_world(open_world)
-    }
-}
-
-impl Field {
-    fn schema(self) -> Value {
-        // Not a list of types, which validators in strict mode do not like.
-        let or_null = |schema: Value| json!({"anyOf": [schema, {"type": "null"}]});
-        match self {
-            Field::Text => json!({"type": "string"}),
-            Field::MaybeText => or_null(json!({"type": "string"})),
-            Field::Whole => json!({"type": "integer"}),
-            Field::MaybeWhole => or_null(json!({"type": "integer"})),
-            Field::MaybeNumber => or_null(json!({"type": "number"})),
-            Field::Flag => json!({"type": "boolean"}),
-            Field::Texts => json!({"type": "array", "items": {"type": "string"}}),
-            Field::Objects => json!({"type": "array", "items": {"type": "object"}}),
-            Field::Object => json!({"type": "object"}),
-            Field::MaybeObject => or_null(json!({"type": "object"})),
-        }
-    }
-}
-
-// What several tools take.
-
-fn markdown_output() -> Parameter {
-    Parameter::new("markdown_output", Kind::Flag, "")
-}
-
-/// Those that the job leaves as artifacts.
-fn images() -> Parameter {
-    Parameter::new("images", Kind::Flag, "")
-}
-
-/// Of each stream.
-fn max_output_bytes() -> Parameter {
-    const MOST: u64 = pyexec_proto::output::MAX_CHUNK_BYTES as u64;
-    Parameter::new("max_output_bytes", Kind::Whole { least: 0, most: MOST }, "")
-}
-
-fn job_id() -> Parameter {
-    Parameter::new("job_id", Kind::Text, "").required()
-}
-
-fn wait_seconds(about: &'static str) -> Parameter {
-    const MOST: f64 = (pyexec_proto::request::MAX_WAIT_MS / 1000) as f64;
-    Parameter::new("wait_seconds", Kind::Number { least: 0.0, most: MOST }, about).default(0)
-}
-
-/// In milliseconds, rounded up: the shortest wait is a wait.
-fn milliseconds(seconds: f64) -> u64 {
-    (seconds * 1e3).ceil() as u64
+    tools.iter().find(|tool| tool.name == name || tool.name.strip_prefix(PREFIX) == Some(name))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
     use std::collections::BTreeSet;
 
     fn listed(toolset: Toolset, structured: bool) -> String {

@@ -3,24 +3,21 @@
 use std::time::Duration;
 
 use futures::FutureExt;
-use pyexec_client::excerpt::{DEFAULT_BYTES, unfinished_character};
-use pyexec_client::{Client, ClientError};
-use pyexec_proto::output::{MAX_CHUNK_BYTES, OutputLengths, PerStream, Stream};
-use pyexec_proto::request::{FollowRequest, MAX_WAIT_MS};
-use pyexec_proto::{JobDetail, JobId, Timestamp};
+use pyexec_client::ClientError;
+use pyexec_client::excerpt::DEFAULT_BYTES;
+use pyexec_proto::Timestamp;
+use pyexec_proto::output::{PerStream, Stream};
+use pyexec_proto::request::MAX_WAIT_MS;
 use pyexec_view::JobView;
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
 
-use super::{Call, Field, Hints, Tool, job_id, markdown_output, max_output_bytes, milliseconds, wait_seconds};
-use crate::answer::{Answer, Failure};
+use super::parameters::{job_id, max_output_bytes, milliseconds, wait_seconds};
+use super::reading::{Read, beyond};
+use super::tool::{Field, Hints, Tool};
+use crate::answer::{Answer, Failure, render};
 use crate::arguments::{Kind, Parameter};
-use crate::inline_script::InlineScript;
-use crate::progress::told_while;
-use crate::render;
-
-/// The longest character: less would never get past one.
-const LEAST_BYTES: u32 = 4;
+use crate::call::Call;
+use crate::execution::{InlineScript, told_while};
 
 pub(super) fn tools() -> Vec<Tool> {
     let cursor = |name| Parameter::new(name, Kind::Whole { least: 0, most: u64::MAX }, "").default(0);
@@ -36,7 +33,6 @@ pub(super) fn tools() -> Vec<Tool> {
             cursor("stderr_cursor"),
             wait_seconds("up to 45"),
             max_output_bytes(),
-            markdown_output(),
         ],
         returns: &[&[
             ("status", Field::Text),
@@ -83,94 +79,9 @@ struct Output {
     missing_bytes: u64,
 }
 
-/// What was read of both streams, and where to go on.
-#[derive(Debug)]
-pub(super) struct Read {
-    pub(super) bytes: PerStream<Vec<u8>>,
-    pub(super) next: OutputLengths,
-    /// How many bytes from there on begin a character that is not whole yet.
-    held_back: OutputLengths,
-    pub(super) missing: u64,
-    /// The job, as it was after what was read had been written.
-    pub(super) job: JobDetail,
-}
-
-impl Read {
-    /// The first `max_bytes` of each stream from `from` on, after waiting for something to come. A character that is not
-    /// whole is left for later, unless nothing will follow; alone it is nothing that has come.
-    pub(super) async fn from(
-        client: &Client,
-        id: JobId,
-        from: OutputLengths,
-        max_bytes: u32,
-        wait_ms: u64,
-    ) -> Result<Self, Failure> {
-        let until = Instant::now() + Duration::from_millis(wait_ms);
-        let mut read = Self::once(client, id, from, max_bytes, wait_ms).await?;
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            let is_news = read.next != from || read.held_back == OutputLengths::default();
-            if is_news || left.is_zero() || read.job.state.is_finished() {
-                return Ok(read);
-            }
-            let behind = |stream: Stream| Some(from.get(stream) + read.held_back.get(stream));
-            let cursors = PerStream { stdout: behind(Stream::Stdout), stderr: behind(Stream::Stderr) };
-            let wait_ms = u64::try_from(left.as_millis()).unwrap_or(MAX_WAIT_MS);
-            client.follow(id, &FollowRequest { cursors, max_bytes: 1, wait_ms, attached: false }).await?;
-            read = Self::once(client, id, from, max_bytes, 0).await?;
-        }
-    }
-
-    async fn once(
-        client: &Client,
-        id: JobId,
-        from: OutputLengths,
-        max_bytes: u32,
-        wait_ms: u64,
-    ) -> Result<Self, Failure> {
-        let max_bytes = max_bytes.clamp(LEAST_BYTES, MAX_CHUNK_BYTES);
-        let cursors = PerStream { stdout: Some(from.stdout), stderr: Some(from.stderr) };
-        let followed = client.follow(id, &FollowRequest { cursors, max_bytes, wait_ms, attached: false }).await?;
-        let job = match followed.finished {
-            Some(job) => job,
-            None => client.show(id).await?,
-        };
-        let held_back = OutputLengths::default();
-        let mut read = Self { bytes: PerStream::default(), next: from, held_back, missing: 0, job };
-        for (stream, mut chunk) in [(Stream::Stdout, followed.output.stdout), (Stream::Stderr, followed.output.stderr)]
-        {
-            if chunk.bytes.is_empty() {
-                continue;
-            }
-            let is_last = read.job.state.is_finished() && chunk.next() >= *read.job.output.get(stream);
-            if !is_last {
-                let unfinished = unfinished_character(&chunk.bytes);
-                chunk.bytes.truncate(chunk.bytes.len() - unfinished);
-                *read.held_back.get_mut(stream) = unfinished as u64;
-            }
-            read.missing += chunk.offset.saturating_sub(*from.get(stream));
-            *read.next.get_mut(stream) = chunk.next();
-            *read.bytes.get_mut(stream) = chunk.bytes;
-        }
-        Ok(read)
-    }
-
-    /// Whether there is more already that could be read.
-    fn has_more(&self) -> bool {
-        let more = |stream| *self.job.output.get(stream) > self.next.get(stream) + self.held_back.get(stream);
-        Stream::BOTH.into_iter().any(more)
-    }
-}
-
-/// A cursor that no call can have given: behind the end of its stream, which is returned with it.
-pub(super) fn beyond(job: &JobDetail, cursors: OutputLengths) -> Option<(Stream, u64, u64)> {
-    let ends = Stream::BOTH.into_iter().map(|stream| (stream, *cursors.get(stream), *job.output.get(stream)));
-    ends.into_iter().find(|(_, cursor, length)| cursor > length)
-}
-
 async fn perform(call: &Call<'_>) -> Result<Answer, Failure> {
     let given: Given = call.read()?;
-    let client = call.server.client().await?;
+    let client = call.session.client().await?;
     let id = client.resolve(&given.job_id).await?;
     let from = PerStream { stdout: given.stdout_cursor, stderr: given.stderr_cursor };
     let job = client.show(id).await?;
@@ -182,7 +93,7 @@ async fn perform(call: &Call<'_>) -> Result<Answer, Failure> {
     }
     let wait_ms = milliseconds(given.wait_seconds).min(MAX_WAIT_MS);
     let longest = Duration::from_millis(wait_ms);
-    let end_of_input = call.server.end_of_input();
+    let end_of_input = call.session.end_of_input();
     let max_bytes = given.max_output_bytes.unwrap_or(DEFAULT_BYTES);
     let read = tokio::select! {
         // Whoever waited does not any more; the job goes on.
@@ -213,7 +124,7 @@ async fn perform(call: &Call<'_>) -> Result<Answer, Failure> {
         more: read.has_more(),
         missing_bytes: read.missing,
     };
-    Ok(Answer::new(markdown(&output), &output))
+    Ok(Answer::new(markdown(&output), output))
 }
 
 fn markdown(output: &Output) -> String {

@@ -5,10 +5,11 @@ use pyexec_proto::script::SaveScript;
 use pyexec_view::{ScriptRow, ScriptView};
 use serde::{Deserialize, Serialize};
 
-use super::{Call, Field, Hints, Tool, markdown_output};
-use crate::answer::{Answer, Failure};
+use super::tool::{Field, Hints, Tool};
+use crate::answer::{Answer, Failure, render};
 use crate::arguments::{Kind, Parameter};
-use crate::{execution, render};
+use crate::call::Call;
+use crate::execution;
 
 /// How much of a source is shown, in bytes: hosts take about so much in one answer.
 const MOST_SHOWN: usize = 64 << 10;
@@ -27,7 +28,6 @@ pub(super) fn tools() -> Vec<Tool> {
                 Parameter::new("dependencies", Kind::Texts, ""),
                 Parameter::new("requires_python", Kind::Text, "e.g. >=3.11"),
                 Parameter::new("overwrite", Kind::Flag, "").default(false),
-                markdown_output(),
             ],
             returns: &[&[("written", Field::Flag), ("path", Field::Text), ("message", Field::Text)]],
             perform: |call| save(call).boxed(),
@@ -37,7 +37,7 @@ pub(super) fn tools() -> Vec<Tool> {
             title: "List scripts",
             about: "Saved scripts; with include_autosaved also inline code that was run.",
             hints: Hints::Reads,
-            parameters: vec![Parameter::new("include_autosaved", Kind::Flag, "").default(false), markdown_output()],
+            parameters: vec![Parameter::new("include_autosaved", Kind::Flag, "").default(false)],
             returns: &[&[("scripts", Field::Objects)]],
             perform: |call| list(call).boxed(),
         },
@@ -46,7 +46,7 @@ pub(super) fn tools() -> Vec<Tool> {
             title: "View a script",
             about: "The source of a saved or autosaved script.",
             hints: Hints::Reads,
-            parameters: vec![name(), Parameter::new("autosaved", Kind::Flag, "").default(false), markdown_output()],
+            parameters: vec![name(), Parameter::new("autosaved", Kind::Flag, "").default(false)],
             returns: &[&[
                 ("name", Field::Text),
                 ("path", Field::Text),
@@ -87,7 +87,7 @@ async fn save(call: &Call<'_>) -> Result<Answer, Failure> {
         requires_python: given.requires_python,
         overwrite: given.overwrite,
     };
-    let saved = call.server.client().await?.save_script(&script).await?;
+    let saved = call.session.client().await?.save_script(&script).await?;
     let how = if saved.replaced { "replaced" } else { "saved" };
     let header = match (wants_header, saved.header_written) {
         (_, true) => ", with a PEP 723 header",
@@ -97,7 +97,7 @@ async fn save(call: &Call<'_>) -> Result<Answer, Failure> {
     let message = format!("{how} {}{header}", render::code(&saved.name));
     let text = format!("{message}\n\n**Next:** py_run_saved_script(script_name=\"{}\")", render::inline(&saved.name));
     let saved = Saved { name: saved.name, written: true, path: saved.path.to_text(), message };
-    Ok(Answer::new(text, &saved))
+    Ok(Answer::new(text, saved))
 }
 
 #[derive(Debug, Deserialize)]
@@ -113,7 +113,7 @@ struct Listed {
 
 async fn list(call: &Call<'_>) -> Result<Answer, Failure> {
     let given: List = call.read()?;
-    let scripts = call.server.client().await?.list_scripts(given.include_autosaved).await?;
+    let scripts = call.session.client().await?.list_scripts(given.include_autosaved).await?;
     let scripts: Vec<ScriptRow> = scripts.iter().map(ScriptRow::of).collect();
     let text = if scripts.is_empty() {
         "No scripts are saved.".to_owned()
@@ -130,7 +130,7 @@ async fn list(call: &Call<'_>) -> Result<Answer, Failure> {
         let header = ["name", "what it does", "dependencies", "python", "autosaved"];
         render::table(&header, scripts.iter().map(cells))
     };
-    Ok(Answer::new(text, &Listed { scripts }))
+    Ok(Answer::new(text, Listed { scripts }))
 }
 
 #[derive(Debug, Deserialize)]
@@ -142,7 +142,7 @@ struct View {
 
 async fn view(call: &Call<'_>) -> Result<Answer, Failure> {
     let given: View = call.read()?;
-    let script = call.server.client().await?.view_script(&given.script_name, given.autosaved).await?;
+    let script = call.session.client().await?.view_script(&given.script_name, given.autosaved).await?;
     let mut viewed = ScriptView::of(&script);
     if let Some((at, _)) = viewed.source.char_indices().find(|(at, _)| *at >= MOST_SHOWN) {
         let left_out = viewed.source.len() - at;
@@ -158,5 +158,5 @@ async fn view(call: &Call<'_>) -> Result<Answer, Failure> {
     if let Some(metadata) = &script.metadata {
         text.push_str(&format!("\n\nRun as:\n{}", render::fenced(metadata)));
     }
-    Ok(Answer::new(text, &viewed))
+    Ok(Answer::new(text, viewed))
 }

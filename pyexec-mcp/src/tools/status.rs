@@ -12,14 +12,13 @@ use pyexec_proto::{JobDetail, JobId, Timestamp};
 use pyexec_view::{ArtifactsView, JobView};
 use serde::{Deserialize, Serialize};
 
-use super::output::{Read, beyond};
-use super::{Call, Field, Hints, Tool, images, job_id, markdown_output, max_output_bytes, milliseconds, wait_seconds};
-use crate::answer::{Answer, Failure};
+use super::parameters::{images, job_id, max_output_bytes, milliseconds, wait_seconds};
+use super::reading::{Read, beyond};
+use super::tool::{Field, Hints, Tool};
+use crate::answer::{Answer, Failure, render};
 use crate::arguments::{Kind, Parameter};
-use crate::execution::{self, Executed};
-use crate::inline_script::InlineScript;
-use crate::progress::told_while;
-use crate::{artifacts, render};
+use crate::call::Call;
+use crate::execution::{self, Executed, InlineScript, told_while};
 
 pub(super) fn tools() -> Vec<Tool> {
     vec![Tool {
@@ -36,7 +35,6 @@ pub(super) fn tools() -> Vec<Tool> {
             Parameter::new("cursor", Kind::Text, "next_cursor of the call before"),
             images().about("also return image artifacts"),
             max_output_bytes(),
-            markdown_output(),
         ],
         returns: &[&[
             ("job", Field::Object),
@@ -93,7 +91,7 @@ struct News {
 
 async fn perform(call: &Call<'_>) -> Result<Answer, Failure> {
     let given: Given = call.read()?;
-    let client = call.server.client().await?;
+    let client = call.session.client().await?;
     let id = client.resolve(&given.job_id).await?;
     let cursor = given.cursor.as_deref().map(read_cursor).transpose()?;
     let max_bytes = given.max_output_bytes.unwrap_or(DEFAULT_BYTES);
@@ -122,7 +120,7 @@ async fn perform(call: &Call<'_>) -> Result<Answer, Failure> {
     // What was measured is part of the result, and long.
     let view = JobView { benchmark: None, artifacts, ..JobView::of(&job, Timestamp::now()) };
     let answered = Answered { job: Job { view, result }, news };
-    let mut answer = Answer::new(markdown(&answered), &answered);
+    let mut answer = Answer::new(markdown(&answered), answered);
     if given.images && job.state.is_finished() {
         execution::draw(&mut answer, &job);
     }
@@ -155,7 +153,7 @@ async fn waited(
             }
         }
     });
-    let end_of_input = call.server.end_of_input();
+    let end_of_input = call.session.end_of_input();
     tokio::select! {
         // Whoever waited does not any more; the job goes on.
         () = end_of_input.cancelled() => {}
@@ -243,7 +241,7 @@ fn markdown(answered: &Answered) -> String {
         if news.new_stdout.is_empty() && news.new_stderr.is_empty() {
             text.push_str("\n\nNo new output.");
         }
-        text.push_str(&artifacts::line(&view.id, &view.artifacts));
+        text.push_str(&execution::artifacts_line(&view.id, &view.artifacts));
         text.push_str(&format!(
             "\n\n**Next:** py_job_status(job_id=\"{}\", cursor=\"{}\", wait_seconds=45)",
             view.id, news.next_cursor

@@ -7,7 +7,7 @@ use pyexec_proto::{JobDetail, JobId, Progress, Status};
 use rmcp::model::{ProgressNotificationParam, ProgressToken};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use crate::tools::Call;
+use crate::call::Call;
 
 const INTERVAL: Duration = Duration::from_millis(500);
 

@@ -34,7 +34,7 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::arguments::shown::cut;
+use crate::answer::shown::cut;
 use lines::{Line, Lines};
 use message::{Message, Parsed, Refusal};
 pub(crate) use outbox::Outbox;

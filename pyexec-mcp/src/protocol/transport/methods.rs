@@ -11,7 +11,7 @@ use rmcp::model::{
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::arguments::shown::{cut, kind_of, shown};
+use crate::answer::shown::{cut, kind_of, shown};
 
 /// What a member of `params` has to be.
 #[derive(Clone, Copy, Debug)]

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use pyexec_client::{Client, ClientError};
+use pyexec_client::Client;
+use pyexec_client::ClientError;
 use pyexec_proto::error::Error;
 use pyexec_proto::output::{OutputLengths, PerStream};
 use pyexec_proto::request::{FollowRequest, MAX_WAIT_MS};
@@ -16,8 +17,9 @@ use rmcp::service::{Peer, SubscriptionContext, SubscriptionSink};
 use rmcp::{ErrorData, RoleServer};
 use tokio::task::AbortHandle;
 
-use crate::resources;
-use crate::server::Server;
+use crate::answer::refusal;
+use crate::session::Session;
+use crate::{resources, uri};
 
 /// The least time between two notices about the same job: whoever reads at each has read most of it.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -41,7 +43,7 @@ impl Listener {
 }
 
 /// Until the client has heard enough, or has gone.
-pub(crate) async fn listen(server: &Server, context: &SubscriptionContext) -> Result<(), ErrorData> {
+pub(crate) async fn listen(session: &Session, context: &SubscriptionContext) -> Result<(), ErrorData> {
     let uris = context.accepted().resource_subscriptions.clone().unwrap_or_default();
     let watches = async {
         if uris.is_empty() {
@@ -49,7 +51,7 @@ pub(crate) async fn listen(server: &Server, context: &SubscriptionContext) -> Re
         }
         let mut trouble = Trouble::default();
         let client = loop {
-            match server.client().await {
+            match session.client().await {
                 Ok(client) => break client,
                 Err(_) => trouble.passes().await,
             }
@@ -60,7 +62,7 @@ pub(crate) async fn listen(server: &Server, context: &SubscriptionContext) -> Re
         };
         join_all(uris.into_iter().map(watch)).await;
     };
-    let end_of_input = server.end_of_input();
+    let end_of_input = session.end_of_input();
     let all = async {
         watches.await;
         // With nothing left to tell, the subscription goes on as it was agreed.
@@ -75,10 +77,14 @@ pub(crate) async fn listen(server: &Server, context: &SubscriptionContext) -> Re
 }
 
 /// For a client of the handshake versions; the watch goes on until it is aborted.
-pub(crate) async fn subscribe(server: &Server, uri: String, peer: Peer<RoleServer>) -> Result<AbortHandle, ErrorData> {
-    let Some(given) = resources::job_in(&uri) else { return Err(resources::unknown(&uri)) };
-    let client: Arc<Client> = server.client().await.map_err(|failure| resources::internal(&failure))?;
-    client.resolve(given).await.map_err(|error| resources::explained(error, &uri))?;
+pub(crate) async fn subscribe(
+    session: &Session,
+    uri: String,
+    peer: Peer<RoleServer>,
+) -> Result<AbortHandle, ErrorData> {
+    let Some(given) = uri::job_in(&uri) else { return Err(refusal::unknown_resource(&uri)) };
+    let client: Arc<Client> = session.client().await.map_err(refusal::internal)?;
+    client.resolve(given).await.map_err(|error| refusal::explained(error, &uri))?;
     let task = tokio::spawn(async move { watch(&client, &uri, &Listener::Peer(peer)).await });
     Ok(task.abort_handle())
 }
@@ -110,7 +116,7 @@ impl Trouble {
 /// A daemon that cannot be asked is asked again later: whoever subscribes relies on being told. The last word is about the
 /// job's end, or that there is no such job any more.
 async fn watch(client: &Client, uri: &str, listener: &Listener) {
-    let Some(given) = resources::job_in(uri) else { return };
+    let Some(given) = uri::job_in(uri) else { return };
     let mut told = None;
     let mut trouble = Trouble::default();
     loop {

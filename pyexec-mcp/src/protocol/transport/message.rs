@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use super::lines::MAX_LINE_BYTES;
 use super::methods;
 use super::visible_id::visible_id;
-use crate::arguments::shown::{cut, kind_of, shown};
+use crate::answer::shown::{cut, kind_of, shown};
 
 /// UTF-8's byte order mark, which some Windows programs put in front. RFC 8259 allows to pass it over.
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";

@@ -1,120 +1,20 @@
-//! The one way a script is run, whichever tool asks for it: submit, wait for as long as the budget lasts, and otherwise
-//! simply stop waiting. The job knows nothing of it.
-//!
-//! What a finished job is answered with is made here too, from the job alone: the same whether somebody waited for it or
-//! asks about it much later, through another server.
-
-use std::time::Duration;
+//! What a finished job gave, from the job alone: the same whether somebody waited for it or asks about it much later, through
+//! another server.
 
 use pyexec_client::excerpt::{self, Gap};
-use pyexec_client::{Client, ClientError, files};
-use pyexec_proto::job::Submission;
+use pyexec_client::{Client, files};
 use pyexec_proto::output::{PerStream, Stream};
-use pyexec_proto::request::{FollowRequest, MAX_WAIT_MS, StopRequest};
-use pyexec_proto::state::NotStarted;
-use pyexec_proto::{JobDetail, JobId, Outcome, Reason, Status};
-use pyexec_view::course::Course;
+use pyexec_proto::{JobDetail, Reason, Status};
 use pyexec_view::statistics::Summary;
 use pyexec_view::{BenchmarkView, ExecutionView, ProfileRow, ProfileView, ProjectUsed, ProjectView, TREE_SAMPLED};
 use serde::Serialize;
-use tokio::time::Instant;
 
-use crate::answer::{Answer, Failure, Picture};
-use crate::inline_script::InlineScript;
-use crate::tools::Call;
-use crate::{artifacts, images, progress, render};
-
-/// The least that clients who follow up are asked to wait in one call.
-const SUGGESTED_WAIT_SECONDS: u64 = MAX_WAIT_MS / 1000;
+use super::artifacts;
+use super::inline_script::InlineScript;
+use crate::answer::{Failure, render};
 
 /// How many runs of a benchmark are told one by one: an answer stays small, and the statistics are of all.
 const MOST_RUNS: usize = 20;
-
-/// Starts a job.
-pub(crate) async fn submit(call: &Call<'_>, submission: Submission) -> Result<JobDetail, Failure> {
-    Ok(call.server.client().await?.submit(submission).await?)
-}
-
-/// What is asked for beside the text.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Shown {
-    /// A picture of the last run.
-    pub(crate) plot: bool,
-    /// The images that the job has left.
-    pub(crate) images: bool,
-}
-
-/// Answers with a job's result, or with where it has got to when the budget is used up.
-///
-/// # Errors
-/// They all name the job: it has been taken, and goes on.
-pub(crate) async fn attend(call: &Call<'_>, id: JobId, max_bytes: u32, shown: Shown) -> Result<Answer, Failure> {
-    let attended = try_attend(call, id, max_bytes, shown).await;
-    attended.map_err(|failure| failure.of_job(&id.to_string(), || wait_for_result(id, shown.plot)))
-}
-
-async fn try_attend(call: &Call<'_>, id: JobId, max_bytes: u32, shown: Shown) -> Result<Answer, Failure> {
-    let client = call.server.client().await?;
-    let until = Instant::now() + call.server.budget();
-    match wait(call, &client, id, until).await? {
-        Waited::Finished(job) => {
-            let mut answer = finished(&client, &job, max_bytes).await?;
-            if shown.plot {
-                draw(&mut answer, &job);
-            }
-            if shown.images { with_images(&client, id, answer).await } else { Ok(answer) }
-        }
-        Waited::StillGoing(job) => promoted(&client, &job, call.server.budget(), max_bytes, shown.plot).await,
-    }
-}
-
-/// Of a job that was measured: puts a picture of its last run beside the text, or says why there is none.
-pub(crate) fn draw(answer: &mut Answer, job: &JobDetail) {
-    if job.spec.benchmark.is_none() {
-        return;
-    }
-    let title = || job.spec.label.clone().unwrap_or_else(|| job.spec.command());
-    answer.picture = Course::of(job).map(|course| Picture { title: title(), course });
-    if answer.picture.is_none() {
-        answer.markdown.push_str("\n\nNo picture: no run was looked at. A smaller sample_interval looks sooner.");
-    }
-}
-
-enum Waited {
-    Finished(JobDetail),
-    StillGoing(JobDetail),
-}
-
-async fn wait(call: &Call<'_>, client: &Client, id: JobId, until: Instant) -> Result<Waited, Failure> {
-    let end_of_input = call.server.end_of_input();
-    let budget = call.server.budget();
-    let finished = progress::told_while(call, client, id, budget, async {
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            let wait_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).min(MAX_WAIT_MS);
-            let followed = client.follow(id, &FollowRequest::until_exit(wait_ms)).await?;
-            if followed.finished.is_some() || Instant::now() >= until {
-                return Ok::<_, ClientError>(followed.finished);
-            }
-        }
-    });
-    let finished = tokio::select! {
-        biased;
-        // The client has gone, and that is not a wish to end anything. Looked at first: rmcp cancels what is under way
-        // when its stream has ended.
-        () = end_of_input.cancelled() => None,
-        () = call.context.ct.cancelled() => {
-            client.stop(id, StopRequest { now: false, grace_ms: None }).await?;
-            None
-        }
-        finished = finished => finished?,
-    };
-    let job = match finished {
-        Some(job) => job,
-        None => client.show(id).await?,
-    };
-    Ok(if job.state.is_finished() { Waited::Finished(job) } else { Waited::StillGoing(job) })
-}
 
 /// What a finished job gave: the fields of every execution tool's result.
 #[derive(Clone, Debug, Serialize)]
@@ -281,89 +181,8 @@ pub(crate) fn packages(resolved: &[String]) -> String {
     text
 }
 
-/// The result of a job that has finished.
-pub(crate) async fn finished(client: &Client, job: &JobDetail, max_bytes: u32) -> Result<Answer, Failure> {
-    let executed = Executed::of(client, job, max_bytes).await?;
-    let never_started =
-        matches!(job.state.outcome(), Some(Outcome::NotStarted(NotStarted::Environment(_) | NotStarted::Spawn(_))));
-    let mut answer = Answer::new(executed.markdown(), &executed);
-    if never_started {
-        let what = executed.view.error.clone().unwrap_or_default();
-        let next = executed.next_step.as_deref().unwrap_or("correct what it says, and call again");
-        let stderr = &executed.view.stderr;
-        // What uv said is usually why.
-        let is_said = what.contains(stderr.trim().trim_start_matches("error: "));
-        let rest = if is_said { String::new() } else { render::stream(Stream::Stderr, stderr) };
-        let what = render::message(&what);
-        answer.markdown = format!("**Error:** the job could not be started: {what}{rest}\n\n**Next:** {next}");
-        answer.is_error = true;
-    }
-    Ok(answer)
-}
-
-/// The same, with the images that the job has left so far.
-pub(crate) async fn with_images(client: &Client, id: JobId, mut answer: Answer) -> Result<Answer, Failure> {
-    answer.images = images::of_job(client, id).await?;
-    Ok(answer)
-}
-
-/// The call that waits for a job, and draws it where that was asked for.
-pub(crate) fn wait_for_result(id: impl std::fmt::Display, plot: bool) -> String {
-    let (images, draws) = if plot { (", images=true", " and draws it") } else { ("", "") };
-    format!("py_job_status(job_id=\"{id}\", wait_seconds={SUGGESTED_WAIT_SECONDS}{images}) waits for the result{draws}")
-}
-
-/// Of a job that goes on.
-#[derive(Clone, Debug, Serialize)]
-struct Promoted {
-    job_id: String,
-    status: Status,
-    message: String,
-    stdout: String,
-    stderr: String,
-    stdout_bytes: u64,
-    stderr_bytes: u64,
-    execution_strategy: String,
-}
-
-async fn promoted(
-    client: &Client,
-    job: &JobDetail,
-    budget: Duration,
-    max_bytes: u32,
-    plot: bool,
-) -> Result<Answer, Failure> {
-    let id = job.id;
-    let output = excerpt(client, job, max_bytes).await?;
-    let status = job.state.status();
-    let waits_for = job.message.as_deref().map(|message| format!(" ({})", render::inline(message))).unwrap_or_default();
-    let next = wait_for_result(id, plot);
-    let message = format!(
-        "still {status}{waits_for} after {}; it goes on in the background, and {next}",
-        render::seconds(budget.as_secs_f64())
-    );
-    let markdown = format!(
-        "**Still {status}**{waits_for} after {} · job `{id}`\n\nThe job goes on in the background.{}{}\n\n**Next:** {next}; \
-         py_cancel_job ends it.",
-        render::seconds(budget.as_secs_f64()),
-        render::stream(Stream::Stdout, &output.stdout),
-        render::stream(Stream::Stderr, &output.stderr),
-    );
-    let promoted = Promoted {
-        job_id: id.to_string(),
-        status,
-        message,
-        stdout: output.stdout,
-        stderr: output.stderr,
-        stdout_bytes: job.output.stdout,
-        stderr_bytes: job.output.stderr,
-        execution_strategy: job.spec.environment.interpreter.strategy().to_owned(),
-    };
-    Ok(Answer::new(markdown, &promoted))
-}
-
 /// Both streams, bounded, with the call that reads what is left out.
-async fn excerpt(client: &Client, job: &JobDetail, max_bytes: u32) -> Result<PerStream<String>, Failure> {
+pub(super) async fn excerpt(client: &Client, job: &JobDetail, max_bytes: u32) -> Result<PerStream<String>, Failure> {
     let id = job.id;
     let call = |Gap { stream, bytes, from }| {
         format!("[… {bytes} bytes left out: py_get_job_output(job_id=\"{id}\", {stream}_cursor={from}) reads them …]")

@@ -1,0 +1,128 @@
+//! Why a call has no result, and what to do next: the words in which a model or a person is told.
+
+use pyexec_client::ClientError;
+use pyexec_proto::error::Error;
+
+use super::advice::next_after;
+use super::render;
+
+/// Why a call has no result.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The arguments make no sense.
+    #[error("{problem}")]
+    Argument { problem: String, next: String },
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// Something about a job that is there, whatever became of this call.
+    #[error("{source}")]
+    OfJob { job: String, next: String, source: Box<Failure> },
+}
+
+impl Failure {
+    pub(crate) fn argument(problem: impl Into<String>, next: impl Into<String>) -> Self {
+        Failure::Argument { problem: problem.into(), next: next.into() }
+    }
+
+    /// Of a call about `job`, which has been taken: the answer names it, and `next` is the call that follows it. Nobody is
+    /// told to run it again.
+    pub(crate) fn of_job(self, job: &str, next: impl FnOnce() -> String) -> Self {
+        let is_about_the_call = match &self {
+            // The job is not there, or is named by the refusal, with what to do.
+            Failure::Client(ClientError::Refused(refusal)) => match refusal {
+                Error::NoSuchJob { .. }
+                | Error::AmbiguousJob { .. }
+                | Error::IdTaken { .. }
+                | Error::InvalidArgument { .. }
+                | Error::NotFound { .. }
+                | Error::Environment { .. }
+                | Error::NoFence { .. }
+                | Error::Fenced { .. }
+                | Error::NoInput { .. }
+                | Error::NoArtifact { .. }
+                | Error::BeingRemoved { .. }
+                | Error::OutputRemoved { .. }
+                | Error::OtherWorld { .. } => true,
+                Error::ShuttingDown | Error::Storage { .. } => false,
+            },
+            Failure::Argument { .. } | Failure::OfJob { .. } => true,
+            Failure::Client(_) => false,
+        };
+        if is_about_the_call {
+            self
+        } else {
+            Failure::OfJob { job: job.to_owned(), next: next(), source: Box::new(self) }
+        }
+    }
+
+    pub(crate) fn text(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            let said = error.to_string();
+            if !text.contains(&said) {
+                text.push_str(&format!(": {said}"));
+            }
+            cause = error.source();
+        }
+        // With values in it that may be anybody's: a path, what uv says of a package.
+        let mut text = format!("**Error:** {}", render::message(&text));
+        if let Failure::OfJob { job, .. } = self {
+            let job = render::inline(job);
+            text.push_str(&format!(
+                "\n\nJob `{job}` has been taken, and this error does not end it: do not run it again."
+            ));
+        }
+        if let Some(next) = self.next() {
+            text.push_str(&format!("\n\n**Next:** {}", render::message(&next)));
+        }
+        text
+    }
+
+    /// Whether there is nothing to be mended: the next call finds the next daemon.
+    fn passes(&self) -> bool {
+        matches!(self, Failure::Client(ClientError::Refused(Error::ShuttingDown) | ClientError::Broken { .. }))
+    }
+
+    fn next(&self) -> Option<String> {
+        match self {
+            Failure::Argument { next, .. } => Some(next.clone()),
+            Failure::Client(error) => next_after(error),
+            Failure::OfJob { next, source, .. } => Some(match source.next() {
+                Some(mend) if !source.passes() => format!("{next}. If it fails again: {mend}"),
+                Some(_) | None => next.clone(),
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_submission_whose_answer_was_lost_names_the_job_twice() {
+        let id = pyexec_proto::JobId::mint();
+        let late = ClientError::Late { limit: std::time::Duration::from_secs(30) };
+        let failure = Failure::from(ClientError::Unanswered { id, source: Box::new(late) });
+        let text = failure.text();
+        assert_eq!(text.matches(&id.to_string()).count(), 2, "{text}");
+        assert!(text.contains("within 30 s") && text.contains("py_job_status"), "{text}");
+    }
+
+    #[test]
+    fn what_fails_after_a_submission_names_the_job_and_the_call_that_follows_it() {
+        let id = pyexec_proto::JobId::mint();
+        let of_job = |error: ClientError| {
+            Failure::from(error).of_job(&id.to_string(), || format!("py_job_status(job_id=\"{id}\")"))
+        };
+        let gone = of_job(Error::ShuttingDown.into()).text();
+        assert!(gone.contains(&format!("Job `{id}` has been taken")) && !gone.contains("try again"), "{gone}");
+        assert!(gone.ends_with(&format!("**Next:** py_job_status(job_id=\"{id}\")")), "{gone}");
+        let no_program = of_job(pyexec_client::start::StartError::NoProgram.into()).text();
+        assert!(no_program.contains(&format!("py_job_status(job_id=\"{id}\")")), "{no_program}");
+        assert!(no_program.contains("PYEXEC_DAEMON"), "what is to be mended is not said: {no_program}");
+        let unknown = of_job(Error::NoSuchJob { given: id.to_string() }.into()).text();
+        assert!(!unknown.contains("has been taken"), "{unknown}");
+    }
+}

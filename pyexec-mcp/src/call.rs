@@ -1,0 +1,27 @@
+//! One call of a tool, as everybody who works on it sees it.
+
+use rmcp::RoleServer;
+use rmcp::model::JsonObject;
+use rmcp::service::RequestContext;
+use serde::de::DeserializeOwned;
+
+use crate::answer::Failure;
+use crate::arguments::{self, Parameter};
+use crate::session::Session;
+
+pub(crate) struct Call<'a> {
+    pub(crate) session: &'a Session,
+    /// The tool that is called.
+    pub(crate) name: &'static str,
+    pub(crate) parameters: &'a [Parameter],
+    /// Those that [`arguments::checked`] has let through.
+    pub(crate) arguments: JsonObject,
+    pub(crate) context: &'a RequestContext<RoleServer>,
+}
+
+impl Call<'_> {
+    /// The arguments, with the defaults of those that are left out.
+    pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        arguments::read(self.name, self.parameters, self.arguments.clone())
+    }
+}

@@ -1,0 +1,28 @@
+//! What the command line says.
+
+use std::ffi::OsString;
+
+use clap::{Parser, ValueEnum};
+
+/// Run Python for agents and editors, over the Model Context Protocol on stdin and stdout.
+#[derive(Debug, Parser)]
+#[command(name = "pyexec-mcp", version)]
+pub(crate) struct Options {
+    /// Which tools to offer
+    #[arg(long, value_name = "SET", default_value = "full")]
+    pub(crate) toolset: Toolset,
+    /// Answer with structured content, and declare its schemas
+    #[arg(long)]
+    pub(crate) structured: bool,
+    /// Where the daemon listens
+    #[arg(long, value_name = "PATH")]
+    pub(crate) socket: Option<OsString>,
+}
+
+/// How much is offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Toolset {
+    Full,
+    /// The six that most sessions need.
+    Core,
+}

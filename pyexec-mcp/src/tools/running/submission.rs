@@ -1,0 +1,272 @@
+//! What a call asks for, as the job that is submitted.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use pyexec_proto::benchmark::BenchmarkSpec;
+use pyexec_proto::environment::{EnvironmentSpec, Interpreter, ProjectChoice};
+use pyexec_proto::fence::{Fence, FilesystemFence, NetworkFence};
+use pyexec_proto::job::{DEFAULT_GRACE_MS, Leftovers, MAX_STDIN_BYTES, StdinSource, Submission, Variables};
+use pyexec_proto::limits::{Limits, OnOutputLimit};
+use pyexec_proto::profile::ProfileSpec;
+use pyexec_proto::{JobId, JobSource, JobSpec, OsText};
+use serde::Deserialize;
+
+use crate::answer::{Failure, render};
+use crate::call::Call;
+use crate::tools::parameters::{milliseconds, python};
+
+/// What these tools were given, all of them together.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Given {
+    pub(super) script_path: Option<String>,
+    pub(super) script_content: Option<String>,
+    pub(super) module: Option<String>,
+    pub(super) script_name: Option<String>,
+    pub(super) directory: Option<String>,
+    pub(super) use_uv: Option<bool>,
+    pub(super) python_version: Option<String>,
+    #[serde(default)]
+    pub(super) dependencies: Vec<String>,
+    pub(super) environment: Option<String>,
+    #[serde(default)]
+    pub(super) args: Vec<String>,
+    #[serde(default)]
+    pub(super) env_vars: BTreeMap<String, String>,
+    pub(super) env_file: Option<String>,
+    pub(super) timeout_seconds: f64,
+    pub(super) job_label: Option<String>,
+    pub(super) stdin: Option<String>,
+    #[serde(default)]
+    pub(super) open_stdin: bool,
+    #[serde(default)]
+    pub(super) auto_install_deps: bool,
+    #[serde(default)]
+    pub(super) no_project: bool,
+    #[serde(default)]
+    pub(super) limits: GivenLimits,
+    #[serde(default)]
+    pub(super) async_mode: bool,
+    pub(super) runs: Option<u32>,
+    pub(super) warmup_runs: Option<u32>,
+    pub(super) sample_interval: Option<f64>,
+    #[serde(default)]
+    pub(super) plot: bool,
+    pub(super) top: Option<u32>,
+    #[serde(default)]
+    pub(super) images: bool,
+    pub(super) stream: Option<bool>,
+    pub(super) max_output_bytes: Option<u32>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct GivenLimits {
+    pub(super) memory_mb: Option<f64>,
+    pub(super) cpu_seconds: Option<f64>,
+    pub(super) processes: Option<u32>,
+    pub(super) output_bytes: Option<u64>,
+    #[serde(default)]
+    pub(super) on_output_limit: OnOutputLimit,
+    pub(super) nice: Option<i32>,
+    pub(super) network: Option<NetworkFence>,
+    pub(super) filesystem: Option<FilesystemFence>,
+}
+
+impl Given {
+    /// Empty code and an empty stdin are values of their own, but not beside the alternative to them: that is what clients
+    /// send that fill in everything.
+    pub(super) fn without_fillings(mut self) -> Self {
+        let is_filling = |text: &Option<String>| text.as_ref().is_some_and(String::is_empty);
+        if (self.script_path.is_some() || self.module.is_some()) && is_filling(&self.script_content) {
+            self.script_content = None;
+        }
+        if self.open_stdin && is_filling(&self.stdin) {
+            self.stdin = None;
+        }
+        self
+    }
+}
+
+impl GivenLimits {
+    pub(super) fn fence(&self) -> Fence {
+        Fence { network: self.network, filesystem: self.filesystem }
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        const MIB: f64 = (1 << 20) as f64;
+        Limits {
+            memory_bytes: self.memory_mb.map(|mib| (mib * MIB) as u64),
+            cpu_ms: self.cpu_seconds.map(milliseconds),
+            processes: self.processes,
+            output_bytes: self.output_bytes,
+            on_output_limit: self.on_output_limit,
+        }
+    }
+}
+
+/// Exactly one of what a script can be given as.
+pub(super) async fn source(call: &Call<'_>, given: &Given) -> Result<JobSource, Failure> {
+    const NEXT: &str =
+        "give script_path (a file), script_content (the code itself) or module (as python -m takes it), one of them";
+    if let Some(name) = &given.script_name {
+        let script = call.session.client().await?.view_script(name, false).await?;
+        return Ok(JobSource::File { path: script.path });
+    }
+    match (&given.script_path, &given.script_content, &given.module) {
+        (Some(path), None, None) => Ok(JobSource::File { path: path.as_str().into() }),
+        (None, Some(code), None) => inline(code),
+        (None, None, Some(module)) => Ok(JobSource::Module { module: module.as_str().into() }),
+        (None, None, None) => {
+            Err(Failure::argument("neither script_path nor script_content nor module is given", NEXT))
+        }
+        (path, code, module) => {
+            let all = [("script_path", path), ("script_content", code), ("module", module)];
+            let given = all.into_iter().filter(|(_, value)| value.is_some()).map(|(name, _)| name);
+            let given = given.collect::<Vec<_>>();
+            let are = if given.len() == 2 { "are both given" } else { "are all given" };
+            Err(Failure::argument(format!("{} {are}", given.join(" and ")), NEXT))
+        }
+    }
+}
+
+fn inline(code: &str) -> Result<JobSource, Failure> {
+    if code.contains('\0') {
+        return Err(Failure::argument("script_content has a NUL character", "write it as \"\\x00\" inside a string"));
+    }
+    Ok(JobSource::Inline { code: code.into() })
+}
+
+pub(super) fn submission(
+    call: &Call<'_>,
+    given: Given,
+    source: JobSource,
+    waited_for: bool,
+) -> Result<Submission, Failure> {
+    let environment = environment(&given)?;
+    let stdin = match (&given.stdin, given.open_stdin) {
+        (Some(_), true) => {
+            return Err(Failure::argument(
+                "stdin and open_stdin are both given",
+                "give all of it as stdin, or open_stdin=true and then py_send_input",
+            ));
+        }
+        (Some(text), false) if text.len() > MAX_STDIN_BYTES => {
+            return Err(Failure::argument(
+                format!("stdin has {} bytes; {MAX_STDIN_BYTES} is the most", text.len()),
+                "put it into a file, and let the script open that",
+            ));
+        }
+        // Empty text is a stdin that has ended, as /dev/null is.
+        (Some(_), false) => StdinSource::Given,
+        (None, true) => StdinSource::Open,
+        (None, false) => StdinSource::Null,
+    };
+    // Of one tool, which has a default for each of them.
+    let benchmark = given.runs.map(|runs| BenchmarkSpec {
+        runs,
+        warmup_runs: given.warmup_runs.unwrap_or(0),
+        sample_interval_ms: given.sample_interval.map_or(BenchmarkSpec::DEFAULT_SAMPLE_INTERVAL_MS, milliseconds),
+    });
+    let caller = call.session.caller();
+    let mut overrides = Variables::default();
+    for (name, value) in &given.env_vars {
+        if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+            return Err(Failure::argument(
+                format!("env_vars can not have a variable {}", render::code(name)),
+                "a name has no `=` in it, and neither has a NUL character",
+            ));
+        }
+        overrides.set(name.as_ref(), value.as_ref());
+    }
+    let spec = JobSpec {
+        source,
+        args: given.args.into_iter().map(OsText::from).collect(),
+        directory: directory_of(call, given.directory.as_deref())?,
+        environment,
+        env_file: given.env_file.map(OsText::from),
+        stdin,
+        timeout_ms: (given.timeout_seconds > 0.0).then(|| milliseconds(given.timeout_seconds)),
+        grace_ms: DEFAULT_GRACE_MS,
+        label: given.job_label,
+        variables: given.env_vars.into_keys().collect(),
+        umask: caller.umask,
+        resource_limits: caller.limits.clone(),
+        nice: caller.nice.max(given.limits.nice.unwrap_or(caller.nice)),
+        timer_slack_ns: caller.timer_slack_ns,
+        personality: caller.personality,
+        buffering: None,
+        leftovers: Leftovers::End,
+        waited_for,
+        notify_output: given.stream.unwrap_or(true),
+        parent: caller.parent,
+        benchmark,
+        profile: given.top.map(|top| ProfileSpec { top }),
+        attached: false,
+        limits: given.limits.limits(),
+        fence: given.limits.fence(),
+    };
+    let stdin = given.stdin.unwrap_or_default().into_bytes();
+    Ok(Submission {
+        id: JobId::mint(),
+        spec,
+        environment: caller.environment.clone(),
+        overrides,
+        stdin,
+        env_file: None,
+    })
+}
+
+fn environment(given: &Given) -> Result<EnvironmentSpec, Failure> {
+    if given.use_uv == Some(false) {
+        let needs_uv =
+            [("python_version", given.python_version.is_some()), ("auto_install_deps", given.auto_install_deps)];
+        if let Some((name, _)) = needs_uv.into_iter().find(|(_, is_given)| *is_given) {
+            return Err(Failure::argument(
+                format!("`{name}` can not be had with use_uv=false"),
+                format!("leave out `{name}`, or leave use_uv at true"),
+            ));
+        }
+        return Ok(EnvironmentSpec::bare(Interpreter::System));
+    }
+    if let Some(name) = &given.environment {
+        let other = [
+            ("dependencies", !given.dependencies.is_empty()),
+            ("python_version", given.python_version.is_some()),
+            ("auto_install_deps", given.auto_install_deps),
+        ];
+        if let Some((other, _)) = other.into_iter().find(|(_, is_given)| *is_given) {
+            return Err(Failure::argument(
+                format!("`environment` and `{other}` are both given"),
+                format!("environment {} is used as it was made: leave out one of them", render::code(name)),
+            ));
+        }
+    }
+    let version = given.python_version.as_deref().map(python).transpose()?;
+    Ok(EnvironmentSpec {
+        requirements: given.dependencies.clone(),
+        named: given.environment.clone(),
+        auto_install: given.auto_install_deps,
+        // An agent's code gets what a project has made, and never makes a project's environment itself.
+        project: match (given.no_project, &given.script_path) {
+            (true, _) => ProjectChoice::None,
+            (false, Some(_)) => ProjectChoice::OfScript,
+            (false, None) => ProjectChoice::AsFound,
+        },
+        ..EnvironmentSpec::bare(Interpreter::Uv { version })
+    })
+}
+
+/// Where the server was started is where relative paths start.
+fn directory_of(call: &Call<'_>, given: Option<&str>) -> Result<OsText, Failure> {
+    match (given, call.session.directory()) {
+        (Some(given), _) if Path::new(given).is_absolute() => Ok(given.into()),
+        (Some(given), Some(here)) => Ok(here.join(given).into()),
+        (None, Some(here)) => Ok(here.into()),
+        (_, None) => Err(Failure::argument(
+            "the directory that this server was started in is not there any more",
+            "give `directory` as an absolute path",
+        )),
+    }
+}
