@@ -12,7 +12,6 @@ use pyexec_proto::artifact::{ArtifactChunk, ArtifactList};
 use pyexec_proto::daemon::DaemonStatus;
 use pyexec_proto::environment::EnvironmentInfo;
 use pyexec_proto::error::Error;
-use pyexec_proto::frozen;
 use pyexec_proto::id::JobId;
 use pyexec_proto::job::{JobDetail, Submission};
 use pyexec_proto::os_text::OsText;
@@ -100,16 +99,6 @@ impl Client {
     /// The older daemon that has handed over to the present one for this client, if one has since this was last asked.
     pub fn take_replaced(&self) -> Option<Preamble> {
         self.replaced.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    /// What the daemon says of itself that speaks none of this client's protocols.
-    ///
-    /// # Errors
-    /// It cannot be reached, or is too old to answer, or speaks this client's protocol.
-    pub async fn foreign_status(&self) -> std::io::Result<frozen::Answer> {
-        let paths = self.paths.clone();
-        let elsewhere = blocking(move || start::find_running(&paths)).await.ok().flatten();
-        hand_over::status(elsewhere.as_deref().unwrap_or(&self.paths.socket)).await
     }
 
     pub async fn submit(&self, submission: Submission) -> Result<JobDetail, ClientError> {

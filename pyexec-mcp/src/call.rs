@@ -1,5 +1,6 @@
 //! One call of a tool, as everybody who works on it sees it.
 
+use pyexec_proto::JobId;
 use rmcp::RoleServer;
 use rmcp::model::JsonObject;
 use rmcp::service::RequestContext;
@@ -17,6 +18,8 @@ pub(crate) struct Call<'a> {
     /// Those that [`arguments::checked`] has let through.
     pub(crate) arguments: JsonObject,
     pub(crate) context: &'a RequestContext<RoleServer>,
+    /// The job that an older server, which this one has taken over from, has submitted for this call, or may have.
+    pub(crate) job: Option<JobId>,
 }
 
 impl Call<'_> {

@@ -35,6 +35,7 @@ mod session;
 mod tools;
 mod uri;
 
+use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,6 +63,11 @@ pub fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
+    if options.protocols {
+        // A reader that has left does not want to know.
+        let _ = writeln!(std::io::stdout(), "{}", session::protocols());
+        return ExitCode::SUCCESS;
+    }
     log::to_stderr();
     let built = threads::check_descriptors(threads::CLIENTS_DESCRIPTORS)
         .and_then(|()| tokio::runtime::Builder::new_current_thread().enable_all().build());
@@ -102,7 +108,11 @@ async fn serve(options: &Options) -> Result<(), ServeError> {
     let session = Session::new(Arc::new(Process::new(options)?), Arc::new(Origin::of_this_process()));
     let end_of_input = session.end_of_input();
     let server = Server::new(session, tools::of(options.toolset).into(), options.structured);
-    let connection = transport::Connection::over(stdio, end_of_input.clone());
+    let left = options.handover.and_then(|descriptor| {
+        let taken = transport::State::taken(descriptor);
+        taken.inspect_err(|error| tracing::error!("{error}")).ok()
+    });
+    let connection = transport::Connection::over(stdio, left, end_of_input.clone());
     let outbox = connection.outbox();
     let served = async {
         let service = match server.serve(connection).await {

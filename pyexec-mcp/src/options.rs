@@ -17,6 +17,12 @@ pub(crate) struct Options {
     /// Where the daemon listens
     #[arg(long, value_name = "PATH")]
     pub(crate) socket: Option<OsString>,
+    /// Say which protocols of the daemon this program speaks
+    #[arg(long, hide = true)]
+    pub(crate) protocols: bool,
+    /// The descriptor with what an older server has left, which has executed this program
+    #[arg(long, value_name = "FD", hide = true)]
+    pub(crate) handover: Option<u32>,
 }
 
 /// How much is offered.

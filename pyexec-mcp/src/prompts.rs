@@ -1,12 +1,11 @@
 //! Two prompts: find out why a job failed, and write a script that says itself what it needs.
 
-use pyexec_client::Client;
-use pyexec_client::excerpt;
+use pyexec_client::{Client, excerpt};
 use pyexec_proto::Timestamp;
 use pyexec_view::JobView;
 use rmcp::ErrorData;
 use rmcp::model::{
-    GetPromptRequestParams, GetPromptResult, ListPromptsResult, Prompt, PromptArgument, PromptMessage, Role,
+    ErrorCode, GetPromptRequestParams, GetPromptResult, ListPromptsResult, Prompt, PromptArgument, PromptMessage, Role,
 };
 
 use crate::answer::shown::cut;
@@ -54,7 +53,7 @@ pub(crate) async fn get(session: &Session, request: &GetPromptRequestParams) -> 
             let client = session.client().await.map_err(refusal::internal)?;
             let text = debug_job(&client, needed("job_id")?)
                 .await
-                .map_err(|failure| ErrorData::invalid_params(failure.text(), None))?;
+                .map_err(|failure| refusal::of(&failure, ErrorCode::INVALID_PARAMS))?;
             Ok(as_prompt(text).with_description("Find out why a job failed"))
         }
         WRITE_SCRIPT => {

@@ -41,6 +41,7 @@ mod mcp_protocol;
 mod mcp_recovery;
 mod mcp_session;
 mod mcp_unread;
+mod mcp_upgrade;
 mod memory;
 mod nobodys_child;
 mod other_users;

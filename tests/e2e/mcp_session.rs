@@ -156,6 +156,12 @@ impl<'a> McpSession<'a> {
         to_server.write_all(&line).expect("the server reads");
     }
 
+    /// Sends text that does not end its line.
+    #[track_caller]
+    pub(crate) fn say_without_end(&mut self, text: impl AsRef<[u8]>) {
+        self.to_server.as_mut().expect("stdin is open").write_all(text.as_ref()).expect("the server reads");
+    }
+
     /// The next message, whatever it is.
     #[track_caller]
     pub(crate) fn next(&mut self) -> Value {

@@ -396,6 +396,13 @@ impl Sandbox {
         TestDaemon::of(self, variables.iter().map(|(name, value)| (name.into(), value.into())).collect())
     }
 
+    /// A daemon of the test's own, from a program of its choice.
+    #[track_caller]
+    pub(crate) fn daemon_from(&self, program: &Path, variables: &[(&str, &str)]) -> TestDaemon<'_> {
+        let variables = variables.iter().map(|(name, value)| (name.into(), value.into())).collect();
+        TestDaemon::from(self, program.into(), variables)
+    }
+
     /// A daemon of the test's own, unless a client was quicker to start one.
     #[track_caller]
     pub(crate) fn daemon_or_another(&self) -> TestDaemon<'_> {

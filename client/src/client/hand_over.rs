@@ -76,14 +76,6 @@ async fn is_older(socket: &Path) -> bool {
     greet(socket).await.is_ok_and(|(_, has_common_protocol)| !has_common_protocol)
 }
 
-/// What the daemon at `socket` says of itself, whatever protocol it speaks.
-///
-/// # Errors
-/// It cannot be reached, or does not know the frozen requests.
-pub(super) async fn status(socket: &Path) -> std::io::Result<Answer> {
-    request(socket, &Request::Status).await
-}
-
 async fn ask(socket: &Path) -> std::io::Result<Answer> {
     request(socket, &Request::HandOver { highest: Preamble::ours().highest }).await
 }

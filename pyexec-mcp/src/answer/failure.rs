@@ -1,7 +1,9 @@
 //! Why a call has no result, and what to do next: the words in which a model or a person is told.
 
 use pyexec_client::ClientError;
+use pyexec_proto::JobId;
 use pyexec_proto::error::Error;
+use pyexec_proto::preamble::Preamble;
 
 use super::advice::next_after;
 use super::render;
@@ -55,6 +57,24 @@ impl Failure {
         }
     }
 
+    /// The daemon, if that speaks only protocols that are newer than this server's.
+    pub(crate) fn newer_daemon(&self) -> Option<&Preamble> {
+        match self {
+            Failure::Client(error) => newer_daemon(error),
+            Failure::OfJob { source, .. } => source.newer_daemon(),
+            Failure::Argument { .. } => None,
+        }
+    }
+
+    /// The job that this call has submitted, or may have.
+    pub(crate) fn job(&self) -> Option<JobId> {
+        match self {
+            Failure::Client(ClientError::Unanswered { id, .. }) => Some(*id),
+            Failure::OfJob { job, .. } => job.parse().ok(),
+            Failure::Argument { .. } | Failure::Client(_) => None,
+        }
+    }
+
     pub(crate) fn text(&self) -> String {
         let mut text = self.to_string();
         let mut cause = std::error::Error::source(self);
@@ -93,6 +113,16 @@ impl Failure {
                 Some(_) | None => next.clone(),
             }),
         }
+    }
+}
+
+/// The daemon, if that speaks only protocols that are newer than ours.
+pub(crate) fn newer_daemon(error: &ClientError) -> Option<&Preamble> {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "no other error is about versions")]
+    match error {
+        ClientError::Version { daemon, client } if daemon.lowest > client.highest => Some(daemon),
+        ClientError::Unanswered { source, .. } => newer_daemon(source),
+        _ => None,
     }
 }
 

@@ -6,9 +6,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use pyexec_client::Client;
-use pyexec_client::ClientError;
-use pyexec_client::threads;
+use pyexec_client::{Client, ClientError, threads};
 use pyexec_proto::artifact::{ArtifactList, MAX_ARTIFACT_CHUNK_BYTES, MAX_ARTIFACTS};
 use pyexec_proto::{Error, JobId, OsText};
 use pyexec_view::picture::raster::{self, Fault, Kind, Raster};

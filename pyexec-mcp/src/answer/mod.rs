@@ -19,7 +19,7 @@ use rmcp::model::{CallToolResult, ContentBlock};
 use serde::Serialize;
 use serde_json::Value;
 
-pub(crate) use failure::Failure;
+pub(crate) use failure::{Failure, newer_daemon};
 use images::Images;
 
 /// The same thing twice, for models and for programs.

@@ -2,9 +2,8 @@
 
 use std::borrow::Cow;
 
-use pyexec_proto::Status;
-use pyexec_proto::harmless;
 use pyexec_proto::output::Stream;
+use pyexec_proto::{Status, harmless};
 use pyexec_view::markdown::in_cell;
 use pyexec_view::{JobRow, ProgressView};
 

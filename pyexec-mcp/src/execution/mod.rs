@@ -10,8 +10,7 @@ mod progress;
 
 use std::time::Duration;
 
-use pyexec_client::Client;
-use pyexec_client::ClientError;
+use pyexec_client::{Client, ClientError};
 use pyexec_proto::job::Submission;
 use pyexec_proto::output::Stream;
 use pyexec_proto::request::{FollowRequest, MAX_WAIT_MS, StopRequest};

@@ -6,21 +6,22 @@ use std::sync::{Arc, Mutex};
 
 use futures::FutureExt;
 use rmcp::model::{
-    CacheScope, CallToolRequestParams, CallToolResponse, CompleteRequestParams, CompleteResult, GetPromptRequestParams,
-    GetPromptResponse, Implementation, ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult,
-    ListToolsResult, PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities,
-    ServerConfig, SubscribeRequestParams, SubscriptionFilter, UnsubscribeRequestParams,
+    CacheScope, CallToolRequestParams, CallToolResponse, CompleteRequestParams, CompleteResult, ContentBlock,
+    GetPromptRequestParams, GetPromptResponse, Implementation, ListPromptsResult, ListResourceTemplatesResult,
+    ListResourcesResult, ListToolsResult, PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResponse,
+    ServerCapabilities, ServerConfig, SubscribeRequestParams, SubscriptionFilter, UnsubscribeRequestParams,
 };
 use rmcp::service::{RequestContext, SubscriptionContext};
 use rmcp::{ErrorData, RoleServer, ServerHandler};
 use tokio::task::AbortHandle;
 
-use super::subscriptions;
+use super::transport::Ticket;
+use super::{subscriptions, succession};
 use crate::answer::shown::cut;
-use crate::answer::{self, Failure, Form};
+use crate::answer::{self, Failure, Form, refusal};
 use crate::call::Call;
-use crate::session::Session;
-use crate::tools::{self, Tool};
+use crate::session::{NoSuccessor, Session};
+use crate::tools::{self, Hints, Tool};
 use crate::{arguments, prompts, resources, uri};
 
 /// What there is to list does not change while the server runs.
@@ -60,20 +61,87 @@ impl Server {
             Ok(arguments) => arguments,
             Err(failure) => return Ok(answer::result(Err(failure), form).into()),
         };
-        let call = Call { session: &self.session, name: tool.name, parameters: &tool.parameters, arguments, context };
+        let ticket = ticket_of(context);
+        let call = Call {
+            session: &self.session,
+            name: tool.name,
+            parameters: &tool.parameters,
+            arguments,
+            context,
+            job: ticket.and_then(Ticket::job),
+        };
         let answered = unless_it_panics((tool.perform)(&call)).await.unwrap_or_else(|Panicked| {
             Err(Failure::argument(
                 format!("{} failed inside the server, which is a defect of pyexec", tool.name),
                 "jobs are not affected: py_list_jobs shows them",
             ))
         });
+        let not_replaced = match &answered {
+            Err(failure) => self.replace(ticket, tool, failure).await,
+            Ok(_) => None,
+        };
         let answered =
             answered.map_err(|failure| match call.arguments.get("job_id").and_then(serde_json::Value::as_str) {
                 Some(job) => failure.of_job(job, || tools::next_after_failure(tool, job)),
                 None => failure,
             });
-        Ok(answer::result(answered, form).into())
+        let mut result = answer::result(answered, form);
+        if let Some(why) = not_replaced {
+            result.content.push(ContentBlock::text(succession::not_taken_over(&why)));
+        }
+        Ok(result.into())
     }
+
+    /// If a call failed because the daemon is newer: has a newer server take over, and answer the call where nothing can be
+    /// done twice by that. Returns why none takes over.
+    async fn replace(&self, ticket: Option<&Ticket>, tool: &Tool, failure: &Failure) -> Option<NoSuccessor> {
+        let (ticket, daemon) = (ticket?, failure.newer_daemon()?);
+        if let Err(why) = succession::begin(&self.session, ticket, daemon.lowest).await {
+            return Some(why);
+        }
+        match (tool.hints, failure.job()) {
+            // It may have been done, and only its answer been lost.
+            (Hints::Adds, _) => {}
+            (Hints::RunsCode, job) => {
+                ticket.put_off(job);
+            }
+            (Hints::Reads | Hints::Removes, _) => {
+                ticket.put_off(None);
+            }
+        }
+        None
+    }
+
+    /// Answers a request that changes nothing, with an error if it panics. If it fails because the daemon is newer, a newer
+    /// server takes over and answers it.
+    async fn answer<T>(
+        &self,
+        context: &RequestContext<RoleServer>,
+        request: impl Future<Output = Result<T, ErrorData>>,
+    ) -> Result<T, ErrorData> {
+        let error = match unless_it_panics(request).await? {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        let (Some(ticket), Some(protocol)) = (ticket_of(context), refusal::newer_protocol(&error)) else {
+            return Err(error);
+        };
+        match succession::begin(&self.session, ticket, protocol).await {
+            Ok(()) => {
+                ticket.put_off(None);
+                Err(error)
+            }
+            Err(why) => {
+                let message = format!("{}\n\n{}", error.message, succession::not_taken_over(&why));
+                Err(ErrorData::new(error.code, message, error.data))
+            }
+        }
+    }
+}
+
+/// Of a request that has come through our transport.
+fn ticket_of(context: &RequestContext<RoleServer>) -> Option<&Ticket> {
+    context.extensions.get()
 }
 
 type CallToolOutcome = Result<CallToolResponse, ErrorData>;
@@ -126,9 +194,9 @@ impl ServerHandler for Server {
     async fn list_resources(
         &self,
         _: Option<PaginatedRequestParams>,
-        _: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
-        unless_it_panics(resources::list(&self.session)).await?
+        self.answer(&context, resources::list(&self.session)).await
     }
 
     async fn list_resource_templates(
@@ -142,17 +210,17 @@ impl ServerHandler for Server {
     async fn read_resource(
         &self,
         request: ReadResourceRequestParams,
-        _: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
-        unless_it_panics(resources::read(&self.session, &request.uri)).await?.map(Into::into)
+        self.answer(&context, resources::read(&self.session, &request.uri)).await.map(Into::into)
     }
 
     async fn complete(
         &self,
         request: CompleteRequestParams,
-        _: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<CompleteResult, ErrorData> {
-        unless_it_panics(resources::complete(&self.session, &request.argument)).await?
+        self.answer(&context, resources::complete(&self.session, &request.argument)).await
     }
 
     async fn list_prompts(
@@ -166,9 +234,9 @@ impl ServerHandler for Server {
     async fn get_prompt(
         &self,
         request: GetPromptRequestParams,
-        _: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<GetPromptResponse, ErrorData> {
-        unless_it_panics(prompts::get(&self.session, &request)).await?.map(Into::into)
+        self.answer(&context, prompts::get(&self.session, &request)).await.map(Into::into)
     }
 
     fn accepted_subscription_filter(&self, requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
@@ -188,7 +256,9 @@ impl ServerHandler for Server {
         request: SubscribeRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        let task = subscriptions::subscribe(&self.session, request.uri.clone(), context.peer).await?;
+        let ticket = ticket_of(&context).cloned();
+        let subscribed = subscriptions::subscribe(&self.session, request.uri.clone(), context.peer.clone(), ticket);
+        let task = self.answer(&context, subscribed).await?;
         let mut running = self.subscriptions.lock().expect("nobody panics while holding it");
         if let Some(before) = running.insert(request.uri, task) {
             before.abort();

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use pyexec_client::Client;
-use pyexec_client::ClientError;
+use pyexec_client::{Client, ClientError};
 use pyexec_proto::error::Error;
 use pyexec_proto::output::{OutputLengths, PerStream};
 use pyexec_proto::request::{FollowRequest, MAX_WAIT_MS};
@@ -17,7 +16,9 @@ use rmcp::service::{Peer, SubscriptionContext, SubscriptionSink};
 use rmcp::{ErrorData, RoleServer};
 use tokio::task::AbortHandle;
 
-use crate::answer::refusal;
+use super::succession;
+use super::transport::Ticket;
+use crate::answer::{newer_daemon, refusal};
 use crate::session::Session;
 use crate::{resources, uri};
 
@@ -25,7 +26,13 @@ use crate::{resources, uri};
 const INTERVAL: Duration = Duration::from_millis(200);
 
 /// Whom to tell.
-enum Listener {
+struct Listener {
+    to: To,
+    /// Of the request that began it.
+    ticket: Option<Ticket>,
+}
+
+enum To {
     Sink(SubscriptionSink),
     Peer(Peer<RoleServer>),
 }
@@ -33,11 +40,20 @@ enum Listener {
 impl Listener {
     /// `false` when nobody listens any more.
     async fn tell(&self, uri: &str) -> bool {
-        match self {
-            Listener::Sink(sink) => sink.notify_resource_updated(uri).await.is_ok(),
-            Listener::Peer(peer) => {
-                peer.notify_resource_updated(ResourceUpdatedNotificationParam::new(uri)).await.is_ok()
-            }
+        match &self.to {
+            To::Sink(sink) => sink.notify_resource_updated(uri).await.is_ok(),
+            To::Peer(peer) => peer.notify_resource_updated(ResourceUpdatedNotificationParam::new(uri)).await.is_ok(),
+        }
+    }
+}
+
+impl Listener {
+    /// A daemon that is newer than this server will not be understood later either: a newer server takes over.
+    async fn hear_of(&self, session: &Session, error: &ClientError) {
+        if let (Some(ticket), Some(daemon)) = (&self.ticket, newer_daemon(error))
+            && let Err(why) = succession::begin(session, ticket, daemon.lowest).await
+        {
+            tracing::warn!("subscribers are not told of anything: the daemon is newer than this server, and {why}");
         }
     }
 }
@@ -49,16 +65,21 @@ pub(crate) async fn listen(session: &Session, context: &SubscriptionContext) -> 
         if uris.is_empty() {
             return;
         }
+        let ticket = context.request_context().extensions.get::<Ticket>();
+        let listener = || Listener { to: To::Sink(context.sink().clone()), ticket: ticket.cloned() };
         let mut trouble = Trouble::default();
         let client = loop {
             match session.client().await {
                 Ok(client) => break client,
-                Err(_) => trouble.passes().await,
+                Err(error) => {
+                    listener().hear_of(session, &error).await;
+                    trouble.passes().await;
+                }
             }
         };
         let watch = |uri: String| {
-            let (client, listener) = (client.clone(), Listener::Sink(context.sink().clone()));
-            async move { watch(&client, &uri, &listener).await }
+            let (client, listener) = (client.clone(), listener());
+            async move { watch(session, &client, &uri, &listener).await }
         };
         join_all(uris.into_iter().map(watch)).await;
     };
@@ -81,11 +102,14 @@ pub(crate) async fn subscribe(
     session: &Session,
     uri: String,
     peer: Peer<RoleServer>,
+    ticket: Option<Ticket>,
 ) -> Result<AbortHandle, ErrorData> {
     let Some(given) = uri::job_in(&uri) else { return Err(refusal::unknown_resource(&uri)) };
     let client: Arc<Client> = session.client().await.map_err(refusal::internal)?;
     client.resolve(given).await.map_err(|error| refusal::explained(error, &uri))?;
-    let task = tokio::spawn(async move { watch(&client, &uri, &Listener::Peer(peer)).await });
+    let session = session.clone();
+    let listener = Listener { to: To::Peer(peer), ticket };
+    let task = tokio::spawn(async move { watch(&session, &client, &uri, &listener).await });
     Ok(task.abort_handle())
 }
 
@@ -115,7 +139,7 @@ impl Trouble {
 ///
 /// A daemon that cannot be asked is asked again later: whoever subscribes relies on being told. The last word is about the
 /// job's end, or that there is no such job any more.
-async fn watch(client: &Client, uri: &str, listener: &Listener) {
+async fn watch(session: &Session, client: &Client, uri: &str, listener: &Listener) {
     let Some(given) = uri::job_in(uri) else { return };
     let mut told = None;
     let mut trouble = Trouble::default();
@@ -131,6 +155,7 @@ async fn watch(client: &Client, uri: &str, listener: &Listener) {
             }
             Err(error) => {
                 tracing::debug!(%error, "a subscription waits for a daemon");
+                listener.hear_of(session, &error).await;
                 trouble.passes().await;
             }
         }

@@ -2,9 +2,8 @@
 
 mod artifacts;
 
-use pyexec_client::Client;
-use pyexec_client::ClientError;
 use pyexec_client::excerpt::continuation;
+use pyexec_client::{Client, ClientError};
 use pyexec_proto::JobDetail;
 use pyexec_proto::output::{MAX_CHUNK_BYTES, PerStream, Stream};
 use pyexec_proto::request::{FollowRequest, JobQuery};

@@ -6,19 +6,20 @@
 
 mod budget;
 mod caller;
+mod successor;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use pyexec_client::Client;
 use pyexec_client::caller::Caller;
-use pyexec_client::{ClientError, Daemon};
+use pyexec_client::{Client, ClientError, Daemon, threads};
 use pyexec_proto::paths::{NoHome, Paths};
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 use crate::options::Options;
+pub(crate) use successor::{NoSuccessor, protocols};
 
 /// One for each process.
 pub(crate) struct Process {
@@ -68,6 +69,12 @@ impl Session {
     pub(crate) async fn client(&self) -> Result<Arc<Client>, ClientError> {
         let connect = async || Client::connect(self.process.paths.clone(), Daemon::StartIfNone).await.map(Arc::new);
         Ok(self.process.client.get_or_try_init(connect).await?.clone())
+    }
+
+    /// The program that takes over from this one when the daemon is newer, and speaks no lower protocol than this.
+    pub(crate) async fn successor(&self, protocol: u16) -> Result<PathBuf, NoSuccessor> {
+        let paths = self.process.paths.clone();
+        threads::beside(move || successor::find(&paths, protocol)).await.expect("nothing in it panics")
     }
 
     /// How long a synchronous tool waits for its job.

@@ -14,7 +14,7 @@ mod tool;
 
 use crate::options::Toolset;
 use parameters::markdown_output;
-pub(crate) use tool::{Tool, next_after_failure};
+pub(crate) use tool::{Hints, Tool, next_after_failure};
 
 /// In the order in which they are listed.
 pub(crate) fn of(toolset: Toolset) -> Vec<Tool> {

@@ -15,7 +15,7 @@ pub(crate) struct Tool {
     pub(crate) name: &'static str,
     pub(super) title: &'static str,
     pub(super) about: &'static str,
-    pub(super) hints: Hints,
+    pub(crate) hints: Hints,
     pub(crate) parameters: Vec<Parameter>,
     /// Fields of the structured result, for those who want a schema of it.
     pub(super) returns: &'static [&'static [(&'static str, Field)]],
@@ -23,8 +23,8 @@ pub(crate) struct Tool {
 }
 
 /// What a tool does to the world.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Hints {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hints {
     /// Runs code, which can do anything.
     RunsCode,
     Reads,

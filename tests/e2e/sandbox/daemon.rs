@@ -1,6 +1,6 @@
 //! A daemon that a test starts itself, and can therefore kill and reap.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -16,13 +16,14 @@ use super::{PATIENCE, PYEXECD, Sandbox};
 #[derive(Debug)]
 pub(crate) struct TestDaemon<'a> {
     sandbox: &'a Sandbox,
+    program: OsString,
     variables: Vec<(OsString, OsString)>,
     child: Option<Child>,
 }
 
 /// Returns when a daemon listens; `None` when that is another one, which a client was quicker to start.
-fn start_daemon(sandbox: &Sandbox, variables: &[(OsString, OsString)]) -> Option<Child> {
-    let mut command = sandbox.command(PYEXECD);
+fn start_daemon(sandbox: &Sandbox, program: &OsStr, variables: &[(OsString, OsString)]) -> Option<Child> {
+    let mut command = sandbox.command(program);
     command.arg("--announce").envs(variables.iter().cloned()).env(SERVICE_MARK, "daemon").current_dir("/");
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("can be started");
     let mut said = String::new();
@@ -41,13 +42,19 @@ fn start_daemon(sandbox: &Sandbox, variables: &[(OsString, OsString)]) -> Option
 
 impl<'a> TestDaemon<'a> {
     pub(super) fn of(sandbox: &'a Sandbox, variables: Vec<(OsString, OsString)>) -> Self {
-        let child = start_daemon(sandbox, &variables);
+        Self::from(sandbox, PYEXECD.into(), variables)
+    }
+
+    pub(super) fn from(sandbox: &'a Sandbox, program: OsString, variables: Vec<(OsString, OsString)>) -> Self {
+        let child = start_daemon(sandbox, &program, &variables);
         assert!(child.is_some(), "another daemon is running");
-        Self { sandbox, variables, child }
+        Self { sandbox, program, variables, child }
     }
 
     pub(super) fn or_another(sandbox: &'a Sandbox) -> Self {
-        Self { sandbox, variables: vec![], child: start_daemon(sandbox, &[]) }
+        let program = OsString::from(PYEXECD);
+        let child = start_daemon(sandbox, &program, &[]);
+        Self { sandbox, program, variables: vec![], child }
     }
 }
 
@@ -68,7 +75,7 @@ impl TestDaemon<'_> {
     #[track_caller]
     pub(crate) fn start(&mut self) {
         assert!(self.child.is_none(), "it runs already");
-        self.child = start_daemon(self.sandbox, &self.variables);
+        self.child = start_daemon(self.sandbox, &self.program, &self.variables);
     }
 
     /// `kill -9`, and the next one.

@@ -19,24 +19,30 @@ pub(super) enum Line {
 }
 
 pub(super) struct Lines<R> {
+    /// Bytes in front of the input, from `at` on: what another server has read and not handled.
+    ahead: Vec<u8>,
+    at: usize,
     input: BufReader<R>,
     longest: usize,
+    /// The beginning of the next line. It stays here when nobody waits for the rest any more.
+    line: Vec<u8>,
+    /// Of a line that is not kept.
+    search: Option<IdSearch>,
 }
 
 impl<R: AsyncRead + Unpin> Lines<R> {
-    pub(super) fn of(input: R) -> Self {
-        Self { input: BufReader::new(input), longest: MAX_LINE_BYTES }
+    pub(super) fn of(ahead: Vec<u8>, input: R) -> Self {
+        Self { ahead, at: 0, input: BufReader::new(input), longest: MAX_LINE_BYTES, line: vec![], search: None }
     }
 
-    /// The next line. An error of the input ends it like its end.
+    /// The next line. An error of the input ends it like its end. Nothing is lost when it is not waited for to the end.
     pub(super) async fn next(&mut self) -> io::Result<Line> {
-        let mut line = Vec::new();
-        // Of one that is not kept.
-        let mut search: Option<IdSearch> = None;
         loop {
-            let available = self.input.fill_buf().await?;
+            let is_ahead = self.at < self.ahead.len();
+            let available = if is_ahead { &self.ahead[self.at..] } else { self.input.fill_buf().await? };
             if available.is_empty() {
-                return Ok(match search {
+                let line = std::mem::take(&mut self.line);
+                return Ok(match self.search.take() {
                     Some(search) => Line::TooLong(search.found()),
                     None if line.is_empty() => Line::End,
                     None => Line::Whole(line),
@@ -44,26 +50,40 @@ impl<R: AsyncRead + Unpin> Lines<R> {
             }
             let newline = available.iter().position(|byte| *byte == b'\n');
             let text = &available[..newline.unwrap_or(available.len())];
-            match &mut search {
+            match &mut self.search {
                 Some(search) => search.feed(text),
-                None if line.len() + text.len() > self.longest => {
+                None if self.line.len() + text.len() > self.longest => {
                     let mut begun = IdSearch::default();
-                    begun.feed(&line);
+                    begun.feed(&self.line);
                     begun.feed(text);
-                    line = Vec::new();
-                    search = Some(begun);
+                    self.line = Vec::new();
+                    self.search = Some(begun);
                 }
-                None => line.extend_from_slice(text),
+                None => self.line.extend_from_slice(text),
             }
             let taken = text.len() + usize::from(newline.is_some());
-            self.input.consume(taken);
+            if is_ahead {
+                self.at += taken;
+                if self.at == self.ahead.len() {
+                    (self.ahead, self.at) = (Vec::new(), 0);
+                }
+            } else {
+                self.input.consume(taken);
+            }
             if newline.is_some() {
-                return Ok(match search {
+                return Ok(match self.search.take() {
                     Some(search) => Line::TooLong(search.found()),
-                    None => Line::Whole(line),
+                    None => Line::Whole(std::mem::take(&mut self.line)),
                 });
             }
         }
+    }
+
+    /// All that was read and not returned as a line. `None` in the middle of a line that is passed over, of which nothing
+    /// is kept.
+    pub(super) fn unread(&self) -> Option<Vec<u8>> {
+        let ahead = &self.ahead[self.at..];
+        self.search.is_none().then(|| [self.line.as_slice(), ahead, self.input.buffer()].concat())
     }
 }
 
@@ -77,7 +97,7 @@ mod tests {
         let longest = "{\"id\":3}\r".len();
         for capacity in [1, 2, 7, 1000] {
             let input = BufReader::with_capacity(capacity, text.as_bytes());
-            let mut lines = Lines { input, longest };
+            let mut lines = Lines { input, longest, ..Lines::of(vec![], text.as_bytes()) };
             let mut read = Vec::new();
             while let line = lines.next().await.expect("can be read")
                 && line != Line::End
@@ -94,5 +114,25 @@ mod tests {
             ];
             assert_eq!(read, expected, "{capacity} bytes at once");
         }
+    }
+
+    #[tokio::test]
+    async fn what_was_read_and_not_returned_can_be_read_by_somebody_else() {
+        let (ours, mut client) = tokio::io::duplex(64);
+        tokio::io::AsyncWriteExt::write_all(&mut client, b"one\ntwo\nthr").await.expect("there is room");
+        let mut lines = Lines::of(b"ze".to_vec(), ours);
+        assert_eq!(lines.next().await.expect("can be read"), Line::Whole(b"zeone".to_vec()));
+        let unread = lines.unread().expect("no line is passed over");
+        assert_eq!(unread, b"two\nthr");
+        // Also after the beginning of a line has been looked at.
+        assert_eq!(lines.next().await.expect("can be read"), Line::Whole(b"two".to_vec()));
+        assert!(futures::poll!(std::pin::pin!(lines.next())).is_pending());
+        assert_eq!(lines.unread().as_deref(), Some(b"thr".as_slice()));
+        let mut others = Lines::of(unread, b"ee\n".as_slice());
+        let mut read = vec![];
+        while let Line::Whole(line) = others.next().await.expect("can be read") {
+            read.push(line);
+        }
+        assert_eq!(read, [b"two".to_vec(), b"three".to_vec()]);
     }
 }

@@ -19,6 +19,15 @@ pub(crate) struct Stdio {
     pub(crate) input: Input,
     pub(crate) output: Output,
     pub(crate) hangup: Hangup,
+    pub(super) originals: Originals,
+}
+
+/// The descriptors as this process got them, for a program that is executed in its place.
+pub(super) struct Originals {
+    pub(super) stdin: OwnedFd,
+    pub(super) stdout: OwnedFd,
+    /// A thread may be reading stdin, and what it reads after this process has stopped waiting for it is lost.
+    pub(super) is_read_by_thread: bool,
 }
 
 /// Tells that the client has closed its end of stdin, without reading what is still in it.
@@ -51,27 +60,36 @@ fn watch(input: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
 /// Takes stdin and stdout private. Afterwards their numbers mean `/dev/null` and stderr, for us, for libraries and for
 /// every process that is started.
 pub(crate) fn take() -> io::Result<Stdio> {
-    let input = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
-    let output = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3)?;
-    rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
-    rustix::stdio::dup2_stdout(rustix::stdio::stderr())?;
-    let hangup = Hangup(input.try_clone()?);
-    Ok(Stdio { input: reader(input)?, output: writer(output)?, hangup })
+    let stdin = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
+    let stdout = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3)?;
+    lead_elsewhere()?;
+    let hangup = Hangup(stdin.try_clone()?);
+    let (input, is_read_by_thread) = reader(stdin.try_clone()?)?;
+    let output = writer(stdout.try_clone()?)?;
+    Ok(Stdio { input, output, hangup, originals: Originals { stdin, stdout, is_read_by_thread } })
 }
 
-fn reader(input: OwnedFd) -> io::Result<Input> {
+/// Has the numbers of stdin and stdout mean `/dev/null` and stderr.
+pub(super) fn lead_elsewhere() -> io::Result<()> {
+    rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
+    rustix::stdio::dup2_stdout(rustix::stdio::stderr())?;
+    Ok(())
+}
+
+/// With it, whether a thread reads.
+fn reader(input: OwnedFd) -> io::Result<(Input, bool)> {
     Ok(match file_type(&input)? {
         FileType::Fifo => match opened_again(&input, OFlags::RDONLY) {
-            Ok(pipe) => Box::new(tokio::net::unix::pipe::Receiver::from_owned_fd(pipe)?),
-            Err(_) => Box::new(tokio::fs::File::from_std(input.into())),
+            Ok(pipe) => (Box::new(tokio::net::unix::pipe::Receiver::from_owned_fd(pipe)?), false),
+            Err(_) => (Box::new(tokio::fs::File::from_std(input.into())), true),
         },
-        FileType::Socket => Box::new(socket(input)?),
+        FileType::Socket => (Box::new(socket(input)?), false),
         FileType::RegularFile
         | FileType::Directory
         | FileType::Symlink
         | FileType::CharacterDevice
         | FileType::BlockDevice
-        | FileType::Unknown => Box::new(tokio::fs::File::from_std(input.into())),
+        | FileType::Unknown => (Box::new(tokio::fs::File::from_std(input.into())), true),
     })
 }
 
@@ -120,7 +138,7 @@ mod tests {
         let (input, output) = std::io::pipe().expect("a pipe");
         rustix::fs::fchmod(&input, Mode::empty()).expect("it is ours");
         let (mut input, mut output) =
-            (reader(input.into()).expect("can be read"), writer(output.into()).expect("can be written"));
+            (reader(input.into()).expect("can be read").0, writer(output.into()).expect("can be written"));
         output.write_all(b"line").await.expect("it is open");
         output.flush().await.expect("it is open");
         drop(output);

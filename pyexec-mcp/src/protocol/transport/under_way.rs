@@ -5,7 +5,10 @@
 
 use std::collections::HashMap;
 
-use rmcp::model::RequestId;
+use pyexec_proto::JobId;
+use rmcp::model::{ClientRequest, RequestId};
+
+use super::taking_over::PutOff;
 
 #[derive(Debug, Default)]
 pub(super) struct UnderWay {
@@ -21,6 +24,51 @@ pub(super) struct Asked {
     /// As the client calls it.
     pub(super) id: RequestId,
     pub(super) batch: Option<BatchKey>,
+    pub(super) kind: Kind,
+    /// As it was read, where that is kept: whoever takes over from this server is asked it again.
+    pub(super) line: Option<Box<str>>,
+    /// The client has had the answer from the server that this one has taken over from.
+    pub(super) is_answered_already: bool,
+    /// A newer server answers it.
+    pub(super) put_off: Option<PutOffFor>,
+}
+
+/// What it takes to answer a request that was put off.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct PutOffFor {
+    /// The job that it has started.
+    job: Option<JobId>,
+}
+
+/// Requests whose effect lasts longer than they take to answer, and all others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Initialize,
+    /// To the resource with this URI, by the method of the handshake versions.
+    Subscribe(String),
+    Unsubscribe(String),
+    /// It is answered when the client or the server leaves.
+    Listen,
+    Other,
+}
+
+impl Kind {
+    pub(super) fn of(request: &ClientRequest) -> Self {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "nothing lasts of any other request")]
+        match request {
+            ClientRequest::InitializeRequest(_) => Kind::Initialize,
+            ClientRequest::SubscribeRequest(request) => Kind::Subscribe(request.params.uri.clone()),
+            ClientRequest::UnsubscribeRequest(request) => Kind::Unsubscribe(request.params.uri.clone()),
+            ClientRequest::SubscriptionsListenRequest(_) => Kind::Listen,
+            _ => Kind::Other,
+        }
+    }
+}
+
+impl Asked {
+    pub(super) fn new(id: RequestId, kind: Kind) -> Self {
+        Self { id, batch: None, kind, line: None, is_answered_already: false, put_off: None }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,16 +83,16 @@ struct Batch {
 
 impl UnderWay {
     /// The number of a request from here on; `None` while another with its `id` is under way.
-    pub(super) fn begin(&mut self, id: &RequestId, batch: Option<BatchKey>) -> Option<i64> {
-        if self.is_used(id) {
+    pub(super) fn begin(&mut self, asked: Asked) -> Option<i64> {
+        if self.is_used(&asked.id) {
             return None;
         }
         self.last_number += 1;
-        self.numbers.insert(id.clone(), self.last_number);
-        self.requests.insert(self.last_number, Asked { id: id.clone(), batch });
-        if let Some(batch) = batch.and_then(|key| self.batches.get_mut(&key)) {
+        self.numbers.insert(asked.id.clone(), self.last_number);
+        if let Some(batch) = asked.batch.and_then(|key| self.batches.get_mut(&key)) {
             batch.open += 1;
         }
+        self.requests.insert(self.last_number, asked);
         Some(self.last_number)
     }
 
@@ -56,8 +104,54 @@ impl UnderWay {
         self.requests.contains_key(&number)
     }
 
-    pub(super) fn id(&self, number: i64) -> Option<&RequestId> {
-        self.requests.get(&number).map(|asked| &asked.id)
+    pub(super) fn get(&self, number: i64) -> Option<&Asked> {
+        self.requests.get(&number)
+    }
+
+    /// Has a request answered by the server that takes over; `false` if it cannot be asked again there.
+    pub(super) fn put_off(&mut self, number: i64, job: Option<JobId>) -> bool {
+        let Some(asked) =
+            self.requests.get_mut(&number).filter(|asked| asked.line.is_some() && !asked.is_answered_already)
+        else {
+            return false;
+        };
+        asked.put_off = Some(PutOffFor { job });
+        true
+    }
+
+    pub(super) fn is_put_off(&self, number: i64) -> bool {
+        self.requests.get(&number).is_some_and(|asked| asked.put_off.is_some())
+    }
+
+    /// Whether there is a request that this server itself will answer before long.
+    pub(super) fn is_busy(&self) -> bool {
+        self.requests.values().any(|asked| asked.put_off.is_none() && asked.kind != Kind::Listen)
+    }
+
+    /// The requests that were put off, in the order in which they came.
+    pub(super) fn all_put_off(&self) -> Vec<PutOff> {
+        let put_off = |asked: &Asked| {
+            let PutOffFor { job } = asked.put_off.clone()?;
+            Some(PutOff { line: asked.line.as_deref()?.to_owned(), job })
+        };
+        self.in_order().filter_map(|(_, asked)| put_off(asked)).collect()
+    }
+
+    /// Their numbers.
+    pub(super) fn numbers_put_off(&self) -> Vec<i64> {
+        self.in_order().filter(|(_, asked)| asked.put_off.is_some()).map(|(number, _)| number).collect()
+    }
+
+    /// The subscriptions that are told of things; `None` if one of them cannot be asked for again.
+    pub(super) fn listens(&self) -> Option<Vec<String>> {
+        let listens = self.in_order().filter(|(_, asked)| asked.kind == Kind::Listen);
+        listens.map(|(_, asked)| Some(asked.line.as_deref()?.to_owned())).collect()
+    }
+
+    fn in_order(&self) -> impl Iterator<Item = (i64, &Asked)> {
+        let mut requests: Vec<_> = self.requests.iter().map(|(number, asked)| (*number, asked)).collect();
+        requests.sort_unstable_by_key(|(number, _)| *number);
+        requests.into_iter()
     }
 
     /// Forgets a request that is answered now; `None` if it was cancelled.
@@ -114,21 +208,25 @@ mod tests {
         RequestId::String(text.into())
     }
 
+    fn asked(text: &str, batch: Option<BatchKey>) -> Asked {
+        Asked { batch, ..Asked::new(id(text), Kind::Other) }
+    }
+
     #[test]
     fn an_id_is_taken_until_its_request_is_answered_or_cancelled() {
         let mut under_way = UnderWay::default();
-        let first = under_way.begin(&id("a"), None).expect("is free");
-        assert_eq!(under_way.begin(&id("a"), None), None);
-        assert_ne!(under_way.begin(&id("b"), None), Some(first));
+        let first = under_way.begin(asked("a", None)).expect("is free");
+        assert_eq!(under_way.begin(asked("a", None)), None);
+        assert_ne!(under_way.begin(asked("b", None)), Some(first));
         // Text and number are two.
-        assert!(under_way.begin(&RequestId::Number(1), None).is_some());
-        assert!(under_way.begin(&id("1"), None).is_some());
-        assert_eq!(under_way.end(first), Some(Asked { id: id("a"), batch: None }));
+        assert!(under_way.begin(Asked::new(RequestId::Number(1), Kind::Other)).is_some());
+        assert!(under_way.begin(asked("1", None)).is_some());
+        assert_eq!(under_way.end(first), Some(asked("a", None)));
         assert_eq!(under_way.end(first), None);
-        let second = under_way.begin(&id("a"), None).expect("is free again");
+        let second = under_way.begin(asked("a", None)).expect("is free again");
         assert_eq!(under_way.cancel(&id("a")), Some((second, None)));
         assert_eq!(under_way.cancel(&id("a")), None);
-        let third = under_way.begin(&id("a"), None).expect("is free again");
+        let third = under_way.begin(asked("a", None)).expect("is free again");
         // What the cancelled one comes to is nobody's answer.
         assert_eq!(under_way.end(second), None);
         assert!(!under_way.is_open(second) && under_way.is_open(third));
@@ -138,14 +236,14 @@ mod tests {
     fn a_batch_is_answered_once_all_of_it_is() {
         let mut under_way = UnderWay::default();
         let key = under_way.open_batch();
-        let one = under_way.begin(&id("a"), Some(key)).expect("is free");
+        let one = under_way.begin(asked("a", Some(key))).expect("is free");
         under_way.keep(key, b"refused".to_vec());
         // The first is answered while the second has not been read.
-        let asked = under_way.end(one).expect("is under way");
-        assert_eq!(asked.batch, Some(key));
+        let ended = under_way.end(one).expect("is under way");
+        assert_eq!(ended.batch, Some(key));
         under_way.keep(key, b"1".to_vec());
         assert_eq!(under_way.close_one(key), None);
-        under_way.begin(&id("b"), Some(key)).expect("is free");
+        under_way.begin(asked("b", Some(key))).expect("is free");
         assert_eq!(under_way.close_one(key), None, "the whole batch has been read");
         // A cancelled request is not answered, but the others are.
         let (_, array) = under_way.cancel(&id("b")).expect("is under way");
@@ -155,5 +253,26 @@ mod tests {
         let key = under_way.open_batch();
         assert_eq!(under_way.close_one(key), None);
         assert!(under_way.batches.is_empty());
+    }
+
+    #[test]
+    fn what_is_put_off_is_kept_in_its_order_and_nobody_is_waited_for() {
+        let mut under_way = UnderWay::default();
+        let kept =
+            |text: &str, kind: Kind| Asked { line: Some(format!("line {text}").into()), ..Asked::new(id(text), kind) };
+        let listen = under_way.begin(kept("l", Kind::Listen)).expect("is free");
+        let first = under_way.begin(kept("a", Kind::Other)).expect("is free");
+        let second = under_way.begin(kept("b", Kind::Other)).expect("is free");
+        let unkept = under_way.begin(asked("c", None)).expect("is free");
+        assert!(!under_way.put_off(unkept, None), "it cannot be asked again");
+        let job = JobId::mint();
+        assert!(under_way.put_off(second, Some(job)) && under_way.is_busy());
+        assert!(under_way.put_off(first, None) && under_way.is_busy());
+        under_way.end(unkept);
+        assert!(!under_way.is_busy(), "a subscription is waited for");
+        let lines = under_way.all_put_off().into_iter().map(|put_off| (put_off.line, put_off.job)).collect::<Vec<_>>();
+        assert_eq!(lines, [("line a".to_owned(), None), ("line b".to_owned(), Some(job))]);
+        assert_eq!(under_way.listens(), Some(vec!["line l".to_owned()]));
+        assert!(under_way.is_put_off(first) && !under_way.is_put_off(listen));
     }
 }

@@ -4,9 +4,10 @@ mod parameters;
 mod submission;
 
 use futures::FutureExt;
+use pyexec_client::ClientError;
 use pyexec_client::excerpt::DEFAULT_BYTES;
 use pyexec_proto::script::Autosave;
-use pyexec_proto::{JobDetail, JobId, Status};
+use pyexec_proto::{Error, JobDetail, JobId, Status};
 use pyexec_view::ExecutionView;
 use serde::Serialize;
 use serde_json::Value;
@@ -160,8 +161,10 @@ async fn run(call: &Call<'_>, kept: Kept) -> Result<Answer, Failure> {
     let shown = Shown { plot: given.plot, images: given.images };
     let waits = kept == Kept::UntilDone && !given.async_mode;
     let autosave = given.script_content.as_ref().map(|code| code.clone().into_bytes());
-    let submission = submission(call, given, source, waits)?;
-    let job = execution::submit(call, submission).await?;
+    let job = match submitted_before(call).await? {
+        Some(job) => job,
+        None => execution::submit(call, submission(call, given, source, waits)?).await?,
+    };
     // While Python starts.
     let autosaved = autosave_as(call, &job, autosave);
     if waits {
@@ -173,6 +176,17 @@ async fn run(call: &Call<'_>, kept: Kept) -> Result<Answer, Failure> {
         Kept::Started => started(&job),
         Kept::UntilDone => submitted(&job, shown.plot),
     })
+}
+
+/// The job that an older server, which this one has taken over from, has submitted for this call.
+async fn submitted_before(call: &Call<'_>) -> Result<Option<JobDetail>, Failure> {
+    let Some(id) = call.job else { return Ok(None) };
+    match call.session.client().await?.show(id).await {
+        Ok(job) => Ok(Some(job)),
+        // The submission itself was lost.
+        Err(ClientError::Refused(Error::NoSuchJob { .. })) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Code that was given inline is kept, so that it can be found again. It is no reason for the call to fail.

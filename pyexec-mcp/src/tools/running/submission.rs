@@ -209,7 +209,8 @@ pub(super) fn submission(
     };
     let stdin = given.stdin.unwrap_or_default().into_bytes();
     Ok(Submission {
-        id: JobId::mint(),
+        // The same as before, so that it is the same job if it was taken after all.
+        id: call.job.unwrap_or_else(JobId::mint),
         spec,
         environment: caller.environment.clone(),
         overrides,
