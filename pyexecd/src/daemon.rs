@@ -40,7 +40,7 @@ use crate::fault::{Point, reached};
 use crate::jobs::command::LeftUnfinished;
 use crate::jobs::dispatcher::Dispatcher;
 use crate::jobs::retention::Bounds;
-use crate::jobs::{Jobs, leaving};
+use crate::jobs::{Jobs, Parts, leaving};
 use crate::listener::Listener;
 use crate::own_limits;
 use crate::scripts::Scripts;
@@ -229,21 +229,28 @@ async fn serve(paths: Arc<Paths>, config: &Config, lock: &File, start: Start) ->
     let client_files = ClientFiles::new(&paths.state);
     let environments = Arc::new(Environments::new(config, &paths, client_files.clone()));
     let scopes = Arc::new(Scopes::new(config.scopes == ScopeSetting::Auto, config.user_bus.clone()));
-    let engine = Box::new(LocalEngine::new(Paths::clone(&paths), scopes.clone(), config.output_bytes, own.clone()));
+    let engine = Arc::new(LocalEngine::new(Paths::clone(&paths), scopes.clone(), config.output_bytes, own.clone()));
     let ended = Arc::new(Notify::new());
-    let (dispatcher, commands) =
-        Dispatcher::new(store.clone(), environments.clone(), engine, paths.jobs(), config.max_running, ended.clone());
+    let (dispatcher, commands) = Dispatcher::new(
+        store.clone(),
+        environments.clone(),
+        engine.clone(),
+        paths.jobs(),
+        config.max_running,
+        ended.clone(),
+    );
     let (shutdown, shutting_down) = watch::channel(false);
     let cache_user = environments.clone();
-    let jobs = Jobs::new(
+    let jobs = Jobs::new(Parts {
         commands,
-        store.clone(),
+        store: store.clone(),
         environments,
+        engine,
         client_files,
-        config.inherit_env.clone(),
-        paths.clone(),
-        shutting_down.clone(),
-    );
+        inherit: config.inherit_env.clone(),
+        paths: paths.clone(),
+        shutting_down: shutting_down.clone(),
+    });
     // In the queue before any client's command: a client never sees a job as it was before the restart.
     let rebooted = store.note_boot(crate::boot::id()).await?;
     let unfinished = store.unfinished().await?;

@@ -129,7 +129,7 @@ const MAY_NAME: [(&str, &[&str]); 15] = [
     (
         "fuzzing",
         &[
-            "engine::local",
+            "engine",
             "environment::dotenv",
             "jobs::recovery",
             "output",
@@ -153,7 +153,7 @@ const MAY_NAME: [(&str, &[&str]); 15] = [
     // Speaks to the link of a running job itself: input and news of output need no decision.
     // What it may do for a client depends on who that is.
     ("service", &["artifacts", "blocking", "jobs", "engine", "output", "scripts", "supervisor::peer"]),
-    // Recovery is tested against what supervisors write; what a supervisor can not do is refused before.
+    // How a run ended is told in the words of its record.
     (
         "jobs",
         &[
@@ -166,12 +166,11 @@ const MAY_NAME: [(&str, &[&str]); 15] = [
             "output",
             "removal",
             "store",
-            "supervisor::fence",
             "supervisor::record",
         ],
     ),
     // An order carries the command that an environment came to.
-    ("engine", &["environment"]),
+    ("engine", &["environment", "supervisor::record"]),
     // A scope is made for a process that is known by more than its pid.
     ("engine::scopes", &["supervisor::processes"]),
     (
@@ -184,6 +183,7 @@ const MAY_NAME: [(&str, &[&str]); 15] = [
             "own_limits",
             "supervisor",
             "supervisor::control",
+            "supervisor::fence",
             "supervisor::peer",
             "supervisor::processes",
             "supervisor::record",
@@ -295,7 +295,7 @@ const MAY_OPEN: [(&str, &str); 31] = [
     ("config", "the settings of the daemon's user, read at its start"),
     ("daemon", "lock, state and runtime directory"),
     ("engine::local", "control sockets and run directories"),
-    ("engine::local::out_of_reach", "what a supervisor has left in a run directory"),
+    ("engine::local::link::out_of_reach", "what a supervisor has left in a run directory"),
     ("environment::cache", "the daemon's own cache"),
     ("environment::contents", "the daemon's own cache"),
     ("environment::inline", "a file in a run directory"),

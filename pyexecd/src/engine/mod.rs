@@ -3,7 +3,7 @@
 pub mod local;
 pub mod scopes;
 
-use std::path::PathBuf;
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,21 +11,63 @@ use pyexec_proto::error::NoInput;
 use pyexec_proto::job::JobDetail;
 use pyexec_proto::output::OutputLengths;
 use pyexec_proto::request::InputTaken;
-use pyexec_proto::state::{ExitRecord, Run, StopReason};
+use pyexec_proto::state::{Run, StopReason};
 use pyexec_proto::world::Submitter;
-use pyexec_proto::{JobId, JobSpec, OsText};
+use pyexec_proto::{Error, JobId, JobSpec, OsText};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::environment::Command;
+use crate::supervisor::record::{ReadError, WhatEnded};
 
 /// Starts jobs, and finds those that an earlier daemon started.
-pub trait Engine: Send + Sync {
-    /// Never blocks. What becomes of it is said through `events`, in the end exactly one of the last three kinds.
+///
+/// # An engine fills the run directory
+///
+/// Whatever a job prints, leaves as artifacts and reports as progress, and how it ended, an engine writes into the job's run
+/// directory on this machine, in the formats of a supervisor: segments of output, `artifacts/`, `exit.json`. Output and
+/// artifacts are therefore read in one way wherever a job runs; reading is no part of this trait. An engine that runs jobs
+/// elsewhere copies continuously.
+pub trait Engine: Debug + Send + Sync {
+    /// Refuses a job that this engine could not run as its specification says. Called before the job is accepted; it may
+    /// look at this machine, and waits for nothing.
+    ///
+    /// # Errors
+    /// What a client is told.
+    fn check(&self, spec: &JobSpec) -> Result<(), Error>;
+
+    /// What is left of a job that may have been started, by an earlier daemon for instance. It reads files: to be called
+    /// off the runtime's thread.
+    ///
+    /// # Errors
+    /// When the run directory cannot be looked at.
+    fn examine(&self, id: JobId) -> Result<Evidence, ReadError>;
+
+    /// Starts a job. Never blocks. What becomes of the job is said through `events`, in the end by exactly one of
+    /// [`RunEvent::Ended`] and [`RunEvent::Lost`].
     fn launch(&self, order: Order, events: Events) -> RunHandle;
-    /// Takes up a job whose supervisor may still be there.
+
+    /// Takes up a job whose supervisor may still be there. It goes on as after [`Engine::launch`].
     fn adopt(&self, job: &JobDetail, events: Events) -> RunHandle;
-    /// Takes away what a supervisor may have left that was killed, now that its job has finished.
+
+    /// Takes away what a supervisor may have left that was killed, now that its job has finished. Never blocks.
     fn clear(&self, id: JobId);
+
+    /// Ends what a job has left running whose supervisor is gone. It blocks until nothing is left: to be called off the
+    /// runtime's thread.
+    fn end_survivors(&self, id: JobId);
+}
+
+/// What is left of a job that may have been started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Evidence {
+    /// There is a record of its end.
+    Ended(WhatEnded),
+    /// It is being run, or is about to be: [`Engine::adopt`] tells which.
+    Alive,
+    /// It was started, nobody runs it any more, and there is no record.
+    Gone,
+    /// Nobody has begun to run it.
+    NeverStarted,
 }
 
 /// A job that is to start now.
@@ -40,32 +82,45 @@ pub struct Order {
     pub environment_lock: Option<OsText>,
 }
 
-/// What an engine says of a run.
+/// What happens to a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RunEvent {
+    /// Its process runs. Said again by every supervisor that is found after a restart, and of a later run of a benchmark.
     Started(Run),
-    /// Its output can not be written, and it waits; `None` once it can be again.
+    Ended(WhatEnded),
+    /// Its supervisor is gone, and there is no record.
+    Lost,
+}
+
+/// What an engine says of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Report {
+    Event(RunEvent),
+    /// Its output cannot be written, and it waits; `None` once it can be again.
     Stalled(Option<String>),
     /// Its supervisor does not answer, and why; `None` once it does again.
     Unanswered(Option<String>),
-    SpawnFailed(String),
-    Ended(ExitRecord),
-    Lost,
+}
+
+impl From<RunEvent> for Report {
+    fn from(event: RunEvent) -> Self {
+        Self::Event(event)
+    }
 }
 
 /// Where it says it.
 #[derive(Clone, Debug)]
 pub struct Events {
     pub id: JobId,
-    pub sender: mpsc::UnboundedSender<(JobId, RunEvent)>,
+    pub sender: mpsc::UnboundedSender<(JobId, Report)>,
     /// Updated when there is more output, after [`RunHandle::watch_output`].
     pub lengths: watch::Sender<OutputLengths>,
 }
 
 impl Events {
-    pub fn send(&self, event: RunEvent) {
+    pub fn send(&self, report: impl Into<Report>) {
         // Without a dispatcher the daemon is on its way out, and the next one reads the record.
-        let _ = self.sender.send((self.id, event));
+        let _ = self.sender.send((self.id, report.into()));
     }
 }
 
@@ -118,9 +173,4 @@ impl RunHandle {
     pub fn watch_output(&self) {
         let _ = self.requests.send(RunRequest::WatchOutput);
     }
-}
-
-/// A supervisor's control socket: short, and no secret.
-pub fn control_socket(supervisors: &std::path::Path, id: JobId) -> PathBuf {
-    supervisors.join(&id.simple()[..16])
 }

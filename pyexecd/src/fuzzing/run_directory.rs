@@ -14,7 +14,8 @@ use pyexec_view::JobView;
 use rustix::fs::{FileType, Mode};
 
 use super::Allowance;
-use crate::engine::local::{Evidence, examine};
+use crate::engine::Evidence;
+use crate::engine::local::examine;
 use crate::jobs::recovery::{Belief, Circumstances, believe, believe_unreadable};
 use crate::output;
 use crate::store::run_directory::{list, outcome, outcome_of, read, same_boot, size, to_start};

@@ -10,7 +10,7 @@ use pyexec_proto::{JobId, JobSpec, JobState};
 use tokio::sync::{oneshot, watch};
 
 use super::Snapshot;
-use crate::environment::{self, EnvironmentError, Prepared};
+use crate::environment::{EnvironmentError, Prepared};
 use crate::store::StoreError;
 
 /// A job that an earlier daemon left unfinished.
@@ -62,6 +62,11 @@ pub enum Command {
         id: JobId,
         answer: oneshot::Sender<Option<Box<JobDetail>>>,
     },
+    /// Whether it has not finished, or the index has still to hear of its end.
+    Contains {
+        id: JobId,
+        answer: oneshot::Sender<bool>,
+    },
     EnvironmentsInUse {
         answer: oneshot::Sender<HashMap<String, Vec<JobId>>>,
     },
@@ -73,15 +78,23 @@ pub enum Command {
         result: Result<ReadyToStart, EnvironmentError>,
     },
     /// It is on disk that the job may be started.
-    Started {
+    StartMarked {
         id: JobId,
-        command: Box<environment::Command>,
+    },
+    /// Its permission to start has been taken away, or had been used by an earlier daemon's supervisor.
+    Withdrawn {
+        id: JobId,
+        is_started_elsewhere: bool,
     },
     /// It is in the index that the job is to be stopped.
     StopWritten {
         id: JobId,
         grace: Duration,
         answer: oneshot::Sender<bool>,
+    },
+    /// How it ended is in its run directory.
+    Settled {
+        id: JobId,
     },
     /// The index has heard of a state, or could not.
     Committed {

@@ -13,7 +13,6 @@ use pyexec_proto::paths::Paths;
 use pyexec_proto::profile::ProfileSpec;
 
 use crate::client_files::{ClientFiles, Deadline, Kind, Problem};
-use crate::supervisor::fence;
 
 /// What of arguments and environment together the kernel takes at the least, for a stack limit of 8 MiB: a quarter of it.
 const MAX_STRINGS_BYTES: usize = 2 << 20;
@@ -127,13 +126,8 @@ pub async fn places(spec: &JobSpec, client_files: &ClientFiles, deadline: Deadli
     }
 }
 
-/// Refuses a fence that this kernel can not put up, and one with a hole in it.
+/// Refuses a fence with a hole in it. Whether there can be one is for the engine to say.
 pub async fn fence(spec: &JobSpec, paths: &Paths, client_files: &ClientFiles, deadline: Deadline) -> Result<(), Error> {
-    fence::check(spec.fence).map_err(|fence::Refusal { fence, problem, hint }| Error::NoFence {
-        fence: fence.to_owned(),
-        problem,
-        hint,
-    })?;
     if spec.fence.filesystem != Some(FilesystemFence::Workdir) {
         return Ok(());
     }

@@ -5,6 +5,7 @@ pub mod admission;
 pub mod command;
 pub mod dispatcher;
 pub mod intake;
+pub mod preparer;
 mod pruning;
 pub mod recovery;
 pub mod retention;
@@ -26,7 +27,7 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use crate::blocking::blocking;
 use crate::client_files::{ClientFiles, Deadline};
 use crate::config::InheritEnv;
-use crate::engine::RunHandle;
+use crate::engine::{Engine, RunHandle};
 use crate::environment::Environments;
 use crate::environment::passwords;
 use crate::environment::variables::{EnvFile, Sources, compose};
@@ -47,39 +48,33 @@ pub struct Snapshot {
     pub lengths: watch::Receiver<OutputLengths>,
 }
 
+/// Everything that is asked for about jobs, by clients and by the daemon itself.
 #[derive(Clone, Debug)]
 pub struct Jobs {
-    commands: mpsc::UnboundedSender<Command>,
-    store: Store,
-    environments: Arc<Environments>,
-    client_files: ClientFiles,
-    inherit: Arc<InheritEnv>,
-    paths: Arc<Paths>,
-    shutting_down: watch::Receiver<bool>,
+    parts: Arc<Parts>,
     under_way: UnderWay,
     /// One at a time: what is half removed while nobody holds it has been left behind.
     removing: Arc<Mutex<()>>,
     being_removed: BeingRemoved,
 }
 
+/// What [`Jobs`] are made of.
+#[derive(Debug)]
+pub struct Parts {
+    pub commands: mpsc::UnboundedSender<Command>,
+    pub store: Store,
+    pub environments: Arc<Environments>,
+    pub engine: Arc<dyn Engine>,
+    pub client_files: ClientFiles,
+    pub inherit: InheritEnv,
+    pub paths: Arc<Paths>,
+    pub shutting_down: watch::Receiver<bool>,
+}
+
 impl Jobs {
-    pub fn new(
-        commands: mpsc::UnboundedSender<Command>,
-        store: Store,
-        environments: Arc<Environments>,
-        client_files: ClientFiles,
-        inherit: InheritEnv,
-        paths: Arc<Paths>,
-        shutting_down: watch::Receiver<bool>,
-    ) -> Self {
+    pub fn new(parts: Parts) -> Self {
         Self {
-            commands,
-            store,
-            environments,
-            client_files,
-            inherit: Arc::new(inherit),
-            paths,
-            shutting_down,
+            parts: Arc::new(parts),
             under_way: UnderWay::default(),
             removing: Arc::default(),
             being_removed: BeingRemoved::default(),
@@ -87,11 +82,11 @@ impl Jobs {
     }
 
     pub fn environments(&self) -> &Environments {
-        &self.environments
+        &self.parts.environments
     }
 
     pub fn store(&self) -> &Store {
-        &self.store
+        &self.parts.store
     }
 
     /// Submissions that are not in the index yet.
@@ -100,12 +95,12 @@ impl Jobs {
     }
 
     pub fn directory(&self, id: JobId) -> PathBuf {
-        self.paths.run_directory(id)
+        self.parts.paths.run_directory(id)
     }
 
     /// Changes once, when the daemon begins to leave.
     pub fn shutting_down(&self) -> watch::Receiver<bool> {
-        self.shutting_down.clone()
+        self.parts.shutting_down.clone()
     }
 
     /// The job, once it is on disk. The same submission again is the same job, whenever it comes, and wherever from.
@@ -115,7 +110,7 @@ impl Jobs {
         mut submission: Submission,
         submitter: Result<Submitter, Error>,
     ) -> Result<JobDetail, Error> {
-        if *self.shutting_down.borrow() {
+        if *self.parts.shutting_down.borrow() {
             return Err(Error::ShuttingDown);
         }
         // What is kept of a job has no passwords in it. They go where its variables go.
@@ -146,7 +141,7 @@ impl Jobs {
                 };
             }
         };
-        let jobs = self.paths.jobs();
+        let jobs = self.parts.paths.jobs();
         // Goes wherever the submission goes, whether or not the call is given up.
         let mark = self.under_way.mark(submission.id);
         let (fresh, job, submission, mark) = blocking(move || {
@@ -182,7 +177,7 @@ impl Jobs {
         // One commit for both: that the job exists, and that it may have been started.
         let spec = Box::new(job.spec.clone());
         let may_start = self.ask(|answer| Command::Foresee { spec, answer }).await?;
-        match self.store.insert(job.clone(), may_start).await {
+        match self.parts.store.insert(job.clone(), may_start).await {
             // Known, though its run directory may have gone: it has been, and is not run again.
             Ok(false) => Ok(None),
             Ok(true) => {
@@ -192,7 +187,7 @@ impl Jobs {
             Err(error) => {
                 // Not acknowledged, so it must not start: what was made for it goes, and the client hears why.
                 if fresh {
-                    let (jobs, id) = (self.paths.jobs(), job.id);
+                    let (jobs, id) = (self.parts.paths.jobs(), job.id);
                     let remove = move || run_directory::remove(&jobs, id).map_err(std::io::Error::other);
                     if let Err(error) = blocking(remove).await {
                         tracing::error!(job = %id, %error, "the run directory of a job that was refused is left behind");
@@ -208,11 +203,11 @@ impl Jobs {
         let path = spec.env_file.as_ref().map(|file| spec.directory.as_path().join(file.as_path()));
         let env_file = match (path, &submission.env_file) {
             (Some(path), Some(content)) => Some(EnvFile::sent(path, content.clone())),
-            (Some(path), None) => Some(EnvFile::read(path, &self.client_files, deadline).await?),
+            (Some(path), None) => Some(EnvFile::read(path, &self.parts.client_files, deadline).await?),
             (None, _) => None,
         };
         compose(Sources {
-            inherit: &self.inherit,
+            inherit: &self.parts.inherit,
             caller: &submission.environment,
             env_file: env_file.as_ref(),
             overrides: &submission.overrides,
@@ -221,9 +216,10 @@ impl Jobs {
 
     async fn check(&self, submission: &Submission, deadline: Deadline) -> Result<(), Error> {
         intake::validate(submission)?;
-        intake::places(&submission.spec, &self.client_files, deadline).await?;
-        intake::fence(&submission.spec, &self.paths, &self.client_files, deadline).await?;
-        self.environments.check(&submission.spec, &submission.environment, deadline).await
+        intake::places(&submission.spec, &self.parts.client_files, deadline).await?;
+        self.parts.engine.check(&submission.spec)?;
+        intake::fence(&submission.spec, &self.parts.paths, &self.parts.client_files, deadline).await?;
+        self.parts.environments.check(&submission.spec, &submission.environment, deadline).await
     }
 
     /// The job as it is now.
@@ -232,7 +228,7 @@ impl Jobs {
         let live = self.ask(|answer| Command::Describe { id, answer }).await?;
         let found = match live {
             Some(live) => Some((*live, false)),
-            None => self.store.get(id).await.map_err(|error| error.while_doing("look the job up"))?,
+            None => self.parts.store.get(id).await.map_err(|error| error.while_doing("look the job up"))?,
         };
         let Some((mut job, is_seen)) = found else { return Ok(None) };
         let directory = self.directory(id);
@@ -252,7 +248,7 @@ impl Jobs {
         };
         let job = blocking(look).await.map_err(storage("measure the output"))?;
         if !is_seen && job.state.is_finished() {
-            drop(self.store.set_progress(id, job.progress.clone()));
+            drop(self.parts.store.set_progress(id, job.progress.clone()));
         }
         Ok(Some(job))
     }
@@ -263,7 +259,7 @@ impl Jobs {
         // Jobs that are to be taken up have been, and the index hears of them before it is asked for the page.
         self.counts().await?;
         let Listed { mut page, unseen } =
-            self.store.list(query).await.map_err(|error| error.while_doing("list the jobs"))?;
+            self.parts.store.list(query).await.map_err(|error| error.while_doing("list the jobs"))?;
         let is_measured = |job: &JobSummary| job.started_at.is_some() && job.ended_at.is_none();
         let runs = |job: &JobSummary| job.status == Status::Running;
         let wanted: Vec<(usize, PathBuf)> = (page.jobs.iter().enumerate())
@@ -288,9 +284,20 @@ impl Jobs {
         };
         let (page, seen) = blocking(look).await.map_err(storage("look how far the jobs are"))?;
         for job in page.jobs.iter().filter(|job| seen.contains(&job.id)) {
-            drop(self.store.set_progress(job.id, job.progress.clone()));
+            drop(self.parts.store.set_progress(job.id, job.progress.clone()));
         }
         Ok(page)
+    }
+
+    /// Whether there is such a job: much less work than [`Jobs::find`], which measures its output and looks for its
+    /// progress.
+    pub async fn exists(&self, id: JobId) -> Result<bool, Error> {
+        self.refuse_removed(id)?;
+        if self.ask(|answer| Command::Contains { id, answer }).await? {
+            return Ok(true);
+        }
+        let unknown = self.parts.store.unknown(vec![id]).await.map_err(|error| error.while_doing("look the job up"))?;
+        Ok(unknown.is_empty())
     }
 
     /// As [`Jobs::find`], for an id that a client believes to exist.
@@ -309,7 +316,9 @@ impl Jobs {
         doing: &str,
         work: impl FnOnce(&Path) -> std::io::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
-        self.get(id).await?;
+        if !self.exists(id).await? {
+            return Err(Error::NoSuchJob { given: id.to_string() });
+        }
         let directory = self.directory(id);
         let look = move || {
             let found = work(&directory)?;
@@ -351,12 +360,12 @@ impl Jobs {
 
     /// Takes up jobs that were found on disk.
     pub fn recover(&self, jobs: Vec<LeftUnfinished>) {
-        let _ = self.commands.send(Command::Recover { jobs });
+        let _ = self.parts.commands.send(Command::Recover { jobs });
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Error> {
         let (answer, answered) = oneshot::channel();
-        self.commands.send(command(answer)).map_err(|_| Error::ShuttingDown)?;
+        self.parts.commands.send(command(answer)).map_err(|_| Error::ShuttingDown)?;
         answered.await.map_err(|_| Error::ShuttingDown)
     }
 }

@@ -99,10 +99,10 @@ impl Jobs {
         let now = Timestamp::now();
         let oldest = i64::try_from(request.older_than_ms).unwrap_or(i64::MAX).saturating_mul(1000);
         let mut place = HistoryPlace::at(Timestamp(now.0.saturating_sub(oldest)));
-        let total = self.store.count().await.map_err(failed)?;
+        let total = self.parts.store.count().await.map_err(failed)?;
         let mut all = Removal::default();
         loop {
-            let mut page = self.store.finished(place, PAGE).await.map_err(failed)?;
+            let mut page = self.parts.store.finished(place, PAGE).await.map_err(failed)?;
             let Some(last) = page.last() else { break };
             place = HistoryPlace::of(last);
             page.retain(|job| policy.forgets(job, now));
@@ -122,20 +122,20 @@ impl Jobs {
     pub async fn retire(&self, bounds: &Bounds) -> Result<(), Error> {
         let failed = |error: StoreError| error.while_doing("bound the history");
         let now = Timestamp::now();
-        let newest = self.store.finished(HistoryPlace::at(Timestamp(i64::MAX)), 1).await.map_err(failed)?;
+        let newest = self.parts.store.finished(HistoryPlace::at(Timestamp(i64::MAX)), 1).await.map_err(failed)?;
         let newest = newest.first().map(|job| job.ended_at);
-        let (state, longest_absence) = (self.paths.state.clone(), bounds.longest_absence());
+        let (state, longest_absence) = (self.parts.paths.state.clone(), bounds.longest_absence());
         let seen = blocking(move || Ok(seen_time::observe(&state, now, newest, longest_absence))).await;
         let seen = seen.map_err(storage("look how much time has passed"))?;
         let (mut tally, mut place) = (bounds.tally(seen, now), HistoryPlace::at(now));
         let mut all = Removal::default();
         loop {
-            let mut page = self.store.finished(place, PAGE).await.map_err(failed)?;
+            let mut page = self.parts.store.finished(place, PAGE).await.map_err(failed)?;
             let Some(last) = page.last() else { break };
             place = HistoryPlace::of(last);
             let measured = self.measure(&mut page).await?;
             if !measured.is_empty() {
-                self.store.set_kept_bytes(measured).await.map_err(failed)?;
+                self.parts.store.set_kept_bytes(measured).await.map_err(failed)?;
             }
             let doomed: Vec<JobId> = page.iter().filter(|job| tally.forgets(job)).map(|job| job.id).collect();
             all.extend(self.remove(&doomed).await?);
@@ -154,7 +154,7 @@ impl Jobs {
         if unmeasured.is_empty() {
             return Ok(Vec::new());
         }
-        let directories = self.paths.jobs();
+        let directories = self.parts.paths.jobs();
         let measure = move || {
             let size = |id: JobId| (id, run_directory::size(&directories.join(id.to_string())));
             Ok(unmeasured.into_iter().map(size).collect::<Vec<_>>())
@@ -170,7 +170,7 @@ impl Jobs {
     /// What lies in the jobs directory, without what an earlier daemon had begun to remove: that is done with first.
     pub async fn listed(&self) -> Result<Listing, Error> {
         let alone = self.removing.lock().await;
-        let jobs = self.paths.jobs();
+        let jobs = self.parts.paths.jobs();
         let list = move || run_directory::list(&jobs);
         let mut listing = blocking(list).await.map_err(storage("list the run directories"))?;
         let half_removed = std::mem::take(&mut listing.half_removed);
@@ -190,7 +190,7 @@ impl Jobs {
         }
         let alone = self.removing.lock().await;
         let _marks = self.being_removed.mark(doomed);
-        let (jobs, ids) = (self.paths.jobs(), doomed.to_vec());
+        let (jobs, ids) = (self.parts.paths.jobs(), doomed.to_vec());
         // Away first, at once and whole.
         let rename = move || {
             let mut kept = NotRemovedList::default();
@@ -214,7 +214,7 @@ impl Jobs {
     /// names, and the next one goes on here. On a full disk it is the files that make room for what the index has to write.
     async fn finish_removal(&self, _alone: &MutexGuard<'_, ()>, renamed: Vec<JobId>) -> Result<Removal, Error> {
         let failed = storage("remove run directories");
-        let jobs = self.paths.jobs();
+        let jobs = self.parts.paths.jobs();
         let empty = move || {
             let (mut emptied, mut removal) = (Vec::with_capacity(renamed.len()), Removal::default());
             for id in renamed {
@@ -230,14 +230,14 @@ impl Jobs {
         };
         let (emptied, mut removal) = blocking(empty).await.map_err(&failed)?;
         reached(Point::PruneEmptied);
-        self.store.delete(emptied.clone()).await.map_err(|error| error.while_doing("forget jobs"))?;
+        self.parts.store.delete(emptied.clone()).await.map_err(|error| error.while_doing("forget jobs"))?;
         reached(Point::PruneForgotten);
         removal.removed = emptied.len() as u64;
-        if self.store.is_makeshift() {
+        if self.parts.store.is_makeshift() {
             // The names stay until the index hears of it.
             return Ok(removal);
         }
-        let jobs = self.paths.jobs();
+        let jobs = self.parts.paths.jobs();
         let forget = move || {
             for id in emptied {
                 // The job is forgotten; the next daemon tries to remove what is left.

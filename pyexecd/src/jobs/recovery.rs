@@ -3,7 +3,7 @@
 use pyexec_proto::JobState;
 use pyexec_proto::state::{NotStarted, Outcome};
 
-use crate::engine::local::Evidence;
+use crate::engine::Evidence;
 use crate::store::run_directory::outcome_of;
 
 /// What becomes of a job that had not finished when the last daemon ended.
@@ -34,7 +34,7 @@ pub fn believe(known: JobState, evidence: Evidence, circumstances: Circumstances
         (Evidence::Gone, JobState::Queued | JobState::Preparing | JobState::Starting { .. }) => {
             Belief::Finished(Outcome::Lost { last_seen: None })
         }
-        (Evidence::Alive(_) | Evidence::Undecided | Evidence::Gone, known) => Belief::Adopt(match known {
+        (Evidence::Alive | Evidence::Gone, known) => Belief::Adopt(match known {
             // It got further than the index knew.
             JobState::Queued | JobState::Preparing => JobState::Starting { stop: None },
             JobState::Starting { .. }
@@ -76,13 +76,9 @@ pub fn believe_unreadable(known: JobState, problem: &str) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::supervisor::record::{Identity, WhatEnded};
+    use crate::supervisor::record::WhatEnded;
+    use pyexec_proto::Timestamp;
     use pyexec_proto::state::{Run, StopReason};
-    use pyexec_proto::{JobId, Timestamp};
-
-    fn alive() -> Evidence {
-        Evidence::Alive(Some(Identity::new(JobId::mint(), 1, 2, "boot".into(), "/socket".into())))
-    }
 
     const WHOLE: Circumstances = Circumstances { has_environment: true, may_have_run: false };
 
@@ -110,9 +106,9 @@ mod tests {
             (JobState::Preparing, Evidence::NeverStarted, Belief::Waits),
             (starting(None), Evidence::NeverStarted, Belief::Waits),
             (starting(Some(StopReason::Cancelled)), Evidence::NeverStarted, stopped),
-            (JobState::Queued, alive(), Belief::Adopt(starting(None))),
-            (running(), alive(), Belief::Adopt(running())),
-            (stopping(), alive(), Belief::Adopt(stopping())),
+            (JobState::Queued, Evidence::Alive, Belief::Adopt(starting(None))),
+            (running(), Evidence::Alive, Belief::Adopt(running())),
+            (stopping(), Evidence::Alive, Belief::Adopt(stopping())),
             (running(), Evidence::Gone, Belief::Adopt(running())),
             (JobState::Queued, Evidence::Gone, Belief::Finished(Outcome::Lost { last_seen: None })),
             (starting(None), Evidence::Gone, Belief::Finished(Outcome::Lost { last_seen: None })),

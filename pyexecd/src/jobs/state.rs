@@ -1,6 +1,9 @@
 //! How a job's state changes: the whole machine in one pure function. It is drawn in [`pyexec_proto::state`].
 
-use pyexec_proto::state::{ExitRecord, JobState, NotStarted, Outcome, Run, StopReason};
+use pyexec_proto::state::{JobState, NotStarted, Outcome, StopReason};
+
+use crate::engine::RunEvent;
+use crate::supervisor::record::WhatEnded;
 
 /// What can happen to a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -10,51 +13,50 @@ pub enum JobEvent {
     /// Its environment is ready.
     Prepared,
     PreparationFailed(String),
-    /// Its process runs. Said again by every supervisor that is found after a restart, and of a later run of a benchmark.
-    Started(Run),
     StopRequested(StopReason),
-    SpawnFailed(String),
-    Ended(ExitRecord),
-    /// Its supervisor is gone, and there is no record.
-    Lost,
+    /// Its engine says so.
+    Run(RunEvent),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{event:?} can not happen to a job that is {state:?}")]
+#[error("{event:?} cannot happen to a job that is {state:?}")]
 pub struct InvalidTransition {
     pub state: Box<JobState>,
     pub event: Box<JobEvent>,
 }
 
 pub fn transition(state: JobState, event: JobEvent) -> Result<JobState, InvalidTransition> {
+    use JobEvent::{Admitted, PreparationFailed, Prepared, StopRequested};
     use JobState::{Finished, Preparing, Queued, Running, Starting, Stopping};
+    use RunEvent::{Ended, Lost, Started};
+    use WhatEnded::SpawnFailed;
     let not_started = |why| Finished(Outcome::NotStarted(why));
     let lost = |last_seen| Finished(Outcome::Lost { last_seen });
     Ok(match (state, event) {
-        (Queued, JobEvent::Admitted) => Preparing,
-        (Preparing, JobEvent::Prepared) => Starting { stop: None },
-        (Preparing, JobEvent::PreparationFailed(why)) => not_started(NotStarted::Environment(why)),
-        (Queued | Preparing, JobEvent::StopRequested(reason)) => not_started(NotStarted::Stopped(reason)),
+        (Queued, Admitted) => Preparing,
+        (Preparing, Prepared) => Starting { stop: None },
+        (Preparing, PreparationFailed(why)) => not_started(NotStarted::Environment(why)),
+        (Queued | Preparing, StopRequested(reason)) => not_started(NotStarted::Stopped(reason)),
 
-        (Starting { stop }, JobEvent::StopRequested(reason)) => Starting { stop: Some(firmer(stop, reason)) },
-        (Starting { stop: None }, JobEvent::Started(run)) => Running { run },
-        (Starting { stop: Some(reason) }, JobEvent::Started(run)) => Stopping { run, reason },
-        (Starting { stop: None }, JobEvent::SpawnFailed(why)) => not_started(NotStarted::Spawn(why)),
-        (Starting { stop: Some(reason) }, JobEvent::SpawnFailed(_)) => not_started(NotStarted::Stopped(reason)),
-
-        (Running { run }, JobEvent::StopRequested(reason)) => Stopping { run, reason },
-        (Stopping { run, reason }, JobEvent::StopRequested(next)) => {
-            Stopping { run, reason: firmer(Some(reason), next) }
+        (Starting { stop }, StopRequested(reason)) => Starting { stop: Some(firmer(stop, reason)) },
+        (Starting { stop: None }, JobEvent::Run(Started(run))) => Running { run },
+        (Starting { stop: Some(reason) }, JobEvent::Run(Started(run))) => Stopping { run, reason },
+        (Starting { stop: None }, JobEvent::Run(Ended(SpawnFailed(why)))) => not_started(NotStarted::Spawn(why)),
+        (Starting { stop: Some(reason) }, JobEvent::Run(Ended(SpawnFailed(_)))) => {
+            not_started(NotStarted::Stopped(reason))
         }
-        (Running { .. }, JobEvent::Started(run)) => Running { run },
-        (Stopping { reason, .. }, JobEvent::Started(run)) => Stopping { run, reason },
+
+        (Running { run }, StopRequested(reason)) => Stopping { run, reason },
+        (Stopping { run, reason }, StopRequested(next)) => Stopping { run, reason: firmer(Some(reason), next) },
+        (Running { .. }, JobEvent::Run(Started(run))) => Running { run },
+        (Stopping { reason, .. }, JobEvent::Run(Started(run))) => Stopping { run, reason },
 
         // The record says how it ended, whatever was being asked for at the time.
-        (Starting { .. } | Running { .. } | Stopping { .. }, JobEvent::Ended(record)) => {
+        (Starting { .. } | Running { .. } | Stopping { .. }, JobEvent::Run(Ended(WhatEnded::Run(record)))) => {
             Finished(Outcome::Ended(record))
         }
-        (Starting { .. }, JobEvent::Lost) => lost(None),
-        (Running { run } | Stopping { run, .. }, JobEvent::Lost) => lost(Some(run)),
+        (Starting { .. }, JobEvent::Run(Lost)) => lost(None),
+        (Running { run } | Stopping { run, .. }, JobEvent::Run(Lost)) => lost(Some(run)),
 
         (state, event) => return Err(InvalidTransition { state: Box::new(state), event: Box::new(event) }),
     })
@@ -74,6 +76,7 @@ mod tests {
     use proptest::prelude::*;
     use pyexec_proto::Timestamp;
     use pyexec_proto::exit::ExitStatus;
+    use pyexec_proto::state::{ExitRecord, Run};
 
     fn run() -> Run {
         Run { pid: 7, started_at: Timestamp(1), lowered_limits: vec![], not_taken_over: vec![] }
@@ -92,35 +95,42 @@ mod tests {
         }
     }
 
+    fn started() -> JobEvent {
+        JobEvent::Run(RunEvent::Started(run()))
+    }
+
+    fn ended() -> JobEvent {
+        JobEvent::Run(RunEvent::Ended(WhatEnded::Run(record())))
+    }
+
     fn after(events: &[JobEvent]) -> JobState {
         events.iter().fold(JobState::Queued, |state, event| transition(state, event.clone()).expect("is a path"))
     }
 
     #[test]
     fn a_job_goes_from_queued_to_finished() {
-        let events = [JobEvent::Admitted, JobEvent::Prepared, JobEvent::Started(run()), JobEvent::Ended(record())];
+        let events = [JobEvent::Admitted, JobEvent::Prepared, started(), ended()];
         assert_eq!(after(&events), JobState::Finished(Outcome::Ended(record())));
     }
 
     #[test]
     fn a_cancel_before_there_is_a_process_is_remembered() {
         let cancel = JobEvent::StopRequested(StopReason::Cancelled);
-        let events = [JobEvent::Admitted, JobEvent::Prepared, cancel, JobEvent::Started(run())];
+        let events = [JobEvent::Admitted, JobEvent::Prepared, cancel, started()];
         assert_eq!(after(&events), JobState::Stopping { run: run(), reason: StopReason::Cancelled });
     }
 
     #[test]
     fn a_cancel_that_loses_the_race_does_not_rewrite_success() {
         let cancel = JobEvent::StopRequested(StopReason::Cancelled);
-        let events =
-            [JobEvent::Admitted, JobEvent::Prepared, JobEvent::Started(run()), cancel, JobEvent::Ended(record())];
+        let events = [JobEvent::Admitted, JobEvent::Prepared, started(), cancel, ended()];
         assert_eq!(after(&events), JobState::Finished(Outcome::Ended(record())));
     }
 
     #[test]
     fn a_kill_overrides_a_cancel_and_not_the_other_way_round() {
         let stop = JobEvent::StopRequested;
-        let started = [JobEvent::Admitted, JobEvent::Prepared, JobEvent::Started(run())];
+        let started = [JobEvent::Admitted, JobEvent::Prepared, started()];
         for (first, second) in
             [(StopReason::Cancelled, StopReason::Killed), (StopReason::Killed, StopReason::Cancelled)]
         {
@@ -134,12 +144,12 @@ mod tests {
             Just(JobEvent::Admitted),
             Just(JobEvent::Prepared),
             Just(JobEvent::PreparationFailed("no".into())),
-            Just(JobEvent::Started(run())),
+            Just(started()),
             Just(JobEvent::StopRequested(StopReason::Cancelled)),
             Just(JobEvent::StopRequested(StopReason::Killed)),
-            Just(JobEvent::SpawnFailed("no".into())),
-            Just(JobEvent::Ended(record())),
-            Just(JobEvent::Lost),
+            Just(JobEvent::Run(RunEvent::Ended(WhatEnded::SpawnFailed("no".into())))),
+            Just(ended()),
+            Just(JobEvent::Run(RunEvent::Lost)),
         ]
     }
 

@@ -5,6 +5,8 @@
 
 pub mod run_directory;
 
+#[cfg(test)]
+pub(crate) mod in_memory;
 mod listing;
 mod rows;
 mod schema;
@@ -62,6 +64,8 @@ struct Index {
     unwritten: Unwritten,
     /// See [`Store::problem`].
     problem: watch::Sender<Option<String>>,
+    #[cfg(test)]
+    orders: in_memory::Orders,
 }
 
 impl Index {
@@ -83,6 +87,14 @@ impl Index {
                 false
             }
         }
+    }
+}
+
+#[cfg(not(test))]
+impl Index {
+    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "a test may order a write to be refused")]
+    fn may_write(&self) -> Result<(), StoreError> {
+        Ok(())
     }
 }
 
@@ -144,10 +156,24 @@ impl Store {
             Found::Whole | Found::Empty { .. } => None,
         };
         let (told, problem) = watch::channel(problem);
-        let mut index = Index { path: path.to_owned(), connection, unwritten: Unwritten::new(), problem: told };
+        let index = Index {
+            path: path.to_owned(),
+            connection,
+            unwritten: Unwritten::new(),
+            problem: told,
+            #[cfg(test)]
+            orders: in_memory::Orders::default(),
+        };
+        Ok((Self::serve(index, problem)?, found))
+    }
+
+    /// Starts the thread.
+    fn serve(mut index: Index, problem: watch::Receiver<Option<String>>) -> Result<Self, StoreError> {
         let (tasks, queue) = mpsc::channel::<Task>();
         let work = move || {
             for task in queue {
+                #[cfg(test)]
+                index.orders.wait();
                 task(&mut index);
             }
         };
@@ -156,7 +182,7 @@ impl Store {
             .stack_size(512 << 10)
             .spawn(work)
             .map_err(StoreError::Thread)?;
-        Ok((Self { tasks, problem }, found))
+        Ok(Self { tasks, problem })
     }
 
     /// Whether it is in memory, and ends with this daemon.
@@ -213,12 +239,19 @@ impl Store {
 
     /// Durable once this returns, also against a loss of power. `false` when the id is taken.
     pub async fn insert(&self, job: JobDetail, may_have_started: bool) -> Result<bool, StoreError> {
-        self.run(move |index| rows::insert_durably(&index.connection, &job, may_have_started)).await
+        let insert = move |index: &mut Index| {
+            index.may_write()?;
+            rows::insert_durably(&index.connection, &job, may_have_started)
+        };
+        self.run(insert).await
     }
 
     /// Durable once this returns, also against a loss of power: from here on the job may be started.
     pub fn mark_started(&self, id: JobId) -> impl Future<Output = Result<(), StoreError>> + use<> {
-        self.run(move |index| rows::mark_started(&index.connection, id))
+        self.run(move |index| {
+            index.may_write()?;
+            rows::mark_started(&index.connection, id)
+        })
     }
 
     /// Returns when everything that was asked for before has been done.
@@ -240,7 +273,7 @@ impl Store {
     /// when it could not be written.
     pub fn update(&self, job: JobDetail) -> impl Future<Output = Result<(), StoreError>> + use<> {
         self.run(move |index| {
-            let updated = rows::update(&index.connection, &job);
+            let updated = index.may_write().and_then(|()| rows::update(&index.connection, &job));
             match updated {
                 Ok(()) => index.unwritten.remove(&job.id),
                 Err(_) => index.unwritten.insert(job.id, JobSummary::of(&job)),

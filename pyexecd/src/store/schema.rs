@@ -83,7 +83,7 @@ pub(super) fn open_or_quarantine(path: &Path) -> Result<(Connection, Found), Sto
 }
 
 /// For as long as the file can not be used: in memory, to be filled from the run directories.
-fn makeshift(path: &Path) -> Result<Connection, StoreError> {
+pub(super) fn makeshift(path: &Path) -> Result<Connection, StoreError> {
     let failed = |source| StoreError::Open { path: path.to_owned(), source };
     let mut connection = Connection::open_in_memory().map_err(failed)?;
     migrate(&mut connection, path)?;

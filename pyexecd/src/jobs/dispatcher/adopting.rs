@@ -1,14 +1,17 @@
-//! Taking up what an earlier daemon left unfinished: jobs, and runs that its supervisors have begun.
+//! Adopting what an earlier daemon left unfinished: jobs, and runs that its supervisors have begun.
 
 use std::path::Path;
 
 use pyexec_proto::job::JobDetail;
+use pyexec_proto::output::OutputLengths;
 use pyexec_proto::state::StopReason;
 use pyexec_proto::{JobId, JobState};
+use tokio::sync::watch;
 
-use super::{Dispatcher, class_of};
+use super::Dispatcher;
+use super::live::{Launched, Live, MayStart, Phase};
 use crate::blocking::blocking;
-use crate::engine::{self, local::Evidence};
+use crate::engine::{Engine, Evidence};
 use crate::fault::{Point, reached};
 use crate::jobs::command::LeftUnfinished;
 use crate::jobs::recovery::{Belief, Circumstances, believe, believe_unreadable};
@@ -16,6 +19,7 @@ use crate::store::run_directory;
 use crate::supervisor::record::ReadError;
 
 impl Dispatcher {
+    /// Finds out what has become of a job, and goes on with it. This is waited for: nobody is to see the job before.
     pub(super) async fn recover(&mut self, left: LeftUnfinished) {
         let LeftUnfinished { mut job, may_have_run, is_found_on_disk } = left;
         let id = job.id;
@@ -37,7 +41,8 @@ impl Dispatcher {
         let directory = self.jobs_directory.join(id.to_string());
         reached(Point::RecoverLooking);
         let known = job.state.clone();
-        let believed = blocking(move || Ok(look(id, &directory, known, may_have_run))).await;
+        let engine = self.engine.clone();
+        let believed = blocking(move || Ok(look(&*engine, id, &directory, known, may_have_run))).await;
         let believed = believed
             .unwrap_or_else(|error| Belief::Finished(believe_unreadable(job.state.clone(), &error.to_string())));
         tracing::info!(job = %id, ?believed, "recovered");
@@ -54,22 +59,27 @@ impl Dispatcher {
             Belief::Waits => {
                 job.state = JobState::Queued;
                 job.environment = None;
-                self.queue.push(id, class_of(&job.spec), self.running_ancestors(&job.spec));
-                self.insert(job, false);
+                self.wait_in_line(job, MayStart::Unrecorded);
             }
             Belief::Adopt(state) => {
                 job.state = state;
-                self.insert(job, true);
-                let Some(live) = self.live.get(&id) else { return };
-                let handle = self.engine.adopt(&live.job, self.events_of(id, live.lengths.clone()));
-                self.attach(id, handle);
+                // An environment that a job uses is kept, also when an earlier daemon started the job.
+                let used = job.environment.as_ref().and_then(|used| used.id.as_deref());
+                let lease = used.and_then(|id| self.preparer.lease(id));
+                let (lengths, _) = watch::channel(OutputLengths::default());
+                let handle = self.engine.adopt(&job, self.events_of(id, lengths.clone()));
+                self.queue.started(id);
+                self.live.insert(id, Live::new(job, Phase::Launched(Launched::new(handle, lease, None)), lengths));
             }
             Belief::Finished(outcome) => {
+                let (lengths, _) = watch::channel(OutputLengths::default());
+                // A supervisor may have left something also where it has written its record.
                 self.engine.clear(id);
-                job.state = JobState::Finished(outcome.clone());
-                self.insert(job, true);
-                self.settle(id, &outcome).await;
-                self.commit(id);
+                self.live.insert(id, Live::new(job, Phase::Finished, lengths));
+                if let Some(settled) = self.begin_to_settle(id, outcome, vec![]) {
+                    settled.await;
+                }
+                self.note_settled(id);
             }
         }
     }
@@ -81,39 +91,25 @@ impl Dispatcher {
         }
     }
 
-    /// A job that has not been started here may have been by a supervisor of an earlier daemon's, which was late. Taking
-    /// the permission to start away settles it: where it is gone already, there is somebody to find.
-    pub(super) async fn has_started_elsewhere(&self, id: JobId) -> bool {
-        let directory = self.jobs_directory.join(id.to_string());
-        let taken = blocking(move || {
-            if run_directory::revoke(&directory)? {
-                return Ok(false);
-            }
-            let evidence = engine::local::examine(&directory).map_err(std::io::Error::other)?;
-            Ok(!matches!(evidence, Evidence::NeverStarted))
-        });
-        taken.await.unwrap_or(false)
-    }
-
-    /// Takes up a run that somebody else has begun.
+    /// Adopts a run that an earlier daemon's supervisor has begun. `stop`: why it is to be stopped, which is written down.
     pub(super) fn adopt_started(&mut self, id: JobId, stop: Option<StopReason>) {
-        self.queue.remove(id);
         let Some(live) = self.live.get_mut(&id) else { return };
-        live.preparation = None;
-        live.may_start = true;
         live.job.state = JobState::Starting { stop };
         let (job, lengths) = (live.job.clone(), live.lengths.clone());
         tracing::info!(job = %id, "has been started by an earlier daemon's supervisor");
         let handle = self.engine.adopt(&job, self.events_of(id, lengths));
-        self.attach(id, handle);
+        self.queue.started(id);
+        if let Some(live) = self.live.get_mut(&id) {
+            live.is_launched(Launched::new(handle, None, None));
+        }
         self.commit(id);
     }
 }
 
 /// Reads what there is to believe, and takes away what the last daemon left half written.
-fn look(id: JobId, directory: &Path, known: JobState, may_have_run: bool) -> Belief {
+fn look(engine: &dyn Engine, id: JobId, directory: &Path, known: JobState, may_have_run: bool) -> Belief {
     if let Err(error) = run_directory::remove_unfinished(directory) {
-        tracing::warn!(directory = %directory.display(), %error, "what the last daemon left can not be removed");
+        tracing::warn!(directory = %directory.display(), %error, "what the last daemon left cannot be removed");
     }
     match run_directory::outcome(directory) {
         Ok(Some(outcome)) => return Belief::Finished(outcome),
@@ -121,14 +117,14 @@ fn look(id: JobId, directory: &Path, known: JobState, may_have_run: bool) -> Bel
         Ok(None) | Err(ReadError::Damaged { .. }) => {}
         Err(error @ ReadError::Io { .. }) => return Belief::Finished(believe_unreadable(known, &error.to_string())),
     }
-    match engine::local::examine(directory) {
+    match engine.examine(id) {
         Ok(evidence) => {
             let has_environment = matches!(run_directory::to_start(directory), Ok(Some(_)));
             let is_gone = evidence == Evidence::Gone;
             let believed = believe(known, evidence, Circumstances { has_environment, may_have_run });
             if is_gone && matches!(believed, Belief::Finished(_)) {
                 // Nobody else looks for what it left running.
-                engine::local::end_survivors(id);
+                engine.end_survivors(id);
             }
             believed
         }

@@ -17,13 +17,14 @@ use tokio::net::UnixStream;
 use tokio::process::Child;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::held_up::{end_job, let_go_on, signal};
-use super::{Evidence, Link, end_survivors, ended, examine, until};
+use super::{Link, until};
 use crate::blocking::spawn;
+use crate::engine::local::evidence::{Found, end_survivors, look_at};
+use crate::engine::local::held_up::{end_job, let_go_on, signal};
 use crate::engine::{RunEvent, RunRequest};
 use crate::supervisor::NOT_MINE;
 use crate::supervisor::processes::Process;
-use crate::supervisor::record::{Identity, PANIC};
+use crate::supervisor::record::{Identity, PANIC, WhatEnded};
 
 /// How long a supervisor whose connection has ended may take to leave, until it is looked for.
 const LEAVING: Duration = Duration::from_secs(1);
@@ -49,10 +50,10 @@ impl Link {
         let mut attempts = ATTEMPTS;
         loop {
             let directory = self.directory.clone();
-            let found = spawn(move || examine(&directory)).await;
+            let found = spawn(move || look_at(&directory)).await;
             match found.expect("looking at files does not panic") {
-                Ok(Evidence::Ended(what)) => return Seen::Over(ended(what)),
-                Ok(Evidence::Alive(identity)) => {
+                Ok(Found::Ended(what)) => return Seen::Over(RunEvent::Ended(what)),
+                Ok(Found::Alive(identity)) => {
                     self.supervisor = identity.as_ref().and_then(process_of);
                     if let Some(supervisor) = &self.supervisor {
                         let_go_on(supervisor);
@@ -69,20 +70,20 @@ impl Link {
                     pause = if pause == PAUSE { Duration::from_secs(1) } else { (pause * 2).min(LONGEST_PAUSE) };
                 }
                 // The lock says nothing when it is let go of, so this has to be looked at again.
-                Ok(Evidence::Undecided) => sleep(Duration::from_millis(5)).await,
+                Ok(Found::Undecided) => sleep(Duration::from_millis(5)).await,
                 // It takes its leave, or has been stopped before it took the job on.
-                Ok(Evidence::Gone | Evidence::NeverStarted) if child.is_some() && status.is_none() => {
+                Ok(Found::Gone | Found::NeverStarted) if child.is_some() && status.is_none() => {
                     if let Some(supervisor) = &self.supervisor {
                         let_go_on(supervisor);
                     }
                     status = exit_status(child, LEAVING).await;
                 }
-                Ok(Evidence::Gone) => {
+                Ok(Found::Gone) => {
                     let id = self.events.id;
                     let _ = spawn(move || end_survivors(id)).await;
                     return Seen::Over(RunEvent::Lost);
                 }
-                Ok(Evidence::NeverStarted) => {
+                Ok(Found::NeverStarted) => {
                     let said = std::fs::read_to_string(self.directory.join(PANIC)).unwrap_or_default();
                     let why = match (said.trim(), status.and_then(|status| status.code())) {
                         ("", Some(code)) if code == i32::from(NOT_MINE) => {
@@ -92,7 +93,7 @@ impl Link {
                         ("", None) => "its supervisor was killed".to_owned(),
                         (said, _) => said.to_owned(),
                     };
-                    return Seen::Over(RunEvent::SpawnFailed(why));
+                    return Seen::Over(RunEvent::Ended(WhatEnded::SpawnFailed(why)));
                 }
                 Err(error) => {
                     tracing::error!(job = %self.events.id, %error, "the run directory can not be read");
@@ -167,7 +168,7 @@ impl Link {
                 let pid = self.supervisor.map_or(0, |supervisor| supervisor.pid);
                 let _ = answer.send(Err(NoInput::NoAnswer { pid, held: Held::OutOfReach }));
             }
-            RunRequest::WatchOutput => self.watched = true,
+            RunRequest::WatchOutput => self.want_output(),
             RunRequest::Hold { reader, from } => self.note_reader(reader, from),
         }
     }
