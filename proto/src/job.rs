@@ -16,7 +16,7 @@ use crate::os_text::OsText;
 use crate::output::OutputLengths;
 use crate::profile::ProfileSpec;
 use crate::progress::Progress;
-use crate::state::{JobState, Outcome, Reason, Status};
+use crate::state::{JobState, Outcome, Reason, Run, Status};
 use crate::time::Timestamp;
 use crate::ulimit::ResourceLimit;
 
@@ -51,11 +51,6 @@ pub struct JobSpec {
     /// `None`: as the daemon is configured.
     pub buffering: Option<Buffering>,
     pub leftovers: Leftovers,
-    /// Somebody waits for the result now: it is started before jobs nobody waits for.
-    pub waited_for: bool,
-    /// Whether subscribers are told that there is new output. It can be read either way.
-    #[serde(default = "yes")]
-    pub notify_output: bool,
     /// The job this one was submitted from.
     pub parent: Option<JobId>,
     /// Run it several times, and measure each. Stdin must not be open then, and nothing be left behind.
@@ -64,9 +59,6 @@ pub struct JobSpec {
     /// Not together with a benchmark, which the profiler would slow down.
     #[serde(default)]
     pub profile: Option<ProfileSpec>,
-    /// Whoever submits it goes on to read all that it prints: nothing that has not been read is dropped meanwhile.
-    #[serde(default)]
-    pub attached: bool,
     /// Of this job: what all its processes together may use.
     #[serde(default, rename = "job_limits")]
     pub limits: Limits,
@@ -100,12 +92,9 @@ impl JobSpec {
             nice: 0,
             buffering: None,
             leftovers: Leftovers::End,
-            waited_for: false,
-            notify_output: true,
             parent: None,
             benchmark: None,
             profile: None,
-            attached: false,
             limits: Limits::default(),
             fence: Fence::default(),
             timer_slack_ns: None,
@@ -114,7 +103,7 @@ impl JobSpec {
     }
 }
 
-/// What a specification of before the field was there meant.
+/// What was meant before the field was there.
 fn yes() -> bool {
     true
 }
@@ -209,11 +198,34 @@ fn quoted(code: &OsText) -> String {
     format!("{:?}{more}", first.chars().take(SHOWN).collect::<String>())
 }
 
-/// A specification together with what must not be kept: the environment, and the text for stdin.
+/// How its submitter watches a job. Kept beside the specification and no part of it: the same specification is the same
+/// job, whoever watches it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watching {
+    /// Somebody waits for the result now: it is started before jobs nobody waits for.
+    #[serde(default)]
+    pub waited_for: bool,
+    /// Whether subscribers are told that there is new output. It can be read either way.
+    #[serde(default = "yes")]
+    pub notify_output: bool,
+    /// Whoever submits it goes on to read all that it prints: nothing that has not been read is dropped meanwhile.
+    #[serde(default)]
+    pub attached: bool,
+}
+
+impl Default for Watching {
+    /// Nobody waits for it.
+    fn default() -> Self {
+        Self { waited_for: false, notify_output: true, attached: false }
+    }
+}
+
+/// A specification together with how it is watched, and with what must not be kept: the environment, and the text for stdin.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Submission {
     pub id: JobId,
     pub spec: JobSpec,
+    pub watching: Watching,
     /// The caller's environment.
     pub environment: Variables,
     /// What is set for this job alone; wins over the environment and over the file of variables.
@@ -310,6 +322,7 @@ pub struct JobDetail {
     pub id: JobId,
     pub created_at: Timestamp,
     pub spec: JobSpec,
+    pub watching: Watching,
     pub state: JobState,
     /// Once it is known.
     pub environment: Option<ResolvedEnvironment>,
@@ -334,12 +347,13 @@ impl JobDetail {
         self.output_removed_from.clone().map(|path| Error::OutputRemoved { id: self.id, path })
     }
 
-    /// One that has just been submitted.
+    /// One that has just been submitted, and that nobody watches.
     pub fn submitted(id: JobId, created_at: Timestamp, spec: JobSpec) -> Self {
         Self {
             id,
             created_at,
             spec,
+            watching: Watching::default(),
             state: JobState::Queued,
             environment: None,
             output: OutputLengths::default(),
@@ -385,7 +399,7 @@ impl JobSummary {
             status: job.state.status(),
             reason: verdict.map(|verdict| verdict.reason),
             exit_code: verdict.and_then(|verdict| verdict.exit_code),
-            pid: run.map(|run| run.pid),
+            pid: run.and_then(Run::pid),
             started_at: run.map(|run| run.started_at),
             ended_at: record.map(|record| record.ended_at),
             elapsed_us: record.map(|record| record.elapsed_us),

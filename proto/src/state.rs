@@ -87,21 +87,81 @@ impl JobState {
     }
 }
 
-/// A process that was started.
+/// A job that was started.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "RunFields", into = "RunFields")]
 pub struct Run {
-    /// The job's own process, leader of its session and group. Of a benchmark, that of the latest run known: a run is
-    /// told of once it has gone on for a second, and at the end.
-    pub pid: u32,
+    /// Of a benchmark, that of the latest run known: a run is told of once it has gone on for a second, and at the end.
+    pub handle: Handle,
     /// Of a benchmark, when the first run began.
     pub started_at: Timestamp,
     /// Limits of the caller's that the job does not have, because the daemon has lower ones that it cannot raise: as they
     /// are for the job.
-    #[serde(default)]
     pub lowered_limits: Vec<ResourceLimit>,
     /// Sentences about what else of its submitter's the job does not have, because the daemon may not set it.
-    #[serde(default)]
     pub not_taken_over: Vec<String>,
+}
+
+/// By what a run is known to the engine that started it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Handle {
+    /// The pid of the job's own process on this machine, leader of its session and group.
+    Process(u32),
+    /// What another system calls it, in that system's words.
+    Remote(String),
+}
+
+impl Run {
+    /// A process of this machine, of which nothing more is to be said.
+    pub fn of_process(pid: u32, started_at: Timestamp) -> Self {
+        Self { handle: Handle::Process(pid), started_at, lowered_limits: vec![], not_taken_over: vec![] }
+    }
+
+    /// The job's own process, where it runs on this machine.
+    pub fn pid(&self) -> Option<u32> {
+        match &self.handle {
+            Handle::Process(pid) => Some(*pid),
+            Handle::Remote(_) => None,
+        }
+    }
+}
+
+/// A [`Run`] as it is written: records and index rows of before there were handles have a pid.
+#[derive(Serialize, Deserialize)]
+struct RunFields {
+    pid: Option<u32>,
+    started_at: Timestamp,
+    #[serde(default)]
+    lowered_limits: Vec<ResourceLimit>,
+    #[serde(default)]
+    not_taken_over: Vec<String>,
+    #[serde(default)]
+    remote: Option<String>,
+}
+
+impl TryFrom<RunFields> for Run {
+    type Error = &'static str;
+
+    fn try_from(fields: RunFields) -> Result<Self, Self::Error> {
+        let RunFields { pid, started_at, lowered_limits, not_taken_over, remote } = fields;
+        let handle = match (remote, pid) {
+            (Some(remote), _) => Handle::Remote(remote),
+            (None, Some(pid)) => Handle::Process(pid),
+            (None, None) => return Err("a run without a pid and without a remote handle"),
+        };
+        Ok(Self { handle, started_at, lowered_limits, not_taken_over })
+    }
+}
+
+impl From<Run> for RunFields {
+    fn from(run: Run) -> Self {
+        let (pid, remote) = match run.handle {
+            Handle::Process(pid) => (Some(pid), None),
+            Handle::Remote(remote) => (None, Some(remote)),
+        };
+        let Run { started_at, lowered_limits, not_taken_over, .. } = run;
+        Self { pid, started_at, lowered_limits, not_taken_over, remote }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -336,5 +396,28 @@ impl Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_of_before_there_were_handles_is_read_and_a_process_is_written_as_it_was_then() {
+        let old = r#"{"pid":5,"started_at":1}"#;
+        let run: Run = serde_json::from_str(old).expect("can be read");
+        assert_eq!(run, Run::of_process(5, Timestamp(1)));
+        let written = serde_json::to_value(&run).expect("can be written");
+        assert_eq!(written["pid"], 5);
+        assert!(serde_json::from_str::<Run>(r#"{"pid":null,"started_at":1}"#).is_err());
+    }
+
+    #[test]
+    fn a_remote_run_has_no_pid_and_reads_as_it_was_written() {
+        let run = Run { handle: Handle::Remote("cluster/7".to_owned()), ..Run::of_process(0, Timestamp(1)) };
+        let text = serde_json::to_string(&run).expect("can be written");
+        assert_eq!(serde_json::from_str::<Run>(&text).expect("can be read"), run);
+        assert_eq!(run.pid(), None);
     }
 }

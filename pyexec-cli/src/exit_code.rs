@@ -365,7 +365,7 @@ mod tests {
 
     fn ended(exit: ExitStatus, stopped: Option<StopReason>) -> Outcome {
         Outcome::Ended(ExitRecord {
-            run: Run { pid: 4711, started_at: Timestamp(0), lowered_limits: vec![], not_taken_over: vec![] },
+            run: Run::of_process(4711, Timestamp(0)),
             exit,
             stopped,
             usage: ResourceUsage::default(),

@@ -13,7 +13,7 @@ use pyexec_proto::benchmark::BenchmarkSpec;
 use pyexec_proto::environment::{EnvironmentSpec, Interpreter, ProjectChoice};
 use pyexec_proto::error::Named;
 use pyexec_proto::fence::Fence;
-use pyexec_proto::job::{Leftovers, MAX_STDIN_BYTES, StdinSource, Submission, Variables};
+use pyexec_proto::job::{Leftovers, MAX_STDIN_BYTES, StdinSource, Submission, Variables, Watching};
 use pyexec_proto::limits::Limits;
 use pyexec_proto::profile::ProfileSpec;
 use pyexec_proto::{JobId, JobSource, JobSpec, OsText};
@@ -119,19 +119,21 @@ pub(crate) fn prepare(run: Run, own_files: &mut OwnFiles) -> Result<Prepared, Fa
         personality: caller.personality,
         buffering: options.script.buffering.map(Into::into),
         leftovers: if options.keep_leftovers { Leftovers::Keep } else { Leftovers::End },
-        waited_for: !options.detach,
-        notify_output: true,
         parent: caller.parent,
         benchmark: options.bench.then(|| benchmark(&options.bench_options)),
         profile: options.profile.then_some(ProfileSpec { top: options.top }),
-        // With --json nothing but an excerpt is shown.
-        attached: !options.detach && !options.json,
         limits: limits(&options.script.limits),
         fence: fence(options.script.fence),
     };
     let environment = caller.environment;
     let id = JobId::mint();
-    let submission = Submission { id, spec, environment, overrides, stdin: text, env_file: env_file_content };
+    let watching = Watching {
+        waited_for: !options.detach,
+        notify_output: true,
+        // With --json nothing but an excerpt is shown.
+        attached: !options.detach && !options.json,
+    };
+    let submission = Submission { id, spec, watching, environment, overrides, stdin: text, env_file: env_file_content };
     Ok(Prepared { submission, input })
 }
 
@@ -379,10 +381,10 @@ mod tests {
     fn a_detached_job_carries_all_it_needs() {
         let prepared =
             prepare(run(&["-d", "-c", "print(1)", "a"]), &mut OwnFiles::default()).expect("can be submitted");
-        let spec = prepared.submission.spec;
+        let (spec, watching) = (prepared.submission.spec, prepared.submission.watching);
         assert_eq!(spec.source, JobSource::Code { code: "print(1)".into() });
         assert_eq!(spec.args, ["a".into()]);
-        assert_eq!((spec.stdin, spec.timeout_ms, spec.waited_for), (StdinSource::Null, None, false));
+        assert_eq!((spec.stdin, spec.timeout_ms, watching.waited_for), (StdinSource::Null, None, false));
         assert!(spec.directory.as_path().is_absolute());
         assert_eq!(prepared.input, None);
     }

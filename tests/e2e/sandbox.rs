@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 
 use pyexec_client::{Client, Daemon};
 use pyexec_proto::environment::Interpreter;
-use pyexec_proto::job::{Submission, Variables};
+use pyexec_proto::job::{Submission, Variables, Watching};
 use pyexec_proto::paths::Paths;
 use pyexec_proto::preamble::{self, Preamble};
 use pyexec_proto::{JobId, JobSource, JobSpec};
@@ -442,7 +442,7 @@ impl Sandbox {
         };
         let environment: Variables = self.variables.clone().into_iter().collect();
         let (id, overrides) = (JobId::mint(), Default::default());
-        Submission { id, spec, environment, overrides, stdin: vec![], env_file: None }
+        Submission { id, spec, watching: Watching::default(), environment, overrides, stdin: vec![], env_file: None }
     }
 
     /// Every living process of this sandbox.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pyexec_client::{Client, ClientError};
 use pyexec_proto::exit::ExitStatus;
-use pyexec_proto::job::Submission;
+use pyexec_proto::job::{Submission, Watching};
 use pyexec_proto::state::Outcome;
 use pyexec_proto::{Error, JobDetail, JobState};
 
@@ -48,8 +48,10 @@ async fn the_same_submission_twice_is_one_job_that_runs_once() {
     let second = client.submit(submission.clone()).await.expect("is taken again");
     assert_eq!((first.id, &first.spec, first.created_at), (second.id, &second.spec, second.created_at));
     assert_completed(&client.wait(first.id).await.expect("ends"));
-    // Also when it has long ended.
-    let third = client.submit(submission).await.expect("is taken again");
+    // Also when it has long ended, and whoever watches it.
+    let watching = Watching { waited_for: true, notify_output: false, attached: true };
+    assert_ne!(submission.watching, watching);
+    let third = client.submit(Submission { watching, ..submission }).await.expect("is taken again");
     assert_completed(&third);
     assert_eq!(third.created_at, first.created_at);
     assert_eq!(runs(&sandbox), 1);

@@ -276,7 +276,7 @@ mod tests {
 
     fn ended(benchmark: Option<BenchmarkRecord>) -> ExitRecord {
         ExitRecord {
-            run: Run { pid: 1, started_at: Timestamp(0), lowered_limits: vec![], not_taken_over: vec![] },
+            run: Run::of_process(1, Timestamp(0)),
             exit: ExitStatus::Success,
             stopped: None,
             usage: ResourceUsage { user_us: 3_000_000, system_us: 1_000_000, max_rss_kib: 1024, ..Default::default() },

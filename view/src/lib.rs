@@ -21,7 +21,7 @@ use pyexec_proto::job::{JobDetail, JobSummary};
 use pyexec_proto::profile::ProfileSummary;
 use pyexec_proto::request::NotRemoved;
 use pyexec_proto::script::{Script, ScriptInfo};
-use pyexec_proto::state::{JobState, Outcome, Reason, Status};
+use pyexec_proto::state::{JobState, Outcome, Reason, Run, Status};
 use pyexec_proto::time::Timestamp;
 use pyexec_proto::ulimit;
 use pyexec_proto::url_password::masked;
@@ -332,7 +332,7 @@ impl JobView {
             elapsed_seconds: elapsed_seconds(&detail.state, now),
             exit_code: verdict.and_then(|verdict| verdict.exit_code),
             error: outcome.and_then(Outcome::explanation),
-            pid: run.map(|run| run.pid),
+            pid: run.and_then(Run::pid),
             command: detail.spec.command(),
             directory: detail.spec.directory.to_text(),
             execution_strategy: detail.spec.environment.interpreter.strategy().to_owned(),

@@ -135,23 +135,13 @@ mod tests {
 
     #[test]
     fn a_job_that_runs_says_how_long_it_has_run() {
-        let running = job(
-            JobState::Running {
-                run: Run { pid: 5, started_at: Timestamp(60_000_000), lowered_limits: vec![], not_taken_over: vec![] },
-            },
-            None,
-        );
+        let running = job(JobState::Running { run: Run::of_process(5, Timestamp(60_000_000)) }, None);
         assert_eq!(text(&running, NOW, 0, 80, true), "⠋ running 5s");
     }
 
     #[test]
     fn how_far_a_job_is_is_drawn_where_there_is_room_for_it() {
-        let mut running = job(
-            JobState::Running {
-                run: Run { pid: 5, started_at: Timestamp(60_000_000), lowered_limits: vec![], not_taken_over: vec![] },
-            },
-            None,
-        );
+        let mut running = job(JobState::Running { run: Run::of_process(5, Timestamp(60_000_000)) }, None);
         running.progress = Some(Progress {
             rate: Some(2.0),
             eta_seconds: Some(5.0),

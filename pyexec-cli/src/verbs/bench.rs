@@ -39,7 +39,7 @@ pub(crate) async fn perform(bench: Bench) -> Result<Code, Failure> {
         .scripts()
         .map(|run| {
             let mut submission = submission::prepare(run, &mut own_files)?.submission;
-            submission.spec.attached = bench.show_output;
+            submission.watching.attached = bench.show_output;
             Ok(submission)
         })
         .collect::<Result<_, Failure>>()?;

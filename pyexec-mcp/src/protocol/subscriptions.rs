@@ -171,7 +171,7 @@ async fn tell_news(
     told: &mut Option<OutputLengths>,
 ) -> Result<(), ClientError> {
     let mut job = resources::find(client, given).await?;
-    if !job.spec.notify_output {
+    if !job.watching.notify_output {
         return Ok(());
     }
     loop {

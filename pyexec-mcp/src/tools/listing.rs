@@ -152,7 +152,7 @@ async fn running(call: &Call<'_>) -> Result<Answer, Failure> {
                 exit_code: view.exit_code,
                 pid: view.pid,
                 elapsed_seconds: view.elapsed_seconds,
-                stream: job.spec.notify_output,
+                stream: job.watching.notify_output,
                 stdout_bytes: view.stdout_bytes,
                 stderr_bytes: view.stderr_bytes,
                 label: view.label,

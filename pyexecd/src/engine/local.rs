@@ -111,7 +111,7 @@ impl LocalEngine {
                 output_bytes: Some(order.spec.limits.output_bytes.unwrap_or(self.output_bytes)),
                 ..order.spec.limits
             },
-            attached: order.spec.attached,
+            attached: order.watching.attached,
             fence: order.spec.fence,
             temporary_directory: order
                 .spec

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pyexec_proto::error::NoInput;
-use pyexec_proto::job::JobDetail;
+use pyexec_proto::job::{JobDetail, Watching};
 use pyexec_proto::output::OutputLengths;
 use pyexec_proto::request::InputTaken;
 use pyexec_proto::state::{Run, StopReason};
@@ -75,6 +75,7 @@ pub enum Evidence {
 pub struct Order {
     pub id: JobId,
     pub spec: Arc<JobSpec>,
+    pub watching: Watching,
     pub command: Command,
     /// Who submitted it; of jobs of before this was kept, nobody knows.
     pub submitter: Option<Submitter>,

@@ -186,7 +186,7 @@ fn check_outcome(directory: &Path, outcome: &Outcome) {
 
 /// What the next daemon takes a job for that the index knows.
 fn check_recovery(directory: &Path) {
-    let run = || Run { pid: 9, started_at: Timestamp(1), lowered_limits: vec![], not_taken_over: vec![] };
+    let run = || Run::of_process(9, Timestamp(1));
     for known in [JobState::Queued, JobState::Starting { stop: None }, JobState::Running { run: run() }] {
         let believed = match examine(directory) {
             Ok(evidence) => {

@@ -177,6 +177,7 @@ fn said() -> Vec<(&'static str, Vec<u8>)> {
     use pyexec_proto::{JobId, JobSource, JobSpec, Timestamp};
     let id: JobId = "00112233-4455-4677-8899-aabbccddeeff".parse().expect("is an id");
     let submission = Submission {
+        watching: Default::default(),
         id,
         spec: JobSpec::new(JobSource::Code { code: "print(1)".into() }, "/", Interpreter::System),
         environment: [("TOKEN".into(), "value".into())].into_iter().collect(),
@@ -225,7 +226,7 @@ fn said() -> Vec<(&'static str, Vec<u8>)> {
         taken_over: Default::default(),
     };
     let record = ExitRecord {
-        run: Run { pid: 5, started_at: Timestamp(1), lowered_limits: vec![], not_taken_over: vec![] },
+        run: Run::of_process(5, Timestamp(1)),
         exit: ExitStatus::Success,
         stopped: Some(StopReason::Cancelled),
         usage: Default::default(),

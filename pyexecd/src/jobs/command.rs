@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use pyexec_proto::job::JobDetail;
+use pyexec_proto::job::{JobDetail, Watching};
 use pyexec_proto::request::StopRequest;
 use pyexec_proto::world::Submitter;
-use pyexec_proto::{JobId, JobSpec, JobState};
+use pyexec_proto::{JobId, JobState};
 use tokio::sync::{oneshot, watch};
 
 use super::Snapshot;
@@ -41,7 +41,8 @@ pub enum Command {
     },
     /// Whether a job, accepted now, would be started at once. It may have changed by then.
     Foresee {
-        spec: Box<JobSpec>,
+        parent: Option<JobId>,
+        watching: Watching,
         answer: oneshot::Sender<bool>,
     },
     /// Jobs that an earlier daemon left unfinished. All at once: what runs has to be known before what waits is admitted.

@@ -20,10 +20,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pyexec_proto::job::JobDetail;
+use pyexec_proto::job::{JobDetail, Watching};
 use pyexec_proto::output::OutputLengths;
 use pyexec_proto::state::Status;
-use pyexec_proto::{JobId, JobSpec, JobState};
+use pyexec_proto::{JobId, JobState};
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
@@ -117,9 +117,9 @@ impl Dispatcher {
                 let accepted = self.accept(*job, may_start);
                 let _ = answer.send(accepted);
             }
-            Command::Foresee { spec, answer } => {
-                let ancestors = self.running_ancestors(&spec);
-                let _ = answer.send(self.queue.admits_at_once(class_of(&spec), ancestors, self.max_running));
+            Command::Foresee { parent, watching, answer } => {
+                let ancestors = self.running_ancestors(parent);
+                let _ = answer.send(self.queue.admits_at_once(class_of(watching), ancestors, self.max_running));
             }
             Command::Recover { jobs } => {
                 for left in jobs {
@@ -181,17 +181,17 @@ impl Dispatcher {
     }
 
     fn wait_in_line(&mut self, job: JobDetail, may_start: MayStart) {
-        self.queue.push(job.id, class_of(&job.spec), self.running_ancestors(&job.spec));
+        self.queue.push(job.id, class_of(job.watching), self.running_ancestors(job.spec.parent));
         let (lengths, _) = watch::channel(OutputLengths::default());
         self.live.insert(job.id, Live::new(job, Phase::Waiting { may_start }, lengths));
     }
 
     /// How many of the jobs this one was submitted from, and those from, are running: they may be waiting for it, and do
     /// not count when it is asked whether there is room.
-    fn running_ancestors(&self, spec: &JobSpec) -> usize {
+    fn running_ancestors(&self, parent: Option<JobId>) -> usize {
         // A client could name any parent, in a circle too.
         let mut seen = HashSet::new();
-        let mut next = spec.parent;
+        let mut next = parent;
         while let Some(live) = next.and_then(|parent| self.live.get(&parent)) {
             if live.job.state.run().is_none() || live.has_ended() || !seen.insert(live.job.id) {
                 break;
@@ -261,8 +261,8 @@ impl Dispatcher {
     }
 }
 
-fn class_of(spec: &JobSpec) -> Class {
-    if spec.waited_for { Class::WaitedFor } else { Class::Detached }
+fn class_of(watching: Watching) -> Class {
+    if watching.waited_for { Class::WaitedFor } else { Class::Detached }
 }
 
 /// Returns at that moment; without one, never.

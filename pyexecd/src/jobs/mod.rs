@@ -148,7 +148,8 @@ impl Jobs {
             let created_at = Timestamp::now();
             let fresh = run_directory::create(&jobs, &submission, Some(submitter), created_at)?;
             let job = if fresh {
-                JobDetail::submitted(submission.id, created_at, submission.spec.clone())
+                let submitted = JobDetail::submitted(submission.id, created_at, submission.spec.clone());
+                JobDetail { watching: submission.watching, ..submitted }
             } else {
                 // Another submission of this id is under way, or was when an earlier daemon died.
                 let found = run_directory::read(&jobs, submission.id).map_err(std::io::Error::other)?;
@@ -175,8 +176,8 @@ impl Jobs {
     /// Into the index, then into the queue. `None` when it is known already.
     async fn record(&self, job: JobDetail, fresh: bool) -> Result<Option<Box<JobDetail>>, Error> {
         // One commit for both: that the job exists, and that it may have been started.
-        let spec = Box::new(job.spec.clone());
-        let may_start = self.ask(|answer| Command::Foresee { spec, answer }).await?;
+        let (parent, watching) = (job.spec.parent, job.watching);
+        let may_start = self.ask(|answer| Command::Foresee { parent, watching, answer }).await?;
         match self.parts.store.insert(job.clone(), may_start).await {
             // Known, though its run directory may have gone: it has been, and is not run again.
             Ok(false) => Ok(None),

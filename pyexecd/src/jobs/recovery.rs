@@ -89,7 +89,7 @@ mod tests {
     }
 
     fn run() -> Run {
-        Run { pid: 9, started_at: Timestamp(1), lowered_limits: vec![], not_taken_over: vec![] }
+        Run::of_process(9, Timestamp(1))
     }
 
     #[test]

@@ -79,7 +79,7 @@ mod tests {
     use pyexec_proto::state::{ExitRecord, Run};
 
     fn run() -> Run {
-        Run { pid: 7, started_at: Timestamp(1), lowered_limits: vec![], not_taken_over: vec![] }
+        Run::of_process(7, Timestamp(1))
     }
 
     fn record() -> ExitRecord {

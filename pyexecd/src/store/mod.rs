@@ -343,6 +343,7 @@ impl Store {
 mod tests {
     use super::*;
     use pyexec_proto::environment::Interpreter;
+    use pyexec_proto::job::Watching;
     use pyexec_proto::state::{NotStarted, Outcome, StopReason};
     use pyexec_proto::{JobSource, JobSpec, JobState, Status};
 
@@ -384,6 +385,25 @@ mod tests {
             let order_of = |id| jobs.iter().position(|job| job.id == id).expect("is one of them");
             let seen: Vec<_> = seen.iter().map(|job| (job.ended_at.0, order_of(job.id))).collect();
             assert_eq!(seen, expected, "in pages of {limit}");
+        }
+    }
+
+    #[tokio::test]
+    async fn how_a_job_is_watched_is_kept_and_read_of_rows_that_have_it_in_the_specification() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("jobs.sqlite3");
+        let (store, _) = Store::open(&path).expect("opens");
+        let watching = Watching { waited_for: true, notify_output: false, attached: true };
+        let jobs = [job(1, JobState::Queued), job(2, JobState::Queued)].map(|job| JobDetail { watching, ..job });
+        store.import(jobs.to_vec()).await.expect("are recorded");
+        // As an earlier daemon has left it.
+        let connection = Connection::open(&path).expect("opens");
+        let old = r#"UPDATE jobs SET watching = NULL, spec = json_patch(spec, ?2) WHERE id = ?1"#;
+        let fields = r#"{"waited_for":true,"notify_output":false,"attached":true}"#;
+        assert_eq!(connection.execute(old, [&jobs[0].id.to_string(), fields]).expect("can be written"), 1);
+        for job in jobs {
+            let (found, _) = store.get(job.id).await.expect("can be read").expect("is there");
+            assert_eq!((found.watching, found.spec), (watching, job.spec));
         }
     }
 

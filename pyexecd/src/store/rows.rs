@@ -13,10 +13,10 @@ use crate::jobs::retention::FinishedJob;
 const INSERT: &str = "
     INSERT INTO jobs (id, created_at, label, status, reason, exit_code, pid, started_at, ended_at, elapsed_us,
                       stdout_bytes, stderr_bytes, command, directory, strategy, spec, state, finished, may_have_started,
-                      environment)
+                      environment, watching)
     VALUES (:id, :created_at, :label, :status, :reason, :exit_code, :pid, :started_at, :ended_at, :elapsed_us,
             :stdout_bytes, :stderr_bytes, :command, :directory, :strategy, :spec, :state, :finished, :may_have_started,
-            :environment)
+            :environment, :watching)
     ON CONFLICT (id) DO NOTHING";
 
 fn insert(connection: &Connection, job: &JobDetail, may_have_started: bool) -> Result<bool, StoreError> {
@@ -42,6 +42,7 @@ fn insert(connection: &Connection, job: &JobDetail, may_have_started: bool) -> R
         ":finished": job.state.is_finished(),
         ":may_have_started": may_have_started,
         ":environment": environment_of(job)?,
+        ":watching": serde_json::to_string(&job.watching)?,
     })?;
     Ok(inserted > 0)
 }
@@ -133,15 +134,22 @@ pub(super) fn update(connection: &Connection, job: &JobDetail) -> Result<(), Sto
 }
 
 const DETAIL: &str =
-    "SELECT id, created_at, spec, state, stdout_bytes, stderr_bytes, may_have_started, environment, progress
+    "SELECT id, created_at, spec, state, stdout_bytes, stderr_bytes, may_have_started, environment, progress,
+            watching
      FROM jobs";
 
 fn detail(row: &Row<'_>) -> Result<JobDetail, StoreError> {
     let Text(id) = row.get("id")?;
+    // Rows of before there was the column have it among the fields of the specification.
+    let watching = match row.get_ref("watching")?.as_str_or_null().map_err(rusqlite::Error::from)? {
+        Some(json) => json,
+        None => row.get_ref("spec")?.as_str().map_err(rusqlite::Error::from)?,
+    };
     Ok(JobDetail {
         id,
         created_at: Timestamp(row.get("created_at")?),
         spec: serde_json::from_str(row.get_ref("spec")?.as_str().map_err(rusqlite::Error::from)?)?,
+        watching: serde_json::from_str(watching)?,
         state: serde_json::from_str(row.get_ref("state")?.as_str().map_err(rusqlite::Error::from)?)?,
         environment: match row.get_ref("environment")?.as_str_or_null().map_err(rusqlite::Error::from)? {
             Some(json) => Some(serde_json::from_str(json)?),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use pyexec_proto::environment::ResolvedEnvironment;
-use pyexec_proto::job::{JobDetail, JobSource, JobSpec, StdinSource, Submission, Variables};
+use pyexec_proto::job::{JobDetail, JobSource, JobSpec, StdinSource, Submission, Variables, Watching};
 use pyexec_proto::state::{JobState, Outcome};
 use pyexec_proto::wire::MAX_FRAME_BYTES;
 use pyexec_proto::world::Submitter;
@@ -55,6 +55,15 @@ struct SpecFile {
     /// Who submitted it, as the daemon saw that process then. No part of what the job is.
     #[serde(default)]
     submitter: Option<Submitter>,
+    /// How it is watched. Older files have it among the fields of the specification.
+    #[serde(default)]
+    watching: Option<Watching>,
+}
+
+/// What older files say of how a job is watched.
+#[derive(Deserialize)]
+struct OldSpecFile {
+    spec: Watching,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,6 +139,7 @@ fn fill(
         environment_bytes: Some(environment.len() as u64),
         stdin_bytes: stdin.map(|text| text.len() as u64),
         submitter,
+        watching: Some(submission.watching),
     };
     write(SPEC, &serde_json::to_vec(&spec)?)?;
     reached(Point::SubmitFilling);
@@ -230,8 +240,13 @@ pub fn read(jobs: &Path, id: JobId) -> Result<Option<JobDetail>, ReadError> {
         return Err(damaged(&path, format_args!("it is of job {}", file.id)));
     }
     let state = unless_damaged(outcome(directory))?.map_or(JobState::Queued, JobState::Finished);
+    let watching = match file.watching {
+        Some(watching) => watching,
+        None => record::read::<OldSpecFile>(&path)?.map_or_else(Watching::default, |old| old.spec),
+    };
     Ok(Some(JobDetail {
         state,
+        watching,
         environment: unless_damaged(record::read::<ResolvedFile>(&directory.join(RESOLVED)))?
             .map(|file| file.environment),
         ..JobDetail::submitted(file.id, file.created_at, file.spec)
@@ -361,10 +376,10 @@ mod tests {
             spec: JobSpec {
                 stdin: StdinSource::Given,
                 grace_ms: 0,
-                waited_for: true,
                 variables: vec!["TOKEN".into()],
                 ..JobSpec::new(JobSource::Code { code: "print(1)".into() }, "/", Interpreter::System)
             },
+            watching: Watching { waited_for: true, ..Watching::default() },
             environment: [("TOKEN".into(), "hunter2".into())].into_iter().collect(),
             overrides: Default::default(),
             stdin: b"typed".to_vec(),
@@ -397,7 +412,7 @@ mod tests {
         let submitter = Submitter { world: World { groups: vec![4, 27], ..World::default() }, scheduling };
         create(jobs.path(), &submission, Some(submitter.clone()), Timestamp(5)).expect("can be made");
         let job = read(jobs.path(), submission.id).expect("can be read").expect("is there");
-        assert_eq!(job.spec, submission.spec);
+        assert_eq!((job.spec, job.watching), (submission.spec, submission.watching));
         let to_start = to_start(&jobs.path().join(submission.id.to_string())).expect("can be read");
         assert_eq!(to_start.expect("has not started").submitter, Some(submitter));
     }
@@ -420,6 +435,7 @@ mod tests {
         std::fs::write(directory.join(SPEC), old).expect("can be written");
         let job = read(jobs.path(), id).expect("can be read").expect("is there");
         assert_eq!((job.spec, job.created_at), (submission().spec, Timestamp(5)));
+        assert_eq!(job.watching, Watching { waited_for: true, ..Watching::default() });
     }
 
     #[test]

@@ -62,6 +62,9 @@ const MIGRATIONS: &[&str] = &[
     END;
     CREATE INDEX jobs_by_label_and_status ON jobs (label, status, sequence) WHERE label IS NOT NULL;
 ",
+    "
+    ALTER TABLE jobs ADD COLUMN watching TEXT;           -- JSON; NULL: among the fields of the specification
+",
 ];
 
 /// A damaged file is renamed, never deleted: what is in it may still be wanted by somebody.

@@ -204,7 +204,7 @@ mod tests {
     #[test]
     fn an_ending_reads_as_it_was_written() {
         let record = ExitRecord {
-            run: Run { pid: 5, started_at: Timestamp(1), lowered_limits: vec![], not_taken_over: vec![] },
+            run: Run::of_process(5, Timestamp(1)),
             exit: ExitStatus::Signal { signal: 9, core_dumped: false },
             stopped: None,
             usage: Default::default(),

@@ -17,7 +17,7 @@ use pyexec_proto::exit::{ExitStatus, ResourceUsage};
 use pyexec_proto::job::Leftovers;
 use pyexec_proto::limits::OnOutputLimit;
 use pyexec_proto::output::{OutputLengths, Stream};
-use pyexec_proto::state::{ExitRecord, Run, StopReason};
+use pyexec_proto::state::{ExitRecord, Handle, Run, StopReason};
 use pyexec_proto::ulimit;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::Timespec;
@@ -161,7 +161,7 @@ impl Supervision {
         let most_bytes = launch.job_limits.output_bytes.unwrap_or(u64::MAX);
         let mut this = Self {
             run: Run {
-                pid: started.process.pid(),
+                handle: Handle::Process(started.process.pid()),
                 started_at: started.at.wall,
                 lowered_limits: ulimit::lowered(&launch.limits, &inherited.limits),
                 not_taken_over: vec![],

@@ -6,7 +6,7 @@ use std::path::Path;
 use pyexec_proto::benchmark::BenchmarkSpec;
 use pyexec_proto::environment::{EnvironmentSpec, Interpreter, ProjectChoice};
 use pyexec_proto::fence::{Fence, FilesystemFence, NetworkFence};
-use pyexec_proto::job::{DEFAULT_GRACE_MS, Leftovers, MAX_STDIN_BYTES, StdinSource, Submission, Variables};
+use pyexec_proto::job::{DEFAULT_GRACE_MS, Leftovers, MAX_STDIN_BYTES, StdinSource, Submission, Variables, Watching};
 use pyexec_proto::limits::{Limits, OnOutputLimit};
 use pyexec_proto::profile::ProfileSpec;
 use pyexec_proto::{JobId, JobSource, JobSpec, OsText};
@@ -198,12 +198,9 @@ pub(super) fn submission(
         personality: caller.personality,
         buffering: None,
         leftovers: Leftovers::End,
-        waited_for,
-        notify_output: given.stream.unwrap_or(true),
         parent: caller.parent,
         benchmark,
         profile: given.top.map(|top| ProfileSpec { top }),
-        attached: false,
         limits: given.limits.limits(),
         fence: given.limits.fence(),
     };
@@ -212,6 +209,7 @@ pub(super) fn submission(
         // The same as before, so that it is the same job if it was taken after all.
         id: call.job.unwrap_or_else(JobId::mint),
         spec,
+        watching: Watching { waited_for, notify_output: given.stream.unwrap_or(true), attached: false },
         environment: caller.environment.clone(),
         overrides,
         stdin,

@@ -86,7 +86,8 @@ impl Dispatcher {
         let Phase::Marking(ready) = live.take_phase() else { return };
         let Ready { command, submitter, lease, noting } = *ready;
         let environment_lock = lease.as_ref().map(|lease| OsText::from(lease.lock()));
-        let order = Order { id, spec: Arc::new(live.job.spec.clone()), command, submitter, environment_lock };
+        let (spec, watching) = (Arc::new(live.job.spec.clone()), live.job.watching);
+        let order = Order { id, spec, watching, command, submitter, environment_lock };
         let lengths = live.lengths.clone();
         let handle = self.engine.launch(order, self.events_of(id, lengths));
         if let Some(live) = self.live.get_mut(&id) {

@@ -40,12 +40,12 @@ impl Supervision {
                     if let Some(benchmark) = &mut self.benchmark {
                         benchmark.reaped(&usage);
                     }
-                    if pid == self.run.pid && self.leader.is_none() {
+                    if Some(pid) == self.run.pid() && self.leader.is_none() {
                         // What it said before it ended tells whether there was a run at all.
                         self.conclude_start();
                     }
                     // Once: what the job left behind may get its leader's pid.
-                    if pid == self.run.pid && self.leader.is_none() && self.unstarted.is_none() {
+                    if Some(pid) == self.run.pid() && self.leader.is_none() && self.unstarted.is_none() {
                         let stopped = self.stop.or_else(|| self.kernels_reason(exit));
                         self.leader = Some(LeaderExit { exit, at: Clocks::now(), stopped });
                         self.goes_on = self.another_follows(exit);
@@ -135,8 +135,8 @@ impl Supervision {
         let already_told = |process: &&Process| match group {
             None => false,
             // It tells its child.
-            Some(_) if self.leader_forwards => process.parent == self.run.pid,
-            Some(_) => process.group == self.run.pid,
+            Some(_) if self.leader_forwards => Some(process.parent) == self.run.pid(),
+            Some(_) => Some(process.group) == self.run.pid(),
         };
         if let Some(group) = group.filter(|_| !self.leader_forwards) {
             // At once, so that a shell and what it runs hear of it together; then those outside the group.
@@ -177,6 +177,6 @@ impl Supervision {
         if self.leader.is_some() {
             return None;
         }
-        i32::try_from(self.run.pid).ok().and_then(Pid::from_raw)
+        self.run.pid().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw)
     }
 }

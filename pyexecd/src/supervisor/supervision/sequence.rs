@@ -7,6 +7,7 @@ use std::io;
 use std::path::Path;
 
 use pyexec_proto::exit::ExitStatus;
+use pyexec_proto::state::Handle;
 use rustix::time::Timespec;
 
 use super::{Ended, Supervision};
@@ -65,7 +66,7 @@ impl Supervision {
 
     fn take_up(&mut self, started: Started) {
         self.before = self.leader.take().map(|leader| (self.run.clone(), leader));
-        self.run.pid = started.process.pid();
+        self.run.handle = Handle::Process(started.process.pid());
         self.starting = Some((started.process, started.named));
         self.goes_on = false;
         self.ended = Ended::NotAsked;

@@ -46,7 +46,7 @@ enum RunState {
 }
 
 pub(super) fn run() -> Run {
-    Run { pid: 7, started_at: Timestamp(1), lowered_limits: vec![], not_taken_over: vec![] }
+    Run::of_process(7, Timestamp(1))
 }
 
 pub(super) fn record(stopped: Option<StopReason>) -> ExitRecord {

@@ -5,10 +5,11 @@ use std::collections::HashMap;
 
 use proptest::prelude::*;
 use pyexec_proto::JobId;
+use pyexec_proto::job::Watching;
 use pyexec_proto::state::{NotStarted, Outcome, StopReason};
 
 use super::fake::exits;
-use super::harness::{Harness, spec};
+use super::harness::Harness;
 use crate::engine::RunEvent;
 use crate::environment::EnvironmentError;
 use crate::jobs::command::Command;
@@ -179,7 +180,9 @@ impl Play {
         assert_eq!((counts.running, counts.pending), (0, 0));
         assert!(self.harness.store.unfinished().await.expect("can be read").is_empty());
         // No place is held by a job that has ended.
-        assert!(self.harness.ask(|answer| Command::Foresee { spec: Box::new(spec()), answer }).await);
+        assert!(
+            self.harness.ask(|answer| Command::Foresee { parent: None, watching: Watching::default(), answer }).await
+        );
     }
 
     fn is_explained(&self, id: JobId, known: &Known, outcome: &Outcome) {

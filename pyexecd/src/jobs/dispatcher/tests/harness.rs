@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pyexec_proto::environment::Interpreter;
-use pyexec_proto::job::{JobDetail, JobSource, JobSpec, Submission, Variables};
+use pyexec_proto::job::{JobDetail, JobSource, JobSpec, Submission, Variables, Watching};
 use pyexec_proto::request::StopRequest;
 use pyexec_proto::state::{JobState, Outcome};
 use pyexec_proto::{JobId, Timestamp};
@@ -59,8 +59,8 @@ impl Harness {
     /// A run directory, and a row in the index, as a submission makes them. Not accepted yet.
     pub(super) async fn record(&self, spec: JobSpec) -> (JobDetail, bool) {
         let job = self.make(spec);
-        let spec = Box::new(job.spec.clone());
-        let may_start = self.ask(|answer| Command::Foresee { spec, answer }).await;
+        let (parent, watching) = (job.spec.parent, job.watching);
+        let may_start = self.ask(|answer| Command::Foresee { parent, watching, answer }).await;
         assert!(self.store.insert(job.clone(), may_start).await.expect("is recorded"));
         (job, may_start)
     }
@@ -74,6 +74,7 @@ impl Harness {
         let submission = Submission {
             id: JobId::mint(),
             spec,
+            watching: Watching::default(),
             environment: Variables::default(),
             overrides: Variables::default(),
             stdin: vec![],

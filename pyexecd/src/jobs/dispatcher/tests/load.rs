@@ -1,9 +1,10 @@
 //! Nobody waits for the disk but those who asked for what is written there.
 
+use pyexec_proto::job::Watching;
 use pyexec_proto::state::{JobState, NotStarted, Outcome, StopReason};
 
 use super::fake::exits;
-use super::harness::{Harness, spec};
+use super::harness::Harness;
 use crate::jobs::command::Command;
 
 #[tokio::test(start_paused = true)]
@@ -26,7 +27,10 @@ async fn while_a_thousand_jobs_are_cancelled_and_the_index_is_slow_everybody_els
         assert!(harness.ask(|answer| Command::Describe { id, answer }).await.is_some());
         assert!(harness.ask(|answer| Command::Watch { id, answer }).await.is_some());
     }
-    assert!(!harness.ask(|answer| Command::Foresee { spec: Box::new(spec()), answer }).await, "one is running");
+    assert!(
+        !harness.ask(|answer| Command::Foresee { parent: None, watching: Watching::default(), answer }).await,
+        "one is running"
+    );
     assert!(harness.ask(|answer| Command::EnvironmentsInUse { answer }).await.is_empty());
     // Also that a job ends is seen.
     harness.engine.ends(running, &exits(None));
