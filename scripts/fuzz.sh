@@ -36,7 +36,7 @@ fi
 for target in "$@"; do
     seeds=("fuzz/seeds/$target")
     if [ "$target" = progress ]; then
-        seeds+=(pyexecd/src/output/progress/recordings)
+        seeds+=(pyexecd/src/progress/recordings)
     fi
     mkdir -p "fuzz/corpus/$target"
     # The first directory is what new input goes into. An input that takes longer than 10 s, or 1 GiB, counts as a failure.

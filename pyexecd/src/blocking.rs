@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use crate::own_limits;
+use pyexec_supervisor::own_limits;
 
 /// How long a thread that was added waits for more work.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);

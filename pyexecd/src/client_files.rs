@@ -30,9 +30,9 @@ use tokio::process::{Child, Command};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::blocking::blocking;
-use crate::supervisor::control::{decode, encode};
 use looker::{Answer, Found, Question};
 pub(crate) use looker::{Entry, Kind, VERB, look};
+use pyexec_run_directory::control::{decode, encode};
 
 /// How long a client waits for what has to be known before it is answered, all of it together.
 const PATIENCE: Duration = Duration::from_millis(1_500);

@@ -42,14 +42,15 @@ use crate::jobs::dispatcher::Dispatcher;
 use crate::jobs::retention::Bounds;
 use crate::jobs::{Jobs, Parts, leaving};
 use crate::listener::Listener;
-use crate::own_limits;
 use crate::scripts::Scripts;
 use crate::service::Service;
-use crate::store::{Found, Store, StoreError, run_directory};
-use crate::supervisor::peer::{self, Own, Peer};
-use crate::supervisor::process::{forget_starter, leave_starter, return_large_memory};
-use crate::supervisor::processes::may_gain_privileges;
-use crate::supervisor::scheduling;
+use crate::store::{Found, Store, StoreError};
+use pyexec_run_directory::directory as run_directory;
+use pyexec_run_directory::processes::may_gain_privileges;
+use pyexec_supervisor::own_limits;
+use pyexec_supervisor::peer::{self, Own, Peer};
+use pyexec_supervisor::scheduling;
+use pyexec_sys::{forget_starter, leave_starter, return_large_memory};
 
 /// How long a new daemon waits for an old one that is on its way out.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
@@ -252,7 +253,7 @@ async fn serve(paths: Arc<Paths>, config: &Config, lock: &File, start: Start) ->
         shutting_down: shutting_down.clone(),
     });
     // In the queue before any client's command: a client never sees a job as it was before the restart.
-    let rebooted = store.note_boot(crate::boot::id()).await?;
+    let rebooted = store.note_boot(pyexec_run_directory::boot::id()).await?;
     let unfinished = store.unfinished().await?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), unfinished = unfinished.len(), index = ?found, "started");
     let unfinished = unfinished.into_iter();

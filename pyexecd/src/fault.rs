@@ -1,6 +1,8 @@
 //! Named points at which a test can have the daemon die as `kill -9` would have it: between any two steps that a crash
 //! might part. Only builds for development have them; in a release they are nothing.
 
+use pyexec_run_directory::directory::Step;
+
 /// Where: what has been done by then, and what has not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Point {
@@ -106,6 +108,15 @@ pub(crate) fn reached(point: Point) {
     if wanted.as_ref().is_some_and(|wanted| *wanted == point.name()) {
         let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
     }
+}
+
+/// Likewise, while the run directory of a submission is made.
+pub(crate) fn reached_in_creation(step: Step) {
+    reached(match step {
+        Step::Filling => Point::SubmitFilling,
+        Step::Filled => Point::SubmitFilled,
+        Step::Named => Point::SubmitNamed,
+    });
 }
 
 #[cfg(not(debug_assertions))]

@@ -1,30 +1,28 @@
 //! The daemon of pyexec. `ARCHITECTURE.md` tells how its parts hang together, and who may import whom.
 
+#![forbid(unsafe_code)]
+
 pub mod artifacts;
 pub mod config;
 pub mod engine;
 pub mod environment;
 pub mod fault;
 pub mod jobs;
-pub mod output;
+pub mod progress;
 pub mod scripts;
 pub mod service;
 pub mod store;
-pub mod supervisor;
 
 /// What arbitrary input is held against, by fuzzing and by tests: see CONTRIBUTING.md.
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 
 mod blocking;
-mod boot;
 mod client_files;
 mod daemon;
 mod listener;
 mod logging;
-mod own_limits;
-mod regular_file;
-pub mod removal;
+mod succession;
 
 use pyexec_run_directory::ownership;
 use std::ffi::OsString;
@@ -33,6 +31,7 @@ use std::process::ExitCode;
 
 use pyexec_proto::harmless;
 use pyexec_proto::preamble::Preamble;
+use pyexec_supervisor::Supervised;
 
 use daemon::Start;
 
@@ -53,7 +52,13 @@ pub fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(|word| word.to_str().unwrap_or("\u{fffd}")).collect();
     match words.as_slice() {
-        [verb] if *verb == supervisor::VERB => supervisor::supervise(),
+        [verb] if *verb == pyexec_supervisor::VERB => {
+            let supervised = pyexec_supervisor::supervise();
+            if supervised == Supervised::ToTheEnd {
+                succession::start_daemon_for_those_who_wait();
+            }
+            supervised.exit_code()
+        }
         [verb] if *verb == client_files::VERB => client_files::look(),
         [] => run(Start::Foreground),
         ["--announce"] => run(Start::Announced),
@@ -61,7 +66,7 @@ pub fn main() -> ExitCode {
         ["--check-config"] => check_config(),
         // Tries them on a process that it forks: nothing that has threads may.
         ["--check-fences"] => {
-            let checks = supervisor::fence::try_each();
+            let checks = pyexec_supervisor::fence::try_each();
             say(&(serde_json::to_string(&checks).expect("has string keys") + "\n"))
         }
         // A newer client asks before it has an older daemon leave for this program.

@@ -33,7 +33,7 @@ while not os.path.exists('end'): time.sleep(0.005)
 ";
 
 fn module() -> PathBuf {
-    manifest_directory().join("../pyexecd/src/environment/startup/pyexec_progress.py")
+    manifest_directory().join("../python/src/startup/pyexec_progress.py")
 }
 
 /// Current, total and message.

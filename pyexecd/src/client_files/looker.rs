@@ -17,8 +17,8 @@ use rustix::fs::{Access, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use super::is_not_found;
-use crate::supervisor::control::{decode, encode};
-use crate::supervisor::process::{forget_starter, return_large_memory};
+use pyexec_run_directory::control::{decode, encode};
+use pyexec_sys::{forget_starter, return_large_memory};
 
 /// The word on the command line that makes this program a looker.
 pub(crate) const VERB: &str = "look";

@@ -19,14 +19,12 @@ use super::scopes::Scopes;
 use super::{Engine, Events, Evidence, Order, RunHandle};
 use crate::blocking::spawn;
 use crate::fault::{Point, reached};
-use crate::own_limits;
-use crate::supervisor::control::{self, Launch, LaunchStdin, Request};
-use crate::supervisor::fence;
-use crate::supervisor::peer::Own;
-use crate::supervisor::record::{self, ReadError};
-use crate::supervisor::taking_over::TakenOver;
 pub use evidence::examine;
 use link::{Link, Replacement};
+use pyexec_run_directory::control::{self, Launch, LaunchStdin, Request, TakenOver};
+use pyexec_run_directory::record::{self, ReadError};
+use pyexec_supervisor::peer::Own;
+use pyexec_supervisor::{fence, own_limits};
 use spare::{Spare, Supervisor};
 
 #[derive(Debug)]

@@ -17,7 +17,7 @@ use pyexec_proto::{Error, JobId, JobSpec, OsText};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::environment::Command;
-use crate::supervisor::record::{ReadError, WhatEnded};
+use pyexec_run_directory::record::{ReadError, WhatEnded};
 
 /// Starts jobs, and finds those that an earlier daemon started.
 ///

@@ -27,7 +27,7 @@ use zbus::message::{Flags, Type};
 use zbus::names::OwnedUniqueName;
 use zbus::{Connection, MatchRule, Message, MessageStream, OwnedObjectPath, Variant};
 
-use crate::supervisor::processes::Process;
+use pyexec_run_directory::processes::Process;
 
 /// How long the manager may take over one request: so long a job waits at most, and only if it comes that early. An answer
 /// usually takes a few milliseconds.

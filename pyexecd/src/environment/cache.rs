@@ -33,7 +33,7 @@ use super::locks::{Lock, Locks, Mode};
 use crate::blocking::{blocking, spawn};
 use crate::client_files::ClientFiles;
 use crate::fault::{Point, reached};
-use crate::removal::{self, RemovalError};
+use pyexec_run_directory::removal::{self, RemovalError};
 
 pub(super) const MARKER: &str = "pyexec.json";
 const BUILDING: &str = ".building-";

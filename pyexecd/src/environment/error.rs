@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use pyexec_proto::Error;
 
-use super::script_metadata::ScriptMetadataError;
 use crate::client_files::Problem;
-use crate::own_limits;
+use pyexec_python::script_metadata::ScriptMetadataError;
+use pyexec_supervisor::own_limits;
 
 /// Said wherever a project's environment cannot be made: the job may not need it.
 const WITHOUT_PROJECT: &str = "--no-project (`no_project=true`) runs without it";

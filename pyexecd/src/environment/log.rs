@@ -9,8 +9,8 @@ use pyexec_proto::output::{OutputLengths, Stream};
 use rustix::fs::OFlags;
 use tokio::sync::watch;
 
-use crate::output::segment;
-use crate::supervisor::record::private_file;
+use pyexec_run_directory::record::private_file;
+use pyexec_run_directory::segment;
 
 /// Appends to the first segment of a job's stderr, and tells those who follow it.
 #[derive(Debug)]

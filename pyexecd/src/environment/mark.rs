@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use tokio::process::Command;
 use tokio::sync::watch;
 
-use crate::supervisor::processes::{self, PREPARING_VARIABLE};
+use pyexec_run_directory::processes::{self, PREPARING_VARIABLE};
 
 /// On every program that is run for a preparation, and on all that it starts: which daemon's it is.
 #[derive(Clone, Debug)]

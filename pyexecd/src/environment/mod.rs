@@ -4,10 +4,7 @@
 //! lock and the interpreter are the address of an environment, and that is built once and then run directly by its own
 //! interpreter.
 
-pub mod dotenv;
 mod error;
-pub mod imports;
-pub mod script_metadata;
 pub mod variables;
 
 mod build;
@@ -22,13 +19,10 @@ mod locks;
 mod log;
 mod mark;
 mod named;
-#[cfg(test)]
-pub(crate) mod oracle;
 pub(crate) mod passwords;
 mod present;
 mod project;
 mod python_request;
-mod python_requirement;
 mod request;
 mod runner;
 mod sent_files;
@@ -56,11 +50,12 @@ use pyexec_proto::variables::{
     ARTIFACTS_VARIABLE, FENCE_VARIABLE, JOB_ID_VARIABLE, PROGRESS_VARIABLE, TEMPORARY_VARIABLE,
 };
 use pyexec_proto::{Error, JobId, OsText};
+use pyexec_python::{imports, python_requirement, script_metadata};
 use pyexec_run_directory::private::create_private;
+use pyexec_run_directory::report;
 
 use crate::client_files::{ClientFiles, Deadline, Kind, Problem};
 use crate::config::Config;
-use crate::output::progress;
 use build::Wanted;
 use cache::Cache;
 pub use cache::Lease;
@@ -115,9 +110,9 @@ async fn fence_off(
     if fence.filesystem.is_none() {
         return Ok(());
     }
-    let reports = run_directory.join(progress::REPORTS);
+    let reports = run_directory.join(report::REPORTS);
     create_private(&reports).map_err(EnvironmentError::Artifacts)?;
-    variables.set(OsStr::new(PROGRESS_VARIABLE), reports.join(progress::REPORTED).as_os_str());
+    variables.set(OsStr::new(PROGRESS_VARIABLE), reports.join(report::REPORTED).as_os_str());
     // Short, and not in the run directory: sockets are made there, whose paths have to fit into 107 bytes.
     let base = match variables.get(TEMPORARY_VARIABLE).map(PathBuf::from).filter(|base| base.is_absolute()) {
         Some(base) if matches!(files.kind(&base).await, Ok(Some(Kind::Directory))) => Some(base),
@@ -317,7 +312,7 @@ impl Environments {
         let artifacts = Paths::artifacts(&run_directory);
         create_private(&artifacts).map_err(EnvironmentError::Artifacts)?;
         variables.set(OsStr::new(JOB_ID_VARIABLE), OsStr::new(&id.to_string()));
-        variables.set(OsStr::new(PROGRESS_VARIABLE), run_directory.join(progress::REPORTED).as_os_str());
+        variables.set(OsStr::new(PROGRESS_VARIABLE), run_directory.join(report::REPORTED).as_os_str());
         variables.set(OsStr::new(ARTIFACTS_VARIABLE), artifacts.as_os_str());
         let leader_forwards = runner.is_uv;
         if spec.fence.is_some() {

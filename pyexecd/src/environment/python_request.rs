@@ -4,8 +4,8 @@
 use pyexec_proto::job::Variables;
 
 use super::discovery::set;
-use super::python_requirement::excludes;
 use super::settings::VersionFile;
+use pyexec_python::python_requirement::excludes;
 
 /// What uv is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]

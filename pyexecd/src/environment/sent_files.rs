@@ -13,7 +13,7 @@ use rustix::fs::OFlags;
 use super::discovery::wherever_the_script_lies;
 use super::{EnvironmentError, passwords};
 use crate::blocking::blocking;
-use crate::supervisor::record::private_file;
+use pyexec_run_directory::record::private_file;
 
 /// Of what the client has sent, in the run directory: a directory with the script alone, which Python looks in for modules.
 const SENT_SCRIPT: &str = "sent/script.py";

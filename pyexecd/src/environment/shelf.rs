@@ -22,7 +22,7 @@ use super::settings::Settings;
 use super::{EnvironmentError, Environments, Runner, check_requirement, passwords, request};
 use crate::blocking::{blocking, spawn};
 use crate::client_files::Deadline;
-use crate::removal::RemovalError;
+use pyexec_run_directory::removal::RemovalError;
 
 impl Environments {
     /// A job that names an environment gets what was resolved when it was created.

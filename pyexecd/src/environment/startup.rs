@@ -32,19 +32,11 @@ use std::path::{Path, PathBuf};
 
 use pyexec_proto::job::Variables;
 use pyexec_proto::paths::Paths;
+use pyexec_python::startup::{BESIDE, PROGRESS, STARTUP};
 use pyexec_run_directory::private::create_private;
 
-const STARTUP: (&str, &str) = ("sitecustomize.py", include_str!("startup/sitecustomize.py"));
-/// What it runs, when there is need of it.
-const BESIDE: [(&str, &str); 4] = [
-    ("backend.py", include_str!("startup/backend.py")),
-    ("figures.py", include_str!("startup/figures.py")),
-    ("profile.py", include_str!("startup/profile.py")),
-    ("rich_bars.py", include_str!("startup/rich_bars.py")),
-];
 /// What scripts may import: in a directory that holds nothing else.
 const MODULES: &str = "pyexec-modules";
-const PROGRESS: (&str, &str) = ("pyexec_progress.py", include_str!("startup/pyexec_progress.py"));
 const PYTHONPATH: &str = "PYTHONPATH";
 /// By which a user chooses a backend of matplotlib.
 pub(super) const MPLBACKEND: &str = "MPLBACKEND";

@@ -8,9 +8,9 @@ use pyexec_proto::error::Named;
 use pyexec_proto::job::Variables;
 use pyexec_proto::variables::SERVICE_MARK;
 
-use super::dotenv;
 use crate::client_files::{ClientFiles, Deadline};
 use crate::config::InheritEnv;
+use pyexec_python::dotenv;
 
 /// What is to be set for a job.
 #[derive(Clone, Copy, Debug)]

@@ -10,9 +10,9 @@ use super::build::Wanted;
 use super::cache::Resolution;
 use super::interpreter::Caller;
 use super::request::{address, hex, is_volatile};
-use super::script_metadata::ScriptMetadata;
 use super::settings::Settings;
 use super::{EnvironmentError, Environments, passwords};
+use pyexec_python::script_metadata::ScriptMetadata;
 
 /// What is to be done.
 #[derive(Debug)]

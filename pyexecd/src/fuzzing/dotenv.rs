@@ -1,7 +1,7 @@
 //! The reader of files of variables.
 
 use super::Allowance;
-use crate::environment::dotenv::{DotenvError, MAX_FILE_BYTES, MAX_VALUES_BYTES, read};
+use pyexec_python::dotenv::{DotenvError, MAX_FILE_BYTES, MAX_VALUES_BYTES, read};
 
 /// Every reference in the file is copied, and the text once for its line ends.
 const ALLOWANCE: Allowance = Allowance { held: 64 << 10, held_per_byte: 64, total: 64 << 10, total_per_byte: 256 };

@@ -6,7 +6,7 @@ use pyexec_proto::Progress;
 use pyexec_proto::progress::MAX_MESSAGE;
 
 use super::Allowance;
-use crate::output::progress::{in_output, understood};
+use crate::progress::{in_output, understood};
 
 /// The screen is 256 rows of 512 letters, of which a copy is made to be read.
 const ALLOWANCE: Allowance = Allowance { held: 4 << 20, held_per_byte: 256, total: 16 << 20, total_per_byte: 64 << 10 };

@@ -17,9 +17,9 @@ use super::Allowance;
 use crate::engine::Evidence;
 use crate::engine::local::examine;
 use crate::jobs::recovery::{Belief, Circumstances, believe, believe_unreadable};
-use crate::output;
-use crate::store::run_directory::{list, outcome, outcome_of, read, same_boot, size, to_start};
-use crate::supervisor::record::{ENDING, ENVIRONMENT, Ending, ReadError};
+use pyexec_run_directory::directory::{list, outcome, outcome_of, read, same_boot, size, to_start};
+use pyexec_run_directory::output;
+use pyexec_run_directory::record::{ENDING, ENVIRONMENT, Ending, ReadError};
 
 /// Values of JSON, of which a number takes two bytes, are kept as what they are. The end of the output is played.
 const ALLOWANCE: Allowance =
@@ -147,7 +147,7 @@ fn check_directory(jobs: &Path, directory: &Path) {
         check_output(directory, stream);
     }
     for is_finished in [false, true] {
-        let progress = output::progress::of_job(directory, is_finished);
+        let progress = crate::progress::of_job(directory, is_finished);
         assert!(!format!("{progress:?}").contains(ELSEWHERE), "through a link: {progress:?}");
     }
     size(directory);

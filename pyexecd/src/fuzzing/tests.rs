@@ -9,7 +9,7 @@ use proptest::test_runner::{Config, TestRunner};
 fn seeds(target: &str) -> Vec<Vec<u8>> {
     let mut directories = vec![workspace().join("fuzz/seeds").join(target)];
     if target == "progress" {
-        directories.push(workspace().join("pyexecd/src/output/progress/recordings"));
+        directories.push(workspace().join("pyexecd/src/progress/recordings"));
     }
     let files = directories.iter().flat_map(|directory| std::fs::read_dir(directory).expect("can be listed"));
     let mut files: Vec<PathBuf> = files.map(|entry| entry.expect("can be listed").path()).collect();
@@ -163,8 +163,6 @@ fn whatever_is_in_a_run_directory_no_outcome_is_made_up() {
 
 /// What is said on sockets today, under the name of its seed.
 fn said() -> Vec<(&'static str, Vec<u8>)> {
-    use crate::supervisor::control::{self, Launch, LaunchStdin, Notice, Request};
-    use crate::supervisor::record::WhatEnded;
     use pyexec_proto::environment::Interpreter;
     use pyexec_proto::exit::ExitStatus;
     use pyexec_proto::greeting::{Directories, Directory, Greeting};
@@ -175,6 +173,8 @@ fn said() -> Vec<(&'static str, Vec<u8>)> {
     use pyexec_proto::service::PyexecRequest;
     use pyexec_proto::state::{ExitRecord, Run, StopReason};
     use pyexec_proto::{JobId, JobSource, JobSpec, Timestamp};
+    use pyexec_run_directory::control::{self, Launch, LaunchStdin, Notice, Request};
+    use pyexec_run_directory::record::WhatEnded;
     let id: JobId = "00112233-4455-4677-8899-aabbccddeeff".parse().expect("is an id");
     let submission = Submission {
         watching: Default::default(),

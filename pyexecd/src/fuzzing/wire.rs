@@ -16,7 +16,7 @@ use tarpc::ClientMessage;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Allowance;
-use crate::supervisor::control::{self, Notice, Request};
+use pyexec_run_directory::control::{self, Notice, Request};
 
 /// bincode and serde make room for a megabyte, at most, on the word of a length.
 const ALLOWANCE: Allowance = Allowance { held: 8 << 20, held_per_byte: 64, total: 8 << 20, total_per_byte: 4 << 10 };

@@ -31,11 +31,12 @@ use crate::engine::{Engine, RunHandle};
 use crate::environment::Environments;
 use crate::environment::passwords;
 use crate::environment::variables::{EnvFile, Sources, compose};
-use crate::fault::{Point, reached};
-use crate::output;
-use crate::store::{Listed, Store, run_directory};
+use crate::fault::{Point, reached, reached_in_creation};
+use crate::store::{Listed, Store};
 use command::{Command, Counts, LeftUnfinished};
 use pruning::BeingRemoved;
+use pyexec_run_directory::directory as run_directory;
+use pyexec_run_directory::output;
 use under_way::UnderWay;
 
 /// A job as it is now, for those who watch it.
@@ -146,7 +147,7 @@ impl Jobs {
         let mark = self.under_way.mark(submission.id);
         let (fresh, job, submission, mark) = blocking(move || {
             let created_at = Timestamp::now();
-            let fresh = run_directory::create(&jobs, &submission, Some(submitter), created_at)?;
+            let fresh = run_directory::create(&jobs, &submission, Some(submitter), created_at, reached_in_creation)?;
             let job = if fresh {
                 let submitted = JobDetail::submitted(submission.id, created_at, submission.spec.clone());
                 JobDetail { watching: submission.watching, ..submitted }
@@ -242,7 +243,7 @@ impl Jobs {
             };
             // Of a job that has finished, the index has the last, once it has been looked for.
             if !is_seen && job.progress.is_none() && job.state.run().is_some() {
-                job.progress = output::progress::of_job(&directory, job.state.is_finished());
+                job.progress = crate::progress::of_job(&directory, job.state.is_finished());
             }
             job.output_removed_from = output::removed_from(&directory, &job.state);
             Ok(job)
@@ -278,7 +279,7 @@ impl Jobs {
                     job.output = output::lengths(&directory).unwrap_or_default();
                 }
                 if runs(job) || unseen.contains(&job.id) {
-                    job.progress = output::progress::of_job(&directory, !runs(job));
+                    job.progress = crate::progress::of_job(&directory, !runs(job));
                 }
             }
             Ok((page, unseen))

@@ -23,9 +23,10 @@ use super::retention::{Bounds, FinishedJob, Policy};
 use super::{Jobs, storage};
 use crate::blocking::blocking;
 use crate::fault::{Point, reached};
-use crate::removal::RemovalError;
-use crate::store::run_directory::{self, Listing};
 use crate::store::{HistoryPlace, StoreError, seen_time};
+use pyexec_run_directory::directory as run_directory;
+use pyexec_run_directory::directory::Listing;
+use pyexec_run_directory::removal::RemovalError;
 
 /// How many finished jobs are looked at, measured or removed in one go: the index answers others in between.
 const PAGE: u32 = 500;

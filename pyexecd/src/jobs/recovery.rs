@@ -4,7 +4,7 @@ use pyexec_proto::JobState;
 use pyexec_proto::state::{NotStarted, Outcome};
 
 use crate::engine::Evidence;
-use crate::store::run_directory::outcome_of;
+use pyexec_run_directory::directory::outcome_of;
 
 /// What becomes of a job that had not finished when the last daemon ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,9 +76,9 @@ pub fn believe_unreadable(known: JobState, problem: &str) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::supervisor::record::WhatEnded;
     use pyexec_proto::Timestamp;
     use pyexec_proto::state::{Run, StopReason};
+    use pyexec_run_directory::record::WhatEnded;
 
     const WHOLE: Circumstances = Circumstances { has_environment: true, may_have_run: false };
 

@@ -3,7 +3,7 @@
 use pyexec_proto::state::{JobState, NotStarted, Outcome, StopReason};
 
 use crate::engine::RunEvent;
-use crate::supervisor::record::WhatEnded;
+use pyexec_run_directory::record::WhatEnded;
 
 /// What can happen to a job.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,11 +3,9 @@
 //! Owns what lies in the two directories. That a job runs one of them is nothing to it: a job is given a path.
 
 mod autosaved;
-mod docstring;
 mod files;
 mod names;
 mod saved;
-mod version_specifiers;
 
 use pyexec_run_directory::directories;
 use std::cmp::Reverse;
@@ -28,10 +26,10 @@ use pyexec_proto::{Error, OsText, Timestamp};
 
 use crate::blocking::{blocking, spawn};
 use crate::config::Config;
-use crate::environment::script_metadata;
 pub use autosaved::Retention;
 use files::{Found, failed};
 use names::ScriptName;
+use pyexec_python::{docstring, script_metadata};
 
 /// What a listing reads of each script: docstrings and headers stand at the beginning.
 const LISTED_BYTES: usize = 64 << 10;

@@ -9,9 +9,8 @@ use pyexec_proto::{Error, OsText};
 
 use super::files::{self, failed};
 use super::names::ScriptName;
-use super::version_specifiers;
 use crate::environment::check_requirement;
-use crate::environment::script_metadata;
+use pyexec_python::{script_metadata, version_specifiers};
 
 /// Nothing else may write to the directory meanwhile.
 pub(super) fn save(directory: &Path, script: SaveScript) -> Result<SavedScript, Error> {

@@ -32,8 +32,8 @@ use tokio::sync::watch;
 use crate::engine::scopes::Scopes;
 use crate::jobs::Jobs;
 use crate::scripts::Scripts;
-use crate::supervisor::peer::{Own, Peer};
 pub use output::Reader;
+use pyexec_supervisor::peer::{Own, Peer};
 
 /// What every call has at hand.
 #[derive(Clone, Debug)]

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use crate::blocking::blocking;
 use crate::engine::RunHandle;
 use crate::jobs::{Jobs, Snapshot, leaving};
-use crate::output;
+use pyexec_run_directory::output;
 
 /// Tells supervisors how far one connection is with what it reads all of; dropped with the connection.
 #[derive(Debug)]

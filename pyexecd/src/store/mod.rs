@@ -3,8 +3,6 @@
 //! An index, not the truth: everything in it can be read again from the run directories (see [`run_directory`]), and is
 //! when the file turns out to be damaged.
 
-pub mod run_directory;
-
 #[cfg(test)]
 pub(crate) mod in_memory;
 mod listing;

@@ -6,9 +6,9 @@ use std::time::Duration;
 use pyexec_proto::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::boot;
 use crate::jobs::retention::{Moment, SeenTime};
-use crate::supervisor::record;
+use pyexec_run_directory::boot;
+use pyexec_run_directory::record;
 
 const NAME: &str = "clock.json";
 const FORMAT: u32 = 1;

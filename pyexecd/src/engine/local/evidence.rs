@@ -7,8 +7,8 @@ use pyexec_proto::JobId;
 use rustix::process::Signal;
 
 use crate::engine::Evidence;
-use crate::supervisor::processes;
-use crate::supervisor::record::{self, IDENTITY, Identity, WhatEnded};
+use pyexec_run_directory::processes;
+use pyexec_run_directory::record::{self, IDENTITY, Identity, WhatEnded};
 
 /// What a run directory says about a job that may be running.
 #[derive(Clone, Debug, PartialEq, Eq)]

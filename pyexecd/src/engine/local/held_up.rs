@@ -11,7 +11,7 @@ use pyexec_proto::error::Held;
 use rustix::process::Signal;
 use tokio::time::Instant;
 
-use crate::supervisor::processes::{self, Process, State};
+use pyexec_run_directory::processes::{self, Process, State};
 
 /// How soon to look whether a supervisor does what it was told.
 const FIRST_LOOK: Duration = Duration::from_millis(250);

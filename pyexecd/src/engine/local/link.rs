@@ -26,11 +26,11 @@ use super::spare::{Spare, Supervisor};
 use crate::blocking::spawn;
 use crate::engine::{Events, Report, RunEvent, RunHandle, RunRequest};
 use crate::fault::{Point, reached};
-use crate::output::segment;
-use crate::supervisor::control::{self, InputAnswer, Notice, Request};
-use crate::supervisor::processes::{Process, State};
-use crate::supervisor::record::WhatEnded;
 use out_of_reach::Seen;
+use pyexec_run_directory::control::{self, InputAnswer, Notice, Request};
+use pyexec_run_directory::processes::{Process, State};
+use pyexec_run_directory::record::WhatEnded;
+use pyexec_run_directory::segment;
 
 /// One job's link to its supervisor, for as long as there is one.
 #[derive(Debug)]

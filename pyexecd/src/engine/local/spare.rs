@@ -15,7 +15,7 @@ use tokio::process::Child;
 use crate::blocking::spawn;
 use crate::engine::scopes::{Pending, Scopes};
 use crate::fault::FAULT_VARIABLE;
-use crate::supervisor::VERB;
+use pyexec_supervisor::VERB;
 
 /// Keeps one supervisor that waits to be told what to run.
 #[derive(Clone, Debug)]

@@ -15,8 +15,8 @@ use crate::engine::{Engine, Evidence};
 use crate::fault::{Point, reached};
 use crate::jobs::command::LeftUnfinished;
 use crate::jobs::recovery::{Belief, Circumstances, believe, believe_unreadable};
-use crate::store::run_directory;
-use crate::supervisor::record::ReadError;
+use pyexec_run_directory::directory as run_directory;
+use pyexec_run_directory::record::ReadError;
 
 impl Dispatcher {
     /// Finds out what has become of a job, and goes on with it. This is waited for: nobody is to see the job before.

@@ -13,8 +13,8 @@ use crate::blocking::blocking;
 use crate::fault::{Point, reached};
 use crate::jobs::command::Command;
 use crate::jobs::state::{JobEvent, transition};
-use crate::output;
-use crate::store::{Store, StoreError, run_directory};
+use crate::store::{Store, StoreError};
+use pyexec_run_directory::directory as run_directory;
 
 impl Dispatcher {
     /// The only place where something that happens changes a state: decide, make durable, tell.
@@ -174,7 +174,7 @@ async fn write_down(id: JobId, directory: PathBuf, outcome: Outcome) {
 /// output. Nobody waits for this; a reader that is quicker looks itself.
 fn keep_progress(store: Store, id: JobId, run_directory: PathBuf) {
     tokio::spawn(async move {
-        if let Ok(progress) = blocking(move || Ok(output::progress::of_job(&run_directory, true))).await
+        if let Ok(progress) = blocking(move || Ok(crate::progress::of_job(&run_directory, true))).await
             && let Err(error) = store.set_progress(id, progress).await
         {
             tracing::error!(job = %id, %error, "its last progress could not be kept");

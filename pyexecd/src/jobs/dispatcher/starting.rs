@@ -16,7 +16,8 @@ use crate::fault::{Point, reached};
 use crate::jobs::command::{Command, ReadyToStart};
 use crate::jobs::preparer::Preparer;
 use crate::jobs::state::{JobEvent, transition};
-use crate::store::run_directory::{self, ToStart};
+use pyexec_run_directory::directory as run_directory;
+use pyexec_run_directory::directory::ToStart;
 
 impl Dispatcher {
     /// Begins to prepare every job whose turn it is.

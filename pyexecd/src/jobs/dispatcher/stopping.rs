@@ -13,7 +13,7 @@ use crate::engine::Evidence;
 use crate::fault::{Point, reached};
 use crate::jobs::command::Command;
 use crate::jobs::state::{JobEvent, transition};
-use crate::store::run_directory;
+use pyexec_run_directory::directory as run_directory;
 
 impl Dispatcher {
     pub(super) fn stop(&mut self, id: JobId, stop: Stop) {

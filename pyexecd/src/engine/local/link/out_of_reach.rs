@@ -22,9 +22,9 @@ use crate::blocking::spawn;
 use crate::engine::local::evidence::{Found, end_survivors, look_at};
 use crate::engine::local::held_up::{end_job, let_go_on, signal};
 use crate::engine::{RunEvent, RunRequest};
-use crate::supervisor::NOT_MINE;
-use crate::supervisor::processes::Process;
-use crate::supervisor::record::{Identity, PANIC, WhatEnded};
+use pyexec_run_directory::processes::Process;
+use pyexec_run_directory::record::{Identity, PANIC, WhatEnded};
+use pyexec_supervisor::NOT_MINE;
 
 /// How long a supervisor whose connection has ended may take to leave, until it is looked for.
 const LEAVING: Duration = Duration::from_secs(1);
@@ -194,7 +194,7 @@ async fn connect(socket: &Path) -> std::io::Result<UnixStream> {
 /// The supervisor that has left its name, if it is still there.
 fn process_of(identity: &Identity) -> Option<Process> {
     let process = Process::find(identity.pid).filter(|process| process.started == identity.started)?;
-    (crate::boot::id() == identity.boot_id).then_some(process)
+    (pyexec_run_directory::boot::id() == identity.boot_id).then_some(process)
 }
 
 /// Returns when the process has ended; never for one that is not known.

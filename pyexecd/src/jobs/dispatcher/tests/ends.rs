@@ -9,8 +9,8 @@ use super::harness::{Harness, spec};
 use crate::engine::RunEvent;
 use crate::environment::EnvironmentError;
 use crate::jobs::command::Command;
-use crate::store::run_directory;
-use crate::supervisor::record::WhatEnded;
+use pyexec_run_directory::directory as run_directory;
+use pyexec_run_directory::record::WhatEnded;
 
 const CANCELLED: Outcome = Outcome::NotStarted(NotStarted::Stopped(StopReason::Cancelled));
 

@@ -16,8 +16,8 @@ use tokio::sync::{mpsc, oneshot};
 use crate::engine::{Engine, Events, Evidence, Order, RunEvent, RunHandle, RunRequest};
 use crate::environment::{self, EnvironmentError, Lease, Preparation, Prepared};
 use crate::jobs::preparer::Preparer;
-use crate::store::run_directory;
-use crate::supervisor::record::{ReadError, WhatEnded};
+use pyexec_run_directory::directory as run_directory;
+use pyexec_run_directory::record::{ReadError, WhatEnded};
 
 /// Outlives a daemon, as supervisors do.
 #[derive(Clone, Debug)]

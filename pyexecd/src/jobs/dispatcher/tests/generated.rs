@@ -13,8 +13,8 @@ use super::harness::Harness;
 use crate::engine::RunEvent;
 use crate::environment::EnvironmentError;
 use crate::jobs::command::Command;
-use crate::store::run_directory;
-use crate::supervisor::record::WhatEnded;
+use pyexec_run_directory::directory as run_directory;
+use pyexec_run_directory::record::WhatEnded;
 
 /// Something that happens. Jobs are meant by their number, modulo how many there are.
 #[derive(Clone, Debug)]

@@ -15,8 +15,9 @@ use tokio::task::JoinHandle;
 use super::fake::{FakeEngine, FakePreparer};
 use crate::jobs::command::{Command, Counts, LeftUnfinished};
 use crate::jobs::dispatcher::Dispatcher;
+use crate::store::Store;
 use crate::store::in_memory::Orders;
-use crate::store::{Store, run_directory};
+use pyexec_run_directory::directory as run_directory;
 
 /// How long a fact may take to become true before a test fails. Nothing is measured with it.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -80,7 +81,7 @@ impl Harness {
             stdin: vec![],
             env_file: None,
         };
-        run_directory::create(self.directory.path(), &submission, None, Timestamp(5)).expect("can be made");
+        run_directory::create(self.directory.path(), &submission, None, Timestamp(5), |_| ()).expect("can be made");
         JobDetail::submitted(submission.id, Timestamp(5), submission.spec)
     }
 
