@@ -19,8 +19,8 @@ use pyexec_proto::output::Stream;
 use pyexec_proto::paths::Paths;
 use pyexec_proto::preamble::Preamble;
 use pyexec_proto::request::{
-    CreateEnvironment, EnvironmentsRemoved, FollowRequest, Followed, Input, InputTaken, JobPage, JobQuery, MAX_WAIT_MS,
-    PruneRequest, Pruned, StopAnswer, StopRequest,
+    Changes, CreateEnvironment, EnvironmentsRemoved, FollowRequest, Followed, Input, InputTaken, JobPage, JobQuery,
+    MAX_WAIT_MS, PruneRequest, Pruned, Revision, StopAnswer, StopRequest,
 };
 use pyexec_proto::script::{Autosave, SaveScript, SavedScript, Script, ScriptInfo};
 use pyexec_proto::service::PyexecClient;
@@ -143,6 +143,12 @@ impl Client {
             followed.finished.is_some() || Stream::BOTH.iter().any(|of| !followed.output.get(*of).bytes.is_empty())
         };
         self.wait_for(request.wait_ms, ask, is_news).await
+    }
+
+    /// Which jobs have changed since then, as soon as one has; none after `wait_ms`, at the latest.
+    pub async fn changes(&self, since: Option<Revision>, wait_ms: u64) -> Result<Changes, ClientError> {
+        let ask = |daemon: PyexecClient, context, wait_ms| async move { daemon.changes(context, since, wait_ms).await };
+        self.wait_for(wait_ms, ask, Changes::is_news).await
     }
 
     /// The job as it is when it has finished, however long that takes.

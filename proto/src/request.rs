@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::environment::EnvironmentSpec;
-use crate::id::SenderId;
+use crate::id::{JobId, SenderId};
 use crate::job::{JobDetail, JobSummary, Variables};
 use crate::os_text::OsText;
 use crate::output::{OutputChunk, PerStream};
@@ -34,6 +34,41 @@ pub struct JobPage {
     pub total: u64,
     pub next: Option<String>,
 }
+
+/// A moment in the life of one daemon, between two changes of jobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revision {
+    /// Tells this daemon from those before it.
+    pub daemon: u64,
+    /// How many changes there had been.
+    pub number: u64,
+}
+
+/// Which jobs have changed since a [`Revision`]: were submitted, got into another state, or were removed. How much a job has
+/// printed, and its progress, are no changes: those are looked for when somebody asks for them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Changes {
+    /// To ask for what changes from here on.
+    pub revision: Revision,
+    /// Jobs that have changed, as they are now, without their progress; the latest change last. One that has changed more
+    /// than once is named once.
+    pub jobs: Vec<JobSummary>,
+    /// Jobs that there are no more.
+    pub removed: Vec<JobId>,
+    /// There may have been other changes, which the daemon does not know any more: the jobs have to be listed anew. So it is
+    /// after more than [`MAX_CHANGES`], of another daemon's revision, and where none was given.
+    pub is_incomplete: bool,
+}
+
+impl Changes {
+    /// Whether there is anything to look at.
+    pub fn is_news(&self) -> bool {
+        self.is_incomplete || !self.jobs.is_empty() || !self.removed.is_empty()
+    }
+}
+
+/// Of how many jobs a daemon remembers that they have changed.
+pub const MAX_CHANGES: usize = 500;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FollowRequest {

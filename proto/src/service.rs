@@ -12,8 +12,8 @@ use crate::id::JobId;
 use crate::job::{JobDetail, Submission};
 use crate::output::Stream;
 use crate::request::{
-    CreateEnvironment, EnvironmentsRemoved, FollowRequest, Followed, Input, InputTaken, JobPage, JobQuery,
-    PruneRequest, Pruned, StopAnswer, StopRequest,
+    Changes, CreateEnvironment, EnvironmentsRemoved, FollowRequest, Followed, Input, InputTaken, JobPage, JobQuery,
+    PruneRequest, Pruned, Revision, StopAnswer, StopRequest,
 };
 use crate::script::{Autosave, SaveScript, SavedScript, Script, ScriptInfo};
 
@@ -58,4 +58,7 @@ pub trait Pyexec {
     async fn status() -> Result<DaemonStatus, Error>;
     /// The daemon leaves; its jobs go on, and the next daemon adopts them.
     async fn shutdown() -> Result<(), Error>;
+    /// Which jobs have changed since then. Answers as soon as one has, and without any after `wait_ms` at the latest, which
+    /// the daemon caps at [`crate::request::MAX_WAIT_MS`]. Without a revision it answers at once with that of now.
+    async fn changes(since: Option<Revision>, wait_ms: u64) -> Result<Changes, Error>;
 }

@@ -37,6 +37,7 @@ use crate::engine::local::LocalEngine;
 use crate::engine::scopes::Scopes;
 use crate::environment::Environments;
 use crate::fault::{Point, reached};
+use crate::jobs::changes::ChangeLog;
 use crate::jobs::command::LeftUnfinished;
 use crate::jobs::dispatcher::Dispatcher;
 use crate::jobs::retention::Bounds;
@@ -231,7 +232,7 @@ async fn serve(paths: Arc<Paths>, config: &Config, lock: &File, start: Start) ->
     let environments = Arc::new(Environments::new(config, &paths, client_files.clone()));
     let scopes = Arc::new(Scopes::new(config.scopes == ScopeSetting::Auto, config.user_bus.clone()));
     let engine = Arc::new(LocalEngine::new(Paths::clone(&paths), scopes.clone(), config.output_bytes, own.clone()));
-    let ended = Arc::new(Notify::new());
+    let (ended, changes) = (Arc::new(Notify::new()), ChangeLog::default());
     let (dispatcher, commands) = Dispatcher::new(
         store.clone(),
         environments.clone(),
@@ -239,11 +240,13 @@ async fn serve(paths: Arc<Paths>, config: &Config, lock: &File, start: Start) ->
         paths.jobs(),
         config.max_running,
         ended.clone(),
+        changes.clone(),
     );
     let (shutdown, shutting_down) = watch::channel(false);
     let cache_user = environments.clone();
     let jobs = Jobs::new(Parts {
         commands,
+        changes,
         store: store.clone(),
         environments,
         engine,

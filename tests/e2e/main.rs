@@ -8,6 +8,7 @@ mod as_plain;
 mod bad_input;
 mod bench_verb;
 mod benchmarks;
+mod changes;
 mod clients;
 mod daemon_death;
 mod daemon_verbs;

@@ -28,6 +28,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
 use super::admission::{Class, Queue};
+use super::changes::ChangeLog;
 use super::command::{Command, Counts};
 use super::preparer::Preparer;
 use super::state::JobEvent;
@@ -51,6 +52,7 @@ pub struct Dispatcher {
     max_running: usize,
     /// Told when a job has ended.
     ended: Arc<Notify>,
+    changes: ChangeLog,
     live: HashMap<JobId, Live>,
     queue: Queue,
     /// Their state could not be committed; tried again until it can.
@@ -72,6 +74,7 @@ impl Dispatcher {
         jobs_directory: PathBuf,
         max_running: usize,
         ended: Arc<Notify>,
+        changes: ChangeLog,
     ) -> (Self, mpsc::UnboundedSender<Command>) {
         let (sender, commands) = mpsc::unbounded_channel();
         let (report_sender, reports) = mpsc::unbounded_channel();
@@ -82,6 +85,7 @@ impl Dispatcher {
             jobs_directory,
             max_running,
             ended,
+            changes,
             live: HashMap::new(),
             queue: Queue::default(),
             uncommitted: HashSet::new(),
@@ -183,6 +187,7 @@ impl Dispatcher {
     fn wait_in_line(&mut self, job: JobDetail, may_start: MayStart) {
         self.queue.push(job.id, class_of(job.watching), self.running_ancestors(job.spec.parent));
         let (lengths, _) = watch::channel(OutputLengths::default());
+        self.changes.note(job.id);
         self.live.insert(job.id, Live::new(job, Phase::Waiting { may_start }, lengths));
     }
 

@@ -2,6 +2,7 @@
 //! is the one task that changes a job's state.
 
 pub mod admission;
+pub mod changes;
 pub mod command;
 pub mod dispatcher;
 pub mod intake;
@@ -15,14 +16,16 @@ pub mod under_way;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use pyexec_proto::job::{JobDetail, JobSummary, Submission, Variables};
 use pyexec_proto::output::OutputLengths;
 use pyexec_proto::paths::Paths;
-use pyexec_proto::request::{JobPage, JobQuery, StopAnswer, StopRequest};
+use pyexec_proto::request::{Changes, JobPage, JobQuery, MAX_WAIT_MS, Revision, StopAnswer, StopRequest};
 use pyexec_proto::world::Submitter;
 use pyexec_proto::{Error, JobId, OsText, Status, Timestamp};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use crate::blocking::blocking;
 use crate::client_files::{ClientFiles, Deadline};
@@ -33,6 +36,7 @@ use crate::environment::passwords;
 use crate::environment::variables::{EnvFile, Sources, compose};
 use crate::fault::{Point, reached, reached_in_creation};
 use crate::store::{Listed, Store};
+use changes::ChangeLog;
 use command::{Command, Counts, LeftUnfinished};
 use pruning::BeingRemoved;
 use pyexec_run_directory::directory as run_directory;
@@ -63,6 +67,7 @@ pub struct Jobs {
 #[derive(Debug)]
 pub struct Parts {
     pub commands: mpsc::UnboundedSender<Command>,
+    pub changes: ChangeLog,
     pub store: Store,
     pub environments: Arc<Environments>,
     pub engine: Arc<dyn Engine>,
@@ -358,6 +363,47 @@ impl Jobs {
     /// What was sent to be taken up before has been.
     pub async fn counts(&self) -> Result<Counts, Error> {
         self.ask(|answer| Command::Count { answer }).await
+    }
+
+    /// Which jobs have changed since then, as soon as one has; none after `wait_ms`, at the latest.
+    pub async fn changes(&self, since: Option<Revision>, wait_ms: u64) -> Result<Changes, Error> {
+        let until = Instant::now() + Duration::from_millis(wait_ms.min(MAX_WAIT_MS));
+        let (mut newest, mut shutting_down) = (self.parts.changes.subscribe(), self.shutting_down());
+        loop {
+            // Before it is looked at: what changes from here on is noticed.
+            newest.borrow_and_update();
+            let (revision, known) = self.parts.changes.since(since);
+            let is_incomplete = known.is_none();
+            let changed = known.unwrap_or_default();
+            if is_incomplete || !changed.is_empty() || Instant::now() >= until {
+                let (mut jobs, mut removed) = (Vec::new(), Vec::new());
+                for id in changed {
+                    match self.summary(id).await? {
+                        Some(job) => jobs.push(job),
+                        None => removed.push(id),
+                    }
+                }
+                return Ok(Changes { revision, jobs, removed, is_incomplete });
+            }
+            tokio::select! {
+                _ = newest.changed() => {}
+                () = tokio::time::sleep_until(until) => {}
+                () = leaving(&mut shutting_down) => return Err(Error::ShuttingDown),
+            }
+        }
+    }
+
+    /// A row of a listing, without what has to be looked for in the job's files. `None` for a job that is not there, or is
+    /// being removed.
+    async fn summary(&self, id: JobId) -> Result<Option<JobSummary>, Error> {
+        if self.being_removed.contains(id) {
+            return Ok(None);
+        }
+        if let Some(job) = self.ask(|answer| Command::Describe { id, answer }).await? {
+            return Ok(Some(JobSummary::of(&job)));
+        }
+        let found = self.parts.store.get(id).await.map_err(|error| error.while_doing("look the job up"))?;
+        Ok(found.map(|(job, _)| JobSummary::of(&job)))
     }
 
     /// Takes up jobs that were found on disk.

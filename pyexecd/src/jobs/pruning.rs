@@ -232,6 +232,7 @@ impl Jobs {
         let (emptied, mut removal) = blocking(empty).await.map_err(&failed)?;
         reached(Point::PruneEmptied);
         self.parts.store.delete(emptied.clone()).await.map_err(|error| error.while_doing("forget jobs"))?;
+        emptied.iter().for_each(|id| self.parts.changes.note(*id));
         reached(Point::PruneForgotten);
         removal.removed = emptied.len() as u64;
         if self.parts.store.is_makeshift() {

@@ -19,8 +19,8 @@ use pyexec_proto::output::Stream;
 use pyexec_proto::paths::Paths;
 use pyexec_proto::preamble::Preamble;
 use pyexec_proto::request::{
-    CreateEnvironment, EnvironmentsRemoved, FollowRequest, Followed, Input, InputTaken, JobPage, JobQuery,
-    PruneRequest, Pruned, StopAnswer, StopRequest,
+    Changes, CreateEnvironment, EnvironmentsRemoved, FollowRequest, Followed, Input, InputTaken, JobPage, JobQuery,
+    PruneRequest, Pruned, Revision, StopAnswer, StopRequest,
 };
 use pyexec_proto::script::{Autosave, SaveScript, SavedScript, Script, ScriptInfo};
 use pyexec_proto::service::Pyexec;
@@ -202,5 +202,9 @@ impl Pyexec for Service {
     async fn shutdown(self, _: Context) -> Result<(), Error> {
         admin::shutdown(self.may_end()?);
         Ok(())
+    }
+
+    async fn changes(self, _: Context, since: Option<Revision>, wait_ms: u64) -> Result<Changes, Error> {
+        self.jobs.changes(since, wait_ms).await
     }
 }

@@ -1,10 +1,11 @@
 //! `pyexec jobs --watch`: the table of jobs, kept up to date.
 //!
 //! A frame is put together in full and written in one go, and only when it differs from the one before: nothing flickers,
-//! and a table in which nothing happens is not drawn. The daemon is asked once a second, by us: it knows nothing of
-//! watchers.
+//! and a table in which nothing happens is not drawn. The daemon says when a job has changed; nobody asks it meanwhile, but for
+//! the progress of jobs that run, which is looked for only when it is asked for. Times are ours to count.
 
 use std::io::{self, IsTerminal, Write};
+use std::pin::pin;
 use std::time::Duration;
 
 use crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
@@ -15,7 +16,7 @@ use crossterm::terminal::{
 use crossterm::{cursor, execute};
 use pyexec_client::Client;
 use pyexec_proto::job::JobSummary;
-use pyexec_proto::request::{JobQuery, StopRequest};
+use pyexec_proto::request::{JobQuery, MAX_WAIT_MS, StopRequest};
 use pyexec_proto::{JobId, Status, Timestamp};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -46,8 +47,10 @@ pub(super) async fn perform(jobs: Jobs) -> Result<Code, Failure> {
     let mut terminate = signal(SignalKind::terminate()).map_err(Failure::Runtime)?;
     let mut hang_up = signal(SignalKind::hangup()).map_err(Failure::Runtime)?;
     let mut watch = Watch { query: (jobs.status, jobs.label), rows: room(), ..Watch::default() };
-    // Before the terminal is taken: what goes wrong is told on it.
+    // Before the terminal is taken: what goes wrong is told on it. What changes while the jobs are listed is news.
+    let mut since = client.changes(None, 0).await?.revision;
     watch.refresh(&client).await?;
+    let mut changes = pin!(client.changes(Some(since), MAX_WAIT_MS));
     let canvas = Canvas::take().map_err(Failure::Output)?;
     let mut keys = canvas.keys().map_err(Failure::Thread)?;
     let mut ticks = interval(REFRESH);
@@ -63,14 +66,26 @@ pub(super) async fn perform(jobs: Jobs) -> Result<Code, Failure> {
             drawn = frame;
         }
         tokio::select! {
-            _ = ticks.tick() => watch.refresh(&client).await?,
+            changed = &mut changes => {
+                let changed = changed?;
+                since = changed.revision;
+                changes.set(client.changes(Some(since), MAX_WAIT_MS));
+                if changed.is_news() {
+                    watch.refresh(&client).await?;
+                }
+            }
+            _ = ticks.tick() => watch.look_at_running(&client).await?,
             _ = terminate.recv() => return Ok(of_interruption(Interruption::Terminate)),
             _ = hang_up.recv() => return Ok(of_interruption(Interruption::HangUp)),
             event = keys.recv() => match event {
                 // What was drawn has been moved about by the terminal.
-                Some(Event::Resize(_, _)) => drawn.clear(),
+                Some(Event::Resize(_, _)) => {
+                    drawn.clear();
+                    watch.rows = room();
+                    watch.fill(&client).await?;
+                }
                 Some(Event::Key(key)) if key.kind != KeyEventKind::Release => match watch.press(key) {
-                    Pressed::Nothing => {}
+                    Pressed::Nothing => watch.fill(&client).await?,
                     Pressed::Leave => return Ok(SUCCESS),
                     Pressed::Cancel(id) => {
                         // Gone or finished meanwhile: the next look shows it.
@@ -170,8 +185,7 @@ impl Watch {
     /// Jobs that go on first, then the newest of the others.
     async fn refresh(&mut self, client: &Client) -> Result<(), Failure> {
         let (statuses, label) = self.query.clone();
-        // A screen more than is shown: the next one is there when it is moved on to.
-        let room = self.first + 2 * usize::from(self.rows.max(1));
+        let room = self.wanted();
         let wanted = |status: Status| statuses.is_empty() || statuses.contains(&status);
         let mut jobs = Vec::new();
         let mut counts = [0; 2];
@@ -202,6 +216,36 @@ impl Watch {
         self.asked = self.asked.filter(goes_on);
         self.scroll();
         Ok(())
+    }
+
+    /// Lists more where there is room for more than was listed.
+    async fn fill(&mut self, client: &Client) -> Result<(), Failure> {
+        self.scroll();
+        if self.jobs.len() < self.wanted() && (self.jobs.len() as u64) < self.total {
+            self.refresh(client).await?;
+        }
+        Ok(())
+    }
+
+    /// How far those are that run: no change of a job tells of that.
+    async fn look_at_running(&mut self, client: &Client) -> Result<(), Failure> {
+        if !self.jobs.iter().any(|job| job.status == Status::Running) {
+            return Ok(());
+        }
+        let (statuses, label) = (vec![Status::Running], self.query.1.clone());
+        let query = JobQuery { statuses, label, ..JobQuery::default() };
+        let (found, _) = super::newest(client, query, self.wanted()).await?;
+        for job in found {
+            if let Some(shown) = self.jobs.iter_mut().find(|shown| shown.id == job.id) {
+                *shown = job;
+            }
+        }
+        Ok(())
+    }
+
+    /// A screen more than is shown: the next one is there when it is moved on to.
+    fn wanted(&self) -> usize {
+        self.first + 2 * usize::from(self.rows.max(1))
     }
 
     /// So that the selected job is on the screen, and no row of it is left empty that there is a job for.

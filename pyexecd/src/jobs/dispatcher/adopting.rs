@@ -69,6 +69,7 @@ impl Dispatcher {
                 let (lengths, _) = watch::channel(OutputLengths::default());
                 let handle = self.engine.adopt(&job, self.events_of(id, lengths.clone()));
                 self.queue.started(id);
+                self.changes.note(id);
                 self.live.insert(id, Live::new(job, Phase::Launched(Launched::new(handle, lease, None)), lengths));
             }
             Belief::Finished(outcome) => {

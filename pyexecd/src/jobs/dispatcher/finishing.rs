@@ -114,6 +114,7 @@ impl Dispatcher {
         let Some(live) = self.live.get_mut(&id) else { return };
         let committed = self.store.update(live.job.clone());
         live.tell();
+        self.changes.note(id);
         let state = live.job.state.clone();
         if state.is_finished() {
             if state.run().is_some() {

@@ -34,6 +34,7 @@ impl Dispatcher {
             if let Ok(state) = transition(live.job.state.clone(), JobEvent::Admitted) {
                 live.job.state = state;
                 live.tell();
+                self.changes.note(id);
             }
             reached(Point::PrepareAdmitted);
             let Some(to_self) = self.to_self.upgrade() else { return };

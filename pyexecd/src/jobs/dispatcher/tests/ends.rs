@@ -29,6 +29,30 @@ async fn a_job_that_runs_ends_as_its_record_says() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn every_change_of_a_job_is_noted() {
+    let harness = Harness::new(1);
+    let mut since = harness.changes.since(None).0;
+    let mut has_changed = |what: &str, id| {
+        let (now, known) = harness.changes.since(Some(since));
+        assert_eq!(known, Some(vec![id]), "{what}");
+        since = now;
+    };
+    let id = harness.submit().await;
+    has_changed("is submitted", id);
+    harness.until_preparing(id).await;
+    harness.launch(id).await;
+    has_changed("starts", id);
+    harness.engine.starts(id);
+    harness.until_state(id, |state| matches!(state, JobState::Running { .. })).await;
+    has_changed("runs", id);
+    assert!(harness.stop(id, false).await.expect("is answered"));
+    has_changed("is to stop", id);
+    harness.engine.ends(id, &exits(None));
+    harness.until_forgotten(id).await;
+    has_changed("has ended", id);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_environment_that_is_late_or_cannot_be_made_is_why_a_job_did_not_start() {
     for error in [EnvironmentError::NoPython, EnvironmentError::Late { limit: Duration::from_secs(3) }] {
         let harness = Harness::new(1);

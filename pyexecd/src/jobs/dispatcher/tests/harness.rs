@@ -13,6 +13,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::fake::{FakeEngine, FakePreparer};
+use crate::jobs::changes::ChangeLog;
 use crate::jobs::command::{Command, Counts, LeftUnfinished};
 use crate::jobs::dispatcher::Dispatcher;
 use crate::store::Store;
@@ -29,6 +30,7 @@ pub(super) struct Harness {
     pub(super) index: Orders,
     pub(super) engine: FakeEngine,
     pub(super) preparer: FakePreparer,
+    pub(super) changes: ChangeLog,
     commands: mpsc::UnboundedSender<Command>,
     running: JoinHandle<()>,
 }
@@ -39,8 +41,9 @@ impl Harness {
         let directory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a directory");
         let (store, index) = Store::in_memory();
         let (engine, preparer) = (FakeEngine::new(directory.path()), FakePreparer::default());
-        let (commands, running) = start(&store, &preparer, &engine, directory.path(), max_running);
-        Self { directory, max_running, store, index, engine, preparer, commands, running }
+        let changes = ChangeLog::default();
+        let (commands, running) = start(&store, &preparer, &engine, directory.path(), max_running, &changes);
+        Self { directory, max_running, store, index, engine, preparer, changes, commands, running }
     }
 
     pub(super) fn run_directory(&self, id: JobId) -> PathBuf {
@@ -175,7 +178,7 @@ impl Harness {
         self.store.barrier().await.expect("works");
         let unfinished = self.store.unfinished().await.expect("can be read");
         (self.commands, self.running) =
-            start(&self.store, &self.preparer, &self.engine, self.directory.path(), self.max_running);
+            start(&self.store, &self.preparer, &self.engine, self.directory.path(), self.max_running, &self.changes);
         let left = |(job, _)| LeftUnfinished { job, may_have_run: false, is_found_on_disk: false };
         let jobs = unfinished.into_iter().map(left).collect();
         assert!(self.commands.send(Command::Recover { jobs }).is_ok(), "there is no dispatcher");
@@ -195,10 +198,12 @@ fn start(
     engine: &FakeEngine,
     jobs: &Path,
     max_running: usize,
+    changes: &ChangeLog,
 ) -> (mpsc::UnboundedSender<Command>, JoinHandle<()>) {
     let (preparer, engine) = (Arc::new(preparer.clone()), Arc::new(engine.clone()));
     let ended = Arc::new(Notify::new());
-    let (dispatcher, commands) = Dispatcher::new(store.clone(), preparer, engine, jobs.to_owned(), max_running, ended);
+    let (dispatcher, commands) =
+        Dispatcher::new(store.clone(), preparer, engine, jobs.to_owned(), max_running, ended, changes.clone());
     (commands, tokio::spawn(dispatcher.run()))
 }
 
