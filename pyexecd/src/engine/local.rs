@@ -92,8 +92,8 @@ impl LocalEngine {
         Launch {
             job: order.id,
             run_directory: OsText::from(self.paths.run_directory(order.id)),
-            program: order.command.program.clone(),
-            argv: order.command.argv.clone(),
+            program: order.command.interpreter.clone(),
+            argv: order.command.argv(),
             directory: order.spec.directory.clone(),
             umask: order.spec.umask,
             stdin,

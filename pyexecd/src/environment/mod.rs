@@ -9,6 +9,7 @@ pub mod variables;
 
 mod build;
 mod cache;
+mod command;
 mod contents;
 mod discovery;
 mod hashes;
@@ -59,6 +60,7 @@ use crate::config::Config;
 use build::Wanted;
 use cache::Cache;
 pub use cache::Lease;
+pub use command::{Command, Target};
 pub use error::EnvironmentError;
 use hashes::Hashes;
 use interpreter::{Caller, Interpreters};
@@ -77,17 +79,6 @@ use way::Way;
 
 /// How long a submission waits for uv to say which Pythons there are.
 const UV_PATIENCE: Duration = Duration::from_secs(20);
-
-/// What is executed.
-#[derive(Clone, Debug)]
-pub struct Command {
-    /// Absolute.
-    pub program: OsText,
-    pub argv: Vec<OsText>,
-    pub environment: Variables,
-    /// It is uv, which passes signals on to the Python it has started.
-    pub leader_forwards: bool,
-}
 
 /// A job that can be started.
 #[derive(Debug)]
@@ -270,29 +261,21 @@ impl Environments {
                 runner
             }
         };
-        let mut argv = runner.argv;
+        let mut flags = runner.flags;
         let names_directory =
             ["UV_WORKING_DIR", "UV_WORKING_DIRECTORY"].iter().any(|name| variables.get(name).is_some());
         if runner.is_uv && names_directory {
             // uv is started where it would go to, and what is relative would be taken twice.
-            argv.splice(1..1, ["--directory".into(), spec.directory.clone()]);
+            flags.splice(0..0, ["--directory".into(), spec.directory.clone()]);
         }
-        if runner.takes_script {
-            match (&spec.source, &inline) {
-                (_, Some(file)) => argv.push(OsText::from(file.as_path())),
-                (JobSource::File { path } | JobSource::Content { path, .. }, None) => {
-                    // Or it would be taken for an option.
-                    argv.extend(path.as_bytes().starts_with(b"-").then(|| "--".into()));
-                    argv.push(path.clone());
-                }
-                (JobSource::Module { module }, None) => argv.extend(["-m".into(), module.clone()]),
-                (JobSource::Code { code } | JobSource::Inline { code }, None) => {
-                    argv.extend(["-c".into(), code.clone()]);
-                }
-                (JobSource::Stdin { .. }, None) => argv.push("-".into()),
-            }
-        }
-        argv.extend(spec.args.iter().cloned());
+        let target = match (runner.script, &inline, &spec.source) {
+            (Some(file), _, _) => Target::File(file),
+            (None, Some(file), _) => Target::File(OsText::from(file.as_path())),
+            (None, None, JobSource::File { path } | JobSource::Content { path, .. }) => Target::File(path.clone()),
+            (None, None, JobSource::Module { module }) => Target::Module(module.clone()),
+            (None, None, JobSource::Code { code } | JobSource::Inline { code }) => Target::Code(code.clone()),
+            (None, None, JobSource::Stdin { .. }) => Target::Stdin,
+        };
         if let Some(prefix) = &runner.prefix {
             activate(prefix, &mut variables);
         }
@@ -326,7 +309,8 @@ impl Environments {
             }
             fence_off(id, spec.fence, &run_directory, &mut variables, &self.client_files).await?;
         }
-        let command = Command { program: runner.program, argv, environment: variables, leader_forwards };
+        let (interpreter, args) = (runner.program, spec.args.clone());
+        let command = Command { interpreter, flags, target, args, environment: variables, leader_forwards };
         Ok(Prepared { command, used: runner.used, lease: runner.lease })
     }
 

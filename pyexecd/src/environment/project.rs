@@ -192,7 +192,7 @@ pub(super) async fn laid_over(
     }
     arguments.extend(["--", "python"].map(OsStr::new));
     let mut runner = Runner::through(uv.to_owned());
-    runner.argv.extend(arguments.iter().map(|argument| OsText::from(*argument)));
+    runner.flags.extend(arguments.iter().map(|argument| OsText::from(*argument)));
     arguments.extend(["-c", INSTALLED].map(OsStr::new));
     Ok(caller.call(uv, spec.directory.as_path(), arguments).run().await?.map_err(|failed| failed.said).map(|printed| {
         runner.used = read_installed(&printed);

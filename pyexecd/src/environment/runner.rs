@@ -18,12 +18,12 @@ use super::{EnvironmentError, discovery, project, uv};
 /// What runs a job's script.
 pub(super) struct Runner {
     pub(super) program: OsText,
-    /// Up to where the script comes.
-    pub(super) argv: Vec<OsText>,
+    /// What comes between the program and the script.
+    pub(super) flags: Vec<OsText>,
     /// The program is uv, and Python its child.
     pub(super) is_uv: bool,
-    /// The script is still to be named.
-    pub(super) takes_script: bool,
+    /// The script, where uv is to be given another file than the job names.
+    pub(super) script: Option<OsText>,
     /// Of an environment to activate.
     pub(super) prefix: Option<PathBuf>,
     pub(super) used: ResolvedEnvironment,
@@ -39,10 +39,10 @@ impl Runner {
     pub(super) fn bare(program: PathBuf) -> Self {
         let program = OsText::from(program);
         Self {
-            argv: vec![program.clone()],
             program,
+            flags: vec![],
             is_uv: false,
-            takes_script: true,
+            script: None,
             prefix: None,
             used: ResolvedEnvironment::of_python(String::new()),
             lease: None,
@@ -71,14 +71,14 @@ pub(super) async fn plain_uv_run(
 ) -> Result<Runner, EnvironmentError> {
     let place = &wanted.settings.place;
     let mut runner = Runner::through(wanted.uv.clone());
-    runner.argv.extend(["run".into(), "--no-project".into(), "--python".into()]);
-    runner.argv.push(OsText::from(wanted.interpreter.path.as_path()));
+    runner.flags.extend(["run".into(), "--no-project".into(), "--python".into()]);
+    runner.flags.push(OsText::from(wanted.interpreter.path.as_path()));
     let requirements = if plain.as_script { plain.beside } else { &wanted.requirements };
     for requirement in requirements {
-        runner.argv.extend(["--with".into(), requirement.as_str().into()]);
+        runner.flags.extend(["--with".into(), requirement.as_str().into()]);
     }
     if let Some(file) = &wanted.file {
-        runner.argv.extend(["--with-requirements".into(), OsText::from(file.path.as_path())]);
+        runner.flags.extend(["--with-requirements".into(), OsText::from(file.path.as_path())]);
     }
     unheeded(caller);
     let call = |arguments| caller.call(&wanted.uv, spec.directory.as_path(), arguments);
@@ -105,17 +105,17 @@ pub(super) async fn plain_uv_run(
         arguments.extend(project.iter().map(|word| word.as_path().as_os_str()));
         arguments.extend([OsStr::new("--script"), file.as_path().as_os_str()]);
         call(arguments).run().await?.map_err(failed)?;
-        runner.argv.extend(project);
-        runner.argv.extend(["--script".into(), file]);
-        runner.takes_script = false;
+        runner.flags.extend(project);
+        runner.flags.push("--script".into());
+        runner.script = Some(file);
         runner.used.python_version.clone_from(&wanted.interpreter.version);
         return Ok(runner);
     }
-    runner.argv.extend(place.options().into_iter().map(OsText::from));
+    runner.flags.extend(place.options().into_iter().map(OsText::from));
     // Isolated, or what is installed beside the interpreter would be seen, too.
-    runner.argv.extend(["--isolated".into(), "--".into(), "python".into()]);
+    runner.flags.extend(["--isolated".into(), "--".into(), "python".into()]);
     // Asked first: what can not be installed is not the script's failure, and what is installed is to be known.
-    let asked = runner.argv.iter().skip(1).map(|argument| argument.as_path().as_os_str());
+    let asked = runner.flags.iter().map(|argument| argument.as_path().as_os_str());
     let arguments = asked.chain(["-c", project::INSTALLED].map(OsStr::new)).collect();
     let printed = call(arguments).run().await?.map_err(failed)?;
     runner.used = project::read_installed(&printed);

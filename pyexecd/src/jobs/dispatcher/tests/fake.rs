@@ -234,8 +234,10 @@ impl Preparer for FakePreparer {
         async move {
             answered.await.unwrap_or(Err(EnvironmentError::NoPython))?;
             let command = environment::Command {
-                program: "/usr/bin/python3".into(),
-                argv: vec!["python3".into()],
+                interpreter: "/usr/bin/python3".into(),
+                flags: vec![],
+                target: environment::Target::Stdin,
+                args: vec![],
                 environment: Variables::default(),
                 leader_forwards: false,
             };
