@@ -2,7 +2,7 @@
 //!
 //! It decides with pure functions ([`super::state`], [`super::admission`], [`super::recovery`]) and acts here: commits,
 //! then starts, stops and tells. What takes time (an environment, a supervisor, the disk) happens in tasks of its own, and
-//! comes back as a message; meanwhile the job's [`Phase`] says what it waits for. The one exception is recovery: nothing
+//! comes back as a message; meanwhile the job's phase says what it waits for. The one exception is recovery: nothing
 //! is answered before it is known what an earlier daemon left.
 //!
 //! It names no engine, and no way of preparing an environment: those are behind [`Engine`] and [`Preparer`].
