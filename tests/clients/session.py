@@ -6,9 +6,11 @@ generation before. Results are plain dictionaries, spelled as on the wire.
 
 import json
 import os
+import subprocess
 from contextlib import asynccontextmanager, suppress
 
 import anyio
+import jsonschema
 import mcp
 from mcp.client.stdio import StdioServerParameters, stdio_client
 
@@ -59,9 +61,10 @@ class Refused(Exception):
 class Session:
     """What all of them can do. `structured` says whether the server declares schemas."""
 
-    def __init__(self, client, structured):
+    def __init__(self, client, structured, schemas):
         self.client = client
         self.structured = structured
+        self.schemas = schemas
         self.stray = []
 
     def plain(self, model):
@@ -113,7 +116,10 @@ class Session:
     # Tools.
 
     async def result(self, tool, arguments, progress=None):
-        return await self.asked(self.client.call_tool(tool, arguments, progress_callback=progress))
+        result = await self.asked(self.client.call_tool(tool, arguments, progress_callback=progress))
+        if "structuredContent" in result:
+            self.schemas.hold(tool, result["structuredContent"])
+        return result
 
     async def fields(self, tool, progress=None, **arguments):
         """The structured result, asked for if the server does not give it by itself; and the text is the same."""
@@ -172,14 +178,14 @@ class CurrentSession(Session):
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, server, structured, mode):
+    async def open(cls, server, structured, mode, schemas):
         stray = []
 
         async def heard(message):
             stray.append(message)
 
         async with mcp.Client(server, mode=mode, message_handler=heard) as client:
-            self = cls(client, structured)
+            self = cls(client, structured, schemas)
             self.stray = stray
             self.legacy = mode == "legacy"
             self.version = client.protocol_version
@@ -223,7 +229,7 @@ class HandshakeSession(Session):
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, server, structured, mode):
+    async def open(cls, server, structured, mode, schemas):
         stray = []
 
         async def heard(message):
@@ -232,7 +238,7 @@ class HandshakeSession(Session):
         async with stdio_client(server) as streams:
             async with mcp.ClientSession(*streams, message_handler=heard) as client:
                 opened = await client.initialize()
-                self = cls(client, structured)
+                self = cls(client, structured, schemas)
                 self.stray = stray
                 self.version = opened.protocolVersion
                 self.server_name = opened.serverInfo.name
@@ -287,11 +293,41 @@ async def watched_by_handshake(session, uri, subscribe, updated):
     await session.client.unsubscribe_resource(session.uri(uri))
 
 
+class Schemas:
+    """What results of tools have to be, as the server declares it when it is asked to; whether or not it was."""
+
+    def __init__(self, server):
+        self.server = server
+        self.by_tool = None
+
+    def hold(self, tool, content):
+        if self.by_tool is None:
+            self.by_tool = self.listed()
+        schema = self.by_tool[tool if tool.startswith("py_") else f"py_{tool}"]
+        problems = [error.message for error in jsonschema.Draft202012Validator(schema).iter_errors(content)]
+        holds(not problems, f"{tool}: {problems}: {content}")
+
+    def listed(self):
+        meta = {
+            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+            "io.modelcontextprotocol/clientCapabilities": {},
+        }
+        request = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {"_meta": meta}}
+        ran = subprocess.run(
+            [*self.server, "--structured"], input=json.dumps(request) + "\n", capture_output=True, text=True, check=True
+        )
+        tools = {tool["name"]: tool["outputSchema"] for tool in json.loads(ran.stdout)["result"]["tools"]}
+        for schema in tools.values():
+            jsonschema.Draft202012Validator.check_schema(schema)
+        return tools
+
+
 class Clients:
     """Opens sessions with one client, in one mode of the server."""
 
     def __init__(self, client, structured, server):
         self.client, self.structured, self.server = client, structured, server
+        self.schemas = Schemas(server)
 
     @property
     def is_stateless(self):
@@ -307,7 +343,7 @@ class Clients:
         server = StdioServerParameters(command=command, args=[*arguments, *options], env=environment, cwd=os.getcwd())
         kind = HandshakeSession if self.client == "handshake" else CurrentSession
         mode = {"current": "auto", "legacy": "legacy", "handshake": None}[self.client]
-        async with kind.open(server, self.structured, mode) as session:
+        async with kind.open(server, self.structured, mode, self.schemas) as session:
             with anyio.fail_after(2 * PATIENCE):
                 yield session
 

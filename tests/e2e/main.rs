@@ -59,6 +59,7 @@ mod queue;
 mod recovery;
 mod resolution;
 mod restarts;
+mod result_schemas;
 mod retention;
 mod running;
 mod sandbox;

@@ -15,6 +15,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use super::result_schemas;
 pub(crate) use super::sandbox::PYEXEC_MCP;
 use super::sandbox::{Sandbox, send};
 
@@ -40,6 +41,8 @@ pub(crate) struct McpSession<'a> {
     to_server: Option<std::fs::File>,
     from_server: Receiver<String>,
     answers: HashMap<u64, Value>,
+    /// The tool of each call that is under way.
+    called: HashMap<u64, String>,
     pub(crate) notifications: Vec<Value>,
     last_id: u64,
 }
@@ -131,6 +134,7 @@ impl<'a> McpSession<'a> {
             to_server: Some(to_server.into()),
             from_server: received,
             answers: HashMap::new(),
+            called: HashMap::new(),
             notifications: vec![],
             last_id: 0,
         };
@@ -208,6 +212,9 @@ impl<'a> McpSession<'a> {
     pub(crate) fn answer(&mut self, id: u64) -> Value {
         loop {
             if let Some(answer) = self.answers.remove(&id) {
+                if let Some(tool) = self.called.remove(&id) {
+                    result_schemas::hold(&tool, &answer);
+                }
                 return answer;
             }
             match self.receive(&format!("the answer to {id}")) {
@@ -263,13 +270,18 @@ impl<'a> McpSession<'a> {
     /// Sends a call without waiting for it.
     #[track_caller]
     pub(crate) fn begin(&mut self, tool: &str, arguments: Value) -> u64 {
-        self.request("tools/call", json!({"name": tool, "arguments": arguments}))
+        let id = self.request("tools/call", json!({"name": tool, "arguments": arguments}));
+        self.called.insert(id, tool.to_owned());
+        id
     }
 
     /// The result of a call, whatever it is.
     #[track_caller]
     pub(crate) fn call(&mut self, tool: &str, arguments: Value) -> Value {
-        self.ask("tools/call", json!({"name": tool, "arguments": arguments}))
+        let id = self.begin(tool, arguments);
+        let answer = self.answer(id);
+        assert!(answer.get("error").is_none(), "{tool} failed: {answer}");
+        answer["result"].clone()
     }
 
     /// The text of a call that must succeed.

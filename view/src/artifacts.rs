@@ -5,6 +5,7 @@ use pyexec_proto::{JobId, OsText};
 use serde::Serialize;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ArtifactView {
     /// Bytes that are not UTF-8 are U+FFFD.
     pub path: String,
@@ -16,6 +17,7 @@ pub struct ArtifactView {
 
 /// The first of them by path: an answer stays small.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ArtifactsView {
     pub artifacts: Vec<ArtifactView>,
     /// How many more there are.

@@ -43,6 +43,7 @@ impl Taken {
 /// What was measured of a job, over all measured runs that exited with 0. If there is none of those, over the one that
 /// did not.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BenchmarkView {
     /// How many runs were measured.
     pub runs: usize,
@@ -87,6 +88,7 @@ pub struct BenchmarkView {
 
 /// What the kernel made of the job's process beside others, in the words of `taskset`, `chrt` and `ionice`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ConditionsView {
     /// The CPUs it could run on: `0-3,8`.
     pub cpu_affinity: String,
@@ -120,6 +122,7 @@ impl ConditionsView {
 
 /// One measured run.
 #[derive(Clone, Copy, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct MeasuredRun {
     pub wall_time_seconds: f64,
     pub user_time_seconds: f64,

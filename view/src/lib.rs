@@ -36,10 +36,13 @@ pub use progress::ProgressView;
 
 /// One job, in full.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct JobView {
     pub id: String,
     pub label: Option<String>,
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub status: Status,
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     pub reason: Option<Reason>,
     pub message: Option<String>,
     pub created_at: String,
@@ -68,7 +71,9 @@ pub struct JobView {
     pub not_taken_over: Vec<String>,
     pub timeout_seconds: Option<f64>,
     /// What is kept from it; `null` where nothing is.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     pub network: Option<NetworkFence>,
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     pub filesystem: Option<FilesystemFence>,
     pub stdout_bytes: u64,
     pub stderr_bytes: u64,
@@ -84,6 +89,7 @@ pub struct JobView {
 
 /// What a job's environment has to do with a project, or with an environment that was there already.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ProjectView {
     #[serde(rename = "use")]
     pub used: ProjectUsed,
@@ -92,6 +98,7 @@ pub struct ProjectView {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ProjectUsed {
     /// The project's environment was brought to what its lock says.
@@ -116,6 +123,7 @@ impl ProjectView {
 
 /// What a finished job used, exact, from `wait4(2)`. Of a benchmark, over all runs, warm-ups included, but for the peak.
 #[derive(Clone, Copy, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct UsageView {
     pub user_seconds: f64,
     pub system_seconds: f64,
@@ -137,10 +145,13 @@ pub struct UsageView {
 
 /// One row of `pyexec jobs --json`.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct JobRow {
     pub id: String,
     pub label: Option<String>,
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub status: Status,
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     pub reason: Option<Reason>,
     pub created_at: String,
     pub started_at: Option<String>,
@@ -158,9 +169,12 @@ pub struct JobRow {
 
 /// What a run gave: the answer of every tool that executes, and of `pyexec run --json`.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ExecutionView {
     pub job_id: String,
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub status: Status,
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     pub reason: Option<Reason>,
     pub stdout: String,
     pub stderr: String,
@@ -198,6 +212,7 @@ pub struct ExecutionView {
 
 /// One row of `pyexec env list --json`.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct EnvironmentView {
     pub name: Option<String>,
     pub id: Option<String>,
@@ -224,6 +239,7 @@ impl EnvironmentView {
 
 /// One row of `pyexec scripts list --json`.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ScriptRow {
     pub name: String,
     pub path: String,
@@ -248,12 +264,14 @@ impl ScriptRow {
 
 /// `pyexec scripts show --json`.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ScriptView {
     pub name: String,
     pub path: String,
     /// Bytes that are not UTF-8 are U+FFFD.
     pub source: String,
     /// Of an autosaved script.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<serde_json::Map<String, serde_json::Value>>"))]
     pub metadata: Option<serde_json::Value>,
 }
 
@@ -275,6 +293,7 @@ impl ScriptView {
 
 /// One of `not_removed` of `pyexec prune --json`, `pyexec env prune --json` and py_prune_jobs.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct NotRemovedView {
     pub id: String,
     /// What could not be removed; bytes that are not UTF-8 are U+FFFD.

@@ -6,6 +6,7 @@ use pyexec_proto::profile::{ProfileSpec, ProfileSummary, ProfiledFunction, STATI
 
 /// Of a job that was to be profiled, once it has finished.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ProfileView {
     /// By the time spent in a function and in what it called.
     pub by_cumulative: Vec<ProfileRow>,
@@ -22,6 +23,7 @@ pub struct ProfileView {
 }
 
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ProfileRow {
     pub ncalls: u64,
     pub primitive_calls: u64,

@@ -6,6 +6,7 @@ use pyexec_proto::progress::Progress;
 
 /// What is not known is `null`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ProgressView {
     #[serde(serialize_with = "number")]
     pub current: Option<f64>,

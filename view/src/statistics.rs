@@ -4,6 +4,7 @@ use serde::Serialize;
 
 /// Of at least one value.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Summary {
     pub mean: f64,
     /// Of the sample (n − 1); `null` for a single value, which has none.
@@ -31,6 +32,7 @@ impl Summary {
 
 /// How one mean stands to another.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Ratio {
     pub ratio: f64,
     /// As the deviations of both add up in a quotient; `null` when one of them has none.

@@ -7,6 +7,7 @@ use pyexec_proto::output::{PerStream, Stream};
 use pyexec_proto::{JobDetail, Reason, Status};
 use pyexec_view::statistics::Summary;
 use pyexec_view::{BenchmarkView, ExecutionView, ProfileRow, ProfileView, ProjectUsed, ProjectView, TREE_SAMPLED};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::artifacts;
@@ -17,7 +18,7 @@ use crate::answer::{Failure, render};
 const MOST_RUNS: usize = 20;
 
 /// What a finished job gave: the fields of every execution tool's result.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub(crate) struct Executed {
     #[serde(flatten)]
     pub(crate) view: ExecutionView,

@@ -17,6 +17,7 @@ use pyexec_proto::request::{FollowRequest, MAX_WAIT_MS, StopRequest};
 use pyexec_proto::state::NotStarted;
 use pyexec_proto::{JobDetail, JobId, Outcome, Status};
 use pyexec_view::course::Course;
+use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -151,9 +152,10 @@ pub(crate) fn wait_for_result(id: impl std::fmt::Display, plot: bool) -> String 
 }
 
 /// Of a job that goes on.
-#[derive(Clone, Debug, Serialize)]
-struct Promoted {
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub(crate) struct Promoted {
     job_id: String,
+    #[schemars(with = "String")]
     status: Status,
     message: String,
     stdout: String,

@@ -8,11 +8,13 @@ use pyexec_proto::request::{FollowRequest, MAX_WAIT_MS, PruneRequest, StopAnswer
 use pyexec_proto::state::Verdict;
 use pyexec_proto::{JobDetail, JobId, Status};
 use pyexec_view::NotRemovedView;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::parameters::{job_id, milliseconds};
-use super::tool::{Field, Hints, Tool};
+use super::schema::Shape;
+use super::tool::{Hints, Tool};
 use crate::answer::{Answer, Failure, render};
 use crate::arguments::{Kind, Parameter};
 use crate::call::Call;
@@ -21,8 +23,6 @@ use crate::call::Call;
 const SLACK: Duration = Duration::from_secs(10);
 
 pub(super) fn tools() -> Vec<Tool> {
-    const STOPPED: &[(&str, Field)] =
-        &[("job_id", Field::Text), ("status", Field::Text), ("exit_code", Field::MaybeWhole)];
     let keep = |name| Parameter::new(name, Kind::Flag, "").default(false);
     vec![
         Tool {
@@ -34,7 +34,7 @@ pub(super) fn tools() -> Vec<Tool> {
                 job_id(),
                 Parameter::new("grace_seconds", Kind::Number { least: 0.0, most: 3600.0 }, "").default(5),
             ],
-            returns: &[STOPPED],
+            returns: vec![Shape::of::<Stopped>()],
             perform: |call| cancel(call).boxed(),
         },
         Tool {
@@ -43,7 +43,7 @@ pub(super) fn tools() -> Vec<Tool> {
             about: "End a job and all its processes at once, with KILL.",
             hints: Hints::Removes,
             parameters: vec![job_id()],
-            returns: &[STOPPED],
+            returns: vec![Shape::of::<Stopped>()],
             perform: |call| kill(call).boxed(),
         },
         Tool {
@@ -57,12 +57,7 @@ pub(super) fn tools() -> Vec<Tool> {
                 Parameter::new("max_age_hours", Kind::Number { least: 0.0, most: 1e6 }, "").default(24),
                 keep("dry_run"),
             ],
-            returns: &[&[
-                ("removed", Field::Whole),
-                ("remaining", Field::Whole),
-                ("bytes_freed", Field::Whole),
-                ("not_removed", Field::Objects),
-            ]],
+            returns: vec![Shape::of::<Pruned>()],
             perform: |call| prune(call).boxed(),
         },
     ]
@@ -81,7 +76,7 @@ struct Kill {
     job_id: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Stopped {
     job_id: String,
     status: &'static str,
@@ -167,7 +162,7 @@ struct Prune {
     dry_run: bool,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Pruned {
     removed: u64,
     remaining: u64,

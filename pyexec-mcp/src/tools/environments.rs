@@ -4,10 +4,12 @@ use futures::FutureExt;
 use pyexec_proto::environment::{EnvironmentSpec, Interpreter};
 use pyexec_proto::request::CreateEnvironment;
 use pyexec_view::EnvironmentView;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::parameters::python;
-use super::tool::{Field, Hints, Tool};
+use super::schema::Shape;
+use super::tool::{Hints, Tool};
 use crate::answer::{Answer, Failure, render};
 use crate::arguments::{Kind, Parameter};
 use crate::call::Call;
@@ -21,7 +23,7 @@ pub(super) fn tools() -> Vec<Tool> {
             about: "Environments that are kept, their packages, and the jobs that use them.",
             hints: Hints::Reads,
             parameters: vec![],
-            returns: &[&[("environments", Field::Objects)]],
+            returns: vec![Shape::of::<Listed>()],
             perform: |call| list(call).boxed(),
         },
         Tool {
@@ -34,15 +36,7 @@ pub(super) fn tools() -> Vec<Tool> {
                 Parameter::new("dependencies", Kind::Texts, ""),
                 Parameter::new("python_version", Kind::Text, ""),
             ],
-            returns: &[&[
-                ("name", Field::MaybeText),
-                ("id", Field::MaybeText),
-                ("python", Field::Text),
-                ("packages", Field::Texts),
-                ("bytes", Field::Whole),
-                ("last_used", Field::MaybeText),
-                ("used_by", Field::Texts),
-            ]],
+            returns: vec![Shape::of::<EnvironmentView>()],
             perform: |call| create(call).boxed(),
         },
     ]
@@ -52,7 +46,7 @@ pub(super) fn tools() -> Vec<Tool> {
 #[serde(deny_unknown_fields)]
 struct Nothing {}
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Listed {
     environments: Vec<EnvironmentView>,
 }

@@ -3,10 +3,12 @@
 use futures::FutureExt;
 use pyexec_proto::id::SenderId;
 use pyexec_proto::request::{Input, MAX_INPUT_BYTES};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::parameters::job_id;
-use super::tool::{Field, Hints, Tool};
+use super::schema::Shape;
+use super::tool::{Hints, Tool};
 use crate::answer::{Answer, Failure};
 use crate::arguments::{Kind, Parameter};
 use crate::call::Call;
@@ -26,7 +28,7 @@ pub(super) fn tools() -> Vec<Tool> {
             Parameter::new("text", Kind::Text, "").required(),
             Parameter::new("close", Kind::Flag, "").default(false),
         ],
-        returns: &[&[("job_id", Field::Text), ("bytes_written", Field::Whole)]],
+        returns: vec![Shape::of::<Written>()],
         perform: |call| perform(call).boxed(),
     }]
 }
@@ -39,7 +41,7 @@ struct Given {
     close: bool,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Written {
     job_id: String,
     /// Fewer than given when the job does not read, and its buffer is full.

@@ -6,10 +6,12 @@ use pyexec_client::ClientError;
 use pyexec_proto::request::{JobQuery, MAX_PAGE};
 use pyexec_proto::{Error, Status, Timestamp};
 use pyexec_view::{JobRow, JobView, ProgressView};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::tool::{Field, Hints, Tool};
+use super::schema::Shape;
+use super::tool::{Hints, Tool};
 use crate::answer::{Answer, Failure, render};
 use crate::arguments::{Kind, Parameter};
 use crate::call::Call;
@@ -31,7 +33,7 @@ pub(super) fn tools() -> Vec<Tool> {
                 Parameter::new("limit", Kind::Whole { least: 1, most: MOST }, "").default(DEFAULT_LIMIT),
                 Parameter::new("page", Kind::Text, "next_page of the call before"),
             ],
-            returns: &[&[("jobs", Field::Objects), ("total", Field::Whole), ("next_page", Field::MaybeText)]],
+            returns: vec![Shape::of::<Listed>()],
             perform: |call| list(call).boxed(),
         },
         Tool {
@@ -40,7 +42,7 @@ pub(super) fn tools() -> Vec<Tool> {
             about: "Jobs that run or wait to, with process ids and output sizes.",
             hints: Hints::Reads,
             parameters: vec![],
-            returns: &[&[("jobs", Field::Objects)]],
+            returns: vec![Shape::of::<Unfinished>()],
             perform: |call| running(call).boxed(),
         },
     ]
@@ -55,7 +57,7 @@ struct Given {
     page: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Listed {
     jobs: Vec<JobRow>,
     total: u64,
@@ -96,12 +98,12 @@ fn older(query: &JobQuery, page: &str) -> String {
     format!("{same}page=\"{page}\"")
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Unfinished {
     jobs: Vec<UnfinishedJob>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct UnfinishedJob {
     job_id: String,
     running: bool,

@@ -8,6 +8,7 @@ mod output;
 mod parameters;
 mod reading;
 mod running;
+mod schema;
 mod scripts;
 mod status;
 mod tool;

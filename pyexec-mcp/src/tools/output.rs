@@ -9,11 +9,13 @@ use pyexec_proto::Timestamp;
 use pyexec_proto::output::{PerStream, Stream};
 use pyexec_proto::request::MAX_WAIT_MS;
 use pyexec_view::JobView;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::parameters::{job_id, max_output_bytes, milliseconds, wait_seconds};
 use super::reading::{Read, beyond};
-use super::tool::{Field, Hints, Tool};
+use super::schema::Shape;
+use super::tool::{Hints, Tool};
 use crate::answer::{Answer, Failure, render};
 use crate::arguments::{Kind, Parameter};
 use crate::call::Call;
@@ -34,19 +36,7 @@ pub(super) fn tools() -> Vec<Tool> {
             wait_seconds("up to 45"),
             max_output_bytes(),
         ],
-        returns: &[&[
-            ("status", Field::Text),
-            ("stdout", Field::Text),
-            ("stderr", Field::Text),
-            ("exit_code", Field::MaybeWhole),
-            ("elapsed_seconds", Field::MaybeNumber),
-            ("next_stdout_cursor", Field::Whole),
-            ("next_stderr_cursor", Field::Whole),
-            ("stdout_bytes", Field::Whole),
-            ("stderr_bytes", Field::Whole),
-            ("more", Field::Flag),
-            ("missing_bytes", Field::Whole),
-        ]],
+        returns: vec![Shape::of::<Output>()],
         perform: |call| perform(call).boxed(),
     }]
 }
@@ -61,7 +51,7 @@ struct Given {
     max_output_bytes: Option<u32>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Output {
     job_id: String,
     status: &'static str,

@@ -3,9 +3,11 @@
 use futures::FutureExt;
 use pyexec_proto::script::SaveScript;
 use pyexec_view::{ScriptRow, ScriptView};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::tool::{Field, Hints, Tool};
+use super::schema::Shape;
+use super::tool::{Hints, Tool};
 use crate::answer::{Answer, Failure, render};
 use crate::arguments::{Kind, Parameter};
 use crate::call::Call;
@@ -29,7 +31,7 @@ pub(super) fn tools() -> Vec<Tool> {
                 Parameter::new("requires_python", Kind::Text, "e.g. >=3.11"),
                 Parameter::new("overwrite", Kind::Flag, "").default(false),
             ],
-            returns: &[&[("written", Field::Flag), ("path", Field::Text), ("message", Field::Text)]],
+            returns: vec![Shape::of::<Saved>()],
             perform: |call| save(call).boxed(),
         },
         Tool {
@@ -38,7 +40,7 @@ pub(super) fn tools() -> Vec<Tool> {
             about: "Saved scripts; with include_autosaved also inline code that was run.",
             hints: Hints::Reads,
             parameters: vec![Parameter::new("include_autosaved", Kind::Flag, "").default(false)],
-            returns: &[&[("scripts", Field::Objects)]],
+            returns: vec![Shape::of::<Listed>()],
             perform: |call| list(call).boxed(),
         },
         Tool {
@@ -47,12 +49,7 @@ pub(super) fn tools() -> Vec<Tool> {
             about: "The source of a saved or autosaved script.",
             hints: Hints::Reads,
             parameters: vec![name(), Parameter::new("autosaved", Kind::Flag, "").default(false)],
-            returns: &[&[
-                ("name", Field::Text),
-                ("path", Field::Text),
-                ("source", Field::Text),
-                ("metadata", Field::MaybeObject),
-            ]],
+            returns: vec![Shape::of::<ScriptView>()],
             perform: |call| view(call).boxed(),
         },
     ]
@@ -69,7 +66,7 @@ struct Save {
     overwrite: bool,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Saved {
     name: String,
     written: bool,
@@ -106,7 +103,7 @@ struct List {
     include_autosaved: bool,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Listed {
     scripts: Vec<ScriptRow>,
 }

@@ -10,11 +10,13 @@ use pyexec_proto::output::{OutputLengths, PerStream, Stream};
 use pyexec_proto::request::{FollowRequest, MAX_WAIT_MS};
 use pyexec_proto::{JobDetail, JobId, Timestamp};
 use pyexec_view::{ArtifactsView, JobView};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::parameters::{images, job_id, max_output_bytes, milliseconds, wait_seconds};
 use super::reading::{Read, beyond};
-use super::tool::{Field, Hints, Tool};
+use super::schema::Shape;
+use super::tool::{Hints, Tool};
 use crate::answer::{Answer, Failure, render};
 use crate::arguments::{Kind, Parameter};
 use crate::call::Call;
@@ -36,12 +38,7 @@ pub(super) fn tools() -> Vec<Tool> {
             images().about("also return image artifacts"),
             max_output_bytes(),
         ],
-        returns: &[&[
-            ("job", Field::Object),
-            ("new_stdout", Field::Text),
-            ("new_stderr", Field::Text),
-            ("next_cursor", Field::Text),
-        ]],
+        returns: vec![Shape::of::<Answered>()],
         perform: |call| perform(call).boxed(),
     }]
 }
@@ -67,14 +64,14 @@ enum Until {
     Output,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Answered {
     job: Job,
     #[serde(flatten)]
     news: Option<News>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Job {
     #[serde(flatten)]
     view: JobView,
@@ -82,7 +79,7 @@ struct Job {
     result: Option<Executed>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct News {
     new_stdout: String,
     new_stderr: String,

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use rmcp::model::{JsonObject, Tool as Declaration, ToolAnnotations};
-use serde_json::{Map, Value, json};
+use rmcp::model::{Tool as Declaration, ToolAnnotations};
 
+use super::schema::{self, Shape};
 use crate::answer::{Answer, Failure};
 use crate::arguments::{self, Parameter};
 use crate::call::Call;
@@ -17,8 +17,8 @@ pub(crate) struct Tool {
     pub(super) about: &'static str,
     pub(crate) hints: Hints,
     pub(crate) parameters: Vec<Parameter>,
-    /// Fields of the structured result, for those who want a schema of it.
-    pub(super) returns: &'static [&'static [(&'static str, Field)]],
+    /// The types whose values its structured results are.
+    pub(super) returns: Vec<Shape>,
     pub(crate) perform: for<'a> fn(&'a Call<'a>) -> BoxFuture<'a, Result<Answer, Failure>>,
 }
 
@@ -32,22 +32,6 @@ pub(crate) enum Hints {
     Adds,
     /// Ends or removes something; once is as good as twice.
     Removes,
-}
-
-/// The type of a field of a result.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Field {
-    Text,
-    /// Text, or null.
-    MaybeText,
-    Whole,
-    MaybeWhole,
-    MaybeNumber,
-    Flag,
-    Texts,
-    Objects,
-    Object,
-    MaybeObject,
 }
 
 /// What to call when a call about a job has failed for a reason that is not the job's.
@@ -65,17 +49,8 @@ impl Tool {
         let mut declaration = Declaration::new(self.name, self.about, Arc::new(arguments::schema(&self.parameters)));
         declaration.title = Some(self.title.to_owned());
         declaration.annotations = Some(self.hints.annotations());
-        declaration.output_schema = structured.then(|| Arc::new(self.output_schema()));
+        declaration.output_schema = structured.then(|| Arc::new(schema::of(&self.returns)));
         declaration
-    }
-
-    fn output_schema(&self) -> JsonObject {
-        let properties: Map<String, Value> =
-            self.returns.iter().copied().flatten().map(|(name, field)| ((*name).to_owned(), field.schema())).collect();
-        let mut schema = Map::new();
-        schema.insert("type".to_owned(), "object".into());
-        schema.insert("properties".to_owned(), properties.into());
-        schema
     }
 }
 
@@ -92,24 +67,5 @@ impl Hints {
             .destructive(destructive)
             .idempotent(idempotent)
             .open_world(open_world)
-    }
-}
-
-impl Field {
-    fn schema(self) -> Value {
-        // Not a list of types, which validators in strict mode do not like.
-        let or_null = |schema: Value| json!({"anyOf": [schema, {"type": "null"}]});
-        match self {
-            Field::Text => json!({"type": "string"}),
-            Field::MaybeText => or_null(json!({"type": "string"})),
-            Field::Whole => json!({"type": "integer"}),
-            Field::MaybeWhole => or_null(json!({"type": "integer"})),
-            Field::MaybeNumber => or_null(json!({"type": "number"})),
-            Field::Flag => json!({"type": "boolean"}),
-            Field::Texts => json!({"type": "array", "items": {"type": "string"}}),
-            Field::Objects => json!({"type": "array", "items": {"type": "object"}}),
-            Field::Object => json!({"type": "object"}),
-            Field::MaybeObject => or_null(json!({"type": "object"})),
-        }
     }
 }

@@ -9,57 +9,33 @@ use pyexec_client::excerpt::DEFAULT_BYTES;
 use pyexec_proto::script::Autosave;
 use pyexec_proto::{Error, JobDetail, JobId, Status};
 use pyexec_view::ExecutionView;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::tool::{Field, Hints, Tool};
+use super::schema::Shape;
+use super::tool::{Hints, Tool};
 use crate::answer::{Answer, Failure, render};
 use crate::arguments::{Kind, Parameter};
 use crate::call::Call;
-use crate::execution::{self, Shown};
+use crate::execution::{self, Executed, Promoted, Shown};
 use parameters::{
     answers, asynchronous, directory, execution as in_any_case, in_directory, measured, profiled, synchronous,
     told_before, with_dependencies,
 };
 use submission::{Given, source, submission};
 
-const EXECUTED: &[(&str, Field)] = &[
-    ("job_id", Field::Text),
-    ("status", Field::Text),
-    ("reason", Field::MaybeText),
-    ("stdout", Field::Text),
-    ("stderr", Field::Text),
-    ("exit_code", Field::MaybeWhole),
-    ("execution_strategy", Field::Text),
-    ("elapsed_seconds", Field::MaybeNumber),
-    ("python_version_used", Field::MaybeText),
-    ("resolved_dependencies", Field::Texts),
-    ("project", Field::MaybeObject),
-    ("artifacts", Field::Objects),
-    ("message", Field::Text),
-    ("error", Field::MaybeText),
-    ("next_step", Field::MaybeText),
-];
+/// A result, or where a job has got to whose result is not waited for any longer, or not at all.
+const fn executed(left_out: &'static [&'static str]) -> [Shape; 3] {
+    [Shape::of::<Executed>().without(left_out), Shape::of::<Promoted>(), Shape::of::<Submitted>()]
+}
 
-/// What a benchmark says besides.
-const MEASURED: &[(&str, Field)] = &[
-    ("wall_time_seconds", Field::MaybeNumber),
-    ("cpu_time_seconds", Field::MaybeNumber),
-    ("peak_rss_mb", Field::MaybeNumber),
-    ("peak_rss_scope", Field::MaybeText),
-    ("benchmark", Field::MaybeObject),
-];
-
-/// And a profile.
-const PROFILED: &[(&str, Field)] = &[("profile", Field::MaybeObject)];
-
-const STARTED: &[(&str, Field)] = &[
-    ("job_id", Field::Text),
-    ("status", Field::Text),
-    ("execution_strategy", Field::Text),
-    ("python_version_used", Field::MaybeText),
-    ("resolved_dependencies", Field::Texts),
-];
+const EXECUTED: [Shape; 3] =
+    executed(&["wall_time_seconds", "cpu_time_seconds", "peak_rss_mb", "peak_rss_scope", "benchmark", "profile"]);
+const MEASURED: [Shape; 3] = executed(&["profile"]);
+const PROFILED: [Shape; 3] =
+    executed(&["wall_time_seconds", "cpu_time_seconds", "peak_rss_mb", "peak_rss_scope", "benchmark"]);
+const STARTED: [Shape; 1] = [Shape::of::<Started>()];
 
 pub(super) fn tools() -> Vec<Tool> {
     vec![
@@ -70,7 +46,7 @@ pub(super) fn tools() -> Vec<Tool> {
                 after about 20 s a job_id does, and the job goes on.",
             hints: Hints::RunsCode,
             parameters: [in_directory(), in_any_case(300), synchronous(), answers()].concat(),
-            returns: &[EXECUTED],
+            returns: EXECUTED.to_vec(),
             perform: |call| run(call, Kept::UntilDone).boxed(),
         },
         Tool {
@@ -81,7 +57,7 @@ pub(super) fn tools() -> Vec<Tool> {
             hints: Hints::RunsCode,
             parameters: [with_dependencies(), told_before(in_any_case(300)), told_before(synchronous()), answers()]
                 .concat(),
-            returns: &[EXECUTED],
+            returns: EXECUTED.to_vec(),
             perform: |call| run(call, Kept::UntilDone).boxed(),
         },
         Tool {
@@ -93,7 +69,7 @@ pub(super) fn tools() -> Vec<Tool> {
             parameters: told_before(
                 [with_dependencies(), measured(), in_any_case(300), synchronous(), answers()].concat(),
             ),
-            returns: &[EXECUTED, MEASURED],
+            returns: MEASURED.to_vec(),
             perform: |call| run(call, Kept::UntilDone).boxed(),
         },
         Tool {
@@ -104,7 +80,7 @@ pub(super) fn tools() -> Vec<Tool> {
             parameters: told_before(
                 [with_dependencies(), profiled(), in_any_case(300), synchronous(), answers()].concat(),
             ),
-            returns: &[EXECUTED, PROFILED],
+            returns: PROFILED.to_vec(),
             perform: |call| run(call, Kept::UntilDone).boxed(),
         },
         Tool {
@@ -113,7 +89,7 @@ pub(super) fn tools() -> Vec<Tool> {
             about: "As py_run_script_in_dir, but returns a job_id at once.",
             hints: Hints::RunsCode,
             parameters: told_before([in_directory(), in_any_case(0), asynchronous(), answers()].concat()),
-            returns: &[STARTED],
+            returns: STARTED.to_vec(),
             perform: |call| run(call, Kept::Started).boxed(),
         },
         Tool {
@@ -122,7 +98,7 @@ pub(super) fn tools() -> Vec<Tool> {
             about: "As py_run_script_with_dependencies, but returns a job_id at once.",
             hints: Hints::RunsCode,
             parameters: told_before([with_dependencies(), in_any_case(0), asynchronous(), answers()].concat()),
-            returns: &[STARTED],
+            returns: STARTED.to_vec(),
             perform: |call| run(call, Kept::Started).boxed(),
         },
         Tool {
@@ -139,7 +115,7 @@ pub(super) fn tools() -> Vec<Tool> {
                 ]
                 .concat(),
             ),
-            returns: &[EXECUTED],
+            returns: EXECUTED.to_vec(),
             perform: |call| run(call, Kept::UntilDone).boxed(),
         },
     ]
@@ -202,7 +178,7 @@ async fn autosave_as(call: &Call<'_>, job: &JobDetail, source: Option<Vec<u8>>) 
 }
 
 /// `py_…_async`
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Started {
     job_id: String,
     status: &'static str,
@@ -224,9 +200,10 @@ fn started(job: &JobDetail) -> Answer {
 }
 
 /// `async_mode=true`
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Submitted {
     job_id: String,
+    #[schemars(with = "String")]
     status: Status,
     execution_strategy: String,
     message: String,
