@@ -30,9 +30,8 @@ summaries=$(mktemp "${TMPDIR:-/tmp}/pyexec-tests-XXXXXX")
 captured() {
     local code=0 said
     said=$(mktemp "${TMPDIR:-/tmp}/pyexec-tests-XXXXXX")
-    "$@" 2> >(tee "$said" >&2) || code=$?
-    # The copy is whole when `tee` has ended.
-    wait "$!"
+    # Only stderr goes through `tee`; the code is the command's, by `pipefail`.
+    { "$@" 2>&1 >&3 3>&- | tee "$said" >&2; } 3>&1 || code=$?
     sed 's/\x1b\[[0-9;]*m//g' "$said" | grep '^ *Summary \[' >> "$summaries" || true
     rm -f "$said"
     return "$code"
