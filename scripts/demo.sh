@@ -5,7 +5,7 @@
 #     scripts/demo.sh [PROFILE]
 #
 # PROFILE is `quick` unless it is given: built in a quarter of the time that `release` takes, and a little slower. What the
-# demo does not show is not built: the MCP server.
+# demo does not show is not built: the MCP server, and pictures (`--plot`).
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 profile=${1:-quick}
@@ -16,7 +16,7 @@ echo "building pyexec and pyexecd with the profile \`$profile\`" >&2
 if [ "$profile" = quick ]; then
     echo "hint: it compiles fast and does not optimise; \`cargo build --release\` builds all three programs, and fast ones" >&2
 fi
-cargo build --profile "$profile" --quiet --package pyexecd --package pyexec-cli
+cargo build --profile "$profile" --quiet --package pyexecd --package pyexec-cli --no-default-features
 export PATH="$programs:$PATH"
 
 script=$(mktemp "${TMPDIR:-/tmp}/pyexec-demo-XXXXXX.py")

@@ -12,6 +12,7 @@ mod connection;
 mod exit_code;
 mod listing;
 mod not_removed;
+mod plot;
 mod profile;
 mod render;
 mod submission;

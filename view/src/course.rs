@@ -3,6 +3,16 @@
 use pyexec_proto::benchmark::{BenchmarkRecord, RunMeasurement, Sample};
 use pyexec_proto::job::JobDetail;
 
+/// How many runs one picture has: as many as are told from each other by their colour.
+pub const MOST_CURVES: usize = 6;
+
+/// One run of a picture or chart of several, and what it is called.
+#[derive(Clone, Copy, Debug)]
+pub struct Curve<'a> {
+    pub name: &'a str,
+    pub course: &'a Course,
+}
+
 /// The last measured run of a benchmark. Times are seconds from its start.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Course {

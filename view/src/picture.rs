@@ -17,7 +17,7 @@ use std::io::{self, Write};
 
 use tiny_skia::{FillRule, LineCap, LineJoin, Paint, Path, PathBuilder, Pixmap, Rect, Stroke, StrokeDash, Transform};
 
-use crate::course::Course;
+use crate::course::{Course, Curve, MOST_CURVES};
 use colour::Colour;
 use lettering::{Align, Lettering};
 use scale::Scale;
@@ -25,16 +25,6 @@ pub use shrink::{Bounds, shrink};
 
 pub const WIDTH: u32 = 1200;
 pub const HEIGHT: u32 = 640;
-
-/// How many runs are told from each other by their colour.
-pub const MOST_CURVES: usize = 6;
-
-/// One run, and what it is called.
-#[derive(Clone, Copy, Debug)]
-pub struct Curve<'a> {
-    pub name: &'a str,
-    pub course: &'a Course,
-}
 
 const BACKGROUND: Colour = Colour(0xfb, 0xfb, 0xfc);
 const BORDER: Colour = Colour(0xd5, 0xd9, 0xe0);

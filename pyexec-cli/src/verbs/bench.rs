@@ -22,7 +22,7 @@ use crate::attach::{left, live};
 use crate::connection::{connect, of_job};
 use crate::exit_code::{self, Code, Ending, Failure, SUCCESS};
 use crate::submission::own_files::OwnFiles;
-use crate::{render, submission, terminal};
+use crate::{plot, render, submission, terminal};
 use results::{Measured, Results};
 
 pub(crate) async fn perform(bench: Bench) -> Result<Code, Failure> {
@@ -33,6 +33,7 @@ pub(crate) async fn perform(bench: Bench) -> Result<Code, Failure> {
         });
     }
     let exports = [&bench.export_json, &bench.export_markdown, &bench.plot];
+    plot::check(bench.plot.as_deref())?;
     exports.into_iter().flatten().try_for_each(|path| results::check_export(path))?;
     let mut own_files = OwnFiles::default();
     let prepared: Vec<Submission> = bench
@@ -113,10 +114,7 @@ fn report(bench: &Bench, results: &Results) -> Result<(), Failure> {
         terminal::write_file(path, table::markdown(results).as_bytes())?;
     }
     if let Some(path) = &bench.plot {
-        match results.picture() {
-            Some(picture) => terminal::write_file(path, &picture)?,
-            None => return Err(Failure::NothingToDraw { what: "what was measured".to_owned() }),
-        }
+        results.plot(path)?;
     }
     Ok(())
 }

@@ -6,20 +6,20 @@ use std::time::Duration;
 use pyexec_client::files;
 use pyexec_proto::fence::Fence;
 use pyexec_proto::{JobDetail, Reason, Timestamp};
-use pyexec_view::course::Course;
-use pyexec_view::picture::Curve;
+use pyexec_view::course::{Course, Curve};
 use pyexec_view::{ArtifactView, ArtifactsView, JobView, ProjectUsed, ProjectView, UsageView};
 
 use crate::args::Show;
 use crate::connection::{connect_about_one, of_job};
 use crate::exit_code::{Code, Failure, SUCCESS};
-use crate::{benchmark, render, terminal};
+use crate::{benchmark, plot, render, terminal};
 
 pub(crate) async fn perform(show: &Show) -> Result<Code, Failure> {
+    plot::check(show.plot.as_deref())?;
     let (client, id) = connect_about_one(&show.id).await?;
     let detail = of_job(id, client.show(id).await.map_err(Failure::from))?;
     if let Some(path) = &show.plot {
-        plot(&detail, path)?;
+        draw(&detail, path)?;
     }
     let mut job = JobView::of(&detail, Timestamp::now());
     job.artifacts = ArtifactsView::beside(id, &files::artifacts(&client, id).await?);
@@ -32,11 +32,10 @@ pub(crate) async fn perform(show: &Show) -> Result<Code, Failure> {
     Ok(SUCCESS)
 }
 
-fn plot(job: &JobDetail, path: &Path) -> Result<(), Failure> {
+fn draw(job: &JobDetail, path: &Path) -> Result<(), Failure> {
     let course = Course::of(job).ok_or_else(|| Failure::NothingToDraw { what: format!("job {}", job.id) })?;
     let title = job.spec.label.clone().unwrap_or_else(|| job.spec.command());
-    terminal::write_file(path, &pyexec_view::picture::png(&title, &[Curve { name: &title, course: &course }]))?;
-    Ok(())
+    plot::write(path, &title, &[Curve { name: &title, course: &course }])
 }
 
 /// `key: value` lines; what there is nothing to say about is left out.

@@ -13,8 +13,7 @@ pub(crate) mod shown;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use pyexec_view::course::Course;
-use pyexec_view::picture::Curve;
+use pyexec_view::course::{Course, Curve};
 use rmcp::model::{CallToolResult, ContentBlock};
 use serde::Serialize;
 use serde_json::Value;

@@ -4,15 +4,14 @@ use std::path::Path;
 
 use pyexec_proto::{JobDetail, JobId, Outcome, Reason, Status};
 use pyexec_view::BenchmarkView;
-use pyexec_view::course::Course;
-use pyexec_view::picture::{Curve, MOST_CURVES};
+use pyexec_view::course::{Course, Curve, MOST_CURVES};
 use pyexec_view::statistics::{Ratio, Summary};
 use serde::Serialize;
 
 use crate::exit_code::Failure;
 use crate::terminal::Pen;
 use crate::terminal::Screen;
-use crate::{benchmark, chart, render, terminal};
+use crate::{benchmark, chart, plot, render, terminal};
 
 /// One script, measured as far as it went.
 #[derive(Clone, Debug)]
@@ -203,17 +202,17 @@ impl Results {
         Document { results: rows.collect() }
     }
 
-    /// Memory and CPU over the time of each one's last run; `None` when none was looked at.
-    pub(super) fn picture(&self) -> Option<Vec<u8>> {
+    /// Draws memory and CPU over the time of each one's last run; fails when none was looked at.
+    pub(super) fn plot(&self, path: &Path) -> Result<(), Failure> {
         let drawn = self.measured.iter().filter_map(|one| Some((one.name.as_str(), one.course.as_ref()?)));
         let curves: Vec<Curve<'_>> = drawn.map(|(name, course)| Curve { name, course }).collect();
         let title = match &curves[..] {
-            [] => return None,
+            [] => return Err(Failure::NothingToDraw { what: "what was measured".to_owned() }),
             [only] => only.name.to_owned(),
             several if several.len() > MOST_CURVES => format!("The first {MOST_CURVES} of {} scripts", several.len()),
             several => several.iter().map(|curve| curve.name).collect::<Vec<_>>().join(", "),
         };
-        Some(pyexec_view::picture::png(&title, &curves))
+        plot::write(path, &title, &curves)
     }
 }
 
