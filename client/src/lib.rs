@@ -6,6 +6,7 @@
 
 pub mod caller;
 mod client;
+pub mod environment_file;
 mod error;
 pub mod excerpt;
 pub mod files;

@@ -129,6 +129,11 @@ impl Paths {
         self.runtime.join(format!("pyexecd-{:08x}.sock", hash >> 32))
     }
 
+    /// Variables for the programs of pyexec, and for the jobs of the MCP server.
+    pub fn environment_file(&self) -> PathBuf {
+        self.config.join("pyexec.env")
+    }
+
     pub fn config_file(&self) -> PathBuf {
         self.config.join("config.toml")
     }

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use pyexec_client::environment_file::EnvironmentFile;
 use pyexec_proto::environment::PythonVersion;
 use pyexec_proto::job::Buffering;
 use serde::Deserialize;
@@ -189,8 +190,14 @@ enum Inherit {
 impl Config {
     /// # Errors
     /// On a file that can not be read or understood, and on a value that makes no sense; both say which.
-    pub fn load(file: &Path) -> Result<Self, ConfigError> {
-        Self::read(file, |name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+    ///
+    /// The environment of this process decides; then the environment file, for variables of ours; then the settings file.
+    pub fn load(file: &Path, environment: &EnvironmentFile) -> Result<Self, ConfigError> {
+        Self::read(file, |name| {
+            let given = std::env::var(name).ok().filter(|value| !value.is_empty());
+            let from_file = || environment.value(name).filter(|value| name.starts_with("PYEXEC_") && !value.is_empty());
+            given.or_else(|| from_file().map(str::to_owned))
+        })
     }
 
     fn read(path: &Path, variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {

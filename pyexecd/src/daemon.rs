@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
+use pyexec_client::environment_file::EnvironmentFile;
 use pyexec_client::start::READY;
 use pyexec_client::threads;
 use pyexec_proto::greeting::{Directories, Greeting};
@@ -151,7 +152,8 @@ pub(crate) fn run(start: Start) -> Result<(), DaemonError> {
     }
     let paths = Paths::from_environment()?;
     ownership::check(&paths)?;
-    let config = Config::load(&paths.config_file())?;
+    let environment_file = EnvironmentFile::read(&paths.environment_file());
+    let config = Config::load(&paths.config_file(), &environment_file)?;
     for (path, variable) in [(&paths.state, "XDG_STATE_HOME"), (&paths.runtime, "XDG_RUNTIME_DIR")] {
         create_private(path).map_err(|source| DaemonError::Prepare { path: path.clone(), variable, source })?;
     }
@@ -162,6 +164,9 @@ pub(crate) fn run(start: Start) -> Result<(), DaemonError> {
         variable: "XDG_STATE_HOME",
         source,
     })?;
+    for problem in environment_file.problems.iter().chain(&environment_file.warning) {
+        tracing::warn!("{problem}");
+    }
     let lock = take_lock(&paths, start)?;
     threads::check_descriptors(DESCRIPTORS)?;
     begin_blocking().map_err(DaemonError::Thread)?;

@@ -108,15 +108,19 @@ fn check_config() -> ExitCode {
         let _ = writeln!(std::io::stderr(), "error: {}", harmless::lines(&error.to_string()));
         ExitCode::FAILURE
     };
-    let file = match pyexec_proto::paths::Paths::from_environment() {
+    let (file, environment_file) = match pyexec_proto::paths::Paths::from_environment() {
         Ok(paths) => match ownership::check_settings(&paths) {
-            Ok(()) => paths.config_file(),
+            Ok(()) => (paths.config_file(), paths.environment_file()),
             Err(error) => return complain(&error),
         },
         Err(error) => return complain(&error),
     };
     let there = if file.exists() { "" } else { " (not there)" };
-    match config::Config::load(&file) {
+    let environment_file = pyexec_client::environment_file::EnvironmentFile::read(&environment_file);
+    for problem in environment_file.problems.iter().chain(&environment_file.warning) {
+        let _ = writeln!(std::io::stderr(), "warning: {}", harmless::lines(problem));
+    }
+    match config::Config::load(&file, &environment_file) {
         Ok(config) => say(&format!("# {}{there}\n{config}", file.display())),
         Err(error) => complain(&error),
     }

@@ -16,6 +16,7 @@ mod directories;
 mod doctor;
 mod environment_builds;
 mod environment_cache;
+mod environment_file;
 mod environment_sandbox;
 mod environment_variables;
 mod environments;

@@ -6,6 +6,7 @@
 mod check;
 mod clients;
 mod daemon;
+mod environment_file;
 mod leftovers;
 mod limits;
 mod places;
@@ -51,9 +52,13 @@ async fn look() -> Vec<Check> {
     let ours = async {
         match Paths::from_environment() {
             Ok(paths) => {
-                let (daemon, places, leftovers) =
-                    tokio::join!(daemon::checks(&paths), places::checks(&paths), leftovers::checks(&paths));
-                [daemon, places, leftovers].concat()
+                let (daemon, places, file, leftovers) = tokio::join!(
+                    daemon::checks(&paths),
+                    places::checks(&paths),
+                    environment_file::checks(&paths),
+                    leftovers::checks(&paths)
+                );
+                [daemon, places, file, leftovers].concat()
             }
             Err(error) => vec![Check::problem("home", error.to_string(), error.hint())],
         }

@@ -57,7 +57,7 @@ pub(crate) async fn attend(call: &Call<'_>, id: JobId, max_bytes: u32, shown: Sh
 
 async fn try_attend(call: &Call<'_>, id: JobId, max_bytes: u32, shown: Shown) -> Result<Answer, Failure> {
     let client = call.session.client().await?;
-    let until = Instant::now() + call.session.budget();
+    let until = Instant::now() + call.budget();
     match wait(call, &client, id, until).await? {
         Waited::Finished(job) => {
             let mut answer = finished(&client, &job, max_bytes).await?;
@@ -66,7 +66,7 @@ async fn try_attend(call: &Call<'_>, id: JobId, max_bytes: u32, shown: Shown) ->
             }
             if shown.images { with_images(&client, id, answer).await } else { Ok(answer) }
         }
-        Waited::StillGoing(job) => promoted(&client, &job, call.session.budget(), max_bytes, shown.plot).await,
+        Waited::StillGoing(job) => promoted(&client, &job, call.budget(), max_bytes, shown.plot).await,
     }
 }
 
@@ -89,7 +89,7 @@ enum Waited {
 
 async fn wait(call: &Call<'_>, client: &Client, id: JobId, until: Instant) -> Result<Waited, Failure> {
     let end_of_input = call.session.end_of_input();
-    let budget = call.session.budget();
+    let budget = call.budget();
     let finished = told_while(call, client, id, budget, async {
         loop {
             let left = until.saturating_duration_since(Instant::now());

@@ -68,6 +68,7 @@ impl Server {
             parameters: &tool.parameters,
             arguments,
             context,
+            file: self.session.environment_file().await,
             job: ticket.and_then(Ticket::job),
         };
         let answered = unless_it_panics((tool.perform)(&call)).await.unwrap_or_else(|Panicked| {
@@ -88,6 +89,9 @@ impl Server {
         let mut result = answer::result(answered, form);
         if let Some(why) = not_replaced {
             result.content.push(ContentBlock::text(succession::not_taken_over(&why)));
+        }
+        if let Some(problem) = self.session.untold(&call.file) {
+            result.content.push(ContentBlock::text(format!("The environment file has a problem: {problem}")));
         }
         Ok(result.into())
     }

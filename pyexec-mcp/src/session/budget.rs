@@ -2,12 +2,18 @@
 
 use std::time::Duration;
 
+use pyexec_client::environment_file::EnvironmentFile;
+
 /// Unless [`VARIABLE`] says otherwise: hosts give up after a minute.
 const DEFAULT: Duration = Duration::from_secs(20);
 const VARIABLE: &str = "SMART_ASYNC_TIMEOUT_SECONDS";
 
-pub(super) fn from_environment() -> Duration {
-    of(std::env::var(VARIABLE).ok().as_deref())
+/// From this process's own environment or, where that says nothing, from the environment file.
+pub(super) fn of_setting(file: &EnvironmentFile) -> Duration {
+    match std::env::var_os(VARIABLE) {
+        Some(own) => of(own.to_str()),
+        None => of(file.value(VARIABLE)),
+    }
 }
 
 /// `given` is a number of seconds. What is not a number of seconds is warned of and ignored.

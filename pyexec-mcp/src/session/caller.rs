@@ -4,23 +4,21 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use pyexec_client::caller::Caller;
-
 /// Set by `uv run` in what it starts: how many of them there are around it.
 const DEPTH: &str = "UV_RUN_RECURSION_DEPTH";
 /// Set by `uv run` and `uvx`: the uv that was run.
 const UV: &str = "UV";
 const VIRTUAL_ENV: &str = "VIRTUAL_ENV";
 
-pub(crate) fn of_this_process() -> Caller {
+/// The variables of this process, as its clients meant them.
+pub(super) fn variables_of_this_process() -> Vec<(OsString, OsString)> {
     let variables: Vec<(OsString, OsString)> = std::env::vars_os().collect();
     let unwrapped = unwrapped(variables, has_python);
     let own = std::env::current_exe().ok().and_then(|program| environment_of(&program, is_environment));
-    let variables = match own {
+    match own {
         Some(own) => without(&own, unwrapped, real),
         None => unwrapped,
-    };
-    Caller::with_variables(variables.into_iter())
+    }
 }
 
 fn is_environment(directory: &Path) -> bool {

@@ -8,11 +8,13 @@ mod budget;
 mod caller;
 mod successor;
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pyexec_client::caller::Caller;
+use pyexec_client::environment_file::EnvironmentFile;
 use pyexec_client::{Client, ClientError, Daemon, threads};
 use pyexec_proto::paths::{NoHome, Paths};
 use tokio::sync::OnceCell;
@@ -25,7 +27,8 @@ pub(crate) use successor::{NoSuccessor, protocols};
 pub(crate) struct Process {
     paths: Paths,
     client: OnceCell<Arc<Client>>,
-    budget: Duration,
+    /// What was last wrong with the environment file, and has been told.
+    told: Mutex<Vec<String>>,
 }
 
 impl Process {
@@ -34,13 +37,14 @@ impl Process {
         if let Some(socket) = &options.socket {
             paths.socket = std::path::absolute(socket).unwrap_or_else(|_| PathBuf::from(socket));
         }
-        Ok(Self { paths, client: OnceCell::new(), budget: budget::from_environment() })
+        Ok(Self { paths, client: OnceCell::new(), told: Mutex::default() })
     }
 }
 
 /// Where the requests of a transport come from.
 pub(crate) struct Origin {
-    caller: Caller,
+    /// Those of the host, which the environment file completes for jobs.
+    variables: Vec<(OsString, OsString)>,
     /// `None` when that directory has been removed.
     directory: Option<PathBuf>,
 }
@@ -48,7 +52,7 @@ pub(crate) struct Origin {
 impl Origin {
     /// Of clients that have started this process.
     pub(crate) fn of_this_process() -> Self {
-        Self { caller: caller::of_this_process(), directory: std::env::current_dir().ok() }
+        Self { variables: caller::variables_of_this_process(), directory: std::env::current_dir().ok() }
     }
 }
 
@@ -77,14 +81,30 @@ impl Session {
         threads::beside(move || successor::find(&paths, protocol)).await.expect("nothing in it panics")
     }
 
-    /// How long a synchronous tool waits for its job.
-    pub(crate) fn budget(&self) -> Duration {
-        self.process.budget
+    /// `pyexec.env` as it is now: it is read at each call, so that a change of it holds without a restart of the host.
+    pub(crate) async fn environment_file(&self) -> EnvironmentFile {
+        let path = self.process.paths.environment_file();
+        threads::beside(move || EnvironmentFile::read(&path)).await.expect("nothing in it panics")
     }
 
-    /// Whose environment jobs get.
-    pub(crate) fn caller(&self) -> &Caller {
-        &self.origin.caller
+    /// What is wrong with the environment file, unless an answer has told that already.
+    pub(crate) fn untold(&self, file: &EnvironmentFile) -> Option<String> {
+        let mut told = self.process.told.lock().expect("nobody panics while holding it");
+        if *told == file.problems {
+            return None;
+        }
+        told.clone_from(&file.problems);
+        (!told.is_empty()).then(|| told.join("; "))
+    }
+
+    /// How long a synchronous tool waits for its job.
+    pub(crate) fn budget(&self, file: &EnvironmentFile) -> Duration {
+        budget::of_setting(file)
+    }
+
+    /// Whose environment jobs get: the host's, completed by the environment file.
+    pub(crate) fn caller(&self, file: &EnvironmentFile) -> Caller {
+        Caller::with_variables(file.completing(self.origin.variables.clone()).into_iter())
     }
 
     /// Where relative paths start; `None` when that directory has been removed.

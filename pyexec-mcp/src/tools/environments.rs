@@ -100,7 +100,7 @@ async fn create(call: &Call<'_>) -> Result<Answer, Failure> {
             ..EnvironmentSpec::bare(Interpreter::Uv { version })
         },
         directory: directory.into(),
-        environment: call.session.caller().environment.clone(),
+        environment: call.caller().environment,
     };
     let created = call.session.client().await?.create_environment(&request).await?;
     let view = EnvironmentView::of(&created);

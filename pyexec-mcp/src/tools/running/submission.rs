@@ -169,7 +169,7 @@ pub(super) fn submission(
         warmup_runs: given.warmup_runs.unwrap_or(0),
         sample_interval_ms: given.sample_interval.map_or(BenchmarkSpec::DEFAULT_SAMPLE_INTERVAL_MS, milliseconds),
     });
-    let caller = call.session.caller();
+    let caller = call.caller();
     let mut overrides = Variables::default();
     for (name, value) in &given.env_vars {
         if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
