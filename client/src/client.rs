@@ -22,7 +22,7 @@ use pyexec_proto::request::{
     Changes, CreateEnvironment, EnvironmentsRemoved, FollowRequest, Followed, Input, InputTaken, JobPage, JobQuery,
     MAX_WAIT_MS, PruneRequest, Pruned, Revision, StopAnswer, StopRequest,
 };
-use pyexec_proto::script::{Autosave, SaveScript, SavedScript, Script, ScriptInfo};
+use pyexec_proto::script::{SaveScript, SavedScript, Script, ScriptInfo};
 use pyexec_proto::service::PyexecClient;
 use pyexec_run_directory::socket::nobody_listens;
 use pyexec_run_directory::{directories, lock_file, ownership};
@@ -33,7 +33,7 @@ use tokio_util::codec::LengthDelimitedCodecError;
 
 use crate::error::ClientError;
 use crate::start::{self, StartError};
-use crate::threads::beside;
+use crate::threads::blocking;
 use dial::dial;
 use patience::{LONGEST_PAUSE, Patience};
 
@@ -153,11 +153,38 @@ impl Client {
 
     /// The job as it is when it has finished, however long that takes.
     pub async fn wait(&self, id: JobId) -> Result<JobDetail, ClientError> {
-        let request = FollowRequest::until_exit(MAX_WAIT_MS);
         loop {
-            if let Some(detail) = self.follow(id, &request).await?.finished {
-                return Ok(detail);
+            let longest = Instant::now() + Duration::from_millis(MAX_WAIT_MS);
+            if let Some(job) = self.wait_until(id, longest, std::future::pending()).await? {
+                return Ok(job);
             }
+        }
+    }
+
+    /// The job as it is when it has finished. `None`: it had not by `deadline`, or when `cancelled` came. The job itself
+    /// knows nothing of either.
+    pub async fn wait_until(
+        &self,
+        id: JobId,
+        deadline: Instant,
+        cancelled: impl Future<Output = ()>,
+    ) -> Result<Option<JobDetail>, ClientError> {
+        let finished = async {
+            loop {
+                let left = deadline.saturating_duration_since(Instant::now());
+                // Rounded up, so that what is left of a millisecond is no reason to ask again and again.
+                let wait_ms = u64::try_from(left.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX).min(MAX_WAIT_MS);
+                let finished = self.follow(id, &FollowRequest::until_exit(wait_ms)).await?.finished;
+                if finished.is_some() || Instant::now() >= deadline {
+                    return Ok(finished);
+                }
+            }
+        };
+        tokio::select! {
+            // Looked at first: what is cancelled is not waited for, not even for a moment.
+            biased;
+            () = cancelled => Ok(None),
+            finished = finished => finished,
         }
     }
 
@@ -234,14 +261,6 @@ impl Client {
         self.call(WRITE, |daemon, context| {
             let name = name.to_owned();
             async move { daemon.remove_script(context, name).await }
-        })
-        .await
-    }
-
-    pub async fn autosave_script(&self, autosave: &Autosave) -> Result<String, ClientError> {
-        self.call(WRITE, |daemon, context| {
-            let autosave = autosave.clone();
-            async move { daemon.autosave_script(context, autosave).await }
         })
         .await
     }
@@ -464,8 +483,4 @@ fn is_too_large(error: &(dyn std::error::Error + 'static)) -> bool {
         };
     }
     false
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    beside(work).await.expect("looking for a daemon does not panic")
 }

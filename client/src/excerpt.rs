@@ -7,6 +7,7 @@ use pyexec_proto::request::FollowRequest;
 
 use crate::client::Client;
 use crate::error::ClientError;
+use crate::reading::{Reader, continuation, unfinished_character};
 
 /// How many bytes of each stream an answer carries, unless it is asked for more or less.
 pub const DEFAULT_BYTES: u32 = 16 << 10;
@@ -88,18 +89,15 @@ async fn read_whole(
 /// What is kept between the two offsets.
 async fn read(client: &Client, id: JobId, stream: Stream, from: u64, to: u64) -> Result<Vec<u8>, ClientError> {
     let mut bytes = Vec::new();
-    let mut cursor = from;
-    while cursor < to {
-        let mut cursors = PerStream { stdout: None, stderr: None };
-        *cursors.get_mut(stream) = Some(cursor);
-        let max_bytes = u32::try_from(to - cursor).unwrap_or(u32::MAX).min(MAX_CHUNK_BYTES);
-        let mut followed =
-            client.follow(id, &FollowRequest { cursors, max_bytes, wait_ms: 0, attached: false }).await?;
-        let chunk = std::mem::take(followed.output.get_mut(stream));
+    let mut reader = Reader::of_stream(id, stream, from);
+    while let Some(left) = reader.cursors.get(stream).and_then(|cursor| to.checked_sub(cursor)).filter(|left| *left > 0)
+    {
+        let max_bytes = u32::try_from(left).unwrap_or(u32::MAX);
+        let mut read = reader.read(client, max_bytes, 0).await?;
+        let chunk = std::mem::take(read.chunks.get_mut(stream));
         if chunk.bytes.is_empty() || chunk.offset >= to {
             break;
         }
-        cursor = chunk.next();
         let room = usize::try_from(to - chunk.offset).unwrap_or(usize::MAX);
         bytes.extend(chunk.bytes.into_iter().take(room));
     }
@@ -116,26 +114,6 @@ fn abridged(head: &[u8], tail: &[u8], length: u64, gap: impl FnOnce(u64, u64) ->
     let newline = if head_text.is_empty() || head_text.ends_with('\n') { "" } else { "\n" };
     let gap = gap(left_out, head.len() as u64);
     format!("{head_text}{newline}{gap}\n{}", String::from_utf8_lossy(tail))
-}
-
-/// How many bytes at the end begin a character that is not whole.
-pub fn unfinished_character(bytes: &[u8]) -> usize {
-    for back in 1..=bytes.len().min(3) {
-        let needed = match bytes[bytes.len() - back] {
-            0x80..=0xbf => continue,
-            0xc0..=0xdf => 2,
-            0xe0..=0xef => 3,
-            0xf0..=0xf7 => 4,
-            _ => 1,
-        };
-        return if needed > back { back } else { 0 };
-    }
-    0
-}
-
-/// How many bytes at the beginning belong to a character that began before.
-pub fn continuation(bytes: &[u8]) -> usize {
-    bytes.iter().take(3).take_while(|byte| (0x80..=0xbf).contains(*byte)).count()
 }
 
 #[cfg(test)]

@@ -29,6 +29,11 @@ pub async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static
     }
 }
 
+/// As [`beside`], of work that does not panic: looking for a daemon, or starting one.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    beside(work).await.expect("looking for a daemon does not panic")
+}
+
 fn run_and_answer<T>(work: impl FnOnce() -> T, answer: oneshot::Sender<T>) {
     // Whoever asked may have left.
     let _ = answer.send(work());

@@ -46,6 +46,49 @@ impl EnvironmentSpec {
             project: ProjectChoice::AsUvRun,
         }
     }
+
+    /// The first two things in it that cannot be had together.
+    pub fn contradiction(&self) -> Option<Contradiction> {
+        let asked = [
+            (EnvironmentOption::Requirements, !self.requirements.is_empty()),
+            (EnvironmentOption::RequirementsFile, self.requirements_file.is_some()),
+            (EnvironmentOption::AutoInstall, self.auto_install),
+        ];
+        let first = |options: &[(EnvironmentOption, bool)]| {
+            options.iter().find(|(_, is_asked)| *is_asked).map(|(option, _)| *option)
+        };
+        match &self.interpreter {
+            Interpreter::System => {
+                let named = (EnvironmentOption::Named, self.named.is_some());
+                first(&asked).or_else(|| first(&[named])).map(Contradiction::WithoutUv)
+            }
+            Interpreter::Uv { version } if self.named.is_some() => {
+                let more = [(EnvironmentOption::Python, version.is_some()), (EnvironmentOption::Refresh, self.refresh)];
+                first(&asked).or_else(|| first(&more)).map(Contradiction::BesideNamed)
+            }
+            Interpreter::Uv { .. } => None,
+        }
+    }
+}
+
+/// What an environment can be asked for. Each face has its own names for these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EnvironmentOption {
+    Python,
+    Requirements,
+    RequirementsFile,
+    Named,
+    AutoInstall,
+    Refresh,
+}
+
+/// Two things that cannot be had together. What they are is decided here alone; each face says it in its own terms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Contradiction {
+    /// Packages are installed, and versions chosen, by uv.
+    WithoutUv(EnvironmentOption),
+    /// An environment that has a name is used as it was made.
+    BesideNamed(EnvironmentOption),
 }
 
 /// Which project a job may belong to, and which environment that is there already it may run in. A job whose script has a
@@ -136,6 +179,18 @@ pub enum Interpreter {
 }
 
 impl Interpreter {
+    /// The one that is asked for.
+    ///
+    /// # Errors
+    /// Without uv nobody chooses a version.
+    pub fn choose(use_uv: bool, version: Option<PythonVersion>) -> Result<Self, Contradiction> {
+        match (use_uv, version) {
+            (true, version) => Ok(Interpreter::Uv { version }),
+            (false, None) => Ok(Interpreter::System),
+            (false, Some(_)) => Err(Contradiction::WithoutUv(EnvironmentOption::Python)),
+        }
+    }
+
     /// The name results carry in `execution_strategy`.
     pub fn strategy(&self) -> &'static str {
         match self {
@@ -194,6 +249,39 @@ impl fmt::Display for PythonVersion {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_cannot_be_had_together_is_found_whatever_it_is() {
+        use EnvironmentOption::{AutoInstall, Named, Python, Refresh, Requirements, RequirementsFile};
+        let uv = |version: Option<&str>| Interpreter::Uv { version: version.map(|text| text.parse().expect("is one")) };
+        let with = |interpreter: Interpreter, options: &[EnvironmentOption]| {
+            let mut spec = EnvironmentSpec::bare(interpreter);
+            for option in options {
+                match option {
+                    Requirements => spec.requirements = vec!["numpy".to_owned()],
+                    RequirementsFile => spec.requirements_file = Some("r.txt".into()),
+                    Named => spec.named = Some("n".to_owned()),
+                    AutoInstall => spec.auto_install = true,
+                    Refresh => spec.refresh = true,
+                    Python => spec.interpreter = uv(Some("3.12")),
+                }
+            }
+            spec.contradiction()
+        };
+        for option in [Requirements, RequirementsFile, Named, AutoInstall] {
+            assert_eq!(with(Interpreter::System, &[option]), Some(Contradiction::WithoutUv(option)));
+            assert_eq!(with(uv(None), &[option]), None, "{option:?}");
+        }
+        for option in [Requirements, RequirementsFile, AutoInstall, Python, Refresh] {
+            assert_eq!(with(uv(None), &[Named, option]), Some(Contradiction::BesideNamed(option)));
+        }
+        assert_eq!(with(Interpreter::System, &[]), None);
+        assert_eq!(with(uv(None), &[Requirements, RequirementsFile, AutoInstall, Python, Refresh]), None);
+        let version = "3.12".parse().ok();
+        assert_eq!(Interpreter::choose(false, version), Err(Contradiction::WithoutUv(Python)));
+        assert_eq!(Interpreter::choose(false, None), Ok(Interpreter::System));
+        assert_eq!(Interpreter::choose(true, version), Ok(Interpreter::Uv { version }));
+    }
 
     #[test]
     fn a_minor_version_is_read_and_shown_as_written() {

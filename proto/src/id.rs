@@ -56,3 +56,17 @@ impl SenderId {
         Self(Uuid::new_v4().as_u64_pair().0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_id_has_one_spelling() {
+        let id = JobId::mint();
+        assert_eq!(id.to_string().parse::<JobId>().ok(), Some(id));
+        for other in [id.simple(), format!("{{{id}}}"), id.to_string().to_uppercase() + "0", String::new()] {
+            assert!(other.parse::<JobId>().is_err(), "{other} was taken for a job id");
+        }
+    }
+}

@@ -16,6 +16,7 @@ use crate::os_text::OsText;
 use crate::output::OutputLengths;
 use crate::profile::ProfileSpec;
 use crate::progress::Progress;
+use crate::script::Autosave;
 use crate::state::{JobState, Outcome, Reason, Run, Status};
 use crate::time::Timestamp;
 use crate::ulimit::ResourceLimit;
@@ -130,6 +131,14 @@ pub enum JobSource {
 }
 
 impl JobSource {
+    /// The code, where it came as text.
+    pub fn code(&self) -> Option<&OsText> {
+        match self {
+            JobSource::Code { code } | JobSource::Stdin { code } | JobSource::Inline { code } => Some(code),
+            JobSource::File { .. } | JobSource::Module { .. } | JobSource::Content { .. } => None,
+        }
+    }
+
     /// The file that the caller named as its script. A job has none whose code came as text, or was read by the client.
     pub fn file(&self) -> Option<&OsText> {
         match self {
@@ -235,6 +244,8 @@ pub struct Submission {
     /// The content of the specification's env file, where the client has read it because the daemon cannot.
     #[serde(with = "serde_bytes")]
     pub env_file: Option<Vec<u8>>,
+    /// That the job's code is to be kept for a while, where it came as text.
+    pub autosave: Option<Autosave>,
 }
 
 /// The kernel's `MAX_ARG_STRLEN`, with its NUL: a longer argument or variable makes exec fail with E2BIG.
@@ -337,6 +348,11 @@ pub struct JobDetail {
 }
 
 impl JobDetail {
+    /// What people call it: its label or, without one, its command.
+    pub fn title(&self) -> String {
+        self.spec.label.clone().unwrap_or_else(|| self.spec.command())
+    }
+
     /// What is to be said of it when its output is gone.
     pub fn output_problem(&self) -> Option<String> {
         self.output_removed_from.as_ref().map(output_removed)
@@ -388,10 +404,7 @@ impl JobSummary {
     pub fn of(job: &JobDetail) -> Self {
         let verdict = job.state.outcome().map(Outcome::verdict);
         let run = job.state.run();
-        let record = match job.state.outcome() {
-            Some(Outcome::Ended(record)) => Some(record),
-            Some(Outcome::NotStarted(_) | Outcome::Lost { .. }) | None => None,
-        };
+        let record = job.state.record();
         Self {
             id: job.id,
             created_at: job.created_at,
@@ -415,15 +428,6 @@ impl JobSummary {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_job_id_has_one_spelling() {
-        let id = JobId::mint();
-        assert_eq!(id.to_string().parse::<JobId>().ok(), Some(id));
-        for other in [id.simple(), format!("{{{id}}}"), id.to_string().to_uppercase() + "0", String::new()] {
-            assert!(other.parse::<JobId>().is_err(), "{other} was taken for a job id");
-        }
-    }
 
     #[test]
     fn variables_keep_what_they_are_given() {

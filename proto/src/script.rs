@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::JobId;
 use crate::os_text::OsText;
 use crate::time::Timestamp;
 
@@ -74,18 +73,14 @@ pub struct SavedScript {
     pub header_written: bool,
 }
 
-/// Code that was run without a file. Saving the same job's again changes nothing.
+/// That the code of a job, which has no file, is to be kept for a while, so that it can be found again. Of the same job it is
+/// kept once.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Autosave {
-    pub job: JobId,
-    /// When it was, which names the script.
-    pub submitted_at: Timestamp,
-    /// What ran it: the name of a tool.
+    /// What runs it: the name of a tool.
     pub tool: String,
-    #[serde(with = "serde_bytes")]
-    pub source: Vec<u8>,
-    /// What the tool was given: a JSON object. The daemon keeps neither values of `env_vars`, nor `stdin`, nor the code
-    /// once more.
+    /// What the tool was given: a JSON object, without what the submission has beside it, which is the code, arguments,
+    /// values of variables and stdin. The daemon adds arguments and names of variables, and keeps nothing that may be secret.
     pub parameters: String,
 }
 
@@ -105,7 +100,7 @@ impl std::fmt::Debug for SaveScript {
 
 impl std::fmt::Debug for Autosave {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Autosave({} of {}, {} bytes)", self.tool, self.job, self.source.len())
+        write!(f, "Autosave({}, {} bytes)", self.tool, self.parameters.len())
     }
 }
 
@@ -115,13 +110,8 @@ mod tests {
 
     #[test]
     fn what_a_tool_was_given_does_not_show() {
-        let given = Autosave {
-            job: JobId::mint(),
-            submitted_at: Timestamp(0),
-            tool: "py_run_script_in_dir".to_owned(),
-            source: b"print(1)".to_vec(),
-            parameters: r#"{"env_vars": {"TOKEN": "hunter2"}}"#.to_owned(),
-        };
-        assert_eq!(format!("{given:?}"), format!("Autosave(py_run_script_in_dir of {}, 8 bytes)", given.job));
+        let parameters = r#"{"env_vars": {"TOKEN": "hunter2"}}"#.to_owned();
+        let given = Autosave { tool: "a_tool".to_owned(), parameters };
+        assert_eq!(format!("{given:?}"), "Autosave(a_tool, 34 bytes)");
     }
 }

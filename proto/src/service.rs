@@ -15,7 +15,7 @@ use crate::request::{
     Changes, CreateEnvironment, EnvironmentsRemoved, FollowRequest, Followed, Input, InputTaken, JobPage, JobQuery,
     PruneRequest, Pruned, Revision, StopAnswer, StopRequest,
 };
-use crate::script::{Autosave, SaveScript, SavedScript, Script, ScriptInfo};
+use crate::script::{SaveScript, SavedScript, Script, ScriptInfo};
 
 #[tarpc::service]
 pub trait Pyexec {
@@ -49,8 +49,6 @@ pub trait Pyexec {
     async fn save_script(script: SaveScript) -> Result<SavedScript, Error>;
     /// A saved one.
     async fn remove_script(name: String) -> Result<(), Error>;
-    /// The name it is kept under. Repeating it is harmless.
-    async fn autosave_script(autosave: Autosave) -> Result<String, Error>;
     /// The first `limit` by path, at most [`crate::artifact::MAX_ARTIFACTS`].
     async fn list_artifacts(id: JobId, limit: u32) -> Result<ArtifactList, Error>;
     /// At most [`crate::artifact::MAX_ARTIFACT_CHUNK_BYTES`] of a file; none at its end.

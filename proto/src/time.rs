@@ -1,4 +1,4 @@
-//! Instants on the wall clock. Durations are never derived from them: see [`crate::state::ExitRecord::elapsed_us`].
+//! Instants on the wall clock. Durations are never derived from them: see `ExitRecord::elapsed_us`.
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -9,14 +9,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pyexec_client::caller::Caller;
+use pyexec_client::submission::Draft;
 use pyexec_proto::benchmark::BenchmarkSpec;
-use pyexec_proto::environment::{EnvironmentSpec, Interpreter, ProjectChoice};
+use pyexec_proto::environment::{Contradiction, EnvironmentOption, EnvironmentSpec, Interpreter, ProjectChoice};
 use pyexec_proto::error::Named;
 use pyexec_proto::fence::Fence;
-use pyexec_proto::job::{Leftovers, MAX_STDIN_BYTES, StdinSource, Submission, Variables, Watching};
+use pyexec_proto::job::{Leftovers, MAX_STDIN_BYTES, StdinSource, Submission, Watching};
 use pyexec_proto::limits::Limits;
 use pyexec_proto::profile::ProfileSpec;
-use pyexec_proto::{JobId, JobSource, JobSpec, OsText};
+use pyexec_proto::{JobSource, JobSpec, OsText};
 use rustix::fs::{FileType, fstat, stat};
 
 use crate::args::{Assignment, BenchOptions, FenceOptions, LimitOptions, Requirements, Run, ScriptOptions, Source};
@@ -35,6 +36,7 @@ pub(crate) struct Prepared {
 /// Reads stdin to its end where the arguments say so, and files that only this process can open; the rest is looked up and put together.
 pub(crate) fn prepare(run: Run, own_files: &mut OwnFiles) -> Result<Prepared, Failure> {
     refuse_contradictions(&run)?;
+    let interpreter = interpreter(&run.options.script)?;
     let Run { source, args, options } = run;
     own_files::refuse_pipes(&args)?;
     let from_stdin = source.is_stdin();
@@ -68,14 +70,6 @@ pub(crate) fn prepare(run: Run, own_files: &mut OwnFiles) -> Result<Prepared, Fa
         let asked = StdinAsked { fed, interactive: options.interactive, given: options.stdin };
         stdin_plan(asked, our_stdin())
     };
-    let text = if options.stdin { read_stdin()? } else { vec![] };
-    let interpreter =
-        if options.script.no_uv { Interpreter::System } else { Interpreter::Uv { version: options.script.python } };
-    let caller = Caller::this_process();
-    let overrides = options.script.env.iter().fold(Variables::default(), |mut all, Assignment { name, value }| {
-        all.set(name, value);
-        all
-    });
     // Looked for as the script is: where the caller is, then in the job's directory.
     let beside = |file: &OsStr| {
         let here = cwd.as_deref().unwrap_or(&directory_again);
@@ -88,53 +82,50 @@ pub(crate) fn prepare(run: Run, own_files: &mut OwnFiles) -> Result<Prepared, Fa
     };
     let (env_file, env_file_content) = given(options.script.env_file, Named::EnvFile)?;
     let (requirements_file, requirements_content) = given(options.script.with_requirements, Named::RequirementsFile)?;
-    let spec = JobSpec {
-        source,
-        args: args.into_iter().map(OsText::from).collect(),
-        directory: directory.into(),
-        environment: EnvironmentSpec {
-            interpreter,
-            requirements: Requirements::of_all(options.script.with),
-            requirements_content: requirements_content.map(own_files::requirements).transpose()?,
-            requirements_file,
-            named: options.script.environment,
-            auto_install: options.script.auto_install,
-            refresh: options.script.refresh,
-            project: match (options.script.no_project, options.script.is_saved) {
-                (true, _) => ProjectChoice::AsUvRunNoProject,
-                (false, true) => ProjectChoice::OfDirectory,
-                (false, false) => ProjectChoice::AsUvRun,
-            },
+    let environment = EnvironmentSpec {
+        interpreter,
+        requirements: Requirements::of_all(options.script.with),
+        requirements_content: requirements_content.map(own_files::requirements).transpose()?,
+        requirements_file,
+        named: options.script.environment,
+        auto_install: options.script.auto_install,
+        refresh: options.script.refresh,
+        project: match (options.script.no_project, options.script.is_saved) {
+            (true, _) => ProjectChoice::AsUvRunNoProject,
+            (false, true) => ProjectChoice::OfDirectory,
+            (false, false) => ProjectChoice::AsUvRun,
         },
+    };
+    let mut draft = Draft::new(Caller::this_process(), source, directory, environment);
+    for Assignment { name, value } in &options.script.env {
+        draft.set_variable(name, value);
+    }
+    draft.spec.stdin = stdin;
+    if options.stdin {
+        draft.give_stdin(read_stdin()?);
+    }
+    draft.env_file = env_file_content;
+    draft.spec = JobSpec {
+        args: args.into_iter().map(OsText::from).collect(),
         env_file,
-        stdin,
         timeout_ms: options.script.timeout.0.map(milliseconds),
         grace_ms: milliseconds(options.grace),
         label: options.script.label,
-        variables: names(&options.script.env),
-        umask: caller.umask,
-        resource_limits: caller.limits,
-        nice: caller.nice,
-        timer_slack_ns: caller.timer_slack_ns,
-        personality: caller.personality,
         buffering: options.script.buffering.map(Into::into),
         leftovers: if options.keep_leftovers { Leftovers::Keep } else { Leftovers::End },
-        parent: caller.parent,
         benchmark: options.bench.then(|| benchmark(&options.bench_options)),
         profile: options.profile.then_some(ProfileSpec { top: options.top }),
         limits: limits(&options.script.limits),
         fence: fence(options.script.fence),
+        ..draft.spec
     };
-    let environment = caller.environment;
-    let id = JobId::mint();
-    let watching = Watching {
+    draft.watching = Watching {
         waited_for: !options.detach,
-        notify_output: true,
         // With --json nothing but an excerpt is shown.
         attached: !options.detach && !options.json,
+        ..draft.watching
     };
-    let submission = Submission { id, spec, watching, environment, overrides, stdin: text, env_file: env_file_content };
-    Ok(Prepared { submission, input })
+    Ok(Prepared { submission: draft.submission(), input })
 }
 
 fn limits(options: &LimitOptions) -> Limits {
@@ -163,21 +154,53 @@ fn usage(problem: &str, hint: &str) -> Failure {
     Failure::Usage { problem: problem.to_owned(), hint: hint.to_owned() }
 }
 
+/// The environment that is asked for. What of it cannot be had together is refused before anything is read.
+fn interpreter(options: &ScriptOptions) -> Result<Interpreter, Failure> {
+    let interpreter = Interpreter::choose(!options.no_uv, options.python).map_err(contradiction)?;
+    let asked = EnvironmentSpec {
+        requirements: Requirements::of_all(options.with.clone()),
+        requirements_file: options.with_requirements.clone().map(OsText::from),
+        named: options.environment.clone(),
+        auto_install: options.auto_install,
+        refresh: options.refresh,
+        ..EnvironmentSpec::bare(interpreter)
+    };
+    match asked.contradiction() {
+        Some(found) => Err(contradiction(found)),
+        None => Ok(asked.interpreter),
+    }
+}
+
+fn contradiction(found: Contradiction) -> Failure {
+    let name = |option| match option {
+        EnvironmentOption::Python => "--python",
+        EnvironmentOption::Requirements => "--with",
+        EnvironmentOption::RequirementsFile => "--with-requirements",
+        EnvironmentOption::Named => "--environment",
+        EnvironmentOption::AutoInstall => "--auto-install",
+        EnvironmentOption::Refresh => "--refresh",
+    };
+    match found {
+        Contradiction::WithoutUv(option) => {
+            let why = match option {
+                EnvironmentOption::Python => "versions are chosen by uv",
+                EnvironmentOption::Requirements
+                | EnvironmentOption::RequirementsFile
+                | EnvironmentOption::Named
+                | EnvironmentOption::AutoInstall
+                | EnvironmentOption::Refresh => "packages are installed by uv",
+            };
+            usage(&format!("--no-uv and {} cannot be combined", name(option)), &format!("{why}; leave out --no-uv"))
+        }
+        Contradiction::BesideNamed(option) => usage(
+            &format!("--environment and {} cannot be combined", name(option)),
+            "an environment that has a name is used as it was made: leave out one of them",
+        ),
+    }
+}
+
 fn refuse_contradictions(run: &Run) -> Result<(), Failure> {
     let Run { source, options, .. } = run;
-    if options.script.no_uv && !Requirements::of_all(options.script.with.clone()).is_empty() {
-        return Err(usage("--no-uv and --with can not be combined", "packages are installed by uv; leave out --no-uv"));
-    }
-    if options.script.no_uv
-        && (options.script.with_requirements.is_some()
-            || options.script.auto_install
-            || options.script.environment.is_some())
-    {
-        return Err(usage("--no-uv does without environments", "packages are installed by uv; leave out --no-uv"));
-    }
-    if options.script.no_uv && options.script.python.is_some() {
-        return Err(usage("--no-uv and --python can not be combined", "versions are chosen by uv; leave out --no-uv"));
-    }
     if source.is_stdin() && (options.stdin || options.interactive) {
         return Err(usage(
             "stdin can not carry the code and the job's input too",
@@ -268,18 +291,6 @@ fn stdin_plan(asked: StdinAsked, ours: OurStdin) -> (StdinSource, Option<AtEnd>)
     }
 }
 
-/// Of the variables set, each once.
-fn names(set: &[Assignment]) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    for Assignment { name, .. } in set {
-        let name = name.to_string_lossy().into_owned();
-        if !names.contains(&name) {
-            names.push(name);
-        }
-    }
-    names
-}
-
 /// Rounded up: the shortest limit is one that ends at once, not none.
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
@@ -332,13 +343,6 @@ mod tests {
     }
 
     #[test]
-    fn the_names_of_variables_are_kept_once_each() {
-        let set = [("B", "3"), ("C", "4"), ("C", "5")]
-            .map(|(name, value)| Assignment { name: name.into(), value: value.into() });
-        assert_eq!(names(&set), ["B", "C"]);
-    }
-
-    #[test]
     fn the_shortest_timeout_is_not_none() {
         assert_eq!(milliseconds(Duration::from_nanos(1)), 1);
         assert_eq!(milliseconds(Duration::from_millis(1_500)), 1_500);
@@ -358,11 +362,31 @@ mod tests {
         for (line, named) in [
             (&["--no-uv", "--with", "numpy", "x.py"][..], "--with"),
             (&["--no-uv", "--python", "3.12", "x.py"], "--python"),
+            (&["--no-uv", "--with-requirements", "r.txt", "x.py"], "--with-requirements"),
+            (&["--no-uv", "--auto-install", "x.py"], "--auto-install"),
+            (&["--no-uv", "--environment", "n", "x.py"], "--environment"),
         ] {
             let failure = prepare(run(line), &mut OwnFiles::default()).expect_err("it makes no sense");
             assert_eq!(failure.code(), 2, "{line:?}");
             assert!(failure.to_string().contains(named), "{failure}");
             assert!(failure.hint().is_some_and(|hint| hint.contains("uv")), "{:?}", failure.hint());
+        }
+    }
+
+    #[test]
+    fn an_environment_that_has_a_name_is_used_as_it_was_made() {
+        for option in [
+            &["--with", "numpy"][..],
+            &["--with-requirements", "r.txt"],
+            &["--auto-install"],
+            &["--python", "3.12"],
+            &["--refresh"],
+        ] {
+            let line = [&["--environment", "n"], option, &["x.py"]].concat();
+            let failure = prepare(run(&line), &mut OwnFiles::default()).expect_err("it makes no sense");
+            assert_eq!(failure.code(), 2, "{line:?}");
+            let said = failure.to_string();
+            assert!(said.contains("--environment") && said.contains(option[0]), "{said}");
         }
     }
 

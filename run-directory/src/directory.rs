@@ -396,6 +396,7 @@ mod tests {
             overrides: Default::default(),
             stdin: b"typed".to_vec(),
             env_file: None,
+            autosave: None,
         }
     }
 

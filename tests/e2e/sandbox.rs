@@ -442,7 +442,8 @@ impl Sandbox {
         };
         let environment: Variables = self.variables.clone().into_iter().collect();
         let (id, overrides) = (JobId::mint(), Default::default());
-        Submission { id, spec, watching: Watching::default(), environment, overrides, stdin: vec![], env_file: None }
+        let watching = Watching::default();
+        Submission { id, spec, watching, environment, overrides, stdin: vec![], env_file: None, autosave: None }
     }
 
     /// Every living process of this sandbox.

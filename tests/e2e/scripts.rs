@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, SystemTime};
 
-use pyexec_client::ClientError;
+use pyexec_client::Client;
+use pyexec_proto::job::Submission;
 use pyexec_proto::script::{Autosave, MAX_SOURCE_BYTES, SaveScript};
-use pyexec_proto::{Error, JobId, Timestamp};
+use pyexec_proto::{JobId, JobSource, JobSpec};
 use serde_json::{Value, json};
 
 use crate::environment_sandbox::{EnvironmentSandbox, names, pythons};
@@ -194,7 +195,7 @@ fn what_makes_no_sense_is_refused_and_nothing_is_made_of_it() {
         (&["run", "../../work/x"], 2, "../../work/x"),
         (&["rm", "x"], 127, "x.py"),
         (&["rm", "/etc/passwd"], 2, "/etc/passwd"),
-        (&[], 2, "verb"),
+        (&[], 2, "no command given"),
     ] {
         assert_refused(&sandbox.pyexec(["scripts"].iter().chain(arguments)), code, named);
     }
@@ -279,20 +280,28 @@ fn secret() -> String {
     ["hunter", "-", "3", "-of-pyexec"].concat()
 }
 
-fn autosave(job: JobId, parameters: &Value) -> Autosave {
-    Autosave {
-        job,
-        submitted_at: Timestamp::now(),
-        tool: "py_run_script_in_dir".to_owned(),
-        source: b"'''Counts.'''\nprint(1)\n".to_vec(),
-        parameters: parameters.to_string(),
-    }
+const INLINE: &str = "'''Counts.'''\nprint(1)\n";
+
+/// A job of code that came as text, which is to be kept.
+fn to_be_kept(sandbox: &Sandbox, parameters: String) -> Submission {
+    let submission = sandbox.submission(INLINE);
+    let source = JobSource::Inline { code: INLINE.into() };
+    let autosave = Autosave { tool: "py_run_script_in_dir".to_owned(), parameters };
+    Submission { spec: JobSpec { source, ..submission.spec }, autosave: Some(autosave), ..submission }
 }
 
-#[track_caller]
-fn refusal(error: ClientError) -> Error {
-    let ClientError::Refused(error) = error else { panic!("{error}") };
-    error
+/// The name under which the code of a job is kept.
+fn kept_as(sandbox: &Sandbox, job: JobId) -> Option<String> {
+    let end = format!("-{}.py", &job.simple()[..8]);
+    file_names(&sandbox.paths().autosaved_scripts()).into_iter().find(|name| name.ends_with(&end))
+}
+
+/// Submits a job of such code, and returns the name under which the code is kept.
+async fn autosaved(sandbox: &Sandbox, client: &Client) -> String {
+    let submission = to_be_kept(sandbox, json!({}).to_string());
+    let id = submission.id;
+    client.submit(submission).await.expect("is taken");
+    kept_as(sandbox, id).expect("is kept by then")
 }
 
 #[tokio::test]
@@ -301,30 +310,31 @@ async fn code_that_was_run_without_a_file_is_kept_once_with_where_it_came_from_a
     sandbox.set("PYEXEC_LOG", "trace");
     let mut daemon = sandbox.daemon();
     let client = sandbox.client().await;
-    let job = JobId::mint();
-    let given = autosave(
-        job,
-        &json!({
-            "script_content": format!("print('{}')", secret()),
-            "directory": "/work",
-            "args": ["a"],
-            "env_vars": {"TOKEN": secret(), "OTHER": {"nested": secret()}},
-            "stdin": secret(),
-            "nested": {"env_vars": secret(), "stdin": [secret()]},
-        }),
-    );
-    let name = client.autosave_script(&given).await.expect("is kept");
+    let parameters = json!({
+        "script_content": format!("print('{}')", secret()),
+        "directory": "/work",
+        "env_vars": {"TOKEN": secret(), "OTHER": {"nested": secret()}},
+        "stdin": secret(),
+        "nested": {"env_vars": secret(), "stdin": [secret()]},
+    });
+    let mut submission = to_be_kept(&sandbox, parameters.to_string());
+    submission.spec.args = vec!["a".into()];
+    submission.spec.variables = vec!["TOKEN".to_owned(), "OTHER".to_owned()];
+    let job = submission.id;
+    client.submit(submission.clone()).await.expect("is taken");
+    let name = kept_as(&sandbox, job).expect("is kept by then");
     daemon.restart();
-    assert_eq!(client.autosave_script(&given).await.expect("is kept"), name, "the same job, the same script");
+    client.submit(submission).await.expect("is the same job");
     for misuse in [json!({"env_vars": secret()}), json!({"env_vars": [secret()]})] {
-        client.autosave_script(&autosave(JobId::mint(), &misuse)).await.expect("is kept");
+        client.submit(to_be_kept(&sandbox, misuse.to_string())).await.expect("is taken");
     }
+    // What it cannot be kept with is no reason not to run it.
     for text in [format!("\"{}\"", secret()), format!("{{\"stdin\": \"{}\"", secret()), secret()] {
-        let refused =
-            client.autosave_script(&Autosave { parameters: text, ..autosave(JobId::mint(), &json!({})) }).await;
-        let refused = refusal(refused.expect_err("is no object"));
-        assert!(matches!(&refused, Error::InvalidArgument { what, .. } if what == "parameters"), "{refused:?}");
-        assert!(!format!("{refused:?}").contains(&secret()), "{refused:?}");
+        let submission = to_be_kept(&sandbox, text);
+        let id = submission.id;
+        client.submit(submission).await.expect("is taken");
+        assert_eq!(kept_as(&sandbox, id), None);
+        assert!(sandbox.daemon_log().contains("parameters"), "{}", sandbox.daemon_log());
     }
     for path in sandbox.files() {
         let content = std::fs::read(&path).unwrap_or_default();
@@ -370,7 +380,7 @@ async fn code_that_was_run_without_a_file_is_kept_once_with_where_it_came_from_a
         })
     );
     let shown = sandbox.pyexec(["scripts", "show", "--autosaved", &name]).expect_code(0).stdout;
-    assert_eq!(shown, given.source);
+    assert_eq!(shown, INLINE.as_bytes());
     for file in [name.clone(), format!("{stem}.json")] {
         assert_eq!(mode(&directory.join(file)), 0o600);
     }
@@ -399,12 +409,12 @@ async fn autosaved_scripts_go_with_their_sidecars_when_they_are_too_many_or_too_
     };
     let mut names = Vec::new();
     for number in 0..5u64 {
-        let name = client.autosave_script(&autosave(JobId::mint(), &json!({}))).await.expect("is kept");
+        let name = autosaved(&sandbox, &client).await;
         // Each a minute older than the next.
         age(&directory.join(&name), Duration::from_secs(60 * (10 - number)));
         names.push(name);
     }
-    let newest = client.autosave_script(&autosave(JobId::mint(), &json!({}))).await.expect("is kept");
+    let newest = autosaved(&sandbox, &client).await;
     names.push(newest);
     become_left(&with_sidecars(&names[3..]));
 
@@ -435,7 +445,7 @@ async fn autosaved_scripts_are_listed_after_saved_ones_newest_first() {
     }
     let mut names = vec!["a.py".to_owned(), "b.py".to_owned(), "c.py".to_owned()];
     for older in [0, 60, 30] {
-        let name = client.autosave_script(&autosave(JobId::mint(), &json!({}))).await.expect("is kept");
+        let name = autosaved(&sandbox, &client).await;
         age(&sandbox.paths().autosaved_scripts().join(&name), Duration::from_secs(older));
         names.push(name);
     }

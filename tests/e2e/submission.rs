@@ -7,7 +7,9 @@ use pyexec_proto::exit::ExitStatus;
 use pyexec_proto::job::{Submission, Watching};
 use pyexec_proto::state::Outcome;
 use pyexec_proto::{Error, JobDetail, JobState};
+use serde_json::{Value, json};
 
+use crate::mcp_session::{Era, McpSession};
 use crate::sandbox::Sandbox;
 
 /// Leaves a trace of every run.
@@ -152,4 +154,91 @@ async fn what_a_job_was_given_survives_the_daemon_while_it_waits() {
     sandbox.pyexec(["send", &holder, "", "--eof"]).expect_code(0);
     assert_completed(&client.wait(id).await.expect("ends"));
     assert_eq!(String::from_utf8_lossy(&sandbox.logs(&id.to_string())), "typed value\n");
+}
+
+/// What is kept of the job that was asked for.
+fn kept_specification(sandbox: &Sandbox, id: &str) -> Value {
+    let directory = sandbox.paths().run_directory(id.parse().expect("is an id"));
+    let text = std::fs::read_to_string(directory.join("spec.json")).expect("is there");
+    let mut kept: Value = serde_json::from_str(&text).expect("is JSON");
+    kept["spec"].take()
+}
+
+/// The same wish, in the terms of the command line and of a tool; `differs` is what has to be another in the two.
+#[track_caller]
+fn assert_same_job(sandbox: &Sandbox, line: &[&str], tool: &str, arguments: Value, differs: &[&str]) {
+    let typed = sandbox.pyexec(["run", "-d"].iter().chain(line)).expect_code(0).text();
+    let mut session = McpSession::open(sandbox, Era::Stateless);
+    let called = session.structured(tool, arguments);
+    let called = called["job_id"].as_str().expect("is text");
+    let [mut typed, mut called] = [typed.trim_end(), called].map(|id| kept_specification(sandbox, id));
+    assert!(typed.as_object().is_some_and(|members| members.len() > 20), "{typed}");
+    for path in differs {
+        let [one, other] = [&mut typed, &mut called].map(|spec| spec.pointer_mut(path).expect("is in both").take());
+        assert_ne!(one, other, "{path} is the same in both");
+    }
+    assert_eq!(typed, called);
+}
+
+#[test]
+fn the_command_line_and_a_tool_make_the_same_job_of_the_same_wish() {
+    let sandbox = Sandbox::new();
+    let _daemon = sandbox.daemon();
+    sandbox.write("x.py", "print(1)\n");
+    sandbox.write("mod.py", "print(1)\n");
+    sandbox.write("vars", "FROM_FILE=1\n");
+    let directory = sandbox.work();
+    let in_directory = "py_run_script_in_dir";
+    let bare = json!({"directory": directory, "use_uv": false, "script_path": "x.py", "async_mode": true,
+        "timeout_seconds": 0});
+    assert_same_job(&sandbox, &["--no-uv", "x.py"], in_directory, bare, &[]);
+    let line = [
+        "--no-uv",
+        "-e",
+        "A=1",
+        "-e",
+        "B=2",
+        "--env-file",
+        "vars",
+        "--timeout",
+        "90s",
+        "--label",
+        "l",
+        "--max-memory",
+        "1GiB",
+        "--max-cpu",
+        "30s",
+        "--max-processes",
+        "50",
+        "--max-output",
+        "1000000",
+        "--on-output-limit",
+        "stop",
+        "-m",
+        "mod",
+        "a",
+        "b c",
+    ];
+    let all = json!({
+        "directory": directory,
+        "use_uv": false,
+        "module": "mod",
+        "args": ["a", "b c"],
+        "env_vars": {"A": "1", "B": "2"},
+        "env_file": "vars",
+        "timeout_seconds": 90,
+        "job_label": "l",
+        "limits": {
+            "memory_mb": 1024, "cpu_seconds": 30, "processes": 50, "output_bytes": 1_000_000, "on_output_limit": "stop",
+        },
+        "async_mode": true,
+    });
+    assert_same_job(&sandbox, &line, in_directory, all, &[]);
+    let given = json!({"directory": directory, "use_uv": false, "script_path": "x.py", "stdin": "", "async_mode": true,
+        "timeout_seconds": 0});
+    assert_same_job(&sandbox, &["--no-uv", "--stdin", "x.py"], in_directory, given, &[]);
+    // Code that an agent gives has a file, and that of a shell is `python -c`.
+    let code = json!({"directory": directory, "use_uv": false, "script_content": "print(1)", "async_mode": true,
+        "timeout_seconds": 0});
+    assert_same_job(&sandbox, &["--no-uv", "-c", "print(1)"], in_directory, code, &["/source"]);
 }

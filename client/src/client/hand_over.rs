@@ -16,9 +16,9 @@ use pyexec_run_directory::socket::socket_address;
 use rustix::process::Signal;
 use tokio::net::UnixStream;
 
-use super::blocking;
 use crate::start::process::DaemonProcess;
 use crate::start::{self, StartError};
+use crate::threads::blocking;
 
 /// How long an older daemon may take to leave. It waits two seconds for calls in progress.
 const LEAVE_LIMIT: Duration = Duration::from_secs(15);

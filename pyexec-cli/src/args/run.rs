@@ -137,7 +137,7 @@ pub(crate) struct ScriptOptions {
     #[arg(long)]
     pub(crate) auto_install: bool,
     /// Run in an environment that `pyexec env create` has made
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["with", "with_requirements", "auto_install", "python", "refresh"])]
+    #[arg(long, value_name = "NAME")]
     pub(crate) environment: Option<String>,
     /// Resolve the requirements again, even if a recent resolution is known
     #[arg(long)]

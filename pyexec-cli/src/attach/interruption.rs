@@ -1,11 +1,13 @@
 //! What signals to `pyexec run` mean for the job: the first asks it to end, the second ends it, the third leaves
 //! without waiting. A terminal that hangs up leaves the job alone.
 
+use std::future::pending;
 use std::io;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use pyexec_client::{Client, ClientError};
-use pyexec_proto::request::{FollowRequest, StopRequest};
+use pyexec_proto::request::StopRequest;
 use pyexec_proto::{JobDetail, JobId};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -140,8 +142,8 @@ async fn stop(client: &Client, id: JobId, now: bool) {
 /// The job, if it ends soon after it was told to. What keeps it from that is said: a full disk, on which the rest of its
 /// output has no room.
 pub(crate) async fn ended_soon(client: &Client, id: JobId) -> Result<Option<JobDetail>, ClientError> {
-    const SAY_WHY_AFTER_MS: u64 = 2_000;
-    let finished = client.follow(id, &FollowRequest::until_exit(SAY_WHY_AFTER_MS)).await?.finished;
+    const SAY_WHY_AFTER: Duration = Duration::from_secs(2);
+    let finished = client.wait_until(id, Instant::now() + SAY_WHY_AFTER, pending()).await?;
     if finished.is_none()
         && let Some(message) = client.show(id).await?.message
     {

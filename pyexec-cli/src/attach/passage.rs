@@ -8,9 +8,8 @@ mod readers;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use pyexec_client::Client;
+use pyexec_client::{Client, reading};
 use pyexec_proto::output::{MAX_CHUNK_BYTES, OutputLengths, PerStream, Stream};
-use pyexec_proto::request::FollowRequest;
 use pyexec_proto::{JobDetail, JobId};
 use rustix::event::{PollFd, PollFlags, poll};
 use tokio::sync::{mpsc, oneshot};
@@ -31,13 +30,10 @@ pub(crate) enum BrokenStderr {
 /// Shows one job's output from some offset on.
 #[derive(Debug)]
 pub(crate) struct Passage {
-    id: JobId,
-    /// `None` for a stream that is not shown, or has been shown as far as it was to be.
-    cursors: PerStream<Option<u64>>,
+    /// A stream that is not shown, or has been shown as far as it was to be, is not read.
+    reader: reading::Reader,
     /// Where to stop, however much more there is.
     until: OutputLengths,
-    /// All of it is to be passed on, however long somebody takes to read it.
-    attached: bool,
     writer: Writer,
     readers: Readers,
 }
@@ -55,22 +51,23 @@ impl Passage {
     /// All that comes from `cursors` on.
     pub(crate) fn open(id: JobId, cursors: PerStream<Option<u64>>, broken_stderr: BrokenStderr) -> Self {
         let until = PerStream { stdout: u64::MAX, stderr: u64::MAX };
-        Self { id, cursors, until, attached: false, writer: Writer::start(broken_stderr), readers: Readers::default() }
+        let writer = Writer::start(broken_stderr);
+        Self { reader: reading::Reader::new(id, cursors), until, writer, readers: Readers::default() }
     }
 
     /// Ends when nobody reads any more what it is to show, also while there is nothing to show.
     pub(crate) fn while_somebody_reads(mut self) -> Self {
         let (stdout, stderr) = (io::stdout(), io::stderr());
         self.readers = Readers {
-            stdout: self.cursors.stdout.and_then(|_| Reader::of(stdout.as_fd())),
-            stderr: self.cursors.stderr.and_then(|_| Reader::of(stderr.as_fd())),
+            stdout: self.reader.cursors.stdout.and_then(|_| Reader::of(stdout.as_fd())),
+            stderr: self.reader.cursors.stderr.and_then(|_| Reader::of(stderr.as_fd())),
         };
         self
     }
 
     /// Of a job that waits for whoever reads what it prints.
     pub(crate) fn attached(mut self) -> Self {
-        self.attached = true;
+        self.reader = self.reader.attached();
         self
     }
 
@@ -83,37 +80,33 @@ impl Passage {
 
     /// Whether all that was to be shown has been.
     pub(crate) fn is_done(&self) -> bool {
-        self.cursors == PerStream { stdout: None, stderr: None }
+        self.reader.cursors == PerStream { stdout: None, stderr: None }
     }
 
     /// Passes on what there is, after waiting for `wait_ms` milliseconds for something to come.
     pub(crate) async fn step(&mut self, client: &Client, wait_ms: u64) -> Result<Step, Failure> {
-        let request =
-            FollowRequest { cursors: self.cursors, max_bytes: MAX_CHUNK_BYTES, wait_ms, attached: self.attached };
-        let mut followed = tokio::select! {
+        let mut read = tokio::select! {
             biased;
             error = self.writer.failed() => return Err(Failure::Output(error)),
             () = self.readers.left() => return Err(Failure::Output(nobody_reads())),
-            followed = client.follow(self.id, &request) => followed?,
+            read = self.reader.read(client, MAX_CHUNK_BYTES, wait_ms) => read?,
         };
         let mut empty = true;
         for stream in Stream::BOTH {
-            let Some(cursor) = *self.cursors.get(stream) else { continue };
-            let chunk = std::mem::take(followed.output.get_mut(stream));
+            let chunk = std::mem::take(read.chunks.get_mut(stream));
             if chunk.bytes.is_empty() {
                 continue;
             }
             empty = false;
-            if chunk.offset > cursor {
-                let missing = chunk.offset - cursor;
+            let missing = *read.missing.get(stream);
+            if missing > 0 {
                 terminal::note(&format!("{missing} bytes of {stream} are not kept any more"));
             }
-            *self.cursors.get_mut(stream) = Some(chunk.next());
             let bytes = up_to(*self.until.get(stream), chunk.offset, chunk.bytes);
             self.writer.send(Piece::Output(stream, bytes)).await.map_err(Failure::Output)?;
         }
         self.drop_what_is_done();
-        Ok(Step { finished: followed.finished, empty })
+        Ok(Step { finished: read.finished, empty })
     }
 
     /// Puts a line of ours at the foot of the terminal, in place of the one before; an empty one takes it away.
@@ -129,7 +122,7 @@ impl Passage {
     fn drop_what_is_done(&mut self) {
         for stream in Stream::BOTH {
             let until = *self.until.get(stream);
-            let cursor = self.cursors.get_mut(stream);
+            let cursor = self.reader.cursors.get_mut(stream);
             if cursor.is_some_and(|cursor| cursor >= until) {
                 *cursor = None;
             }

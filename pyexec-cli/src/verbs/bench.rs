@@ -11,10 +11,10 @@ mod table;
 use std::sync::Arc;
 
 use pyexec_client::Client;
+use pyexec_client::reading::Reader;
 use pyexec_proto::JobDetail;
 use pyexec_proto::job::Submission;
-use pyexec_proto::output::{PerStream, Stream};
-use pyexec_proto::request::FollowRequest;
+use pyexec_proto::output::Stream;
 
 use crate::args::Bench;
 use crate::attach::interruption::Interruptions;
@@ -164,13 +164,10 @@ async fn conclude(client: &Client, name: String, job: JobDetail, stopped: bool) 
 async fn stderr_tail(client: &Client, job: &JobDetail) -> Result<String, Failure> {
     const MOST: u32 = 4 << 10;
     const LINES: usize = 12;
-    let length = *job.output.get(Stream::Stderr);
-    let from = length.saturating_sub(u64::from(MOST));
-    let cursors = PerStream { stdout: None, stderr: Some(from) };
-    let read = client.follow(job.id, &FollowRequest { cursors, max_bytes: MOST, wait_ms: 0, attached: false }).await?;
-    let text = String::from_utf8_lossy(&read.output.stderr.bytes).into_owned();
+    let read = Reader::tail(job, MOST).characters(client, MOST, 0).await?;
+    let text = read.text(Stream::Stderr);
     let lines: Vec<&str> = text.lines().collect();
     // The first may be half of one.
-    let whole = lines.len().saturating_sub(usize::from(from > 0));
+    let whole = lines.len().saturating_sub(usize::from(*job.output.get(Stream::Stderr) > u64::from(MOST)));
     Ok(lines[lines.len() - whole.min(LINES)..].join("\n"))
 }

@@ -1,9 +1,10 @@
 //! `pyexec kill`: cancels jobs, or kills them, and waits until they have ended.
 
-use std::time::Duration;
+use std::future::pending;
+use std::time::{Duration, Instant};
 
 use pyexec_client::Client;
-use pyexec_proto::request::{FollowRequest, JobQuery, StopAnswer, StopRequest};
+use pyexec_proto::request::{JobQuery, StopAnswer, StopRequest};
 use pyexec_proto::{JobDetail, JobId, Outcome, Reason, Status};
 
 use crate::args::Kill;
@@ -51,8 +52,7 @@ async fn end_of(client: &Client, id: JobId, now: bool) -> Result<JobDetail, Fail
         return Ok(job);
     }
     if now {
-        let wait_ms = u64::try_from(KILLED_WITHIN.as_millis()).unwrap_or(u64::MAX);
-        if let Some(job) = client.follow(id, &FollowRequest::until_exit(wait_ms)).await?.finished {
+        if let Some(job) = client.wait_until(id, Instant::now() + KILLED_WITHIN, pending()).await? {
             return Ok(job);
         }
         if let Some(problem) = client.show(id).await?.message {

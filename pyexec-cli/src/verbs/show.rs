@@ -34,7 +34,7 @@ pub(crate) async fn perform(show: &Show) -> Result<Code, Failure> {
 
 fn draw(job: &JobDetail, path: &Path) -> Result<(), Failure> {
     let course = Course::of(job).ok_or_else(|| Failure::NothingToDraw { what: format!("job {}", job.id) })?;
-    let title = job.spec.label.clone().unwrap_or_else(|| job.spec.command());
+    let title = job.title();
     plot::write(path, &title, &[Curve { name: &title, course: &course }])
 }
 

@@ -8,18 +8,18 @@ mod executed;
 mod inline_script;
 mod progress;
 
-use std::time::Duration;
+use std::future::pending;
+use std::time::{Duration, Instant};
 
-use pyexec_client::{Client, ClientError};
+use pyexec_client::Client;
 use pyexec_proto::job::Submission;
 use pyexec_proto::output::Stream;
-use pyexec_proto::request::{FollowRequest, MAX_WAIT_MS, StopRequest};
+use pyexec_proto::request::{MAX_WAIT_MS, StopRequest};
 use pyexec_proto::state::NotStarted;
 use pyexec_proto::{JobDetail, JobId, Outcome, Status};
 use pyexec_view::course::Course;
 use schemars::JsonSchema;
 use serde::Serialize;
-use tokio::time::Instant;
 
 use crate::answer::{Answer, Failure, Picture, images, render};
 use crate::call::Call;
@@ -75,8 +75,7 @@ pub(crate) fn draw(answer: &mut Answer, job: &JobDetail) {
     if job.spec.benchmark.is_none() {
         return;
     }
-    let title = || job.spec.label.clone().unwrap_or_else(|| job.spec.command());
-    answer.picture = Course::of(job).map(|course| Picture { title: title(), course });
+    answer.picture = Course::of(job).map(|course| Picture { title: job.title(), course });
     if answer.picture.is_none() {
         answer.markdown.push_str("\n\nNo picture: no run was looked at. A smaller sample_interval looks sooner.");
     }
@@ -90,16 +89,7 @@ enum Waited {
 async fn wait(call: &Call<'_>, client: &Client, id: JobId, until: Instant) -> Result<Waited, Failure> {
     let end_of_input = call.session.end_of_input();
     let budget = call.budget();
-    let finished = told_while(call, client, id, budget, async {
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            let wait_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).min(MAX_WAIT_MS);
-            let followed = client.follow(id, &FollowRequest::until_exit(wait_ms)).await?;
-            if followed.finished.is_some() || Instant::now() >= until {
-                return Ok::<_, ClientError>(followed.finished);
-            }
-        }
-    });
+    let finished = told_while(call, client, id, budget, client.wait_until(id, until, pending()));
     let finished = tokio::select! {
         biased;
         // The client has gone, and that is not a wish to end anything. Looked at first: rmcp cancels what is under way

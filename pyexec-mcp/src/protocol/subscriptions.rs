@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
+use pyexec_client::reading::Reader;
 use pyexec_client::{Client, ClientError};
 use pyexec_proto::error::Error;
-use pyexec_proto::output::{OutputLengths, PerStream};
-use pyexec_proto::request::{FollowRequest, MAX_WAIT_MS};
+use pyexec_proto::output::OutputLengths;
+use pyexec_proto::request::MAX_WAIT_MS;
 use rmcp::model::ResourceUpdatedNotificationParam;
 use rmcp::service::{Peer, SubscriptionContext, SubscriptionSink};
 use rmcp::{ErrorData, RoleServer};
@@ -184,11 +185,6 @@ async fn tell_news(
             }
             tokio::time::sleep(INTERVAL).await;
         }
-        let cursors = PerStream { stdout: Some(job.output.stdout), stderr: Some(job.output.stderr) };
-        let request = FollowRequest { cursors, max_bytes: 1, wait_ms: MAX_WAIT_MS, attached: false };
-        job = match client.follow(job.id, &request).await?.finished {
-            Some(job) => job,
-            None => client.show(job.id).await?,
-        };
+        job = Reader::at(job.id, job.output).news(client, MAX_WAIT_MS).await?;
     }
 }

@@ -2,11 +2,11 @@
 
 mod artifacts;
 
-use pyexec_client::excerpt::continuation;
+use pyexec_client::reading::Reader;
 use pyexec_client::{Client, ClientError};
 use pyexec_proto::JobDetail;
-use pyexec_proto::output::{MAX_CHUNK_BYTES, PerStream, Stream};
-use pyexec_proto::request::{FollowRequest, JobQuery};
+use pyexec_proto::output::{MAX_CHUNK_BYTES, Stream};
+use pyexec_proto::request::JobQuery;
 use rmcp::ErrorData;
 use rmcp::model::{
     ArgumentInfo, CompleteResult, CompletionInfo, ListResourceTemplatesResult, ListResourcesResult, ReadResourceResult,
@@ -58,18 +58,9 @@ pub(crate) async fn find(client: &Client, given: &str) -> Result<JobDetail, Clie
 }
 
 async fn stream_text(client: &Client, job: &JobDetail) -> Result<String, ClientError> {
-    let from = |stream: Stream| job.output.get(stream).saturating_sub(u64::from(MAX_CHUNK_BYTES));
-    let from = PerStream { stdout: from(Stream::Stdout), stderr: from(Stream::Stderr) };
-    let cursors = PerStream { stdout: Some(from.stdout), stderr: Some(from.stderr) };
-    let request = FollowRequest { cursors, max_bytes: MAX_CHUNK_BYTES, wait_ms: 0, attached: false };
-    let read = client.follow(job.id, &request).await?.output;
+    let read = Reader::tail(job, MAX_CHUNK_BYTES).characters(client, MAX_CHUNK_BYTES, 0).await?;
     let script = InlineScript::of(client, job);
-    let text = |bytes: &[u8], from: u64| {
-        // A tail may begin in the middle of a character.
-        let skipped = if from > 0 { continuation(bytes) } else { 0 };
-        script.shown(String::from_utf8_lossy(&bytes[skipped..]).into_owned())
-    };
-    let (stdout, stderr) = (text(&read.stdout.bytes, from.stdout), text(&read.stderr.bytes, from.stderr));
+    let (stdout, stderr) = (script.shown(read.text(Stream::Stdout)), script.shown(read.text(Stream::Stderr)));
     Ok(format!("---STDOUT---\n{stdout}\n---STDERR---\n{stderr}"))
 }
 

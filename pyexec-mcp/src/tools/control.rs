@@ -1,16 +1,16 @@
 //! `py_cancel_job`, `py_kill_job` and `py_prune_jobs`: what ends jobs, and what forgets them.
 
-use std::time::Duration;
+use std::future::pending;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use pyexec_client::Client;
-use pyexec_proto::request::{FollowRequest, MAX_WAIT_MS, PruneRequest, StopAnswer, StopRequest};
+use pyexec_proto::request::{MAX_WAIT_MS, PruneRequest, StopAnswer, StopRequest};
 use pyexec_proto::state::Verdict;
 use pyexec_proto::{JobDetail, JobId, Status};
 use pyexec_view::NotRemovedView;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
 
 use super::parameters::{job_id, milliseconds};
 use super::schema::Shape;
@@ -141,15 +141,9 @@ fn verdict(job: &JobDetail) -> Option<Verdict> {
 /// The job when it has ended, or as it is when the time is over: a call has to be answered before hosts give up on it.
 async fn ended(client: &Client, id: JobId, patience: Duration) -> Result<JobDetail, Failure> {
     let until = Instant::now() + patience.min(Duration::from_millis(MAX_WAIT_MS));
-    loop {
-        let left = until.saturating_duration_since(Instant::now());
-        let wait_ms = u64::try_from(left.as_millis()).unwrap_or(MAX_WAIT_MS);
-        if let Some(job) = client.follow(id, &FollowRequest::until_exit(wait_ms)).await?.finished {
-            return Ok(job);
-        }
-        if left.is_zero() {
-            return Ok(client.show(id).await?);
-        }
+    match client.wait_until(id, until, pending()).await? {
+        Some(job) => Ok(job),
+        None => Ok(client.show(id).await?),
     }
 }
 

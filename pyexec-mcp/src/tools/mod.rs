@@ -6,7 +6,6 @@ mod input;
 mod listing;
 mod output;
 mod parameters;
-mod reading;
 mod running;
 mod schema;
 mod scripts;

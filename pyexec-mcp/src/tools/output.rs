@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use pyexec_client::ClientError;
 use pyexec_client::excerpt::DEFAULT_BYTES;
+use pyexec_client::reading::{Reader, beyond};
 use pyexec_proto::Timestamp;
 use pyexec_proto::output::{PerStream, Stream};
 use pyexec_proto::request::MAX_WAIT_MS;
@@ -13,7 +14,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::parameters::{job_id, max_output_bytes, milliseconds, wait_seconds};
-use super::reading::{Read, beyond};
 use super::schema::Shape;
 use super::tool::{Hints, Tool};
 use crate::answer::{Answer, Failure, render};
@@ -85,11 +85,12 @@ async fn perform(call: &Call<'_>) -> Result<Answer, Failure> {
     let longest = Duration::from_millis(wait_ms);
     let end_of_input = call.session.end_of_input();
     let max_bytes = given.max_output_bytes.unwrap_or(DEFAULT_BYTES);
+    let reader = Reader::at(id, from);
     let read = tokio::select! {
         // Whoever waited does not any more; the job goes on.
-        () = end_of_input.cancelled() => Read::from(&client, id, from, max_bytes, 0).await?,
-        () = call.context.ct.cancelled() => Read::from(&client, id, from, max_bytes, 0).await?,
-        read = told_while(call, &client, id, longest, Read::from(&client, id, from, max_bytes, wait_ms)) => read?,
+        () = end_of_input.cancelled() => reader.characters(&client, max_bytes, 0).await?,
+        () = call.context.ct.cancelled() => reader.characters(&client, max_bytes, 0).await?,
+        read = told_while(call, &client, id, longest, reader.characters(&client, max_bytes, wait_ms)) => read?,
     };
     if read.next == from
         && let Some(gone) = read.job.output_error()
@@ -98,7 +99,7 @@ async fn perform(call: &Call<'_>) -> Result<Answer, Failure> {
     }
     let view = JobView::of(&read.job, Timestamp::now());
     let script = InlineScript::of(&client, &read.job);
-    let text = |stream: Stream| script.shown(String::from_utf8_lossy(read.bytes.get(stream)).into_owned());
+    let text = |stream: Stream| script.shown(read.text(stream));
     let is_finished = read.job.state.is_finished();
     let output = Output {
         job_id: view.id,

@@ -1,20 +1,21 @@
 //! `py_job_status`: where a job has got to, what is new, and its result once there is one.
 
-use std::time::Duration;
+use std::future::pending;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt;
-use pyexec_client::excerpt::{DEFAULT_BYTES, continuation};
+use pyexec_client::excerpt::DEFAULT_BYTES;
+use pyexec_client::reading::{Reader, beyond};
 use pyexec_client::{Client, files};
 use pyexec_proto::fence::Fence;
 use pyexec_proto::output::{OutputLengths, PerStream, Stream};
-use pyexec_proto::request::{FollowRequest, MAX_WAIT_MS};
+use pyexec_proto::request::MAX_WAIT_MS;
 use pyexec_proto::{JobDetail, JobId, Timestamp};
 use pyexec_view::{ArtifactsView, JobView};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::parameters::{images, job_id, max_output_bytes, milliseconds, wait_seconds};
-use super::reading::{Read, beyond};
 use super::schema::Shape;
 use super::tool::{Hints, Tool};
 use crate::answer::{Answer, Failure, render};
@@ -139,14 +140,14 @@ async fn waited(
     let longest = Duration::from_millis(wait_ms);
     let come = told_while(call, client, id, longest, async {
         match given.until {
-            Until::Exit => Ok(client.follow(id, &FollowRequest::until_exit(wait_ms)).await?.finished),
+            Until::Exit => Ok(client.wait_until(id, Instant::now() + longest, pending()).await?),
             Until::Output => {
                 let from = match cursor {
                     Some(cursor) => cursor,
                     // New is what comes from now on.
                     None => client.show(id).await?.output,
                 };
-                Ok::<_, Failure>(Some(Read::from(client, id, from, 0, wait_ms).await?.job))
+                Ok::<_, Failure>(Some(Reader::at(id, from).characters(client, 0, wait_ms).await?.job))
             }
         }
     });
@@ -168,26 +169,12 @@ async fn news(
     cursor: Option<OutputLengths>,
     max_bytes: u32,
 ) -> Result<News, Failure> {
-    let from = match cursor {
-        Some(cursor) => cursor,
-        None => {
-            let tail = |stream: Stream| job.output.get(stream).saturating_sub(u64::from(max_bytes));
-            PerStream { stdout: tail(Stream::Stdout), stderr: tail(Stream::Stderr) }
-        }
-    };
-    let is_tail = |stream: Stream| cursor.is_none() && *from.get(stream) > 0;
-    let read = Read::from(client, job.id, from, max_bytes, 0).await?;
-    let mut texts = PerStream::<String>::default();
+    let reader = cursor.map_or_else(|| Reader::tail(job, max_bytes), |cursor| Reader::at(job.id, cursor));
+    let read = reader.characters(client, max_bytes, 0).await?;
     let script = InlineScript::of(client, job);
-    for stream in Stream::BOTH {
-        let bytes = read.bytes.get(stream);
-        // A tail may begin in the middle of a character.
-        let skipped = if is_tail(stream) { continuation(bytes) } else { 0 };
-        *texts.get_mut(stream) = script.shown(String::from_utf8_lossy(&bytes[skipped..]).into_owned());
-    }
     Ok(News {
-        new_stdout: texts.stdout,
-        new_stderr: texts.stderr,
+        new_stdout: script.shown(read.text(Stream::Stdout)),
+        new_stderr: script.shown(read.text(Stream::Stderr)),
         next_cursor: format!("{}.{}", read.next.stdout, read.next.stderr),
     })
 }

@@ -41,7 +41,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use pyexec_proto::environment::{Interpreter, ProjectUse, ResolvedEnvironment};
+use pyexec_proto::environment::{Contradiction, EnvironmentSpec, Interpreter, ProjectUse, ResolvedEnvironment};
 use pyexec_proto::error::Named;
 use pyexec_proto::fence::Fence;
 use pyexec_proto::job::{Buffering, JobSource, JobSpec, Variables};
@@ -169,6 +169,9 @@ impl Environments {
     /// Refuses at once what can be known not to work. What cannot be known by the deadline is left to the preparation.
     pub async fn check(&self, spec: &JobSpec, variables: &Variables, deadline: Deadline) -> Result<(), Error> {
         let wanted = &spec.environment;
+        if let Some(contradiction) = wanted.contradiction() {
+            return Err(contradicts_itself(wanted, contradiction));
+        }
         for requirement in &wanted.requirements {
             check_requirement(requirement)?;
         }
@@ -192,18 +195,6 @@ impl Environments {
                     Ok(Some(_)) | Err(Problem::NoAnswer) => {}
                     Ok(None) => return Err(EnvironmentError::NoPython.into()),
                     Err(problem) => return Err(EnvironmentError::Search { what: "python3", problem }.into()),
-                }
-                let asks_for_more = !wanted.requirements.is_empty()
-                    || wanted.requirements_file.is_some()
-                    || wanted.named.is_some()
-                    || wanted.auto_install;
-                if asks_for_more {
-                    return Err(Error::InvalidArgument {
-                        what: "requirements".to_owned(),
-                        given: wanted.requirements.join(" "),
-                        problem: "without uv there is nothing to install them with".to_owned(),
-                        hint: "leave out --no-uv (`use_uv=false`)".to_owned(),
-                    });
                 }
                 Ok(())
             }
@@ -444,6 +435,30 @@ fn module_places(spec: &JobSpec) -> Vec<PathBuf> {
     let directory = spec.directory.as_path();
     let beside = spec.source.file().and_then(|path| directory.join(path.as_path()).parent().map(Path::to_owned));
     std::iter::once(directory.to_owned()).chain(beside).collect()
+}
+
+/// The faces refuse it before, in their own terms: what is said here is for any other client.
+fn contradicts_itself(wanted: &EnvironmentSpec, contradiction: Contradiction) -> Error {
+    let invalid = |what: &str, given: String, problem: &str, hint: &str| Error::InvalidArgument {
+        what: what.to_owned(),
+        given: masked(&given).chars().take(200).collect(),
+        problem: problem.to_owned(),
+        hint: hint.to_owned(),
+    };
+    match contradiction {
+        Contradiction::WithoutUv(_) => invalid(
+            "requirements",
+            wanted.requirements.join(" "),
+            "without uv there is nothing to install them with",
+            "leave out --no-uv (`use_uv=false`)",
+        ),
+        Contradiction::BesideNamed(_) => invalid(
+            "environment",
+            wanted.named.clone().unwrap_or_default(),
+            "it is used as it was made, and packages or a version are asked for beside it",
+            "leave out one of them",
+        ),
+    }
 }
 
 /// uv explains what is wrong with a requirement; what it would take for something else is refused here.

@@ -184,6 +184,7 @@ fn said() -> Vec<(&'static str, Vec<u8>)> {
         overrides: Default::default(),
         stdin: b"typed".to_vec(),
         env_file: None,
+        autosave: None,
     };
     let call = |number: u64, message: PyexecRequest| {
         // Of tarpc's messages: the kind, a deadline of 10 s, a trace (16, 8 and 1 bytes), the number of the call.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use pyexec_proto::script::{Autosave, MAX_PARAMETERS_BYTES};
 use pyexec_proto::url_password::masked;
-use pyexec_proto::{Error, JobId, Timestamp};
+use pyexec_proto::{Error, JobDetail, JobId, JobSpec, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -29,25 +29,25 @@ struct Sidecar<'a> {
 
 /// Writes the script and its sidecar, or finds those that this job has already. Nothing else may write to the directory
 /// meanwhile.
-pub(super) fn keep(directory: &Path, autosave: &Autosave) -> Result<ScriptName, Error> {
-    check_size(autosave.source.len())?;
+pub(super) fn keep(directory: &Path, job: &JobDetail, code: &[u8], autosave: &Autosave) -> Result<ScriptName, Error> {
+    check_size(code.len())?;
     let sidecar = Sidecar {
         tool: &autosave.tool,
-        job_id: autosave.job.to_string(),
-        saved_at: autosave.submitted_at.to_string(),
-        parameters: redacted(&autosave.parameters)?,
+        job_id: job.id.to_string(),
+        saved_at: job.created_at.to_string(),
+        parameters: parameters_of(&job.spec, &autosave.parameters)?,
     };
     let sidecar = serde_json::to_vec_pretty(&sidecar).map_err(|error| failed("describe a script")(error.into()))?;
     if sidecar.len() > MAX_PARAMETERS_BYTES {
-        return Err(parameters(sidecar.len(), format!("{MAX_PARAMETERS_BYTES} bytes is the most")));
+        return Err(refused(sidecar.len(), format!("{MAX_PARAMETERS_BYTES} bytes is the most")));
     }
     let write = || {
-        let [short, long] = names(autosave.job, autosave.submitted_at)?;
-        let name = if is_free_for(directory, &short, autosave.job)? { short } else { long };
+        let [short, long] = names(job.id, job.created_at)?;
+        let name = if is_free_for(directory, &short, job.id)? { short } else { long };
         if files::look(&directory.join(name.as_str()))?.is_none() {
             // First, so that there is no script without one.
             files::write(directory, &sidecar_of(&name), &sidecar)?;
-            files::write(directory, name.as_str(), &autosave.source)?;
+            files::write(directory, name.as_str(), code)?;
         }
         Ok(name)
     };
@@ -65,6 +65,21 @@ fn sidecar_of(name: &ScriptName) -> String {
     format!("{}.json", name.stem())
 }
 
+/// What the tool was given, with arguments and names of variables, which the job's specification has.
+fn parameters_of(spec: &JobSpec, given: &str) -> Result<Value, Error> {
+    let mut parameters = redacted(given)?;
+    if let Value::Object(members) = &mut parameters {
+        if !spec.args.is_empty() {
+            members.insert("args".to_owned(), spec.args.iter().map(|arg| arg.to_text()).collect());
+        }
+        if !spec.variables.is_empty() {
+            let names = Value::Object(spec.variables.iter().map(|name| (name.clone(), Value::Null)).collect());
+            members.insert("env_vars".to_owned(), without_values(&names));
+        }
+    }
+    Ok(parameters)
+}
+
 /// What is known of the parameters of a tool, without what may be secret: neither values of variables nor what is typed
 /// into the script. The code lies beside it. At whatever depth: a client that nests them has not made them public.
 ///
@@ -76,10 +91,10 @@ fn redacted(text: &str) -> Result<Value, Error> {
             redact(&mut object);
             Ok(object)
         }
-        Ok(_) => Err(parameters(text.len(), "they are no JSON object".to_owned())),
+        Ok(_) => Err(refused(text.len(), "they are no JSON object".to_owned())),
         Err(error) => {
             let place = format!("line {}, column {}", error.line(), error.column());
-            Err(parameters(text.len(), format!("they are no JSON, from {place} on")))
+            Err(refused(text.len(), format!("they are no JSON, from {place} on")))
         }
     }
 }
@@ -116,7 +131,7 @@ fn without_values(variables: &Value) -> Value {
     }
 }
 
-fn parameters(bytes: usize, problem: String) -> Error {
+fn refused(bytes: usize, problem: String) -> Error {
     Error::InvalidArgument {
         what: "parameters".to_owned(),
         given: format!("({bytes} bytes)"),
@@ -217,19 +232,23 @@ pub(super) fn tidy(directory: &Path, retention: Retention, now: Timestamp) -> io
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pyexec_proto::JobSource;
+    use pyexec_proto::environment::Interpreter;
     use serde_json::json;
 
     const DAY: i64 = 86_400_000_000;
     const NOW: Timestamp = Timestamp(1_785_231_000_250_999);
 
+    const CODE: &[u8] = b"print(1)\n";
+
+    fn job() -> JobDetail {
+        let id = "0a1b2c3d-0000-4000-8000-000000000001".parse().expect("is an id");
+        let spec = JobSpec::new(JobSource::Inline { code: "print(1)\n".into() }, "/", Interpreter::System);
+        JobDetail::submitted(id, NOW, spec)
+    }
+
     fn autosave(parameters: &Value) -> Autosave {
-        Autosave {
-            job: "0a1b2c3d-0000-4000-8000-000000000001".parse().expect("is an id"),
-            submitted_at: NOW,
-            tool: "py_run_script_in_dir".to_owned(),
-            source: b"print(1)\n".to_vec(),
-            parameters: parameters.to_string(),
-        }
+        Autosave { tool: "py_run_script_in_dir".to_owned(), parameters: parameters.to_string() }
     }
 
     fn files_in(directory: &Path) -> Vec<String> {
@@ -283,8 +302,11 @@ mod tests {
         let home = tempfile::tempdir().expect("a directory");
         let directory = home.path().join("autosaved");
         let given = autosave(&json!({"directory": "/work"}));
+        let mut job = job();
+        job.spec.args = vec!["a".into()];
+        job.spec.variables = vec!["TOKEN".to_owned()];
         for _ in 0..2 {
-            let name = keep(&directory, &given).expect("can be kept");
+            let name = keep(&directory, &job, CODE, &given).expect("can be kept");
             assert_eq!(name.as_str(), "20260728-093000-0a1b2c3d.py");
         }
         assert_eq!(files_in(&directory), ["20260728-093000-0a1b2c3d.json", "20260728-093000-0a1b2c3d.py"]);
@@ -296,7 +318,7 @@ mod tests {
                 "tool": "py_run_script_in_dir",
                 "job_id": "0a1b2c3d-0000-4000-8000-000000000001",
                 "saved_at": "2026-07-28T09:30:00.250Z",
-                "parameters": {"directory": "/work"},
+                "parameters": {"directory": "/work", "args": ["a"], "env_vars": {"TOKEN": "***"}},
             })
         );
     }
@@ -304,13 +326,12 @@ mod tests {
     #[test]
     fn jobs_whose_ids_begin_alike_have_scripts_of_their_own() {
         let directory = tempfile::tempdir().expect("a directory");
-        let first = autosave(&json!({}));
-        let other = Autosave {
-            job: "0a1b2c3d-0000-4000-8000-000000000002".parse().expect("is an id"),
-            source: b"print(2)\n".to_vec(),
-            ..first.clone()
-        };
-        let names = [&first, &other, &first, &other].map(|given| keep(directory.path(), given).expect("is kept"));
+        let given = autosave(&json!({}));
+        let first = (job(), CODE);
+        let id = "0a1b2c3d-0000-4000-8000-000000000002".parse().expect("is an id");
+        let other = (JobDetail { id, ..job() }, &b"print(2)\n"[..]);
+        let names = [&first, &other, &first, &other]
+            .map(|(job, code)| keep(directory.path(), job, code, &given).expect("is kept"));
         assert_eq!((&names[0], &names[1]), (&names[2], &names[3]));
         assert_eq!(names[1].as_str(), "20260728-093000-0a1b2c3d000040008000000000000002.py");
         for (name, source) in [(&names[0], "print(1)\n"), (&names[1], "print(2)\n")] {
@@ -322,11 +343,11 @@ mod tests {
     fn parameters_without_end_are_refused() {
         let directory = tempfile::tempdir().expect("a directory");
         let given = autosave(&json!({"args": ["x".repeat(MAX_PARAMETERS_BYTES)]}));
-        assert!(keep(directory.path(), &given).is_err());
+        assert!(keep(directory.path(), &job(), CODE, &given).is_err());
         assert_eq!(files_in(directory.path()), [] as [String; 0]);
         // What is left out does not count.
         let given = autosave(&json!({"stdin": "x".repeat(MAX_PARAMETERS_BYTES)}));
-        assert!(keep(directory.path(), &given).is_ok());
+        assert!(keep(directory.path(), &job(), CODE, &given).is_ok());
     }
 
     #[test]

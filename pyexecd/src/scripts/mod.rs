@@ -22,7 +22,7 @@ use pyexec_proto::script::{
     Autosave, MAX_DOCSTRING_CHARS, MAX_SOURCE_BYTES, SaveScript, SavedScript, Script, ScriptInfo,
 };
 use pyexec_proto::url_password::masked;
-use pyexec_proto::{Error, OsText, Timestamp};
+use pyexec_proto::{Error, JobDetail, OsText, Timestamp};
 
 use crate::blocking::{blocking, spawn};
 use crate::config::Config;
@@ -122,20 +122,21 @@ impl Scripts {
         .await
     }
 
-    /// The name it is kept under. What is kept no longer goes some time later.
-    pub async fn autosave(&self, autosave: Autosave) -> Result<String, Error> {
-        let name = self
-            .work("autosave a script", move |directories| {
-                let _writing = directories.writing();
-                autosaved::keep(&directories.autosaved, &autosave)
-            })
-            .await?;
+    /// Keeps the code of a job that came as text. What is kept no longer goes some time later.
+    pub async fn autosave(&self, job: &JobDetail, autosave: Autosave) -> Result<(), Error> {
+        let Some(code) = job.spec.source.code().cloned() else { return Ok(()) };
+        let job = job.clone();
+        self.work("autosave a script", move |directories| {
+            let _writing = directories.writing();
+            autosaved::keep(&directories.autosaved, &job, code.as_bytes(), &autosave).map(drop)
+        })
+        .await?;
         let Self(directories) = self;
         let saves = directories.saves_since_tidying.fetch_add(1, Ordering::Relaxed) + 1;
         if saves >= (directories.retention.max_count / TIDYING_SHARE).max(1) {
             self.tidy_in_background();
         }
-        Ok(name.into())
+        Ok(())
     }
 
     /// What is kept no longer, and what an earlier daemon left half written.

@@ -22,7 +22,7 @@ use pyexec_proto::request::{
     Changes, CreateEnvironment, EnvironmentsRemoved, FollowRequest, Followed, Input, InputTaken, JobPage, JobQuery,
     PruneRequest, Pruned, Revision, StopAnswer, StopRequest,
 };
-use pyexec_proto::script::{Autosave, SaveScript, SavedScript, Script, ScriptInfo};
+use pyexec_proto::script::{SaveScript, SavedScript, Script, ScriptInfo};
 use pyexec_proto::service::Pyexec;
 use pyexec_proto::world::Submitter;
 use pyexec_proto::{Error, JobId, OsText, frozen};
@@ -103,12 +103,20 @@ impl Service {
 }
 
 impl Pyexec for Service {
-    async fn submit(self, _: Context, submission: Submission) -> Result<JobDetail, Error> {
+    async fn submit(self, _: Context, mut submission: Submission) -> Result<JobDetail, Error> {
         let submitter = match self.may_run() {
             Err(refused @ Error::Fenced { .. }) => return Err(refused),
             allowed => allowed.map(|(_, submitter)| submitter),
         };
-        self.jobs.submit(submission, submitter).await
+        let autosave = submission.autosave.take().filter(|_| self.unconfined().is_ok());
+        let job = self.jobs.submit(submission, submitter).await?;
+        if let Some(autosave) = autosave
+            && let Err(error) = self.scripts.autosave(&job, autosave).await
+        {
+            // The job is what was asked for, and has been taken.
+            tracing::warn!(%job.id, %error, "the code of a job is not among the autosaved scripts");
+        }
+        Ok(job)
     }
 
     async fn resolve(self, _: Context, given: String) -> Result<JobId, Error> {
@@ -174,10 +182,6 @@ impl Pyexec for Service {
 
     async fn remove_script(self, _: Context, name: String) -> Result<(), Error> {
         self.unconfined()?.scripts.remove(name).await
-    }
-
-    async fn autosave_script(self, _: Context, autosave: Autosave) -> Result<String, Error> {
-        self.unconfined()?.scripts.autosave(autosave).await
     }
 
     async fn list_artifacts(self, _: Context, id: JobId, limit: u32) -> Result<ArtifactList, Error> {

@@ -1,12 +1,15 @@
 //! Whether the bytes of a file are a whole image: PNG, JPEG, GIF or WebP, from the first byte to the mark that ends it.
 //!
-//! Owns the walk through the parts of each format, and nothing else: no pixel is decoded here (see [`super::shrink()`]
+//! Owns the walk through the parts of each format, and nothing else: no pixel is decoded here (see `shrink.rs`
 //! for PNG). Pure functions over somebody else's bytes: they never read beyond them, and never allocate.
 
 mod gif;
 mod jpeg;
 mod png;
+mod rest;
 mod webp;
+
+use rest::Stop;
 
 /// A format that agents can be shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,54 +92,6 @@ pub fn inspect(bytes: &[u8]) -> Result<Option<Raster>, Fault> {
         Ok((width, height)) => Ok(Some(Raster { kind, width, height })),
         Err(Stop::End) => Err(Fault::CutOff(kind)),
         Err(Stop::Wrong(problem)) => Err(Fault::Damaged { kind, problem }),
-    }
-}
-
-/// Why a walk did not come to the end of the image.
-enum Stop {
-    /// The file ends before the image does.
-    End,
-    Wrong(&'static str),
-}
-
-/// Width and height.
-type Walked = Result<(u32, u32), Stop>;
-
-/// What of the file has not been looked at.
-#[derive(Clone, Copy)]
-struct Rest<'file>(&'file [u8]);
-
-impl<'file> Rest<'file> {
-    fn take(&mut self, length: usize) -> Result<&'file [u8], Stop> {
-        let (taken, rest) = self.0.split_at_checked(length).ok_or(Stop::End)?;
-        self.0 = rest;
-        Ok(taken)
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Stop> {
-        let (taken, rest) = self.0.split_first_chunk().ok_or(Stop::End)?;
-        self.0 = rest;
-        Ok(*taken)
-    }
-
-    fn byte(&mut self) -> Result<u8, Stop> {
-        self.array().map(|[byte]| byte)
-    }
-
-    fn u16_be(&mut self) -> Result<u16, Stop> {
-        self.array().map(u16::from_be_bytes)
-    }
-
-    fn u16_le(&mut self) -> Result<u16, Stop> {
-        self.array().map(u16::from_le_bytes)
-    }
-
-    fn u32_be(&mut self) -> Result<u32, Stop> {
-        self.array().map(u32::from_be_bytes)
-    }
-
-    fn u32_le(&mut self) -> Result<u32, Stop> {
-        self.array().map(u32::from_le_bytes)
     }
 }
 

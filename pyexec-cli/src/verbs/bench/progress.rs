@@ -1,23 +1,23 @@
 //! The line at a terminal that says what is being measured, and for how long. It is gone when that has ended.
 
+use std::future::pending;
 use std::time::{Duration, Instant};
 
 use pyexec_client::Client;
-use pyexec_proto::request::FollowRequest;
 use pyexec_proto::{JobDetail, JobId, Progress, Status};
 
 use crate::exit_code::Failure;
 use crate::{render, terminal};
 
 /// Often enough to see that it goes on, seldom enough to be no part of what is measured.
-const EVERY_MS: u64 = 1_000;
+const EVERY: Duration = Duration::from_secs(1);
 
 pub(super) async fn until_the_end(client: &Client, id: JobId, name: &str) -> Result<JobDetail, Failure> {
     let began = Instant::now();
     let line = Line;
     line.write(name, "");
     loop {
-        if let Some(job) = client.follow(id, &FollowRequest::until_exit(EVERY_MS)).await?.finished {
+        if let Some(job) = client.wait_until(id, Instant::now() + EVERY, pending()).await? {
             return Ok(job);
         }
         let job = client.show(id).await?;

@@ -6,12 +6,10 @@ mod submission;
 use futures::FutureExt;
 use pyexec_client::ClientError;
 use pyexec_client::excerpt::DEFAULT_BYTES;
-use pyexec_proto::script::Autosave;
 use pyexec_proto::{Error, JobDetail, JobId, Status};
 use pyexec_view::ExecutionView;
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::Value;
 
 use super::schema::Shape;
 use super::tool::{Hints, Tool};
@@ -136,18 +134,13 @@ async fn run(call: &Call<'_>, kept: Kept) -> Result<Answer, Failure> {
     let max_bytes = given.max_output_bytes.unwrap_or(DEFAULT_BYTES);
     let shown = Shown { plot: given.plot, images: given.images };
     let waits = kept == Kept::UntilDone && !given.async_mode;
-    let autosave = given.script_content.as_ref().map(|code| code.clone().into_bytes());
     let job = match submitted_before(call).await? {
         Some(job) => job,
         None => execution::submit(call, submission(call, given, source, waits)?).await?,
     };
-    // While Python starts.
-    let autosaved = autosave_as(call, &job, autosave);
     if waits {
-        let (answer, ()) = tokio::join!(execution::attend(call, job.id, max_bytes, shown), autosaved);
-        return answer;
+        return execution::attend(call, job.id, max_bytes, shown).await;
     }
-    autosaved.await;
     Ok(match kept {
         Kept::Started => started(&job),
         Kept::UntilDone => submitted(&job, shown.plot),
@@ -162,18 +155,6 @@ async fn submitted_before(call: &Call<'_>) -> Result<Option<JobDetail>, Failure>
         // The submission itself was lost.
         Err(ClientError::Refused(Error::NoSuchJob { .. })) => Ok(None),
         Err(error) => Err(error.into()),
-    }
-}
-
-/// Code that was given inline is kept, so that it can be found again. It is no reason for the call to fail.
-async fn autosave_as(call: &Call<'_>, job: &JobDetail, source: Option<Vec<u8>>) {
-    let Some(source) = source else { return };
-    let parameters = Value::Object(call.arguments.clone()).to_string();
-    let tool = call.name.to_owned();
-    let autosave = Autosave { job: job.id, submitted_at: job.created_at, tool, source, parameters };
-    let saved = async { call.session.client().await?.autosave_script(&autosave).await.map_err(Failure::from) };
-    if let Err(error) = saved.await {
-        tracing::warn!("the code of job {} is not among the autosaved scripts: {error}", job.id);
     }
 }
 

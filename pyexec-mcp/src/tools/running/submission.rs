@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use pyexec_client::submission::Draft;
 use pyexec_proto::benchmark::BenchmarkSpec;
-use pyexec_proto::environment::{EnvironmentSpec, Interpreter, ProjectChoice};
+use pyexec_proto::environment::{Contradiction, EnvironmentOption, EnvironmentSpec, Interpreter, ProjectChoice};
 use pyexec_proto::fence::{Fence, FilesystemFence, NetworkFence};
-use pyexec_proto::job::{DEFAULT_GRACE_MS, Leftovers, MAX_STDIN_BYTES, StdinSource, Submission, Variables, Watching};
+use pyexec_proto::job::{MAX_STDIN_BYTES, StdinSource, Submission, Watching};
 use pyexec_proto::limits::{Limits, OnOutputLimit};
 use pyexec_proto::profile::ProfileSpec;
-use pyexec_proto::{JobId, JobSource, JobSpec, OsText};
+use pyexec_proto::script::Autosave;
+use pyexec_proto::{JobSource, JobSpec, OsText};
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::answer::{Failure, render};
 use crate::call::Call;
@@ -169,8 +172,9 @@ pub(super) fn submission(
         warmup_runs: given.warmup_runs.unwrap_or(0),
         sample_interval_ms: given.sample_interval.map_or(BenchmarkSpec::DEFAULT_SAMPLE_INTERVAL_MS, milliseconds),
     });
-    let caller = call.caller();
-    let mut overrides = Variables::default();
+    let directory = directory_of(call, given.directory.as_deref())?;
+    let autosave = given.script_content.is_some().then(|| autosave(call));
+    let mut draft = Draft::new(call.caller().clone(), source, directory, environment);
     for (name, value) in &given.env_vars {
         if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
             return Err(Failure::argument(
@@ -178,83 +182,90 @@ pub(super) fn submission(
                 "a name has no `=` in it, and neither has a NUL character",
             ));
         }
-        overrides.set(name.as_ref(), value.as_ref());
+        draft.set_variable(name.as_ref(), value.as_ref());
     }
-    let spec = JobSpec {
-        source,
+    draft.spec.stdin = stdin;
+    if let Some(text) = given.stdin {
+        draft.give_stdin(text.into_bytes());
+    }
+    if let Some(nice) = given.limits.nice {
+        draft.be_at_least_as_nice_as(nice);
+    }
+    if let Some(id) = call.job {
+        // The same as before, so that it is the same job if it was taken after all.
+        draft.id = id;
+    }
+    draft.autosave = autosave;
+    draft.watching = Watching { waited_for, notify_output: given.stream.unwrap_or(true), ..draft.watching };
+    draft.spec = JobSpec {
         args: given.args.into_iter().map(OsText::from).collect(),
-        directory: directory_of(call, given.directory.as_deref())?,
-        environment,
         env_file: given.env_file.map(OsText::from),
-        stdin,
         timeout_ms: (given.timeout_seconds > 0.0).then(|| milliseconds(given.timeout_seconds)),
-        grace_ms: DEFAULT_GRACE_MS,
         label: given.job_label,
-        variables: given.env_vars.into_keys().collect(),
-        umask: caller.umask,
-        resource_limits: caller.limits.clone(),
-        nice: caller.nice.max(given.limits.nice.unwrap_or(caller.nice)),
-        timer_slack_ns: caller.timer_slack_ns,
-        personality: caller.personality,
-        buffering: None,
-        leftovers: Leftovers::End,
-        parent: caller.parent,
         benchmark,
         profile: given.top.map(|top| ProfileSpec { top }),
         limits: given.limits.limits(),
         fence: given.limits.fence(),
+        ..draft.spec
     };
-    let stdin = given.stdin.unwrap_or_default().into_bytes();
-    Ok(Submission {
-        // The same as before, so that it is the same job if it was taken after all.
-        id: call.job.unwrap_or_else(JobId::mint),
-        spec,
-        watching: Watching { waited_for, notify_output: given.stream.unwrap_or(true), attached: false },
-        environment: caller.environment.clone(),
-        overrides,
-        stdin,
-        env_file: None,
-    })
+    Ok(draft.submission())
+}
+
+/// Code that was given inline is kept, so that it can be found again. What the submission has beside it does not travel
+/// twice: the code, and what may be secret.
+fn autosave(call: &Call<'_>) -> Autosave {
+    const BESIDE: [&str; 4] = ["script_content", "args", "env_vars", "stdin"];
+    let mut parameters = call.arguments.clone();
+    parameters.retain(|name, _| !BESIDE.contains(&name.as_str()));
+    Autosave { tool: call.name.to_owned(), parameters: Value::Object(parameters).to_string() }
 }
 
 fn environment(given: &Given) -> Result<EnvironmentSpec, Failure> {
-    if given.use_uv == Some(false) {
-        let needs_uv =
-            [("python_version", given.python_version.is_some()), ("auto_install_deps", given.auto_install_deps)];
-        if let Some((name, _)) = needs_uv.into_iter().find(|(_, is_given)| *is_given) {
-            return Err(Failure::argument(
-                format!("`{name}` can not be had with use_uv=false"),
-                format!("leave out `{name}`, or leave use_uv at true"),
-            ));
-        }
-        return Ok(EnvironmentSpec::bare(Interpreter::System));
-    }
-    if let Some(name) = &given.environment {
-        let other = [
-            ("dependencies", !given.dependencies.is_empty()),
-            ("python_version", given.python_version.is_some()),
-            ("auto_install_deps", given.auto_install_deps),
-        ];
-        if let Some((other, _)) = other.into_iter().find(|(_, is_given)| *is_given) {
-            return Err(Failure::argument(
-                format!("`environment` and `{other}` are both given"),
-                format!("environment {} is used as it was made: leave out one of them", render::code(name)),
-            ));
-        }
-    }
     let version = given.python_version.as_deref().map(python).transpose()?;
-    Ok(EnvironmentSpec {
+    let use_uv = given.use_uv != Some(false);
+    let refused = |found| contradiction(given, found);
+    let asked = EnvironmentSpec {
         requirements: given.dependencies.clone(),
         named: given.environment.clone(),
         auto_install: given.auto_install_deps,
         // An agent's code gets what a project has made, and never makes a project's environment itself.
-        project: match (given.no_project, &given.script_path) {
-            (true, _) => ProjectChoice::None,
-            (false, Some(_)) => ProjectChoice::OfScript,
-            (false, None) => ProjectChoice::AsFound,
+        project: match (use_uv, given.no_project, &given.script_path) {
+            (false, ..) => ProjectChoice::default(),
+            (true, true, _) => ProjectChoice::None,
+            (true, false, Some(_)) => ProjectChoice::OfScript,
+            (true, false, None) => ProjectChoice::AsFound,
         },
-        ..EnvironmentSpec::bare(Interpreter::Uv { version })
-    })
+        ..EnvironmentSpec::bare(Interpreter::choose(use_uv, version).map_err(refused)?)
+    };
+    asked.contradiction().map_or(Ok(asked), |found| Err(refused(found)))
+}
+
+fn contradiction(given: &Given, found: Contradiction) -> Failure {
+    let name = |option| match option {
+        EnvironmentOption::Python => "python_version",
+        EnvironmentOption::Requirements => "dependencies",
+        EnvironmentOption::Named => "environment",
+        EnvironmentOption::AutoInstall => "auto_install_deps",
+        // No tool takes these.
+        EnvironmentOption::RequirementsFile => "requirements_file",
+        EnvironmentOption::Refresh => "refresh",
+    };
+    match found {
+        Contradiction::WithoutUv(option) => {
+            let name = name(option);
+            Failure::argument(
+                format!("`{name}` cannot be had with use_uv=false"),
+                format!("leave out `{name}`, or leave use_uv at true"),
+            )
+        }
+        Contradiction::BesideNamed(option) => {
+            let named = render::code(given.environment.as_deref().unwrap_or_default());
+            Failure::argument(
+                format!("`environment` and `{}` are both given", name(option)),
+                format!("environment {named} is used as it was made: leave out one of them"),
+            )
+        }
+    }
 }
 
 /// Where the server was started is where relative paths start.

@@ -1,6 +1,6 @@
 //! GIF: a screen, then blocks of sub-blocks, up to the trailer.
 
-use super::{Rest, Stop, Walked};
+use super::rest::{Rest, Stop, Walked};
 
 const SIGNATURE: usize = 6;
 

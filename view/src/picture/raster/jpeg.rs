@@ -1,6 +1,6 @@
 //! JPEG: segments with a length, and after each start of a scan coded data up to the next marker; to the end of image.
 
-use super::{Rest, Stop, Walked};
+use super::rest::{Rest, Stop, Walked};
 
 pub(super) fn walk(bytes: &[u8]) -> Walked {
     let mut rest = Rest(bytes);

@@ -1,6 +1,6 @@
 //! PNG: chunks with a length and a checksum, from IHDR to IEND.
 
-use super::{Rest, Stop, Walked};
+use super::rest::{Rest, Stop, Walked};
 
 const SIGNATURE: usize = 8;
 

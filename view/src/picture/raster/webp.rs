@@ -1,6 +1,6 @@
 //! WebP: a RIFF file that says its length, of chunks that say theirs. VP8 is lossy, VP8L lossless, VP8X extended.
 
-use super::{Rest, Stop, Walked};
+use super::rest::{Rest, Stop, Walked};
 
 /// `RIFF`, the length of what follows, `WEBP`.
 const NAME: usize = 4;

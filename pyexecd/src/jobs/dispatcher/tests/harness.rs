@@ -83,6 +83,7 @@ impl Harness {
             overrides: Variables::default(),
             stdin: vec![],
             env_file: None,
+            autosave: None,
         };
         run_directory::create(self.directory.path(), &submission, None, Timestamp(5), |_| ()).expect("can be made");
         JobDetail::submitted(submission.id, Timestamp(5), submission.spec)
