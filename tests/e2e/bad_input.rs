@@ -55,8 +55,8 @@ fn what_can_not_run_is_refused_and_nothing_is_made_of_it() {
         (&["jobs", "--status", "sleeping"], 2, "sleeping"),
         (&["prune", "--older-than", "yesterday"], 2, "yesterday"),
         (&["nonsense"], 2, "nonsense"),
-        (&["daemon"], 2, "verb"),
-        (&[], 2, "verb"),
+        (&["daemon"], 2, "command"),
+        (&[], 2, "command"),
     ] {
         let ran = sandbox.pyexec(arguments);
         assert_refused(&sandbox, arguments, &ran, code, named);

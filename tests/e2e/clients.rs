@@ -88,14 +88,15 @@ fn a_daemon_that_is_none_or_of_another_version_is_told_as_such() {
     ] {
         let _ = std::fs::remove_file(&socket);
         let listener = UnixListener::bind(&socket).expect("can be bound");
-        let answering = std::thread::spawn(move || {
-            let (mut stream, _) = listener.accept().expect("somebody calls");
-            let _ = stream.write_all(&says);
-            // Until the client hangs up.
-            let _ = stream.read_to_end(&mut Vec::new());
+        // As often as somebody calls, and each time until the client hangs up.
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.expect("somebody calls");
+                let _ = stream.write_all(&says);
+                let _ = stream.read_to_end(&mut Vec::new());
+            }
         });
         let ran = sandbox.run(&["-c", "pass"]).expect_code(125);
-        answering.join().expect("does not panic");
         let lines: Vec<&str> = ran.stderr.lines().collect();
         assert!(lines[0].starts_with("error: ") && lines[0].contains(error), "{ran}");
         assert!(lines.len() == 2 && lines[1].starts_with("hint: ") && lines[1].contains(hint), "{ran}");

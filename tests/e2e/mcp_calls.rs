@@ -310,7 +310,7 @@ fn a_job_whose_output_can_not_be_written_can_be_killed() {
     while job["message"].is_null() {
         job = session.structured("py_job_status", json!({"job_id": id, "incremental": false}))["job"].clone();
     }
-    assert!(job["message"].as_str().is_some_and(|why| why.contains("can not be written")), "{job}");
+    assert!(job["message"].as_str().is_some_and(|why| why.contains("cannot be written")), "{job}");
     assert_eq!(session.structured("py_kill_job", json!({"job_id": id}))["status"], "killed");
     let job = sandbox.finished(&id);
     assert_eq!((&job["stdout_bytes"], &job["exit_code"]), (&(8 << 20).into(), &(-9).into()), "{job}");

@@ -177,7 +177,7 @@ fn a_profile_is_no_benchmark_and_a_summary_that_is_none_is_said_to_be() {
     let forged = "import os, atexit\np = os.environ['PYEXEC_ARTIFACTS']\nopen(p + '/profile.json', 'w').write('{}')\nos._exit(0)";
     let ran = sandbox.run(&["--profile", "--json", "-c", forged]).expect_code(0).json();
     let problem = ran["profile"]["problem"].as_str().unwrap_or_default();
-    assert!(problem.contains("profile.json can not be read"), "{ran}");
+    assert!(problem.contains("profile.json cannot be read"), "{ran}");
 }
 
 #[test]

@@ -174,7 +174,7 @@ pub(super) fn submission(
     });
     let directory = directory_of(call, given.directory.as_deref())?;
     let autosave = given.script_content.is_some().then(|| autosave(call));
-    let mut draft = Draft::new(call.caller().clone(), source, directory, environment);
+    let mut draft = Draft::new(call.caller(), source, directory, environment);
     for (name, value) in &given.env_vars {
         if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
             return Err(Failure::argument(
