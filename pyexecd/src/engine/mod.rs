@@ -61,7 +61,7 @@ pub trait Engine: Debug + Send + Sync {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Evidence {
     /// There is a record of its end.
-    Ended(WhatEnded),
+    Ended(Box<WhatEnded>),
     /// It is being run, or is about to be: [`Engine::adopt`] tells which.
     Alive,
     /// It was started, nobody runs it any more, and there is no record.

@@ -194,7 +194,7 @@ fn check_recovery(directory: &Path) {
                 let believed = believe(known.clone(), evidence.clone(), circumstances);
                 match (&believed, &evidence) {
                     (Belief::Finished(Outcome::Ended(record)), Evidence::Ended(what)) => {
-                        assert_eq!(outcome_of(what.clone()), Outcome::Ended(record.clone()));
+                        assert_eq!(outcome_of((**what).clone()), Outcome::Ended(record.clone()));
                     }
                     (Belief::Finished(Outcome::Ended(record)), _) => panic!("{record:?} out of {evidence:?}"),
                     (Belief::Finished(_) | Belief::Waits | Belief::Adopt(_), _) => {}

@@ -29,7 +29,7 @@ pub struct Circumstances {
 
 pub fn believe(known: JobState, evidence: Evidence, circumstances: Circumstances) -> Belief {
     match (evidence, known) {
-        (Evidence::Ended(what), _) => Belief::Finished(outcome_of(what)),
+        (Evidence::Ended(what), _) => Belief::Finished(outcome_of(*what)),
         // It was started, which the index did not know of, and nobody is left to say how it ended.
         (Evidence::Gone, JobState::Queued | JobState::Preparing | JobState::Starting { .. }) => {
             Belief::Finished(Outcome::Lost { last_seen: None })
@@ -100,7 +100,7 @@ mod tests {
         let lost = Belief::Finished(Outcome::Lost { last_seen: Some(run()) });
         let stopped = Belief::Finished(Outcome::NotStarted(NotStarted::Stopped(StopReason::Cancelled)));
         let failed = Belief::Finished(Outcome::NotStarted(NotStarted::Spawn("no".into())));
-        let ended = || Evidence::Ended(WhatEnded::SpawnFailed("no".into()));
+        let ended = || Evidence::Ended(Box::new(WhatEnded::SpawnFailed("no".into())));
         for (known, evidence, expected) in [
             (JobState::Queued, Evidence::NeverStarted, Belief::Waits),
             (JobState::Preparing, Evidence::NeverStarted, Belief::Waits),

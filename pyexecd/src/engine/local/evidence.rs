@@ -61,7 +61,7 @@ pub(super) fn look_at(directory: &Path) -> Result<Found, record::ReadError> {
 /// Those of [`look_at`].
 pub fn examine(directory: &Path) -> Result<Evidence, record::ReadError> {
     Ok(match look_at(directory)? {
-        Found::Ended(what) => Evidence::Ended(what),
+        Found::Ended(what) => Evidence::Ended(Box::new(what)),
         Found::Alive(_) | Found::Undecided => Evidence::Alive,
         Found::Gone => Evidence::Gone,
         Found::NeverStarted => Evidence::NeverStarted,

@@ -185,6 +185,11 @@ impl Live {
         }
     }
 
+    /// Whether it waits for its turn.
+    pub(super) fn waits(&self) -> Option<MayStart> {
+        if let Phase::Waiting { may_start } = self.phase { Some(may_start) } else { None }
+    }
+
     /// It has ended, also where that is not written down yet.
     pub(super) fn has_ended(&self) -> bool {
         matches!(self.phase, Phase::Settling(_) | Phase::Finished)

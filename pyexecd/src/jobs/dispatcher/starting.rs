@@ -23,10 +23,8 @@ impl Dispatcher {
     /// Begins to prepare every job whose turn it is.
     pub(super) fn admit(&mut self) {
         while let Some(id) = self.queue.admit(self.max_running) {
-            let Some((live, may_start)) = self.live.get_mut(&id).and_then(|live| match live.phase {
-                Phase::Waiting { may_start } => Some((live, may_start)),
-                _ => None,
-            }) else {
+            let waiting = self.live.get_mut(&id).and_then(|live| live.waits().map(|may_start| (live, may_start)));
+            let Some((live, may_start)) = waiting else {
                 self.queue.ended(id);
                 continue;
             };

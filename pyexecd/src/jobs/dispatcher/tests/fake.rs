@@ -42,7 +42,7 @@ pub(super) struct FakeRun {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum RunState {
     Alive { said_so: bool },
-    Over(RunEvent),
+    Over(Box<RunEvent>),
 }
 
 pub(super) fn run() -> Run {
@@ -112,9 +112,9 @@ impl FakeEngine {
                 // What has run cannot fail to start.
                 let event = match event {
                     RunEvent::Ended(WhatEnded::SpawnFailed(_)) if said_so => exits(None),
-                    event => event.clone(),
+                    RunEvent::Started(_) | RunEvent::Ended(_) | RunEvent::Lost => event.clone(),
                 };
-                run.state = Some(RunState::Over(event.clone()));
+                run.state = Some(RunState::Over(Box::new(event.clone())));
                 run.tell(event);
             }
         });
@@ -123,7 +123,7 @@ impl FakeEngine {
     /// How it ended, outside of the daemon.
     pub(super) fn end_of(&self, id: JobId) -> Option<RunEvent> {
         self.of(id, |run| match &run.state {
-            Some(RunState::Over(event)) => Some(event.clone()),
+            Some(RunState::Over(event)) => Some(RunEvent::clone(event)),
             Some(RunState::Alive { .. }) | None => None,
         })
     }
@@ -155,7 +155,7 @@ impl FakeRun {
         match self.state.clone() {
             Some(RunState::Alive { said_so: true }) => self.tell(RunEvent::Started(run())),
             Some(RunState::Alive { said_so: false }) => {}
-            Some(RunState::Over(event)) => self.tell(event),
+            Some(RunState::Over(event)) => self.tell(*event),
             None => self.tell(nobody),
         }
     }
@@ -176,8 +176,10 @@ impl Engine for FakeEngine {
         Ok(self.of(id, |run| match &run.state {
             None => Evidence::NeverStarted,
             Some(RunState::Alive { .. }) => Evidence::Alive,
-            Some(RunState::Over(RunEvent::Ended(what))) => Evidence::Ended(what.clone()),
-            Some(RunState::Over(RunEvent::Lost | RunEvent::Started(_))) => Evidence::Gone,
+            Some(RunState::Over(event)) => match &**event {
+                RunEvent::Ended(what) => Evidence::Ended(Box::new(what.clone())),
+                RunEvent::Lost | RunEvent::Started(_) => Evidence::Gone,
+            },
         }))
     }
 
@@ -207,10 +209,12 @@ impl Engine for FakeEngine {
     }
 }
 
+type Answer = oneshot::Sender<Result<(), EnvironmentError>>;
+
 /// Prepares nothing until it is told to.
 #[derive(Clone, Debug, Default)]
 pub(super) struct FakePreparer {
-    waiting: Arc<Mutex<HashMap<JobId, oneshot::Sender<Result<(), EnvironmentError>>>>>,
+    waiting: Arc<Mutex<HashMap<JobId, Answer>>>,
 }
 
 impl FakePreparer {

@@ -26,7 +26,7 @@ enum Step {
         works: bool,
     },
     Start(usize),
-    End(usize, RunEvent),
+    End(usize, Box<RunEvent>),
     Stop {
         job: usize,
         now: bool,
@@ -52,7 +52,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => Just(Step::Submit),
         4 => (0usize..6, prop::bool::weighted(0.8)).prop_map(|(job, works)| Step::Prepare { job, works }),
         4 => (0usize..6).prop_map(Step::Start),
-        3 => (0usize..6, ends).prop_map(|(job, event)| Step::End(job, event)),
+        3 => (0usize..6, ends).prop_map(|(job, event)| Step::End(job, Box::new(event))),
         3 => (0usize..6, any::<bool>()).prop_map(|(job, now)| Step::Stop { job, now }),
         1 => (0usize..6).prop_map(Step::BeginElsewhere),
         2 => (0u32..4).prop_map(Step::Refuse),
