@@ -18,7 +18,7 @@ fn write(sandbox: &Sandbox, text: &str) -> PathBuf {
 }
 
 /// What a job of the MCP server has of some variables.
-fn seen(session: &mut McpSession<'_>, names: &[&str], other: Value) -> Value {
+fn seen(session: &mut McpSession<'_>, names: &[&str], other: &Value) -> Value {
     let code = format!("import json, os; print(json.dumps([os.environ.get(name) for name in {names:?}]))");
     let mut arguments = session.script(&code);
     arguments.as_object_mut().expect("is one").extend(other.as_object().expect("is one").clone());
@@ -37,8 +37,8 @@ fn a_job_of_the_server_inherits_what_the_host_has_not_set_and_the_call_wins() {
         let mut session = McpSession::open(&sandbox, era);
         let other = json!({"env_vars": {"CALLED": "call"}, "env_file": sandbox.file("job.env")});
         let names = ["HOSTS", "FILES", "CALLED", "ENV_FILE"];
-        assert_eq!(seen(&mut session, &names, other), json!(["host", "file", "call", "env_file"]));
-        let path = seen(&mut session, &["PATH"], json!({}));
+        assert_eq!(seen(&mut session, &names, &other), json!(["host", "file", "call", "env_file"]));
+        let path = seen(&mut session, &["PATH"], &json!({}));
         let path = path[0].as_str().expect("is text");
         assert!(path.ends_with(":/opt/of-the-file"), "it comes last, and /usr/bin is there once: {path}");
         assert_eq!(path.split(':').filter(|entry| *entry == "/usr/bin").count(), 1, "{path}");
@@ -52,10 +52,10 @@ fn a_change_of_the_file_holds_from_the_next_call_on() {
     let sandbox = Sandbox::new();
     let _daemon = sandbox.daemon();
     let mut session = McpSession::open(&sandbox, Era::Stateless);
-    assert_eq!(seen(&mut session, &["A"], json!({})), json!([null]));
+    assert_eq!(seen(&mut session, &["A"], &json!({})), json!([null]));
     for value in ["1", "2"] {
         write(&sandbox, &format!("A={value}\n"));
-        assert_eq!(seen(&mut session, &["A"], json!({})), json!([value]));
+        assert_eq!(seen(&mut session, &["A"], &json!({})), json!([value]));
     }
 }
 
@@ -69,7 +69,7 @@ fn a_broken_line_is_told_by_its_number_once_and_by_doctor_and_nothing_fails() {
         let first = session.call("py_list_jobs", json!({}))["content"].to_string();
         assert!(first.contains("pyexec.env, line 2: not of the form NAME=value"), "{first}");
         assert!(!first.contains("hunter"), "its text may be a secret: {first}");
-        assert_eq!(seen(&mut session, &["A"], json!({})), json!(["1"]), "what could be read holds");
+        assert_eq!(seen(&mut session, &["A"], &json!({})), json!(["1"]), "what could be read holds");
         let second = session.call("py_list_jobs", json!({}))["content"].to_string();
         assert!(!second.contains("line 2"), "{second}");
     }
@@ -102,7 +102,7 @@ fn a_file_that_is_none_is_not_waited_for() {
     let mut session = McpSession::open(&sandbox, Era::Stateless);
     let answer = session.call("py_list_jobs", json!({}))["content"].to_string();
     assert!(answer.contains("is not a regular file"), "{answer}");
-    assert_eq!(seen(&mut session, &["A"], json!({})), json!([null]));
+    assert_eq!(seen(&mut session, &["A"], &json!({})), json!([null]));
 }
 
 #[test]
