@@ -5,6 +5,8 @@
 //! [`reading`] reads what a job prints; [`excerpt`], [`profile`] and [`files`] gather what is shown of a job, as plain
 //! values of the vocabulary.
 
+#![forbid(unsafe_code)]
+
 pub mod caller;
 mod client;
 pub mod environment_file;

@@ -8,6 +8,8 @@
 //!
 //! This crate imports nothing else of ours, and does no I/O.
 
+#![forbid(unsafe_code)]
+
 pub mod artifact;
 pub mod benchmark;
 pub mod daemon;

@@ -2,6 +2,8 @@
 //!
 //! It owns nothing that lasts: every job is the daemon's, which [`pyexec_client::Client`] finds or starts.
 
+#![forbid(unsafe_code)]
+
 mod advice;
 mod args;
 mod ask;

@@ -22,6 +22,8 @@
 //! A [`session::Process`] is made once, a [`session::Origin`] for each transport, a [`session::Session`] and a
 //! [`protocol::server::Server`] for each connection. `log` has the lines on stderr.
 
+#![forbid(unsafe_code)]
+
 mod answer;
 mod arguments;
 mod call;

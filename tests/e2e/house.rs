@@ -106,6 +106,20 @@ fn crates_depend_on_each_other_only_downwards() {
     }
 }
 
+/// `unsafe` is the supervisor's and that of `sys`; every other crate refuses to compile with it.
+#[test]
+fn every_crate_but_two_forbids_unsafe_code() {
+    let root = workspace();
+    let manifest: toml::Table = read(&root.join("Cargo.toml")).parse().expect("is TOML");
+    let members = manifest["workspace"]["members"].as_array().expect("is a list");
+    let members = members.iter().map(|member| member.as_str().expect("is a path"));
+    let allowing: Vec<&str> = members
+        .filter(|member| root.join(member).join("src/lib.rs").exists())
+        .filter(|member| !read(&root.join(member).join("src/lib.rs")).contains("#![forbid(unsafe_code)]"))
+        .collect();
+    assert_eq!(allowing, ["supervisor", "sys"]);
+}
+
 /// Of the daemon's modules: who may name what. What is not listed may name nothing of the crate; `lib` declares them all.
 ///
 /// Downwards only: daemon, service, jobs, then what jobs are made with. Where it is not, the entry says why.

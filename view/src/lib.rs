@@ -3,6 +3,8 @@
 //! These types are rendered as JSON and never read back; what is exchanged between programs is in [`pyexec_proto`]. This
 //! crate does no I/O: what it shows, a client has gathered.
 
+#![forbid(unsafe_code)]
+
 mod artifacts;
 mod benchmark;
 pub mod course;
