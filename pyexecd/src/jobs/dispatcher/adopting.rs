@@ -118,9 +118,10 @@ fn look(engine: &dyn Engine, id: JobId, directory: &Path, known: JobState, may_h
         Ok(None) | Err(ReadError::Damaged { .. }) => {}
         Err(error @ ReadError::Io { .. }) => return Belief::Finished(believe_unreadable(known, &error.to_string())),
     }
+    // Before it is asked who runs it: a supervisor says who it is, and then takes the environment away.
+    let has_environment = matches!(run_directory::to_start(directory), Ok(Some(_)));
     match engine.examine(id) {
         Ok(evidence) => {
-            let has_environment = matches!(run_directory::to_start(directory), Ok(Some(_)));
             let is_gone = evidence == Evidence::Gone;
             let believed = believe(known, evidence, Circumstances { has_environment, may_have_run });
             if is_gone && matches!(believed, Belief::Finished(_)) {

@@ -79,16 +79,17 @@ impl FakeEngine {
         look(self.runs().entry(id).or_default())
     }
 
-    /// A supervisor takes the permission to start the job, if it is there.
+    /// A supervisor takes the permission to start the job, if it is there. Who looks sees both or neither: a supervisor says
+    /// who it is before it takes the permission.
     pub(super) fn supervisor_begins(&self, id: JobId) -> bool {
-        let permitted = run_directory::revoke(&self.jobs.join(id.to_string())).expect("can be looked at");
-        if permitted {
-            self.of(id, |run| {
+        self.of(id, |run| {
+            let permitted = run_directory::revoke(&self.jobs.join(id.to_string())).expect("can be looked at");
+            if permitted {
                 run.starts += 1;
                 run.state = Some(RunState::Alive { said_so: false });
-            });
-        }
-        permitted
+            }
+            permitted
+        })
     }
 
     pub(super) fn is_alive(&self, id: JobId) -> bool {
