@@ -2,6 +2,7 @@
 //!
 //! One module per subject. Nothing here waits for a duration: every wait is for a fact, see [`sandbox`].
 
+mod architecture;
 mod arguments;
 mod artifacts;
 mod as_plain;
@@ -27,7 +28,7 @@ mod following;
 mod frames;
 mod groups;
 mod hostile_text;
-mod house;
+
 mod inline_scripts;
 mod input;
 mod interruption;
