@@ -1,6 +1,8 @@
 //! What a connection carries once both sides have greeted each other: frames of bounded size, with bincode in each.
 
 mod begun;
+#[cfg(test)]
+mod shapes;
 
 use std::io;
 use std::pin::Pin;
