@@ -24,6 +24,7 @@ mod environments;
 mod faults;
 mod fences;
 mod figures;
+mod file_server;
 mod following;
 mod frames;
 mod groups;

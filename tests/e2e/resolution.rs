@@ -1,69 +1,15 @@
 //! What decides the versions that a job gets: settings, files that variables name, locks and indexes. What is remembered is
 //! remembered for exactly that.
 
-use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use crate::environment_sandbox::{EnvironmentSandbox, environment_of};
-use crate::sandbox::{Ran, python};
+use crate::file_server::FileServer;
+use crate::sandbox::Ran;
 use crate::wheels::{self, wheel};
 
 const PRINTS: &str = "import tried_a; print(tried_a.__version__)";
 const LOWEST: &str = "resolution = 'lowest'\n";
-
-/// Serves a directory, or answers all with this code; prints its port.
-const INDEX: &str = r#"
-import functools, http.server, sys
-folder, code = sys.argv[1], int(sys.argv[2])
-class Handler(http.server.SimpleHTTPRequestHandler):
-    def do_GET(self):
-        if code == 200:
-            return super().do_GET()
-        self.send_response(code)
-        self.send_header('Content-Length', '0')
-        self.end_headers()
-    do_HEAD = do_GET
-    def log_message(self, *_):
-        pass
-server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), functools.partial(Handler, directory=folder))
-print(server.server_port, flush=True)
-server.serve_forever()
-"#;
-
-/// An index on this machine. Dropping it ends it.
-struct Index {
-    process: Child,
-    url: String,
-}
-
-impl Index {
-    /// With what lies in this directory, a directory for each package.
-    fn of(packages: &Path) -> Self {
-        Self::start(packages, 200)
-    }
-
-    fn that_answers(code: u16) -> Self {
-        Self::start(Path::new("/"), code)
-    }
-
-    fn start(packages: &Path, code: u16) -> Self {
-        let arguments = ["-c".into(), INDEX.into(), packages.to_owned(), code.to_string().into()];
-        let mut process =
-            Command::new(python()).args(arguments).stdout(Stdio::piped()).spawn().expect("Python can be started");
-        let mut port = String::new();
-        let stdout = process.stdout.take().expect("stdout was asked to be a pipe");
-        BufReader::new(stdout).read_line(&mut port).expect("the server prints its port");
-        Self { process, url: format!("http://127.0.0.1:{}/", port.trim()) }
-    }
-}
-
-impl Drop for Index {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
 
 /// uv finds two versions of `tried-a` in a directory, and nothing else.
 fn sandbox_with_packages() -> EnvironmentSandbox {
@@ -258,7 +204,7 @@ fn a_lock_is_asked_of_uv_once_and_what_uv_refuses_is_refused() {
 }
 
 /// The default index has `tried-a`, and uv has asked it.
-fn sandbox_with_index() -> (EnvironmentSandbox, Index) {
+fn sandbox_with_index() -> (EnvironmentSandbox, FileServer) {
     let mut sandbox = EnvironmentSandbox::new();
     wheel(&sandbox, "tried-a", "1.0");
     let wheels = wheels::directory(&sandbox);
@@ -266,10 +212,10 @@ fn sandbox_with_index() -> (EnvironmentSandbox, Index) {
     std::fs::create_dir_all(&packages).expect("can be made");
     let name = "tried_a-1.0-py3-none-any.whl";
     std::fs::copy(wheels.join(name), packages.join(name)).expect("can be copied");
-    let index = Index::of(packages.parent().expect("it has one"));
+    let index = FileServer::of(packages.parent().expect("it has one"));
     let cache = sandbox.root().join("uv-cache");
     sandbox.set("UV_CACHE_DIR", cache);
-    sandbox.set("UV_DEFAULT_INDEX", &index.url);
+    sandbox.set("UV_DEFAULT_INDEX", index.url(""));
     sandbox.set("UV_HTTP_TIMEOUT", "10");
     let ran = sandbox.run_with_uv(&["--with", "tried-a", "-c", PRINTS]).expect_code(0);
     assert_eq!(ran.text(), "1.0\n", "{ran}");
@@ -291,8 +237,9 @@ fn an_index_that_refuses_is_not_replaced_by_what_uv_has_kept_of_another_one() {
         assert!(!plain.status.success(), "uv run does otherwise: {plain:?}");
     };
     for code in [401, 403, 500, 503] {
-        let index = Index::that_answers(code);
-        refused(&index.url, &[("UV_INDEX", &index.url)], &[]);
+        let index = FileServer::that_answers(code);
+        let url = index.url("");
+        refused(&url, &[("UV_INDEX", &url)], &[]);
     }
     let nobody = "http://127.0.0.1:9/";
     for variable in ["UV_INDEX", "UV_EXTRA_INDEX_URL"] {

@@ -3,9 +3,10 @@
 use serde_json::json;
 
 use crate::environment_sandbox::EnvironmentSandbox;
+use crate::file_server::FileServer;
 use crate::mcp_session::{ERAS, McpSession};
 use crate::sandbox::{Ran, contains, file_names};
-use crate::wheels::{Server, sandbox_without_index, wheel};
+use crate::wheels::{self, sandbox_without_index, wheel};
 
 const USER: &str = "someone";
 
@@ -15,11 +16,11 @@ fn secret() -> String {
 }
 
 /// A package behind a password, and the URL of it.
-fn protected(sandbox: &EnvironmentSandbox) -> (Server, String) {
+fn protected(sandbox: &EnvironmentSandbox) -> (FileServer, String) {
     wheel(sandbox, "tried-a", "1.0");
     let credentials = format!("{USER}:{}", secret());
-    let server = Server::start(sandbox, &credentials);
-    let url = server.url(&credentials, "tried-a");
+    let server = FileServer::with_password(&wheels::directory(sandbox), &credentials);
+    let url = wheels::url(&server.url(&credentials), "tried-a");
     (server, url)
 }
 
@@ -148,7 +149,8 @@ fn a_wrong_password_is_told_without_being_shown() {
     let sandbox = sandbox_without_index();
     let (server, _) = protected(&sandbox);
     let wrong = format!("{USER}:{}", secret().replace("open", "shut"));
-    let ran = sandbox.run_with_uv(&["--with", &format!("tried-a @ {}", server.url(&wrong, "tried-a")), "-c", "pass"]);
+    let url = wheels::url(&server.url(&wrong), "tried-a");
+    let ran = sandbox.run_with_uv(&["--with", &format!("tried-a @ {url}"), "-c", "pass"]);
     let ran = ran.expect_code(126);
     assert!(ran.stderr.contains("401") && ran.stderr.contains("someone:****@"), "{ran}");
     assert!(!ran.stderr.contains("shut") && !ran.stderr.contains("PYEXEC_URL"), "{ran}");

@@ -1,9 +1,7 @@
-//! Packages that tests make themselves, to be installed without an index: from a directory, or from a server that wants a
-//! password.
+//! Packages that tests make themselves, to be installed without an index.
 
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use crate::environment_sandbox::EnvironmentSandbox;
 use crate::sandbox::python;
@@ -27,26 +25,6 @@ with zipfile.ZipFile(path, 'w') as wheel:
     for name, text in files.items():
         wheel.writestr(zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0)), text)
 print(hashlib.sha256(open(path, 'rb').read()).hexdigest())
-"#;
-
-/// Serves a directory to who knows the password, and prints its port.
-const SERVER: &str = r#"
-import base64, functools, http.server, sys
-folder, credentials = sys.argv[1:]
-expected = 'Basic ' + base64.b64encode(credentials.encode()).decode()
-class Handler(http.server.SimpleHTTPRequestHandler):
-    def do_GET(self):
-        if self.headers.get('Authorization') == expected:
-            return super().do_GET()
-        self.send_response(401)
-        self.send_header('WWW-Authenticate', 'Basic realm="wheels"')
-        self.end_headers()
-    do_HEAD = do_GET
-    def log_message(self, *_):
-        pass
-server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), functools.partial(Handler, directory=folder))
-print(server.server_port, flush=True)
-server.serve_forever()
 "#;
 
 /// Where they lie in a sandbox.
@@ -75,33 +53,7 @@ pub(crate) fn wheel(sandbox: &EnvironmentSandbox, name: &str, version: &str) -> 
     String::from_utf8(made.stdout).expect("is hexadecimal").trim().to_owned()
 }
 
-/// A server on this machine. Dropping it ends it.
-#[derive(Debug)]
-pub(crate) struct Server {
-    process: Child,
-    port: String,
-}
-
-impl Server {
-    pub(crate) fn start(sandbox: &EnvironmentSandbox, credentials: &str) -> Self {
-        let arguments = [Path::new("-c"), Path::new(SERVER), &directory(sandbox), Path::new(credentials)];
-        let mut process =
-            Command::new(python()).args(arguments).stdout(Stdio::piped()).spawn().expect("Python can be started");
-        let mut port = String::new();
-        let stdout = process.stdout.take().expect("stdout was asked to be a pipe");
-        BufReader::new(stdout).read_line(&mut port).expect("the server prints its port");
-        Self { process, port: port.trim().to_owned() }
-    }
-
-    /// Of version 1.0 of a package, asked for with these credentials.
-    pub(crate) fn url(&self, credentials: &str, name: &str) -> String {
-        format!("http://{credentials}@127.0.0.1:{}/{}-1.0-py3-none-any.whl", self.port, name.replace('-', "_"))
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
+/// Where version 1.0 of a package is, below the address of a server of [`directory`].
+pub(crate) fn url(server: &str, name: &str) -> String {
+    format!("{server}{}-1.0-py3-none-any.whl", name.replace('-', "_"))
 }
