@@ -195,6 +195,7 @@ pub(crate) fn check(rows: &[Row]) {
 pub(crate) fn check_in(sandbox: &Sandbox, rows: &[Row]) {
     let wanted = std::env::var("PYEXEC_TEST_ROW").unwrap_or_default();
     let rows: Vec<&Row> = rows.iter().filter(|row| row.name.contains(&wanted)).collect();
+    assert!(!rows.is_empty() || !wanted.is_empty(), "there is no row to run");
     let mut wrong = String::new();
     for row in &rows {
         if let Err(problem) = compare(sandbox, row) {

@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use crate::mcp_session::{Era, McpSession, PYEXEC_MCP};
-use crate::sandbox::{PYEXEC, Sandbox, every_pid, send};
+use crate::sandbox::{Ability, PYEXEC, Sandbox, can, every_pid, send};
 
 /// A host: leads a session, starts a client through the words it is given, and stays. Of an MCP server it is the client.
 const HOST: &str = r#"
@@ -267,12 +267,10 @@ fn in_a_container(sandbox: &Sandbox, words: &[&str]) -> std::process::Command {
     command
 }
 
+#[track_caller]
 fn containers_can_be_made(sandbox: &Sandbox) -> bool {
     let made = in_a_container(sandbox, &["true"]).stderr(Stdio::null()).status().is_ok_and(|status| status.success());
-    if !made {
-        let _ = std::io::Write::write_all(&mut std::io::stderr(), b"NOT RUN: no process namespace can be made here\n");
-    }
-    made
+    can(Ability::Namespaces, made)
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod namespaces;
 mod other_user;
 mod process;
 mod program;
+mod skipped;
 mod terminal;
 
 use pyexec_run_directory::directories;
@@ -45,6 +46,7 @@ pub(crate) use other_user::{NOBODY, STRANGER, can_change_users};
 use process::thread_count;
 pub(crate) use process::{Process, every_pid, is_alive, process_state, send, started};
 pub(crate) use program::{Program, manifest_directory};
+pub(crate) use skipped::{Ability, can};
 pub(crate) use terminal::Shown;
 
 /// The command line under test.

@@ -1,13 +1,12 @@
 //! Where jobs run, and how the kernel schedules them there: as their submitter, or not at all.
 
-use std::io::Write;
 use std::process::{Command, Stdio};
 
 use rustix::process::geteuid;
 use serde_json::{Value, json};
 
 use crate::mcp_session::{Era, McpSession, text_of};
-use crate::sandbox::{PYEXEC, PYEXEC_MCP, Ran, Sandbox, can_change_users, python, starter};
+use crate::sandbox::{Ability, PYEXEC, PYEXEC_MCP, Ran, Sandbox, can, can_change_users, python, starter};
 
 /// What a process has of the kernel, on one line.
 const PROBE: &str = "
@@ -125,9 +124,10 @@ fn what_only_root_may_set_is_told_of_in_show_exports_and_doctor_and_not_by_the_j
     }
     const PRIVILEGED: [&str; 9] = ["ionice", "-c1", "-n2", "chrt", "-f", "7", "nice", "-n", "-5"];
     let mut sandbox = Sandbox::of_nobody();
-    let mut can = sandbox.command(PRIVILEGED[0]);
-    if !can.args(&PRIVILEGED[1..]).arg("true").status().is_ok_and(|status| status.success()) {
-        return not_run("real-time classes and lower nice values are not permitted here");
+    let mut tried = sandbox.command(PRIVILEGED[0]);
+    let permitted = tried.args(&PRIVILEGED[1..]).arg("true").status().is_ok_and(|status| status.success());
+    if !can(Ability::RealTime, permitted) {
+        return;
     }
     sandbox.pyexec(["daemon", "start"]).expect_code(0);
     let as_nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"];
@@ -158,11 +158,8 @@ fn what_only_root_may_set_is_told_of_in_show_exports_and_doctor_and_not_by_the_j
     assert!(!sandbox.pyexec(["doctor"]).text().contains("scheduling:"), "a usual shell has nothing to be told");
 }
 
-fn not_run(why: &str) {
-    let _ = writeln!(std::io::stderr(), "NOT RUN: {why}");
-}
-
-/// What starts a program in namespaces of its own; `None`, with a word of it, where that is not permitted.
+/// What starts a program in namespaces of its own; `None` where that is not permitted, and a test without it is meant.
+#[track_caller]
 fn unshared(sandbox: &Sandbox, options: &[&'static str]) -> Option<Vec<&'static str>> {
     let as_root: &[&str] = if geteuid().is_root() { &[] } else { &["--user", "--map-root-user"] };
     let words = [&["unshare"], as_root, options].concat();
@@ -171,7 +168,7 @@ fn unshared(sandbox: &Sandbox, options: &[&'static str]) -> Option<Vec<&'static 
     if made.is_ok_and(|status| status.success()) {
         return Some(words);
     }
-    not_run("namespaces may not be made here");
+    can(Ability::Namespaces, false);
     None
 }
 

@@ -1,12 +1,13 @@
 //! Mounts of a test's own, and a file system that does not answer.
 
 use std::fs::File;
-use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::io::{FdFlags, fcntl_setfd};
+
+use super::{Ability, can};
 
 /// Set for a test that runs in a mount namespace of its own.
 const INSIDE: &str = "PYEXEC_TEST_MOUNTS";
@@ -43,13 +44,10 @@ pub(crate) struct Stalled {
 }
 
 impl Stalled {
-    /// Whether one can be made here; where not, the test says so, and is none.
+    /// Whether a test that makes one is to go on: see [`can`].
+    #[track_caller]
     pub(crate) fn can_be_made() -> bool {
-        let can = File::options().read(true).write(true).open("/dev/fuse").is_ok();
-        if !can {
-            let _ = writeln!(std::io::stderr(), "NOT RUN: it takes /dev/fuse, and the right to open it");
-        }
-        can
+        can(Ability::Fuse, File::options().read(true).write(true).open("/dev/fuse").is_ok())
     }
 
     /// In a mount namespace of the test's own.

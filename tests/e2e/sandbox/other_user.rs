@@ -1,11 +1,10 @@
 //! Users beside the one that runs the tests: who needs root to become them.
 
-use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::{PYEXEC, PYEXECD, Ran, Sandbox};
+use super::{Ability, PYEXEC, PYEXECD, Ran, Sandbox, can};
 
 /// Somebody who owns nothing: `nobody`, on most systems.
 pub(crate) const NOBODY: u32 = 65534;
@@ -19,13 +18,10 @@ const PYTHON: &str = "/usr/bin/python3";
 const AS_NOBODY: &[&str] =
     &["sh", "-c", "umask 0; exec setpriv --reuid=65534 --regid=65534 --clear-groups -- \"$@\"", "sh"];
 
-/// Whether the tests can become somebody else; where not, the test says so, and is none.
+/// Whether a test that becomes somebody else is to go on: see [`can`].
+#[track_caller]
 pub(crate) fn can_change_users() -> bool {
-    let can = rustix::process::geteuid().is_root() && Path::new(PYTHON).exists();
-    if !can {
-        let _ = writeln!(std::io::stderr(), "NOT RUN: it takes root, and {PYTHON}, to become another user");
-    }
-    can
+    can(Ability::OtherUsers, rustix::process::geteuid().is_root() && Path::new(PYTHON).exists())
 }
 
 impl Sandbox {
