@@ -6,6 +6,7 @@ use std::process::Command;
 use crate::environment_sandbox::{EnvironmentSandbox, environment_of};
 use crate::file_server::FileServer;
 use crate::sandbox::Ran;
+use crate::uv::lock_script;
 use crate::wheels::{self, wheel};
 
 const PRINTS: &str = "import tried_a; print(tried_a.__version__)";
@@ -175,13 +176,7 @@ fn a_lock_is_asked_of_uv_once_and_what_uv_refuses_is_refused() {
     sandbox.write("uv.toml", LOWEST);
     let header = "# /// script\n# dependencies = ['tried-a']\n# ///\n";
     sandbox.write("s.py", format!("{header}{PRINTS}\n"));
-    let made = Command::new(crate::uv::uv())
-        .args(["lock", "--quiet", "--script", "s.py"])
-        .env_clear()
-        .envs(sandbox.variables())
-        .current_dir(sandbox.work())
-        .status();
-    assert!(made.expect("uv can be started").success());
+    lock_script(&sandbox, "s.py");
     std::fs::remove_file(sandbox.file("uv.toml")).expect("is there");
     let lock = std::fs::read_to_string(sandbox.file("s.py.lock")).expect("is there");
     let lock = lock.replace("[options]\nresolution-mode = \"lowest\"\n", "");

@@ -17,6 +17,14 @@ fn shared_directory() -> PathBuf {
     std::env::var_os("PYEXEC_TEST_SHARED").map_or_else(|| env!("CARGO_TARGET_TMPDIR").into(), PathBuf::from)
 }
 
+/// Has uv itself write the lock beside a script in [`Sandbox::work`].
+#[track_caller]
+pub(crate) fn lock_script(sandbox: &Sandbox, script: &str) {
+    // Not through the sandbox's own uv, whose calls are counted.
+    let ran = sandbox.command(uv()).args(["lock", "--quiet", "--script", script]).status();
+    assert!(ran.expect("uv can be started").success());
+}
+
 pub(crate) fn sandbox_with_uv() -> Sandbox {
     let mut sandbox = Sandbox::new();
     sandbox.set("PYEXEC_UV", uv());

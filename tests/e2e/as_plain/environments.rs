@@ -1,12 +1,10 @@
 //! Which packages, in which versions, and which Python.
 
-use std::process::Command;
-
 use serde_json::json;
 
 use super::{Row, check, check_in, uv_run};
 use crate::environment_sandbox::{EnvironmentSandbox, pythons};
-use crate::uv::uv;
+use crate::uv::lock_script;
 use crate::wheels::{self, wheel};
 
 #[test]
@@ -178,13 +176,7 @@ fn the_lock_beside_a_script_is_that_of_uv_run() {
     // As it is when there is nothing newer.
     std::fs::write(sandbox.file("uv.toml"), LOWEST).expect("can be written");
     sandbox.write("s.py", format!("# /// script\n# dependencies = ['tried-a']\n# ///\n{PRINTS}"));
-    let made = Command::new(uv())
-        .args(["lock", "--quiet", "--script", "s.py"])
-        .env_clear()
-        .envs(sandbox.variables())
-        .current_dir(sandbox.work())
-        .status();
-    assert!(made.expect("uv can be started").success());
+    lock_script(&sandbox, "s.py");
     let lock = std::fs::read_to_string(sandbox.file("s.py.lock")).expect("uv has written it");
     let lock = lock.replace("[options]\nresolution-mode = \"lowest\"\n", "");
     let two = format!(
