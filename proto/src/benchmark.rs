@@ -5,18 +5,18 @@ use serde::{Deserialize, Serialize};
 use crate::exit::{ExitStatus, ResourceUsage};
 use crate::world::Conditions;
 
-/// What is asked for when a job is to be measured.
+/// The options of a benchmark.
 ///
-/// The program is run `warmup_runs + runs` times, one after the other. The first run that does not exit with 0 is the
-/// last, and so is the one during which the job is stopped.
+/// The program runs `warmup_runs + runs` times, one run after the other. The benchmark ends early at the first run that
+/// does not exit with 0, and when the job is stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BenchmarkSpec {
-    /// How many runs are measured: 1 to [`BenchmarkSpec::MAX_RUNS`].
+    /// The number of measured runs: 1 to [`BenchmarkSpec::MAX_RUNS`].
     pub runs: u32,
-    /// How many go before them, unmeasured: at most [`BenchmarkSpec::MAX_RUNS`].
+    /// The number of unmeasured runs before them: at most [`BenchmarkSpec::MAX_RUNS`].
     pub warmup_runs: u32,
-    /// How often the memory of all processes is looked at: 1 to [`BenchmarkSpec::MAX_SAMPLE_INTERVAL_MS`]. It is done
-    /// less often where it would take a noticeable share of a core.
+    /// The interval between two samples of the memory of all processes: 1 to [`BenchmarkSpec::MAX_SAMPLE_INTERVAL_MS`].
+    /// The supervisor samples less often if sampling would take a noticeable share of a core.
     pub sample_interval_ms: u64,
 }
 
@@ -32,23 +32,24 @@ impl Default for BenchmarkSpec {
     }
 }
 
-/// What was measured of a job.
+/// The measurements of one job.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BenchmarkRecord {
-    /// In their order. Fewer than asked for when one failed, or the job was stopped; the last is then the one that did.
+    /// The measured runs in order. There are fewer than requested if a run failed or the job was stopped; that run is
+    /// then the last.
     pub measured: Vec<RunMeasurement>,
-    /// How many warm-ups have ended.
+    /// The number of warm-up runs that have ended.
     pub warmup_runs: u32,
-    /// How often memory was looked at during the measured runs.
+    /// The number of memory samples taken during the measured runs.
     pub samples_taken: u64,
-    /// The time between two looks, on average; as asked for where there was none.
+    /// The mean interval between two samples, or the requested interval if no sample was taken.
     pub sample_interval_us: u64,
-    /// Memory over the time of the last measured run, at most [`BenchmarkRecord::MAX_SAMPLES`]: of a longer series, the
-    /// largest of each so many.
+    /// Memory over the time of the last measured run, at most [`BenchmarkRecord::MAX_SAMPLES`] samples. A longer series
+    /// is reduced by keeping the largest sample of each group.
     pub samples: Vec<Sample>,
     /// Why the next run could not be started.
     pub problem: Option<String>,
-    /// Under what it was measured. Of supervisors before this was said, nothing.
+    /// The scheduling conditions of the runs. `None` in records written before this field existed.
     #[serde(default)]
     pub conditions: Option<Conditions>,
 }
@@ -57,38 +58,38 @@ impl BenchmarkRecord {
     pub const MAX_SAMPLES: usize = 512;
 }
 
-/// One run, from just before its process was made to the end of that process.
+/// One run, from just before its process was created until that process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunMeasurement {
     /// On the monotonic clock, in microseconds.
     pub wall_us: u64,
-    /// Of all processes of this run, those it left behind included.
+    /// The usage of all processes of this run, including those it left behind.
     pub usage: ResourceUsage,
-    /// The most that all its processes were seen to have together, in KiB; memory that they share is counted once.
-    /// `None` when it ended before it was looked at.
+    /// The largest memory use sampled over all processes of the run together, in KiB; shared memory is counted once.
+    /// `None` if the run ended before the first sample.
     pub tree_peak_kib: Option<u64>,
     pub exit: ExitStatus,
 }
 
 impl RunMeasurement {
-    /// In KiB. The largest single process is known exactly, all together only as often as they were looked at: the peak
-    /// is at least either.
+    /// The peak memory, in KiB. The largest single process is known exactly, but the sum over all processes only at
+    /// each sample, so the peak is the larger of the two.
     pub fn peak_kib(&self) -> u64 {
         self.usage.max_rss_kib.max(self.tree_peak_kib.unwrap_or(0))
     }
 
-    /// Whether it went through: only such runs are compared with each other.
+    /// Whether the run exited with 0 and was not stopped. Only such runs are compared with each other.
     pub fn is_whole(&self) -> bool {
         self.exit == ExitStatus::Success
     }
 }
 
-/// One look at all processes of a run.
+/// One sample of all processes of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sample {
     /// Since the start of the run, in microseconds.
     pub at_us: u64,
     pub rss_kib: u64,
-    /// Used so far, user and system, in microseconds; the kernel counts it in ticks of 10 ms.
+    /// CPU time used so far, user and system, in microseconds. The kernel counts it in ticks of 10 ms.
     pub cpu_us: u64,
 }

@@ -1,4 +1,4 @@
-//! What a daemon says of itself.
+//! The status of a daemon.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,38 +16,38 @@ pub struct DaemonStatus {
     pub jobs_running: u64,
     pub jobs_pending: u64,
     pub rss_bytes: u64,
-    /// Why the index on disk is not used, and another is held in memory until it can be.
+    /// Why the index on disk cannot be used. Until it can, the daemon keeps the index in memory.
     pub index_problem: Option<String>,
     pub scopes: JobScopes,
-    /// What it is bound to: those of whoever started it.
+    /// The directories the daemon uses, taken from the environment of the process that started it.
     pub directories: Directories,
-    /// The name of the instance, where it has one.
+    /// The name of the instance; `None` for the default one.
     pub instance: Option<String>,
-    /// Where jobs run.
+    /// The namespaces, root directory and groups that jobs run with.
     pub world: World,
-    /// What a job of whoever asks would not have as that process has it.
+    /// How a job of the asking client would differ from that client.
     pub for_you: ForYou,
 }
 
-/// What would become of a job of this client.
+/// How the daemon would treat a job of this client.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForYou {
-    /// Why it would be refused: [`Error::OtherWorld`].
+    /// Why the daemon would refuse the job: [`Error::OtherWorld`].
     pub refused: Option<Error>,
-    /// Sentences about what it would have otherwise than the client, because the daemon may not set it.
+    /// Sentences about properties of the client that the job would not have, because the daemon may not set them.
     pub not_taken_over: Vec<String>,
 }
 
 /// Whether each job gets a control group of its own: a transient scope of the user's service manager.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum JobScopes {
-    /// The manager has not answered yet.
+    /// The service manager has not answered yet.
     Asked,
     Given,
-    /// Jobs stay in the daemon's; the text says why.
+    /// Jobs stay in the daemon's control group; the text says why.
     Without {
         why: String,
     },
-    /// The settings say so.
+    /// Switched off in the settings.
     SwitchedOff,
 }

@@ -1,4 +1,4 @@
-//! What a job asks of its Python environment.
+//! The Python environment of a job: what the job requests, and what it ran in.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,31 +9,31 @@ use crate::id::JobId;
 use crate::os_text::OsText;
 use crate::time::Timestamp;
 
-/// The interpreter and the packages a job wants to run with.
+/// The interpreter and the packages a job requests.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct EnvironmentSpec {
     pub interpreter: Interpreter,
-    /// PEP 508 requirements, as given.
+    /// PEP 508 requirements, as the user wrote them.
     pub requirements: Vec<String>,
-    /// A file of requirements, as pip reads them; relative to the job's directory.
+    /// A requirements file in pip's format; relative to the job's directory.
     pub requirements_file: Option<OsText>,
-    /// An environment that was created under this name; with it, nothing else is asked for.
+    /// The name of an environment created earlier. It excludes all other requests.
     pub named: Option<String>,
-    /// Also install what the script imports, where it is known which distribution that is.
+    /// Also install the distributions that provide the script's imports, as far as they are known.
     pub auto_install: bool,
-    /// Resolve again, whatever was resolved before.
+    /// Resolve again, ignoring earlier resolutions.
     pub refresh: bool,
-    /// The content of the requirements file, where the client has read it because the daemon cannot. What is kept has no
-    /// passwords in it.
+    /// The content of the requirements file, if the client has read it because the daemon cannot. It is stored without
+    /// passwords.
     #[serde(default)]
     pub requirements_content: Option<String>,
-    /// Not in what earlier versions have kept.
+    /// Absent from specifications written by earlier versions.
     #[serde(default)]
     pub project: ProjectChoice,
 }
 
 impl EnvironmentSpec {
-    /// This interpreter, and nothing else.
+    /// Only this interpreter, without packages.
     pub fn bare(interpreter: Interpreter) -> Self {
         Self {
             interpreter,
@@ -47,7 +47,7 @@ impl EnvironmentSpec {
         }
     }
 
-    /// The first two things in it that cannot be had together.
+    /// The first two options that exclude each other.
     pub fn contradiction(&self) -> Option<Contradiction> {
         let asked = [
             (EnvironmentOption::Requirements, !self.requirements.is_empty()),
@@ -71,7 +71,7 @@ impl EnvironmentSpec {
     }
 }
 
-/// What an environment can be asked for. Each face has its own names for these.
+/// An option of the environment. Each front end has its own names for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EnvironmentOption {
     Python,
@@ -82,68 +82,69 @@ pub enum EnvironmentOption {
     Refresh,
 }
 
-/// Two things that cannot be had together. What they are is decided here alone; each face says it in its own terms.
+/// Two options that exclude each other. This is the only place that decides which do; each front end names them in its
+/// own terms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Contradiction {
-    /// Packages are installed, and versions chosen, by uv.
+    /// The option needs uv, which installs packages and chooses versions.
     WithoutUv(EnvironmentOption),
-    /// An environment that has a name is used as it was made.
+    /// The option cannot be combined with a named environment, which is used as it was created.
     BesideNamed(EnvironmentOption),
 }
 
-/// Which project a job may belong to, and which environment that is there already it may run in. A job whose script has a
-/// PEP 723 header, that names an environment, or that does without uv has neither.
+/// Which project a job may use, and which existing environment it may run in. A job whose script has a PEP 723 header,
+/// that names an environment, or that runs without uv uses neither.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ProjectChoice {
-    /// As `uv run` does: the project of the script's directory or, for code, of the working directory. Without a project,
-    /// the environment that is active, or lies in the working directory or above it as `.venv`.
+    /// As `uv run` does: the project of the script's directory or, for code, of the working directory. Without a
+    /// project, the active environment, or `.venv` in the working directory or the nearest of its parents.
     #[default]
     AsUvRun,
-    /// As `uv run --no-project` does: no project, but such an environment.
+    /// As `uv run --no-project` does: no project, but an existing environment as above.
     AsUvRunNoProject,
-    /// As [`ProjectChoice::AsUvRun`], with the project of the working directory, wherever the script lies.
+    /// As [`ProjectChoice::AsUvRun`], but with the project of the working directory, wherever the script is.
     OfDirectory,
-    /// As [`ProjectChoice::AsUvRun`] for a script inside a project, and as [`ProjectChoice::AsFound`] otherwise.
+    /// As [`ProjectChoice::AsUvRun`] if the script is inside a project, otherwise as [`ProjectChoice::AsFound`].
     OfScript,
-    /// Nothing is made, and nothing written: the environment of the working directory's project where it is there, or one
-    /// as without a project.
+    /// Nothing is created or written: the existing environment of the working directory's project, or an existing
+    /// environment as without a project.
     AsFound,
-    /// Neither a project nor an environment that is there already.
+    /// Neither a project nor an existing environment.
     None,
 }
 
-/// What the environment of a job has to do with a project, or with an environment that was there already.
+/// How the environment of a job relates to a project or to an existing environment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ProjectUse {
-    /// Nothing: there was neither, or none was looked for.
+    /// Not at all: none was found, or none was looked for.
     #[default]
     Nothing,
-    /// It is that of the project in this directory, and was brought to what the project's lock says.
+    /// The environment of the project in this directory, synchronized with the project's lock file.
     Synced { project: OsText },
-    /// It is this environment, or lies over it, and that was left as it was.
+    /// This existing environment, or one layered over it. The existing environment was not changed.
     AsFound { environment: OsText },
-    /// What is at this path, a project or an environment, was not used.
+    /// The project or environment at this path was not used.
     LeftOut { path: OsText },
 }
 
-/// The environment a job ran in: what was really there, not an echo of what was asked for.
+/// The environment a job ran in, as it was found to be, not as it was requested.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResolvedEnvironment {
-    /// Of an environment of ours; `None` for the system's Python and for a project's own environment.
+    /// The id of an environment that pyexec built; `None` for the system's Python and for a project's environment.
     pub id: Option<String>,
-    /// Such as `3.12.1`; empty when nobody could say.
+    /// Such as `3.12.1`; empty if unknown.
     pub python_version: String,
-    /// `name==version`, sorted. Empty where the environment is not ours.
+    /// `name==version`, sorted. Empty for environments that pyexec did not build.
     pub packages: Vec<String>,
-    /// Imports that `auto_install` knows no distribution for.
+    /// Imports for which `auto_install` knows no distribution.
     pub unknown_imports: Vec<String>,
-    /// Not in what earlier versions have kept.
+    /// Absent from records written by earlier versions.
     #[serde(default)]
     pub project: ProjectUse,
 }
 
 impl ResolvedEnvironment {
-    /// With a Python of this version, and nothing else that is known.
+    /// An environment of which only the Python version is known.
     pub fn of_python(python_version: String) -> Self {
         Self {
             id: None,
@@ -155,34 +156,35 @@ impl ResolvedEnvironment {
     }
 }
 
-/// An environment that is kept.
+/// A stored environment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EnvironmentInfo {
-    /// Names keep an environment from being evicted.
+    /// An environment with a name is never evicted.
     pub name: Option<String>,
-    /// The address of its content. `None` for a named environment that is to be built again when it is next used.
+    /// The address of the content. `None` for a named environment that will be rebuilt when it is next used.
     pub id: Option<String>,
     pub python_version: String,
     pub packages: Vec<String>,
     pub bytes: u64,
     pub last_used: Option<Timestamp>,
-    /// Jobs that have not finished and use it.
+    /// The unfinished jobs that use it.
     pub used_by: Vec<JobId>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Interpreter {
-    /// The first `python3` on the caller's `PATH`; uv is not asked.
+    /// The first `python3` on the caller's `PATH`; uv is not used.
     System,
-    /// The interpreter uv chooses, of exactly this minor version when one is named.
+    /// The interpreter uv chooses, with exactly this minor version if one is given.
     Uv { version: Option<PythonVersion> },
 }
 
 impl Interpreter {
-    /// The one that is asked for.
+    /// The interpreter for these options.
     ///
     /// # Errors
-    /// Without uv nobody chooses a version.
+    ///
+    /// A version without uv: only uv can choose one.
     pub fn choose(use_uv: bool, version: Option<PythonVersion>) -> Result<Self, Contradiction> {
         match (use_uv, version) {
             (true, version) => Ok(Interpreter::Uv { version }),
@@ -191,7 +193,7 @@ impl Interpreter {
         }
     }
 
-    /// The name results carry in `execution_strategy`.
+    /// The name of the interpreter choice in `execution_strategy` of results.
     pub fn strategy(&self) -> &'static str {
         match self {
             Interpreter::System => "system-python",
@@ -207,8 +209,8 @@ pub struct PythonVersion {
     pub minor: u8,
 }
 
-/// What pyexec can run: the line buffering it arranges needs `TextIOWrapper.reconfigure`, new in 3.7, and uv itself
-/// supports 3.8 and later.
+/// The oldest Python that pyexec can run: line buffering needs `TextIOWrapper.reconfigure`, new in 3.7, and uv supports
+/// 3.8 and later.
 const OLDEST: PythonVersion = PythonVersion { major: 3, minor: 8 };
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,4 +1,4 @@
-//! What the daemon answers when it can not do what it was asked.
+//! The errors that the daemon answers a request with.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,27 +6,27 @@ use crate::artifact::NoArtifact;
 use crate::id::JobId;
 use crate::os_text::OsText;
 
-/// Closed and serialisable. What the reader can do, the faces say for every variant.
+/// The set is closed and serializable. `pyexec` and `pyexec-mcp` each add a hint in their own terms for every variant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Error {
     #[error("no job `{given}`")]
     NoSuchJob { given: String },
-    #[error("`{given}` fits {} jobs: {}", candidates.len(), list(candidates))]
+    #[error("`{given}` matches {} jobs: {}", candidates.len(), list(candidates))]
     AmbiguousJob { given: String, candidates: Vec<JobId> },
-    #[error("job {id} exists already, and was asked to do something else")]
+    #[error("job {id} already exists with a different specification")]
     IdTaken { id: JobId },
     #[error("{what} `{given}`: {problem}")]
     InvalidArgument { what: String, given: String, problem: String, hint: String },
     #[error("no such {what}: {path}")]
     NotFound { what: Named, path: OsText },
-    /// No interpreter, or nothing to make an environment with.
+    /// No interpreter was found, or the environment cannot be built.
     #[error("{problem}")]
     Environment { problem: String, hint: String },
-    /// The kernel, or what the job asks for besides, does not allow it.
-    #[error("a {fence} fence can not be had here: {problem}")]
+    /// The kernel, or another option of the job, rules this fence out.
+    #[error("a {fence} fence cannot be set up here: {problem}")]
     NoFence { fence: String, problem: String, hint: String },
-    /// The caller is inside a fence, or can not be told from one that is.
-    #[error("the daemon does nothing for a job in a fence, and this process {why}")]
+    /// The caller is inside a fence, or the daemon cannot tell that it is not.
+    #[error("refused: jobs inside a fence may not change anything through the daemon, and this process {why}")]
     Fenced { why: String },
     #[error("job {id} takes no input: {why}")]
     NoInput { id: JobId, why: NoInput },
@@ -36,24 +36,24 @@ pub enum Error {
     Storage { doing: String, problem: String },
     #[error("job {id} has no artifact `{path}`: {why}")]
     NoArtifact { id: JobId, path: OsText, why: NoArtifact },
-    /// Somebody prunes it at this moment, or retention does.
+    /// A prune or the retention policy is removing this job at the moment.
     #[error("job {id} is being removed")]
     BeingRemoved { id: JobId },
-    /// Its row is there, and its files are not.
+    /// The index still lists the job, but its files are gone.
     #[error("job {id}: {}", output_removed(path))]
     OutputRemoved { id: JobId, path: OsText },
-    /// What is to be run for this caller would not run where the caller does. `by_manager`: the daemon is a unit of systemd's, and would be
-    /// started in the same place again.
-    #[error("this would not run where it is asked for: the daemon {how}")]
+    /// A job of this client would run in other namespaces, or with another root directory, than the client has.
+    /// `by_manager`: systemd manages the daemon, so that a restart would put it into the same place again.
+    #[error("this would not run in the same place as its caller: the daemon {how}")]
     OtherWorld { how: String, by_manager: bool },
 }
 
-/// What is said of a job whose files are gone from its run directory, wherever it is shown.
+/// The sentence shown wherever a job's files are gone from its run directory.
 pub fn output_removed(run_directory: &OsText) -> String {
-    format!("its output was removed, and is not in {run_directory} any more")
+    format!("its output was removed and is no longer in {run_directory}")
 }
 
-/// Something that was named and is not there.
+/// The kind of a named thing that does not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Named {
     Script,
@@ -79,7 +79,7 @@ impl std::fmt::Display for Named {
     }
 }
 
-/// Why a job can not be written to.
+/// Why a job cannot be written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum NoInput {
     #[error("it was not started with its stdin open")]
@@ -90,23 +90,23 @@ pub enum NoInput {
     Finished,
     #[error("its stdin has been closed")]
     Closed,
-    #[error("it closed its stdin itself")]
+    #[error("the job closed its stdin itself")]
     ClosedByJob,
     #[error("its supervisor (process {pid}) does not answer: it {held}")]
     NoAnswer { pid: u32, held: Held },
 }
 
-/// What keeps a process of ours from answering.
+/// What keeps a supervisor from answering.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Held {
-    /// By a signal.
+    /// A signal has stopped it.
     Stopped,
     Traced,
-    /// It waits in the kernel.
+    /// It waits in the kernel without interruption, usually for a disk.
     Disk,
-    /// Nothing that could be seen.
+    /// No cause can be seen from outside.
     Busy,
-    /// It has no socket to speak to it on.
+    /// It has no control socket.
     OutOfReach,
 }
 
@@ -115,7 +115,7 @@ impl std::fmt::Display for Held {
         f.write_str(match self {
             Held::Stopped => "is stopped by a signal",
             Held::Traced => "is held by a debugger",
-            Held::Disk => "waits in the kernel, mostly for a disk",
+            Held::Disk => "waits in the kernel, usually for a disk",
             Held::Busy => "is busy",
             Held::OutOfReach => "has no control socket",
         })
@@ -123,7 +123,7 @@ impl std::fmt::Display for Held {
 }
 
 impl Error {
-    /// What can be done, where only the daemon knows it. What else can be done, each face says in its own terms.
+    /// A hint that only the daemon can give. For all other errors, each front end has a hint of its own.
     pub fn daemon_hint(&self) -> Option<&str> {
         match self {
             Error::InvalidArgument { hint, .. } | Error::Environment { hint, .. } | Error::NoFence { hint, .. } => {

@@ -1,4 +1,4 @@
-//! How a process ended, and what it used.
+//! How a process ended, and which resources it used.
 
 use std::num::NonZeroU8;
 
@@ -12,7 +12,7 @@ pub enum ExitStatus {
 }
 
 impl ExitStatus {
-    /// As Python's `subprocess` says it: `-N` for signal N.
+    /// The return code as Python's `subprocess` gives it: `-N` for signal N.
     pub fn returncode(self) -> i32 {
         match self {
             ExitStatus::Success => 0,
@@ -22,12 +22,13 @@ impl ExitStatus {
     }
 }
 
-/// Summed over all processes of the job that its supervisor reaped, as `wait4(2)` gives it, but for what it leaves out.
+/// Summed with `wait4(2)` over all processes of the job that its supervisor reaped, plus
+/// [`ResourceUsage::unwaited_cpu_us`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResourceUsage {
     pub user_us: u64,
     pub system_us: u64,
-    /// The largest single process, in KiB.
+    /// The peak memory of the largest single process, in KiB.
     pub max_rss_kib: u64,
     pub minor_faults: u64,
     pub major_faults: u64,
@@ -36,17 +37,18 @@ pub struct ResourceUsage {
     /// In blocks of 512 bytes.
     pub blocks_read: u64,
     pub blocks_written: u64,
-    /// CPU time of processes that nobody waited for, and that `wait4` therefore leaves out: exact where the job had a
-    /// control group of its own, else as it was last seen of a job with limits or of a benchmark.
+    /// CPU time of processes that no parent waited for, which `wait4` leaves out, in microseconds. It is exact if the
+    /// job had its own control group; otherwise it is the last sample, taken only for jobs with limits and for
+    /// benchmarks.
     #[serde(default)]
     pub unwaited_cpu_us: u64,
-    /// There may be more of that.
+    /// Whether `unwaited_cpu_us` may be too small.
     #[serde(default)]
     pub cpu_is_incomplete: bool,
 }
 
 impl ResourceUsage {
-    /// Takes in what one more process has used.
+    /// Adds the usage of one more process.
     pub fn add(&mut self, one: &ResourceUsage) {
         self.user_us += one.user_us;
         self.system_us += one.system_us;
@@ -61,17 +63,18 @@ impl ResourceUsage {
         self.cpu_is_incomplete |= one.cpu_is_incomplete;
     }
 
-    /// User and system together, and what nobody waited for. A record that was tampered with may say anything.
+    /// User and system time, including unwaited processes, in microseconds. It saturates, because a record may hold any
+    /// number.
     pub fn cpu_us(&self) -> u64 {
         self.waited_cpu_us().saturating_add(self.unwaited_cpu_us)
     }
 
-    /// User and system together, as `wait4(2)` gives it.
+    /// User and system time as `wait4(2)` gives it, in microseconds.
     pub fn waited_cpu_us(&self) -> u64 {
         self.user_us.saturating_add(self.system_us)
     }
 
-    /// From storage; what the page cache served is not counted.
+    /// Bytes read from storage; reads from the page cache are not counted.
     pub fn read_bytes(&self) -> u64 {
         self.blocks_read.saturating_mul(512)
     }

@@ -1,10 +1,11 @@
-//! What a job is kept from, by the kernel: enforced for all of its processes, or the job is not started.
+//! Fences: what the kernel keeps a job from. A fence holds for all processes of the job; if it cannot be set up, the
+//! job is not started.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// `None`: nothing is kept from it.
+/// A field is `None` if there is no fence of that kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fence {
     #[serde(default)]
@@ -13,21 +14,21 @@ pub struct Fence {
     pub filesystem: Option<FilesystemFence>,
 }
 
-/// What a job has of the network.
+/// The network that a job has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NetworkFence {
-    /// A network of its own, with nothing in it but a loopback device.
+    /// A network namespace that contains only a loopback device.
     None,
 }
 
-/// Where a job may write, besides its artifacts and a temporary directory of its own.
+/// Where a job may write, besides its artifact directory and its own temporary directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FilesystemFence {
     /// Nowhere.
     ReadOnly,
-    /// Beneath its working directory.
+    /// Below its working directory.
     Workdir,
 }
 
@@ -50,14 +51,14 @@ impl fmt::Display for Fence {
     }
 }
 
-/// What a machine can do of one kind of fence, as `pyexecd --check-fences` tells it.
+/// Whether this machine supports one kind of fence, as `pyexecd --check-fences` reports it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FenceCheck {
     /// `network` or `filesystem`.
     pub fence: String,
-    /// What it is made with, or why it can not be.
+    /// How the fence is set up, or why it cannot be.
     pub detail: String,
-    /// What to do where it can not be made.
+    /// What to do if it cannot be set up.
     pub hint: Option<String>,
 }
 

@@ -1,12 +1,12 @@
-//! What programs of any two versions can say to each other, once they have found that they have no protocol in common.
+//! The requests that programs of any two versions can exchange after they found no common protocol.
 //!
-//! A newer client asks an older daemon what it is, and to hand over: the daemon leaves, its jobs go on, and the client starts
-//! the daemon of its own version. An older `pyexec-mcp` asks a newer daemon where its program lies, and replaces itself by
-//! the `pyexec-mcp` beside it.
+//! A newer client asks an older daemon for its status, and to hand over: the daemon exits, its jobs go on, and the
+//! client starts the daemon of its own version. An older `pyexec-mcp` asks a newer daemon for the path of its program,
+//! and replaces itself by the `pyexec-mcp` beside that program.
 //!
-//! Every program since protocol [`SINCE`] serves this. The form never changes: behind preamble and greeting, each message is
-//! its length in four bytes, the lowest first, then that many bytes of JSON, whose fields are only added to. A request that is
-//! not known is answered with a problem.
+//! Every program since protocol [`SINCE`] serves these requests. Their form never changes: after preamble and greeting,
+//! each message is a length of four bytes, little-endian, followed by that many bytes of JSON, whose fields are only
+//! ever added to. An unknown request is answered with a problem.
 
 use std::time::Duration;
 
@@ -19,38 +19,39 @@ use crate::os_text::OsText;
 /// The first protocol whose daemons answer these requests.
 pub const SINCE: u16 = 4;
 
-/// The longest message, in bytes: more than a path in JSON can need.
+/// The longest message, in bytes: more than any path in JSON needs.
 const MAX_BYTES: u32 = 64 << 10;
 
-/// How long one side waits for the other's message.
+/// How long either side waits for the other side's message.
 pub const TIME_LIMIT: Duration = Duration::from_secs(5);
 
 /// A request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "snake_case")]
 pub enum Request {
-    /// What daemon is this?
+    /// Ask for the daemon's version and program.
     Status,
-    /// Leave, so that a daemon of the asker's version can take over. Refused unless the asker speaks a higher protocol.
+    /// Exit, so that a daemon of the requester's version can take over. Refused unless the requester speaks a higher
+    /// protocol.
     HandOver {
-        /// The highest protocol that the asker speaks.
+        /// The highest protocol that the requester speaks.
         highest: u16,
     },
 }
 
-/// The answer to every request: what the daemon is, and whether it does what it was asked.
+/// The answer to every request: the daemon's identity, and whether it carries out the request.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Answer {
     pub pid: u32,
-    /// Of the program, for people.
+    /// The version of the program, for people.
     pub version: String,
     pub lowest_protocol: u16,
     pub highest_protocol: u16,
     /// The file of the daemon's program, as it was when the daemon started.
     pub program: OsText,
     pub jobs_running: u64,
-    /// Set when the daemon leaves now, because it was asked to hand over.
+    /// Set if the daemon exits now because it was asked to hand over.
     pub hands_over: bool,
     /// Why the request is refused.
     pub problem: Option<String>,
@@ -59,7 +60,8 @@ pub struct Answer {
 /// Sends one message.
 ///
 /// # Errors
-/// Those of the connection.
+///
+/// The errors of the connection.
 pub async fn write<S: AsyncWrite + Unpin>(connection: &mut S, message: &impl Serialize) -> std::io::Result<()> {
     let text = serde_json::to_vec(message)?;
     let length = u32::try_from(text.len()).map_err(std::io::Error::other)?;
@@ -67,19 +69,21 @@ pub async fn write<S: AsyncWrite + Unpin>(connection: &mut S, message: &impl Ser
     connection.flush().await
 }
 
-/// Receives one message; `None` where it is none of this form.
+/// Receives one message; `None` if the bytes do not form one.
 ///
 /// # Errors
-/// Those of the connection; a message that is longer than any can be; [`TIME_LIMIT`] has passed.
+///
+/// The errors of the connection, a message that is too long, and [`TIME_LIMIT`] exceeded.
 pub async fn read<S: AsyncRead + Unpin, T: DeserializeOwned>(connection: &mut S) -> std::io::Result<Option<T>> {
     let text = tokio::time::timeout(TIME_LIMIT, read_text(connection, MAX_BYTES)).await??;
     Ok(serde_json::from_slice(&text).ok())
 }
 
-/// Passes over the greeting of the other side, which has the same form.
+/// Skips the greeting of the other side, which has the same form.
 ///
 /// # Errors
-/// As of [`read`].
+///
+/// As for [`read`].
 pub async fn skip_greeting<S: AsyncRead + Unpin>(connection: &mut S) -> std::io::Result<()> {
     let most = u32::try_from(crate::greeting::MAX_BYTES).unwrap_or(u32::MAX);
     tokio::time::timeout(TIME_LIMIT, read_text(connection, most)).await?.map(drop)

@@ -1,9 +1,11 @@
-//! What client and daemon tell each other of themselves, behind the preamble and before tarpc.
+//! The greeting, which client and daemon exchange after the preamble and before tarpc starts.
 //!
-//! A daemon is bound to five directories. A client that has others may be served all the same, or not, but never without
-//! anybody knowing. Both sides send preamble and greeting at once, so that this costs no round trip.
+//! A daemon is bound to five directories. The client learns from the greeting if its own directories differ, and
+//! decides whether to go on. Both sides send preamble and greeting at once, so that the exchange costs no additional
+//! round trip.
 //!
-//! The form: the length of what follows in four bytes, the lowest first, then JSON, whose fields are only added to.
+//! The form is a length of four bytes, little-endian, followed by that many bytes of JSON, whose fields are only ever
+//! added to.
 
 use serde::{Deserialize, Serialize};
 #[cfg(feature = "wire")]
@@ -14,10 +16,10 @@ use crate::preamble::Preamble;
 #[cfg(feature = "wire")]
 use crate::preamble::{self, PreambleError};
 
-/// The longest greeting, in bytes: five paths of the longest the kernel takes, in the longest way to write them.
+/// The longest greeting, in bytes: five paths of the kernel's maximal length, in their longest JSON form.
 pub const MAX_BYTES: usize = 128 << 10;
 
-/// Who speaks.
+/// The process and directories of one side.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Greeting {
@@ -36,7 +38,7 @@ pub struct Directories {
     pub runtime: Directory,
 }
 
-/// A directory by its name, and by what tells it from another of that name: in a container a path may mean another one.
+/// A directory: its path, and its identity, because in a container the same path may be another directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Directory {
@@ -46,7 +48,7 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Whether both are the same directory. Of two that are not there yet, the name decides.
+    /// Whether both are the same directory. If neither exists yet, the paths are compared.
     pub fn is(&self, other: &Self) -> bool {
         match (self.identity, other.identity) {
             (Some(this), Some(that)) => this == that,
@@ -57,21 +59,21 @@ impl Directory {
 }
 
 impl Directories {
-    /// Those that are not the same: each with its name and its variable, as they are here and there.
+    /// The directories that differ: name, variable, ours, theirs.
     pub fn differences<'a>(
         &'a self,
         other: &'a Directories,
     ) -> impl Iterator<Item = (&'static str, &'static str, &'a Directory, &'a Directory)> {
         let pairs = self.each().into_iter().zip(other.each());
         let pairs = pairs.map(|((name, variable, here), (_, _, there))| (name, variable, here, there));
-        // One that was made since is the same by its name.
+        // A directory that was created since compares by its path.
         let both_are_there = |here: &Directory, there: &Directory| here.identity.is_some() && there.identity.is_some();
         pairs.filter(move |(_, _, here, there)| {
             !here.is(there) && (here.path != there.path || both_are_there(here, there))
         })
     }
 
-    /// Each with the name people know it by, and the variable that moves it.
+    /// The directories, each with its usual name and the variable that sets it.
     pub fn each(&self) -> [(&'static str, &'static str, &Directory); 5] {
         [
             ("state", "XDG_STATE_HOME", &self.state),
@@ -84,19 +86,20 @@ impl Directories {
 }
 
 impl Greeting {
-    /// What one side of a connection begins with.
+    /// The bytes that one side of a connection sends first.
     pub fn opening(&self, preamble: &Preamble) -> Vec<u8> {
         let text = serde_json::to_vec(self).expect("a greeting has text for keys");
         let length = u32::try_from(text.len()).expect("five paths are shorter than 4 GiB");
         [&preamble.encode()[..], &length.to_le_bytes(), &text].concat()
     }
 
-    /// What stands behind the length; `None` for anything else.
+    /// Decodes the bytes after the length; `None` if they are not a greeting.
     pub fn decode(text: &[u8]) -> Option<Self> {
         serde_json::from_slice(text).ok()
     }
 
-    /// Says ours and hears theirs. `None` in place of their greeting when the two sides have no protocol in common.
+    /// Sends our preamble and greeting and receives theirs. Their greeting is `None` if the two sides have no common
+    /// protocol.
     #[cfg(feature = "wire")]
     pub async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
@@ -122,7 +125,7 @@ impl Greeting {
             let greeting = Self::decode(&text).ok_or(PreambleError::Foreign)?;
             Ok((theirs, Some(greeting)))
         };
-        // At the same time: neither side waits for the other to read first.
+        // Concurrently, because neither side waits for the other to read first.
         let exchange = async { futures::try_join!(say, hear).map(|((), heard)| heard) };
         tokio::time::timeout(preamble::TIME_LIMIT, exchange).await.map_err(|_| PreambleError::Silent)?
     }

@@ -1,8 +1,9 @@
-//! Somebody else's text, made harmless to show: what a terminal would obey, and what nobody would see, becomes visible.
+//! Sanitizing of untrusted text for display: characters that a terminal would interpret, or that are invisible, are
+//! escaped.
 //!
-//! Labels, names, commands, paths, messages of jobs and of the programs they run come from scripts and from whoever wrote
-//! them. The one place that knows which characters of them are not for showing; every table, line, log and document of
-//! ours goes through it. What a job prints is not changed by it, where it is passed on as it is.
+//! Labels, names, commands, paths, and messages of jobs come from scripts and their authors. This is the only module
+//! that knows which characters are unsafe to show; every table, line, log and document passes through it. It does not
+//! change a job's output that is passed on verbatim.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -11,11 +12,13 @@ use std::io;
 use serde::Serialize;
 use serde_json::ser::{CharEscape, Formatter, PrettyFormatter};
 
-/// Whether a character does something other than to be seen: control characters, and those of Unicode that format.
+/// Whether a character is invisible or has an effect on its surroundings: control characters, and Unicode format
+/// characters.
 ///
-/// Beside what terminals obey these are marks that change the order of their neighbours (a file name that ends in `exe.py`
-/// and shows as `yp.exe`), line ends by other names, what takes no room, and what can carry text that only a model reads.
-/// The two selectors that tell an emoji from a letter stay: they follow what they are about, and say nothing else.
+/// Besides the characters that terminals interpret, these are marks that reorder their neighbours (a file name that
+/// ends in `exe.py` and shows as `yp.exe`), alternative line separators, characters of zero width, and tag characters,
+/// whose text only a model reads. The two variation selectors that distinguish an emoji from a letter are allowed: they
+/// only affect the preceding character.
 pub fn is_obeyed(character: char) -> bool {
     character.is_control()
         || matches!(
@@ -40,17 +43,17 @@ pub fn is_obeyed(character: char) -> bool {
         )
 }
 
-/// `text` on one line: `\n`, `\x1b`, `\u{202e}`.
+/// `text` on one line: unsafe characters become `\n`, `\x1b`, `\u{202e}`.
 pub fn one_line(text: &str) -> Cow<'_, str> {
     shown(text, is_obeyed)
 }
 
-/// Like [`one_line`], but lines stay lines: for messages of several.
+/// As [`one_line`], but keeps line breaks and tabs, for messages of several lines.
 pub fn lines(text: &str) -> Cow<'_, str> {
     shown(text, |character| is_obeyed(character) && !matches!(character, '\n' | '\t'))
 }
 
-/// `text` with what `is_hidden` says written out.
+/// Escapes the characters of `text` for which `is_hidden` holds.
 pub fn shown(text: &str, is_hidden: impl Fn(char) -> bool) -> Cow<'_, str> {
     if !text.contains(&is_hidden) {
         return Cow::Borrowed(text);
@@ -71,7 +74,7 @@ pub fn shown(text: &str, is_hidden: impl Fn(char) -> bool) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// An indented JSON document, with what a terminal would obey as `\u….`: the same document to whoever reads it.
+/// An indented JSON document in which unsafe characters are escaped as `\u….`; it parses to the same value.
 pub fn json(document: &impl Serialize) -> serde_json::Result<String> {
     let mut text = Vec::new();
     let formatter = Plain(PrettyFormatter::new());

@@ -1,4 +1,4 @@
-//! Identifiers that clients mint: of a job, and of whoever writes to one.
+//! Identifiers that clients create: of a job, and of a sender of input.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// A UUIDv4, minted by the client, so that a submission can be repeated safely.
+/// A UUIDv4 created by the client, so that a submission can be repeated safely.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct JobId(Uuid);
 
@@ -47,7 +47,7 @@ impl FromStr for JobId {
     }
 }
 
-/// Tells apart those who write to the same job, so that each can repeat what it is not sure has arrived.
+/// Identifies a sender of input to a job, so that the sender can safely repeat bytes that may not have arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SenderId(u64);
 

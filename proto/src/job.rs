@@ -1,4 +1,4 @@
-//! What a job is: its identity, what it was asked to do, and what can be said of it.
+//! A job: its identity, its specification, and its recorded details.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -21,61 +21,64 @@ use crate::state::{JobState, Outcome, Reason, Run, Status};
 use crate::time::Timestamp;
 use crate::ulimit::ResourceLimit;
 
-/// What a client asks for. Immutable once submitted; the same specification under the same id is the same job.
+/// The specification of a job. It is immutable once submitted; submitting the same specification under the same id
+/// again refers to the same job.
 ///
-/// It carries no value of an environment variable and no text for stdin: those travel beside it, in a [`Submission`],
-/// because this is kept.
+/// Specifications are stored, so they carry no values of environment variables and no text for stdin. A [`Submission`]
+/// carries those separately.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobSpec {
     pub source: JobSource,
     pub args: Vec<OsText>,
-    /// Absolute; the working directory of the job.
+    /// The absolute path of the job's working directory.
     pub directory: OsText,
     pub environment: EnvironmentSpec,
-    /// A file of variables, read as python-dotenv reads it; relative to the job's directory.
+    /// A file of variables in the format of python-dotenv; relative to the job's directory.
     pub env_file: Option<OsText>,
     pub stdin: StdinSource,
-    /// Counted from the start of the process; in a benchmark from that of the first run, over all of them. `None`: no
-    /// limit.
+    /// Counted from the start of the process; for a benchmark, from the start of the first run and over all runs.
+    /// `None`: no limit.
     pub timeout_ms: Option<u64>,
-    /// Between TERM and KILL.
+    /// The time from SIGTERM to SIGKILL.
     pub grace_ms: u64,
     pub label: Option<String>,
-    /// Names of the variables set for this job alone. Never their values.
+    /// The names of the variables set for this job alone, never their values.
     pub variables: Vec<String>,
     pub umask: u32,
-    /// The caller's resource limits. A job runs under those, as far as the daemon's own hard limits allow.
+    /// The caller's resource limits. The job runs under them as far as the daemon's own hard limits allow.
     #[serde(rename = "limits")]
     pub resource_limits: Vec<ResourceLimit>,
-    /// The caller's.
+    /// The caller's nice value.
     pub nice: i32,
-    /// `None`: as the daemon is configured.
+    /// `None`: the daemon's setting.
     pub buffering: Option<Buffering>,
     pub leftovers: Leftovers,
     /// The job this one was submitted from.
     pub parent: Option<JobId>,
-    /// Run it several times, and measure each. Stdin must not be open then, and nothing be left behind.
+    /// Run the program several times, and measure each run. Excludes an open stdin and [`Leftovers::Keep`].
     #[serde(default)]
     pub benchmark: Option<BenchmarkSpec>,
-    /// Not together with a benchmark, which the profiler would slow down.
+    /// Profile the job. Excludes a benchmark, which the profiler would slow down.
     #[serde(default)]
     pub profile: Option<ProfileSpec>,
-    /// Of this job: what all its processes together may use.
+    /// Limits on all processes of this job together.
     #[serde(default, rename = "job_limits")]
     pub limits: Limits,
-    /// What the kernel keeps from it.
+    /// The kernel's restrictions on this job.
     #[serde(default)]
     pub fence: Fence,
-    /// The caller's, `PR_GET_TIMERSLACK`: the kernel tells it of another process to nobody but root.
+    /// The caller's timer slack (`PR_GET_TIMERSLACK`), sent by the client because the kernel shows another process's
+    /// only to root.
     #[serde(default)]
     pub timer_slack_ns: Option<u64>,
-    /// The caller's, `personality(2)`: the kernel tells it of another process to whoever may trace that one.
+    /// The caller's `personality(2)`, sent by the client because the kernel shows another process's only to a process
+    /// that may trace it.
     #[serde(default)]
     pub personality: Option<u32>,
 }
 
 impl JobSpec {
-    /// A job of which nothing more is said: no input, no limits of its own, waited for by nobody.
+    /// A job with default settings: no input, no limits of its own.
     pub fn new(source: JobSource, directory: impl Into<OsText>, interpreter: Interpreter) -> Self {
         Self {
             source,
@@ -104,34 +107,34 @@ impl JobSpec {
     }
 }
 
-/// What was meant before the field was there.
-fn yes() -> bool {
+/// Default for specifications written before this field existed.
+fn default_true() -> bool {
     true
 }
 
-/// TERM to KILL, unless somebody says otherwise.
+/// The default time from SIGTERM to SIGKILL.
 pub const DEFAULT_GRACE_MS: u64 = 5_000;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum JobSource {
-    /// A script; relative paths start at the job's directory.
+    /// A script file; a relative path starts at the job's directory.
     File { path: OsText },
-    /// What `python -c` is given.
+    /// Code for `python -c`.
     Code { code: OsText },
-    /// What `python -` reads from its stdin.
+    /// Code for `python -`, which reads it from stdin.
     Stdin { code: OsText },
-    /// What `python -m` is given.
+    /// A module for `python -m`.
     Module { module: OsText },
-    /// A script that the client has read because nobody else can open it under this path: a pipe of a process
-    /// substitution, `/dev/fd/63`. It is run from a file of its own.
+    /// A script that the client has read because only the client can open its path, such as the pipe of a process
+    /// substitution (`/dev/fd/63`). The daemon writes it to a file and runs that.
     Content { path: OsText, content: OsText },
-    /// A script that has no file: it is given one, `script.py` in the run directory, and finds the modules in its working
-    /// directory.
+    /// Code without a file. The daemon writes it to `script.py` in the run directory; imports are looked up in the
+    /// working directory.
     Inline { code: OsText },
 }
 
 impl JobSource {
-    /// The code, where it came as text.
+    /// The code, if the source is text.
     pub fn code(&self) -> Option<&OsText> {
         match self {
             JobSource::Code { code } | JobSource::Stdin { code } | JobSource::Inline { code } => Some(code),
@@ -139,7 +142,7 @@ impl JobSource {
         }
     }
 
-    /// The file that the caller named as its script. A job has none whose code came as text, or was read by the client.
+    /// The path of the script that the caller named; `None` for code, modules, and scripts that the client has read.
     pub fn file(&self) -> Option<&OsText> {
         match self {
             JobSource::File { path } => Some(path),
@@ -165,13 +168,13 @@ pub enum StdinSource {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Buffering {
-    /// A line that was printed is there for others to read.
+    /// Each printed line can be read at once.
     Line,
-    /// Python's own choice for a pipe: blocks of 8 KiB.
+    /// Python's default for a pipe: blocks of 8 KiB.
     Full,
 }
 
-/// What happens to processes that are still there when the job's own process has exited.
+/// What happens to processes that still run when the job's own process has exited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Leftovers {
@@ -180,7 +183,7 @@ pub enum Leftovers {
 }
 
 impl JobSpec {
-    /// One line that tells people what runs: `train.py --epochs 3`, `-m http.server`, `-c "print(1)"`.
+    /// The command on one line, for people: `train.py --epochs 3`, `-m http.server`, `-c "print(1)"`.
     pub fn command(&self) -> String {
         let mut words = match &self.source {
             JobSource::File { path } | JobSource::Content { path, .. } => path.to_text(),
@@ -207,29 +210,29 @@ fn quoted(code: &OsText) -> String {
     format!("{:?}{more}", first.chars().take(SHOWN).collect::<String>())
 }
 
-/// How its submitter watches a job. Kept beside the specification and no part of it: the same specification is the same
-/// job, whoever watches it.
+/// How the submitter follows a job. It is stored beside the specification and is not part of the job's identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Watching {
-    /// Somebody waits for the result now: it is started before jobs nobody waits for.
+    /// A client waits for the result now, so the job is started before jobs without a waiting client.
     #[serde(default)]
     pub waited_for: bool,
-    /// Whether subscribers are told that there is new output. It can be read either way.
-    #[serde(default = "yes")]
+    /// Whether subscribers are notified of new output. Output can be read either way.
+    #[serde(default = "default_true")]
     pub notify_output: bool,
-    /// Whoever submits it goes on to read all that it prints: nothing that has not been read is dropped meanwhile.
+    /// The submitter will read all output. Until it has, no unread output is dropped.
     #[serde(default)]
     pub attached: bool,
 }
 
 impl Default for Watching {
-    /// Nobody waits for it.
+    /// No client waits for the job.
     fn default() -> Self {
         Self { waited_for: false, notify_output: true, attached: false }
     }
 }
 
-/// A specification together with how it is watched, and with what must not be kept: the environment, and the text for stdin.
+/// A specification with the data that must not be stored (environment and text for stdin), and how the submitter
+/// follows the job.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Submission {
     pub id: JobId,
@@ -237,32 +240,32 @@ pub struct Submission {
     pub watching: Watching,
     /// The caller's environment.
     pub environment: Variables,
-    /// What is set for this job alone; wins over the environment and over the file of variables.
+    /// Variables set for this job alone; they override the environment and the file of variables.
     pub overrides: Variables,
     #[serde(with = "serde_bytes")]
     pub stdin: Vec<u8>,
-    /// The content of the specification's env file, where the client has read it because the daemon cannot.
+    /// The content of the specification's env file, if the client has read it because the daemon cannot.
     #[serde(with = "serde_bytes")]
     pub env_file: Option<Vec<u8>>,
-    /// That the job's code is to be kept for a while, where it came as text.
+    /// Keep the job's code for a while, if the source is text.
     pub autosave: Option<Autosave>,
 }
 
 /// The kernel's `MAX_ARG_STRLEN`, with its NUL: a longer argument or variable makes exec fail with E2BIG.
 pub const MAX_ARGUMENT_BYTES: usize = 128 << 10;
 
-/// The most text a submission may carry for stdin, as code, or as the content of a file; more belongs into a file that the
-/// script opens.
+/// The largest text in a submission for stdin, as code, or as file content, in bytes. Larger input belongs in a file
+/// that the script opens.
 pub const MAX_STDIN_BYTES: usize = 16 << 20;
 
-/// Environment variables, as the kernel keeps them: `NAME=value` strings, each ended by a NUL.
+/// Environment variables in the kernel's form: `NAME=value` strings, each ended by a NUL.
 ///
-/// Values may be secrets, so its `Debug` says no more than how many there are.
+/// Values may be secret, so `Debug` shows only how many there are.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Variables(#[serde(with = "serde_bytes")] Vec<u8>);
 
 impl Variables {
-    /// Takes a block as written by [`Variables::as_block`].
+    /// Wraps a block as returned by [`Variables::as_block`].
     pub fn from_block(block: Vec<u8>) -> Self {
         Self(block)
     }
@@ -273,7 +276,7 @@ impl Variables {
 
     pub fn iter(&self) -> impl Iterator<Item = (&OsStr, &OsStr)> {
         self.strings().filter_map(|string| {
-            // A name may begin with `=`, never be empty: look for the separator from the second byte on.
+            // A name may begin with `=` but cannot be empty: look for the separator from the second byte on.
             let at = string.iter().skip(1).position(|byte| *byte == b'=')? + 1;
             Some((OsStr::from_bytes(&string[..at]), OsStr::from_bytes(&string[at + 1..])))
         })
@@ -327,7 +330,7 @@ impl fmt::Debug for Variables {
     }
 }
 
-/// Everything about one job.
+/// The complete details of one job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JobDetail {
     pub id: JobId,
@@ -335,35 +338,35 @@ pub struct JobDetail {
     pub spec: JobSpec,
     pub watching: Watching,
     pub state: JobState,
-    /// Once it is known.
+    /// `None` until the environment is known.
     pub environment: Option<ResolvedEnvironment>,
     pub output: OutputLengths,
     /// What a pending job waits for.
     pub message: Option<String>,
-    /// As it was when this was asked for; of a finished job, the last that was seen.
+    /// The progress at the time of this request; for a finished job, the last progress seen.
     pub progress: Option<Progress>,
-    /// The run directory, where that is gone, or does not hold all the output any more that is kept of a finished job.
+    /// The run directory, if it is gone, or no longer holds all the output that should have been kept.
     #[serde(default)]
     pub output_removed_from: Option<OsText>,
 }
 
 impl JobDetail {
-    /// What people call it: its label or, without one, its command.
+    /// The name for people: the label or, without one, the command.
     pub fn title(&self) -> String {
         self.spec.label.clone().unwrap_or_else(|| self.spec.command())
     }
 
-    /// What is to be said of it when its output is gone.
+    /// The sentence to show if the output is gone.
     pub fn output_problem(&self) -> Option<String> {
         self.output_removed_from.as_ref().map(output_removed)
     }
 
-    /// Why its output cannot be read, when it is gone.
+    /// The error for reading output that is gone.
     pub fn output_error(&self) -> Option<Error> {
         self.output_removed_from.clone().map(|path| Error::OutputRemoved { id: self.id, path })
     }
 
-    /// One that has just been submitted, and that nobody watches.
+    /// A job that was just submitted.
     pub fn submitted(id: JobId, created_at: Timestamp, spec: JobSpec) -> Self {
         Self {
             id,

@@ -1,12 +1,11 @@
-//! The vocabulary of pyexec.
+//! Shared types of pyexec, used by all its programs.
 //!
-//! Everything that crosses a process boundary is declared here: what a job is ([`job`]), which states it passes
-//! through ([`state`]), how its output is addressed ([`output`]), which files it leaves ([`artifact`]), which scripts are
-//! kept ([`script`]), what is measured of it ([`benchmark`], [`profile`]), how far it has got ([`progress`]), and what the
-//! calls of a client carry ([`request`]). The calls themselves (`service`) and what carries them (`wire`, `frozen`) need tokio and
-//! tarpc: only the feature `wire` brings them.
+//! This crate declares everything that crosses a process boundary: jobs ([`job`]), their states ([`state`]), their
+//! output ([`output`]), artifacts ([`artifact`]), stored scripts ([`script`]), measurements ([`benchmark`],
+//! [`profile`]), progress ([`progress`]), and the payloads of requests ([`request`]). The requests themselves
+//! (`service`) and their transport (`wire`, `frozen`) need tokio and tarpc, and are behind the feature `wire`.
 //!
-//! This crate imports nothing else of ours, and does no I/O.
+//! This crate does no I/O and depends on no other crate of this workspace.
 
 #![forbid(unsafe_code)]
 

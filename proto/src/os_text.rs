@@ -1,4 +1,4 @@
-//! Text that comes from the operating system: an argument, a path, the value of a variable.
+//! Text from the operating system: an argument, a path, the value of a variable.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// Usually UTF-8, always bytes: what the kernel hands out is passed on unchanged.
+/// Bytes that are usually, but not always, UTF-8; they are passed on unchanged.
 ///
-/// A copy shares the bytes: code may have 16 MiB, and a job is copied whenever its state changes.
+/// Clones share the bytes: code may have 16 MiB, and a job is cloned whenever its state changes.
 ///
-/// On the wire it is bytes. In JSON it is a string where it is UTF-8, and an array of numbers where it is not, so that
-/// a file stays readable for people and exact for odd names.
+/// The wire carries bytes. JSON carries a string if the text is UTF-8, and otherwise an array of numbers, so that files
+/// stay readable for people and exact for unusual names.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OsText(Arc<[u8]>);
 
@@ -30,7 +30,7 @@ impl OsText {
         Path::new(self.as_os_str())
     }
 
-    /// For showing to people; bytes that are not UTF-8 become U+FFFD.
+    /// The text for display; bytes that are not UTF-8 become U+FFFD.
     pub fn to_text(&self) -> String {
         String::from_utf8_lossy(&self.0).into_owned()
     }

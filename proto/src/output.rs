@@ -1,4 +1,4 @@
-//! How a job's output is addressed: by stream and absolute byte offset, stable for as long as the job is kept.
+//! Addresses in a job's output: stream and absolute byte offset. They stay valid for as long as the job is kept.
 
 use std::fmt;
 
@@ -50,24 +50,24 @@ impl<T> PerStream<T> {
     }
 }
 
-/// How many bytes each stream has produced so far.
+/// The number of bytes each stream has produced so far.
 pub type OutputLengths = PerStream<u64>;
 
-/// A run of bytes of one stream.
+/// Consecutive bytes of one stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutputChunk {
-    /// Where `bytes` starts. Later than the offset asked for when what lay in between is no longer kept.
+    /// The offset of the first byte. It is larger than the requested offset if the bytes in between have been dropped.
     pub offset: u64,
     #[serde(with = "serde_bytes")]
     pub bytes: Vec<u8>,
 }
 
 impl OutputChunk {
-    /// The offset to ask for next.
+    /// The offset to request next.
     pub fn next(&self) -> u64 {
         self.offset + self.bytes.len() as u64
     }
 }
 
-/// The most output bytes one answer carries per stream, whatever was asked for.
+/// The largest number of output bytes per stream in one answer.
 pub const MAX_CHUNK_BYTES: u32 = 1 << 20;

@@ -1,4 +1,4 @@
-//! Where everything lives. The only place that knows.
+//! The paths of all files and directories. No other module builds such paths.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -12,14 +12,14 @@ use crate::variables::{INSTANCE_VARIABLE, SOCKET_VARIABLE};
 /// The directories of one user, and the socket.
 #[derive(Clone, Debug)]
 pub struct Paths {
-    /// The name of an instance beside the default one: it has a state and a runtime directory of its own, and shares the
-    /// others.
+    /// The name of an instance beside the default one. An instance has its own state and runtime directories, and
+    /// shares the others.
     pub instance: Option<String>,
-    /// Jobs, the index, logs: what must survive a reboot.
+    /// Jobs, the index, logs: data that must survive a reboot.
     pub state: PathBuf,
     /// Scripts.
     pub data: PathBuf,
-    /// What can be made again.
+    /// Data that can be rebuilt.
     pub cache: PathBuf,
     pub config: PathBuf,
     /// Sockets.
@@ -35,10 +35,10 @@ const SOCKET: &str = "pyexecd.sock";
 pub enum NoHome {
     #[error("there is no home directory: HOME is not set")]
     NotSet,
-    /// The daemon has another working directory than its clients.
-    #[error("{} is no absolute path: HOME is relative", path.display())]
+    /// A relative path would mean another directory to the daemon than to its clients.
+    #[error("{} is not an absolute path: HOME is relative", path.display())]
     Relative { path: PathBuf },
-    #[error("{INSTANCE_VARIABLE} is `{given}`, which is no name of an instance: {problem}")]
+    #[error("{INSTANCE_VARIABLE} is `{given}`, which is not a valid instance name: {problem}")]
     Instance { given: String, problem: &'static str },
 }
 
@@ -55,10 +55,10 @@ impl NoHome {
     }
 }
 
-/// The longest name of an instance, in bytes: it is part of the paths of sockets, which have little room.
+/// The longest name of an instance, in bytes: it is part of socket paths, whose length is limited.
 const MAX_INSTANCE_BYTES: usize = 32;
 
-/// The instance that somebody names, if it is not the default one.
+/// The named instance; `None` for the default one.
 fn instance(named: Option<OsString>) -> Result<Option<String>, NoHome> {
     let Some(named) = named.filter(|name| !name.is_empty()) else { return Ok(None) };
     let refused = |problem| {
@@ -87,7 +87,7 @@ fn of_instance(directory: &Path, instance: Option<&str>) -> PathBuf {
 }
 
 impl Paths {
-    /// From the `XDG_*` variables, `HOME`, `PYEXEC_INSTANCE`, and `PYEXEC_SOCKET`.
+    /// Reads the `XDG_*` variables, `HOME`, `PYEXEC_INSTANCE`, and `PYEXEC_SOCKET`.
     pub fn from_environment() -> Result<Self, NoHome> {
         let dirs = ProjectDirs::from("", "", "pyexec").ok_or(NoHome::NotSet)?;
         let instance = instance(std::env::var_os(INSTANCE_VARIABLE))?;
@@ -105,7 +105,7 @@ impl Paths {
             cache: dirs.cache_dir().to_owned(),
             config: dirs.config_dir().to_owned(),
             socket: match socket {
-                // The daemon has another working directory than whoever named it.
+                // The daemon has another working directory than the process that sets the variable.
                 Some(named) => std::path::absolute(&named).unwrap_or_else(|_| PathBuf::from(named)),
                 None => runtime.join(SOCKET),
             },
@@ -114,22 +114,22 @@ impl Paths {
         })
     }
 
-    /// Whether the daemon listens where it does by itself, and nobody has named another place.
+    /// Whether the socket is at its default path.
     pub fn has_default_socket(&self) -> bool {
         self.socket == self.runtime.join(SOCKET)
     }
 
-    /// Where a daemon of this state directory listens when that of another one has the usual place: the name is made from
-    /// that of the directory.
+    /// The socket path for a daemon whose default path is taken by the daemon of another state directory. Its name is
+    /// derived from the state directory.
     pub fn socket_beside(&self) -> PathBuf {
-        // FNV-1a: the same in every build, which the standard library's hash is not.
+        // FNV-1a gives the same hash in every build; the standard library's hash does not.
         let hash = self.state.as_os_str().as_encoded_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
         });
         self.runtime.join(format!("pyexecd-{:08x}.sock", hash >> 32))
     }
 
-    /// Variables for the programs of pyexec, and for the jobs of the MCP server.
+    /// Variables for the programs of pyexec, and for jobs started through the MCP server.
     pub fn environment_file(&self) -> PathBuf {
         self.config.join("pyexec.env")
     }
@@ -150,17 +150,17 @@ impl Paths {
         self.jobs().join(id.to_string())
     }
 
-    /// What a job leaves for others.
+    /// The directory for the artifacts of a job.
     pub fn artifacts(run_directory: &Path) -> PathBuf {
         run_directory.join("artifacts")
     }
 
-    /// The file of a job's code that was given inline.
+    /// The file for inline code of a job.
     pub fn inline_script(run_directory: &Path) -> PathBuf {
         run_directory.join("code").join("script.py")
     }
 
-    /// The locks of the environment cache, by which daemons that share it see each other.
+    /// The locks by which daemons coordinate their use of a shared environment cache.
     pub fn cache_locks_in(cache: &Path) -> PathBuf {
         cache.join("locks")
     }
@@ -169,17 +169,17 @@ impl Paths {
         self.state.join("log")
     }
 
-    /// Held by the daemon for its whole life.
+    /// The daemon holds this lock as long as it runs.
     pub fn daemon_lock(&self) -> PathBuf {
         self.state.join("daemon.lock")
     }
 
-    /// Held by the one client that starts the daemon.
+    /// A client holds this lock while it starts the daemon.
     pub fn start_lock(&self) -> PathBuf {
         self.state.join("start.lock")
     }
 
-    /// Scripts that somebody saved under a name.
+    /// Scripts that were saved under a name.
     pub fn scripts(&self) -> PathBuf {
         Self::scripts_in(&self.data)
     }

@@ -1,25 +1,25 @@
-//! Where a process runs: on which machine, since which boot, and in which container. Two that differ in one of these cannot
-//! signal each other, nor meet at a socket, although they may have the same home.
+//! The machine, boot and container that a process runs in. Two processes that differ in one of these cannot signal each
+//! other or meet at a socket, although they may share a home directory.
 
 use serde::{Deserialize, Serialize};
 
-/// Empty texts are what could not be found out, and differ from nothing.
+/// An empty text means unknown, and never counts as a difference.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
-    /// The name of the host, or of the container.
+    /// The host name of the machine or container.
     pub host: String,
     /// From `/proc/sys/kernel/random/boot_id`.
     pub boot_id: String,
-    /// As `/proc/self/ns/pid` says it.
+    /// The link `/proc/self/ns/pid`.
     pub pid_namespace: String,
 }
 
 impl Place {
-    /// Says where this is, to somebody at `here`; `None` where both are the same place.
+    /// Describes `self` to a reader at `here`; `None` if both are the same place.
     pub fn elsewhere_than(&self, here: &Place) -> Option<String> {
         let differ = |one: &str, other: &str| !one.is_empty() && !other.is_empty() && one != other;
         if differ(&self.boot_id, &here.boot_id) {
-            // The host may be this one, before it was booted again: nothing of then runs now.
+            // It may be this host before a reboot: nothing from then runs now.
             (self.host != here.host).then(|| format!("on another machine, `{}`", self.host))
         } else if differ(&self.pid_namespace, &here.pid_namespace) {
             Some(format!("in another container or namespace of this machine, `{}`", self.host))

@@ -1,25 +1,25 @@
-//! What both sides say before tarpc starts.
+//! The preamble, which both sides of a connection send before tarpc starts.
 //!
-//! bincode is positional: a client of one version on a daemon of another would have the wrong method executed and get
-//! an answer that decodes. So each side first sends [`LENGTH`] bytes of fixed form,
-//! `PYEXEC/1 <lowest>-<highest> <program version>`, padded with NULs; the highest protocol both speak is spoken.
-//! This form never changes. Since protocol 2 a greeting follows, which either side sends without waiting. Two
-//! sides that have no protocol in common can still say what `frozen.rs` has.
+//! bincode is positional: a client of one version would call the wrong method of a daemon of another version, and get
+//! an answer that decodes. So each side first sends [`LENGTH`] bytes of fixed form, `PYEXEC/1 <lowest>-<highest>
+//! <program version>`, padded with NULs, and both speak the highest common protocol. This form never changes. Since
+//! protocol 2 a greeting follows, which either side sends without waiting. Two sides without a common protocol can
+//! still exchange the requests in `frozen.rs`.
 
 use std::time::Duration;
 
 /// The size of a preamble, in bytes.
 pub const LENGTH: usize = 64;
 
-/// How long the other side may take to say its own, and its greeting.
+/// How long the other side may take to send its preamble and greeting.
 pub const TIME_LIMIT: Duration = Duration::from_secs(2);
 
 const MAGIC: &str = "PYEXEC/1 ";
 
-/// The protocol that this build speaks. It is raised with every change of a type that crosses the wire.
+/// The protocol of this build. It is raised with every change of a type that crosses the wire.
 pub const PROTOCOL: u16 = 4;
 
-/// Has a program of a build for development pretend to be of another version, so that tests have two that differ.
+/// In debug builds, sets the protocol that the program claims to speak, so that tests have two that differ.
 pub const PRETENDED_PROTOCOL_VARIABLE: &str = "PYEXEC_TEST_PROTOCOL";
 
 #[cfg(debug_assertions)]
@@ -32,12 +32,12 @@ fn pretended() -> Option<u16> {
     None
 }
 
-/// Who speaks, and which protocols.
+/// The protocols and version of one side.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Preamble {
     pub lowest: u16,
     pub highest: u16,
-    /// Of the program, for people.
+    /// The version of the program, for people.
     pub version: String,
 }
 
@@ -52,13 +52,13 @@ pub enum PreambleError {
 }
 
 impl Preamble {
-    /// What this build says.
+    /// The preamble of this build.
     pub fn ours() -> Self {
         let protocol = pretended().unwrap_or(PROTOCOL);
         Self { lowest: protocol, highest: protocol, version: env!("CARGO_PKG_VERSION").to_owned() }
     }
 
-    /// The protocol to speak, if there is one both know.
+    /// The highest common protocol, if there is one.
     pub fn agree(&self, other: &Preamble) -> Option<u16> {
         let highest = self.highest.min(other.highest);
         (highest >= self.lowest.max(other.lowest)).then_some(highest)

@@ -1,11 +1,11 @@
-//! Profiling: what is asked for, and what a job's Python has left of it.
+//! Profiling: its options, and the summary that the job's Python writes.
 
 use serde::{Deserialize, Serialize};
 
 /// Run the job's Python under its profiler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProfileSpec {
-    /// How many functions a table has: 1 to [`ProfileSpec::MAX_TOP`].
+    /// The number of functions per table: 1 to [`ProfileSpec::MAX_TOP`].
     pub top: u32,
 }
 
@@ -14,17 +14,17 @@ impl ProfileSpec {
     pub const DEFAULT_TOP: u32 = 20;
 }
 
-/// The artifact that `pstats` and its like read.
+/// The artifact for `pstats` and similar tools.
 pub const STATISTICS: &str = "profile.prof";
-/// The same in short, for those that are not Python. Written last: where it is, all is.
+/// The artifact with a summary in JSON. It is written last: if it exists, the profile is complete.
 pub const SUMMARY: &str = "profile.json";
 
-/// What [`SUMMARY`] says. It comes from the job, and is believed as far as its shape goes.
+/// The content of [`SUMMARY`]. The job writes it, so only its shape is checked.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct ProfileSummary {
     pub functions: u64,
     pub calls: u64,
-    /// Spent in all of them.
+    /// The total time spent in all functions.
     pub seconds: f64,
     pub by_cumulative: Vec<ProfiledFunction>,
     pub by_own: Vec<ProfiledFunction>,
@@ -33,12 +33,12 @@ pub struct ProfileSummary {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct ProfiledFunction {
     pub ncalls: u64,
-    /// Those that were not made by the function itself.
+    /// Calls that were not recursive.
     pub primitive_calls: u64,
-    /// Spent in it, without what it called.
+    /// Seconds spent in the function itself, without the functions it called.
     pub tottime: f64,
     pub cumtime: f64,
-    /// `~` for what is not written in Python.
+    /// `~` for functions that are not written in Python.
     pub file: String,
     pub line: u64,
     pub name: String,

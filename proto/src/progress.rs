@@ -1,46 +1,46 @@
-//! How far a job has got, as far as anybody can tell from outside.
+//! The progress of a job.
 
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-/// The latest that is known. Every number is finite.
+/// The latest known progress. Every number is finite.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
-    /// `None`: something is under way, and nothing says how far it is (a bar that only pulses).
+    /// `None`: the job is working, but its progress is unknown (a bar that only pulses).
     pub current: Option<f64>,
-    /// `None` when nobody knows how much there is.
+    /// `None` if the total is unknown.
     pub total: Option<f64>,
     pub message: Option<String>,
     /// Per second.
     pub rate: Option<f64>,
-    /// As of when it was drawn or reported.
+    /// As of when the progress was drawn or reported.
     pub eta_seconds: Option<f64>,
     pub seen: Seen,
 }
 
-/// Where progress was seen.
+/// The source of progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Seen {
-    /// The job said so, with `pyexec_progress`.
+    /// The job reported it with `pyexec_progress`.
     Reported,
-    /// In a terminal sequence made for it, OSC 9;4.
+    /// A terminal sequence for progress, OSC 9;4.
     Osc,
-    /// In a bar or a counter that it drew.
+    /// A progress bar or counter in the output.
     Drawn,
 }
 
-/// The most characters of a message that are kept.
+/// The largest number of characters kept of a message.
 pub const MAX_MESSAGE: usize = 200;
 
 impl Progress {
-    /// So much of so much, in words of its own: nothing else is known.
+    /// Progress of which only the two numbers are known.
     pub fn of(seen: Seen, current: f64, total: Option<f64>) -> Self {
         Self { current: Some(current), total, message: None, rate: None, eta_seconds: None, seen }
     }
 
-    /// What is left of it once the job has ended: nothing is to be expected any more.
+    /// The progress of a job that has ended: there is no remaining time.
     #[must_use]
     pub fn of_finished(self) -> Self {
         Self { eta_seconds: None, ..self }
@@ -55,7 +55,7 @@ impl Progress {
     /// For a table: `45%`, `17`, `…`.
     pub fn short(&self) -> Cow<'static, str> {
         match (self.fraction(), self.current) {
-            // Down, so that 100% is said of nothing that is not complete.
+            // Rounded down, so that only a complete job shows 100%.
             (Some(fraction), _) => format!("{}%", (fraction * 100.0).floor()).into(),
             (None, Some(current)) => number(current).into(),
             (None, None) => "…".into(),
@@ -82,7 +82,8 @@ impl Progress {
     }
 }
 
-/// Whole ones without a point; others with two digits behind it. What is too large to be counted is not written out.
+/// Whole numbers without a fraction, others with two decimals. Numbers too large to be exact are written in scientific
+/// notation.
 fn number(value: f64) -> String {
     const EXACT: f64 = 1e15;
     if value.abs() >= EXACT {

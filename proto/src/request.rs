@@ -1,4 +1,4 @@
-//! What the calls of a client carry, and what they are answered with.
+//! The payloads of a client's requests and of their answers.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,19 +9,19 @@ use crate::os_text::OsText;
 use crate::output::{OutputChunk, PerStream};
 use crate::state::Status;
 
-/// The longest one call may wait. A client that has vanished does not end its call, so this also bounds how long the
-/// daemon remembers it.
+/// The longest one request may wait. A request outlives a client that has vanished, so this also bounds how long the
+/// daemon serves it.
 pub const MAX_WAIT_MS: u64 = 45_000;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobQuery {
-    /// Any of these; all when empty.
+    /// Any of these statuses; empty: all.
     pub statuses: Vec<Status>,
     /// Exactly this label.
     pub label: Option<String>,
-    /// At most so many. The daemon caps it at [`MAX_PAGE`].
+    /// The largest number of jobs to return; the daemon caps it at [`MAX_PAGE`].
     pub limit: u32,
-    /// [`JobPage::next`] of the page before.
+    /// [`JobPage::next`] of the previous page.
     pub page: Option<String>,
 }
 
@@ -30,61 +30,62 @@ pub const MAX_PAGE: u32 = 1_000;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JobPage {
     pub jobs: Vec<JobSummary>,
-    /// All that match, not only this page.
+    /// The number of all matching jobs, not only those of this page.
     pub total: u64,
     pub next: Option<String>,
 }
 
-/// A moment in the life of one daemon, between two changes of jobs.
+/// A position in the sequence of job changes of one daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Revision {
-    /// Tells this daemon from those before it.
+    /// Distinguishes this daemon from earlier ones.
     pub daemon: u64,
-    /// How many changes there had been.
+    /// The number of changes so far.
     pub number: u64,
 }
 
-/// Which jobs have changed since a [`Revision`]: were submitted, got into another state, or were removed. How much a job has
-/// printed, and its progress, are no changes: those are looked for when somebody asks for them.
+/// The jobs that changed since a [`Revision`]: they were submitted, changed their state, or were removed. New output
+/// and progress are not changes; they are read on request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Changes {
-    /// To ask for what changes from here on.
+    /// The revision from which to request the next changes.
     pub revision: Revision,
-    /// Jobs that have changed, as they are now, without their progress; the latest change last. One that has changed more
-    /// than once is named once.
+    /// The current summaries of the changed jobs, without progress, in the order of their latest changes. Each job
+    /// appears once.
     pub jobs: Vec<JobSummary>,
-    /// Jobs that there are no more.
+    /// Jobs that no longer exist.
     pub removed: Vec<JobId>,
-    /// There may have been other changes, which the daemon does not know any more: the jobs have to be listed anew. So it is
-    /// after more than [`MAX_CHANGES`], of another daemon's revision, and where none was given.
+    /// There may have been other changes that the daemon no longer remembers, so the client has to list the jobs again.
+    /// This is the case after more than [`MAX_CHANGES`] changes, for the revision of another daemon, and without a
+    /// revision.
     pub is_incomplete: bool,
 }
 
 impl Changes {
-    /// Whether there is anything to look at.
+    /// Whether there is any change to look at.
     pub fn is_news(&self) -> bool {
         self.is_incomplete || !self.jobs.is_empty() || !self.removed.is_empty()
     }
 }
 
-/// Of how many jobs a daemon remembers that they have changed.
+/// The number of changed jobs that a daemon remembers.
 pub const MAX_CHANGES: usize = 500;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FollowRequest {
-    /// Where to read each stream from; `None` leaves it out.
+    /// The offset to read each stream from; `None` leaves the stream out.
     pub cursors: PerStream<Option<u64>>,
     /// Per stream; the daemon caps it at [`crate::output::MAX_CHUNK_BYTES`].
     pub max_bytes: u32,
-    /// How long to wait for news; the daemon caps it at [`MAX_WAIT_MS`].
+    /// How long to wait for new output or the end; the daemon caps it at [`MAX_WAIT_MS`].
     pub wait_ms: u64,
-    /// All of it is read, bit by bit, on this connection: what lies behind the cursors is not dropped until then, and a job
-    /// that prints more than is kept waits.
+    /// The client will read all output on this connection: nothing after the cursors is dropped until then, and a job
+    /// that prints more than is kept waits for the client.
     pub attached: bool,
 }
 
 impl FollowRequest {
-    /// Nothing but the end.
+    /// Waits for the end only, without output.
     pub fn until_exit(wait_ms: u64) -> Self {
         Self { cursors: PerStream { stdout: None, stderr: None }, max_bytes: 0, wait_ms, attached: false }
     }
@@ -93,29 +94,29 @@ impl FollowRequest {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Followed {
     pub output: PerStream<OutputChunk>,
-    /// Set once the job has finished *and* `output` reaches the end of what was asked for.
+    /// Set once the job has finished *and* `output` reaches the end of the requested streams.
     pub finished: Option<JobDetail>,
 }
 
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Input {
     pub sender: SenderId,
-    /// How many bytes this sender has had accepted before: says what of a repetition is known already.
+    /// How many bytes of this sender were accepted before. The daemon uses it to recognize repeated bytes.
     pub offset: u64,
     #[serde(with = "serde_bytes")]
     pub bytes: Vec<u8>,
-    /// End of file after `bytes`, if all of them are taken.
+    /// Close stdin after `bytes`, if all of them are accepted.
     pub close: bool,
-    /// When the buffer is full, wait so long for room for at least one byte.
+    /// If the buffer is full, how long to wait for room for at least one byte.
     pub wait_ms: u64,
-    /// When the job has not started yet, wait so long for its start; the daemon caps it at [`MAX_WAIT_MS`].
+    /// If the job has not started yet, how long to wait for its start; the daemon caps it at [`MAX_WAIT_MS`].
     pub start_wait_ms: u64,
 }
 
-/// The most one call may feed.
+/// The largest number of bytes in one request.
 pub const MAX_INPUT_BYTES: usize = 1 << 20;
 
-// What is typed into a job may be a password.
+// Input to a job may be a password, so `Debug` does not show it.
 impl std::fmt::Debug for Input {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Input({} bytes at {}, close: {})", self.bytes.len(), self.offset, self.close)
@@ -124,17 +125,17 @@ impl std::fmt::Debug for Input {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InputTaken {
-    /// Fewer than given when the buffer was full.
+    /// Fewer than sent if the buffer was full.
     pub bytes_written: u64,
-    /// All that was ever accepted of this sender: the offset to go on with.
+    /// All bytes ever accepted from this sender: the next offset.
     pub total: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StopRequest {
-    /// KILL at once, without TERM.
+    /// SIGKILL at once, without SIGTERM.
     pub now: bool,
-    /// TERM to KILL. `None`: as the job was submitted.
+    /// The time from SIGTERM to SIGKILL. `None`: as specified by the job.
     pub grace_ms: Option<u64>,
 }
 
@@ -146,7 +147,7 @@ pub enum StopAnswer {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PruneRequest {
-    /// Counted from a job's end.
+    /// Counted from the end of a job.
     pub older_than_ms: u64,
     pub keep_completed: bool,
     pub keep_failed: bool,
@@ -157,9 +158,9 @@ pub struct PruneRequest {
 pub struct CreateEnvironment {
     pub name: String,
     pub spec: EnvironmentSpec,
-    /// Absolute: where the requirements file is looked for.
+    /// The absolute directory that a relative requirements file starts at.
     pub directory: OsText,
-    /// The caller's: where to find uv and interpreters, and which index to use.
+    /// The caller's environment, for finding uv, interpreters and the index.
     pub environment: Variables,
 }
 
@@ -173,23 +174,23 @@ pub struct EnvironmentsRemoved {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pruned {
     pub removed: u64,
-    /// Those that could not be removed included.
+    /// Including those that could not be removed.
     pub remaining: u64,
     pub bytes_freed: u64,
     pub not_removed: NotRemovedList,
 }
 
-/// A job or an environment that was to be removed, and could not be.
+/// A job or an environment that could not be removed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NotRemoved {
-    /// The id of the job, or of the environment. Of what an earlier removal has left: the name of its directory.
+    /// The id of the job or environment, or the directory name of the remains of an earlier removal.
     pub id: String,
     /// The file or directory that could not be removed.
     pub path: OsText,
     pub problem: String,
 }
 
-/// How many could not be removed, and the first of them: an answer stays small.
+/// The number of failed removals, and the first of them, so that an answer stays small.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NotRemovedList {
     pub total: u64,
@@ -197,7 +198,7 @@ pub struct NotRemovedList {
 }
 
 impl NotRemovedList {
-    /// How many are named.
+    /// The largest number of entries in `first`.
     pub const MOST_NAMED: usize = 20;
 
     pub fn push(&mut self, one: NotRemoved) {

@@ -1,21 +1,21 @@
-//! Scripts that are kept: those somebody saved under a name, and code that was run without a file, autosaved.
+//! Stored scripts: those saved under a name, and autosaved code that was run without a file.
 
 use serde::{Deserialize, Serialize};
 
 use crate::os_text::OsText;
 use crate::time::Timestamp;
 
-/// The most bytes a script that is kept may have.
+/// The largest stored script, in bytes.
 pub const MAX_SOURCE_BYTES: usize = 16 << 20;
 
-/// The most bytes the parameters of an autosaved script may have, without those that are left out.
+/// The largest parameters of an autosaved script, in bytes, without the omitted ones.
 pub const MAX_PARAMETERS_BYTES: usize = 4 << 20;
 
-/// The most bytes a script's name may have, its `.py` included. A file name may have 255, and one that is being written
-/// has a few more.
+/// The longest name of a script, in bytes, including `.py`. File names may have 255 bytes, and the temporary name
+/// during a write is a few bytes longer.
 pub const MAX_NAME_BYTES: usize = 200;
 
-/// The most characters of a docstring a listing shows.
+/// The largest number of characters of a docstring in a listing.
 pub const MAX_DOCSTRING_CHARS: usize = 300;
 
 /// One row of a listing.
@@ -25,9 +25,9 @@ pub struct ScriptInfo {
     pub name: String,
     /// Absolute.
     pub path: OsText,
-    /// The beginning of the module's docstring, at most [`MAX_DOCSTRING_CHARS`]; one that was cut ends with `…`.
+    /// The beginning of the module's docstring, at most [`MAX_DOCSTRING_CHARS`]; a truncated one ends with `…`.
     pub docstring: Option<String>,
-    /// From the PEP 723 header. Empty also for a header that can not be read.
+    /// From the PEP 723 header. Empty also if the header cannot be read.
     pub dependencies: Vec<String>,
     pub requires_python: Option<String>,
     pub autosaved: bool,
@@ -35,7 +35,7 @@ pub struct ScriptInfo {
     pub modified_at: Timestamp,
 }
 
-/// One script, whole.
+/// One script with its source.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Script {
     pub name: String,
@@ -43,22 +43,22 @@ pub struct Script {
     pub path: OsText,
     #[serde(with = "serde_bytes")]
     pub source: Vec<u8>,
-    /// What is known of where an autosaved script came from: the text of the JSON file beside it.
+    /// The origin of an autosaved script, as far as known: the text of the JSON file beside it.
     pub metadata: Option<String>,
 }
 
-/// A script that is to be kept under a name.
+/// A script to save under a name.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SaveScript {
-    /// A file name; `.py` is added where it is missing.
+    /// A file name; `.py` is appended if missing.
     pub name: String,
     #[serde(with = "serde_bytes")]
     pub source: Vec<u8>,
-    /// PEP 508. With these, or with `requires_python`, a source without a PEP 723 header gets one.
+    /// PEP 508 requirements. If these or `requires_python` are given, a source without a PEP 723 header gets one.
     pub dependencies: Vec<String>,
     /// PEP 440 version specifiers, such as `>=3.11`.
     pub requires_python: Option<String>,
-    /// Replace the script of this name, if there is one.
+    /// Replace an existing script of this name.
     pub overwrite: bool,
 }
 
@@ -67,24 +67,25 @@ pub struct SavedScript {
     pub name: String,
     /// Absolute.
     pub path: OsText,
-    /// There was one of this name.
+    /// Whether a script of this name was replaced.
     pub replaced: bool,
-    /// `false` also when the source has a header of its own, which is kept whatever else was asked for.
+    /// `false` also if the source has a header of its own, which is always kept.
     pub header_written: bool,
 }
 
-/// That the code of a job, which has no file, is to be kept for a while, so that it can be found again. Of the same job it is
-/// kept once.
+/// The request to keep the code of a job without a file for a while, so that it can be found again. The code of one job
+/// is kept once.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Autosave {
-    /// What runs it: the name of a tool.
+    /// The name of the tool that runs the code.
     pub tool: String,
-    /// What the tool was given: a JSON object, without what the submission has beside it, which is the code, arguments,
-    /// values of variables and stdin. The daemon adds arguments and names of variables, and keeps nothing that may be secret.
+    /// The parameters of the tool: a JSON object without what the submission carries separately, which is the code,
+    /// arguments, values of variables and stdin. The daemon adds arguments and names of variables, and stores nothing
+    /// that may be secret.
     pub parameters: String,
 }
 
-// Code is long, and parameters may be secrets: neither belongs into a log.
+// Code is long and parameters may be secret, so neither may appear in a log.
 
 impl std::fmt::Debug for Script {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

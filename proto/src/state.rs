@@ -12,7 +12,7 @@
 //!                                                            └──────────────────┘
 //! ```
 //!
-//! The transition function itself belongs to the daemon; [`Outcome::verdict`] is the single derivation of what people see.
+//! The transition function belongs to the daemon. Only [`Outcome::verdict`] derives what users see from an outcome.
 
 use std::fmt;
 use std::str::FromStr;
@@ -27,11 +27,11 @@ use crate::ulimit::ResourceLimit;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum JobState {
-    /// Accepted, on disk, waiting for its turn.
+    /// Accepted and on disk; waits for its turn.
     Queued,
     /// Its environment is being prepared.
     Preparing,
-    /// Handed to a supervisor; `stop` remembers a stop that came before there was a process to stop.
+    /// Handed to a supervisor. `stop` records a stop request that came before there was a process.
     Starting {
         stop: Option<StopReason>,
     },
@@ -50,7 +50,7 @@ impl JobState {
         matches!(self, JobState::Finished(_))
     }
 
-    /// The process, from its start on.
+    /// The run, if the process was started.
     pub fn run(&self) -> Option<&Run> {
         match self {
             JobState::Queued | JobState::Preparing | JobState::Starting { .. } => None,
@@ -70,7 +70,7 @@ impl JobState {
         }
     }
 
-    /// How it ended, if its process ran and somebody saw the end.
+    /// The exit record, if the process ran and its end was observed.
     pub fn record(&self) -> Option<&ExitRecord> {
         match self.outcome()? {
             Outcome::Ended(record) => Some(record),
@@ -87,37 +87,39 @@ impl JobState {
     }
 }
 
-/// A job that was started.
+/// The run of a job that was started.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "RunFields", into = "RunFields")]
 pub struct Run {
-    /// Of a benchmark, that of the latest run known: a run is told of once it has gone on for a second, and at the end.
+    /// For a benchmark, the handle of the latest run known: the supervisor reports a run after one second and at its
+    /// end.
     pub handle: Handle,
-    /// Of a benchmark, when the first run began.
+    /// For a benchmark, the start of the first run.
     pub started_at: Timestamp,
-    /// Limits of the caller's that the job does not have, because the daemon has lower ones that it cannot raise: as they
-    /// are for the job.
+    /// Limits of the caller that the daemon could not set as they were, because its own are lower: the values that hold
+    /// for the job.
     pub lowered_limits: Vec<ResourceLimit>,
-    /// Sentences about what else of its submitter's the job does not have, because the daemon may not set it.
+    /// Sentences about other properties of the submitter that the job does not have, because the daemon may not set
+    /// them.
     pub not_taken_over: Vec<String>,
 }
 
-/// By what a run is known to the engine that started it.
+/// How the engine that started a run identifies it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Handle {
-    /// The pid of the job's own process on this machine, leader of its session and group.
+    /// The pid of the job's own process on this machine, which leads its session and process group.
     Process(u32),
-    /// What another system calls it, in that system's words.
+    /// The identifier in another system, in that system's form.
     Remote(String),
 }
 
 impl Run {
-    /// A process of this machine, of which nothing more is to be said.
+    /// A process of this machine, without any notes.
     pub fn of_process(pid: u32, started_at: Timestamp) -> Self {
         Self { handle: Handle::Process(pid), started_at, lowered_limits: vec![], not_taken_over: vec![] }
     }
 
-    /// The job's own process, where it runs on this machine.
+    /// The pid of the job's own process, if it runs on this machine.
     pub fn pid(&self) -> Option<u32> {
         match &self.handle {
             Handle::Process(pid) => Some(*pid),
@@ -126,7 +128,7 @@ impl Run {
     }
 }
 
-/// A [`Run`] as it is written: records and index rows of before there were handles have a pid.
+/// The stored form of a [`Run`]: records and index rows written before handles existed have a pid.
 #[derive(Serialize, Deserialize)]
 struct RunFields {
     pid: Option<u32>,
@@ -166,31 +168,31 @@ impl From<Run> for RunFields {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
-    /// The process ended, and its supervisor saw how.
+    /// The process ended, and its supervisor recorded how.
     Ended(ExitRecord),
     NotStarted(NotStarted),
-    /// Its supervisor is gone and left no record: nobody knows how it ended, and nobody pretends to.
+    /// Its supervisor is gone and left no record, so that it is unknown how the process ended.
     Lost {
         last_seen: Option<Run>,
     },
 }
 
-/// What the supervisor writes once, when it is all over. The truth about a run.
+/// The final record of a run, written once by the supervisor. It is the source of truth.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExitRecord {
     pub run: Run,
-    /// Of a benchmark, how the last run ended.
+    /// For a benchmark, the exit status of the last run.
     pub exit: ExitStatus,
-    /// Why the job was stopped; `None` when it ended by itself, also if a stop was on its way.
+    /// Why the job was stopped; `None` if it ended by itself, even with a stop request under way.
     pub stopped: Option<StopReason>,
-    /// Of a benchmark, over all runs, warm-ups included.
+    /// For a benchmark, over all runs, including warm-ups.
     pub usage: ResourceUsage,
     pub ended_at: Timestamp,
-    /// From the start of the process to its end, on the monotonic clock, in microseconds. Of a benchmark, from the first
-    /// start to the last end.
+    /// From the start of the process to its end, on the monotonic clock, in microseconds. For a benchmark, from the
+    /// first start to the last end.
     pub elapsed_us: u64,
     pub output: OutputLengths,
-    /// Of a job that was to be measured.
+    /// The measurements, if the job is a benchmark.
     #[serde(default)]
     pub benchmark: Option<Box<BenchmarkRecord>>,
 }
@@ -204,12 +206,12 @@ impl ExitRecord {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum StopReason {
-    /// Asked to end: TERM, a grace period, KILL.
+    /// A stop request: SIGTERM, a grace period, SIGKILL.
     Cancelled,
-    /// Ended at once.
+    /// Killed at once, with SIGKILL.
     Killed,
     TimedOut,
-    /// Of [`crate::limits::Limits`]; ended at once, because it would go on growing.
+    /// The limit in [`crate::limits::Limits`]. The job is killed at once, because it would go on growing.
     MemoryLimit,
     CpuLimit,
     ProcessLimit,
@@ -217,7 +219,7 @@ pub enum StopReason {
 }
 
 impl StopReason {
-    /// What a job did to be stopped for, where it was one of its limits.
+    /// A sentence about the exceeded limit, if the reason is a limit.
     pub fn limit(self) -> Option<&'static str> {
         match self {
             StopReason::MemoryLimit => Some("it used more memory than its limit allows"),
@@ -228,7 +230,7 @@ impl StopReason {
         }
     }
 
-    /// What people are told of a job that was stopped for it.
+    /// The status and reason that users see.
     fn verdict(self) -> (Status, Reason) {
         match self {
             StopReason::Cancelled => (Status::Cancelled, Reason::Cancelled),
@@ -244,19 +246,19 @@ impl StopReason {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NotStarted {
-    /// Stopped before there was a process.
+    /// Stopped before the process was started.
     Stopped(StopReason),
-    /// Its environment could not be made; the text says why.
+    /// The environment could not be built; the text says why.
     Environment(String),
     /// The process could not be started; the text says why.
     Spawn(String),
 }
 
 impl Outcome {
-    /// What people and agents are told. Nothing else derives a status from an outcome.
+    /// The status and reason that users and agents see. No other function derives a status from an outcome.
     pub fn verdict(&self) -> Verdict {
         match self {
-            // The run before it ended well, and the job did not do what it was asked to.
+            // The previous run ended well, but the benchmark is not complete.
             Outcome::Ended(record) if record.stopped.is_none() && record.problem().is_some() => {
                 Verdict { status: Status::Failed, reason: Reason::Spawn, exit_code: None }
             }
@@ -289,7 +291,7 @@ impl Outcome {
         }
     }
 
-    /// A sentence for people when there is more to say than status and exit code.
+    /// A sentence for people, if there is more to say than status and exit code.
     pub fn explanation(&self) -> Option<String> {
         match self {
             Outcome::NotStarted(NotStarted::Environment(why) | NotStarted::Spawn(why)) => Some(why.clone()),
@@ -310,11 +312,11 @@ impl Outcome {
 pub struct Verdict {
     pub status: Status,
     pub reason: Reason,
-    /// As Python's `subprocess` says it; `None` when no process ended under our eyes.
+    /// The return code as Python's `subprocess` gives it; `None` if no end of a process was observed.
     pub exit_code: Option<i32>,
 }
 
-/// The five names on the surface.
+/// The five statuses that users see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
@@ -356,7 +358,7 @@ impl FromStr for Status {
     }
 }
 
-/// Says more about a status.
+/// The detail of a status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {

@@ -1,4 +1,4 @@
-//! Instants on the wall clock. Durations are never derived from them: see `ExitRecord::elapsed_us`.
+//! Instants on the wall clock. Durations are never derived from them, see `ExitRecord::elapsed_us`.
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -15,7 +15,7 @@ impl Timestamp {
         Self(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
     }
 
-    /// How long ago `self` was at `now`; zero when the clock has been set back in between.
+    /// The time from `self` to `now`; zero if the clock was set back in between.
     pub fn age_at(self, now: Timestamp) -> Duration {
         Duration::from_micros(u64::try_from(now.0.saturating_sub(self.0)).unwrap_or(0))
     }
@@ -24,7 +24,7 @@ impl Timestamp {
 /// RFC 3339 in UTC with milliseconds: `2026-07-28T09:30:00.250Z`.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // humantime refuses years past 9999; such a clock is broken, and a broken clock must not end a listing.
+        // humantime rejects years after 9999. A broken clock must not make a listing fail.
         const LAST: u64 = 253_402_300_799_000_000;
         let micros = u64::try_from(self.0).unwrap_or(0).min(LAST);
         humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_micros(micros)).fmt(f)

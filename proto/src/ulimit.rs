@@ -1,19 +1,19 @@
-//! Resource limits as people know them: named and shown as a shell's `ulimit` does, and compared.
+//! Resource limits: their names and values as `ulimit` of a shell shows them, and comparisons.
 
 use rustix::process::{Resource, getrlimit};
 use serde::{Deserialize, Serialize};
 
-/// One of `getrlimit(2)`.
+/// One limit of `getrlimit(2)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResourceLimit {
-    /// The kernel's number for it.
+    /// The kernel's number of the resource.
     pub resource: u32,
     /// `None`: unlimited.
     pub soft: Option<u64>,
     pub hard: Option<u64>,
 }
 
-/// What the numbers of a limit count.
+/// The unit of a limit's values.
 #[derive(Clone, Copy, Debug)]
 enum Unit {
     Seconds,
@@ -22,15 +22,15 @@ enum Unit {
     Pieces,
 }
 
-/// A limit as others call it.
+/// The names of a limit elsewhere.
 #[derive(Clone, Copy, Debug)]
 struct Known {
     resource: Resource,
     name: &'static str,
-    /// Of bash's `ulimit`.
+    /// The option of bash's `ulimit`.
     option: char,
     unit: Unit,
-    /// How its row of `/proc/PID/limits` begins.
+    /// The beginning of its row in `/proc/PID/limits`.
     row: &'static str,
 }
 
@@ -38,7 +38,7 @@ const fn known(resource: Resource, name: &'static str, option: char, unit: Unit,
     Known { resource, name, option, unit, row }
 }
 
-/// All that Linux has, in the order of its numbers.
+/// All limits of Linux, in the order of their numbers.
 const KNOWN: [Known; 16] = [
     known(Resource::Cpu, "CPU time", 't', Unit::Seconds, "Max cpu time"),
     known(Resource::Fsize, "file size", 'f', Unit::Bytes, "Max file size"),
@@ -59,7 +59,7 @@ const KNOWN: [Known; 16] = [
 ];
 
 impl ResourceLimit {
-    /// Those in the text of a `/proc/PID/limits`.
+    /// Parses the text of `/proc/PID/limits`.
     pub fn all_in(text: &str) -> Vec<Self> {
         let value = |text: &str| if text == "unlimited" { Some(None) } else { text.parse().ok().map(Some) };
         let limit = |line: &str| {
@@ -71,7 +71,7 @@ impl ResourceLimit {
         text.lines().filter_map(limit).collect()
     }
 
-    /// Those this process runs under, asked of the kernel one by one.
+    /// The limits of this process, read from the kernel one by one.
     pub fn asked_for() -> Vec<Self> {
         let limit = |known: &Known| {
             let limit = getrlimit(known.resource);
@@ -80,7 +80,7 @@ impl ResourceLimit {
         KNOWN.iter().map(limit).collect()
     }
 
-    /// `None` of a number that a later version may send.
+    /// `None` for a number that only later versions know.
     fn known(&self) -> Option<&'static Known> {
         KNOWN.iter().find(|known| known.resource as u32 == self.resource)
     }
@@ -93,7 +93,7 @@ impl ResourceLimit {
         }
     }
 
-    /// A soft or hard value of this limit: `2 s`, `16384 bytes`, `unlimited`.
+    /// Formats a soft or hard value of this limit: `2 s`, `16384 bytes`, `unlimited`.
     pub fn shown(&self, value: Option<u64>) -> String {
         let Some(value) = value else { return "unlimited".to_owned() };
         match self.known().map(|known| known.unit) {
@@ -105,8 +105,8 @@ impl ResourceLimit {
     }
 }
 
-/// What a process with the limits `own`, which it cannot raise, gives to one that is to have those in `asked`: the limits
-/// of `asked` whose soft value becomes lower by that, as they become.
+/// The limits in `asked` whose soft value has to be lowered because a process cannot raise its limits `own`, with the
+/// values that result.
 pub fn lowered(asked: &[ResourceLimit], own: &[ResourceLimit]) -> Vec<ResourceLimit> {
     let lowered = asked.iter().filter_map(|asked| {
         let own = own.iter().find(|own| own.resource == asked.resource)?;
@@ -121,7 +121,7 @@ fn lower(one: Option<u64>, other: Option<u64>) -> Option<u64> {
     one.into_iter().chain(other).min()
 }
 
-/// The sentences that tell of limits that were [`lowered`].
+/// Sentences that report [`lowered`] limits.
 pub fn tell_lowered(asked: &[ResourceLimit], lowered: &[ResourceLimit]) -> Vec<String> {
     let tell = |limit: &ResourceLimit| {
         let asked = asked.iter().find(|asked| asked.resource == limit.resource).and_then(|asked| asked.soft);

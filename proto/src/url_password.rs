@@ -1,26 +1,26 @@
-//! Passwords and tokens in URLs: found in any text, and masked as uv masks them (`https://user:****@host`).
+//! Passwords and tokens in URLs: finds them in any text, and masks them as uv does (`https://user:****@host`).
 //!
-//! Requirements, indexes and messages of uv have URLs in them. The one place that knows which part of a URL is a secret;
-//! what is shown of them goes through it, and the daemon keeps no other part.
+//! Requirements, indexes and messages of uv contain URLs. This is the only module that knows which part of a URL is
+//! secret. Every such text is masked here before it is shown or stored.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
-/// What is shown in place of a password.
+/// The replacement for a password.
 pub const MASK: &str = "****";
 
-/// A password in a text, as ranges of bytes.
+/// A password in a text, as byte ranges.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UrlPassword {
-    /// From the scheme up to what can be no part of a URL.
+    /// From the scheme to the end of the URL.
     pub url: Range<usize>,
     pub password: Range<usize>,
 }
 
 /// All passwords in a text, in order.
 ///
-/// A user without a password is a token (`https://TOKEN@host`), except with ssh, where keys decide. What only names an
-/// environment variable (`${TOKEN}`, which uv replaces by its value) is no secret.
+/// A user without a password is a token (`https://TOKEN@host`), except with ssh, which uses keys. A reference to an
+/// environment variable (`${TOKEN}`, which uv expands) is not a secret.
 pub fn find(text: &str) -> Vec<UrlPassword> {
     let mut found = Vec::new();
     let mut place = 0;
@@ -30,13 +30,13 @@ pub fn find(text: &str) -> Vec<UrlPassword> {
         let name = text[scheme..separator].to_ascii_lowercase();
         let is_whole = text[separator..].starts_with("://");
         let after = separator + if is_whole { "://".len() } else { ":/".len() };
-        // What was taken for a path has lost one of its slashes, in a message of uv's too.
+        // A URL that was taken for a path has lost one of its slashes, in messages of uv too.
         if !is_whole && !["http", "https"].iter().any(|of| name.ends_with(of)) {
             place = after;
             continue;
         }
         let url_end = text[after..].find(is_outside_urls).map_or(text.len(), |at| after + at);
-        // Of two URLs with nothing in between, such as `git+file://a,http://b`, each is looked at.
+        // Two URLs without a separator, such as `git+file://a,http://b`, are both checked.
         place = after;
         let Some(user) = user_information(&text[after..url_end]) else { continue };
         let (from, is_password) = match user.find(':') {
@@ -54,7 +54,7 @@ pub fn find(text: &str) -> Vec<UrlPassword> {
     found
 }
 
-/// `text` with what `write` makes of each password in its place; it is given the URL with the password masked, and the
+/// Replaces each password in `text` by the result of `write`, which is given the URL with the password masked, and the
 /// password.
 pub fn replaced(text: &str, mut write: impl FnMut(&str, &str) -> String) -> Cow<'_, str> {
     let found = find(text);
@@ -82,14 +82,14 @@ fn is_outside_urls(letter: char) -> bool {
     letter.is_whitespace() || letter.is_control() || matches!(letter, '"' | '<' | '>' | '`')
 }
 
-/// What stands before the last `@` of the authority.
+/// The part before the last `@` of the authority.
 fn user_information(after_scheme: &str) -> Option<&str> {
     let end = after_scheme.find(['/', '?', '#', '\\']).unwrap_or(after_scheme.len());
     let authority = &after_scheme[..end];
     if let Some(at) = authority.rfind('@') {
         return Some(&authority[..at]);
     }
-    // A password with a `/` that should have been written `%2F`: no URL, but a secret nonetheless.
+    // A password with a `/` that should have been `%2F` makes the URL invalid, but is still a secret.
     let (_, port) = authority.split_once(':').filter(|_| !authority.starts_with('['))?;
     if port.bytes().all(|digit| digit.is_ascii_digit()) {
         return None;

@@ -1,4 +1,4 @@
-//! What a connection carries once both sides have greeted each other: frames of bounded size, with bincode in each.
+//! The transport after both sides have greeted each other: frames of bounded size, each with one bincode message.
 
 mod begun;
 #[cfg(test)]
@@ -23,16 +23,16 @@ use crate::service::{PyexecRequest, PyexecResponse};
 
 pub use begun::{Timely, allowance};
 
-/// The largest message either side accepts, in bytes: a submission with all the stdin it may carry fits.
+/// The largest message either side accepts, in bytes. The largest submission fits.
 pub const MAX_FRAME_BYTES: usize = 32 << 20;
 
-/// The longest a client may want to wait for an answer: twice what any of ours does. Beyond it there are numbers that no
-/// clock can count to.
+/// The longest deadline of a request: twice the longest that our clients use. Longer deadlines are rejected, because
+/// they would overflow `Instant`.
 pub const MAX_DEADLINE: Duration = Duration::from_secs(48 * 3600);
 
-/// The daemon's side. A frame that is begun and not gone on with ends it.
+/// The daemon's side. A frame that its sender does not complete in time ends the connection.
 pub type Served<S> = Transport<Timely<S>, ClientMessage<PyexecRequest>, Response<PyexecResponse>, Requests>;
-/// A client's side.
+/// The client's side.
 pub type Called<S> = Transport<
     S,
     Response<PyexecResponse>,
@@ -52,12 +52,12 @@ fn framed<S: AsyncRead + AsyncWrite>(stream: S) -> Framed<S, LengthDelimitedCode
     LengthDelimitedCodec::builder().max_frame_length(MAX_FRAME_BYTES).new_framed(stream)
 }
 
-/// bincode as clients speak it, but that a deadline is looked at before tarpc adds it to the time of day, where one that
-/// is too long would be a panic.
+/// The bincode format of clients, except that the deadline is checked before tarpc adds it to the current time, where
+/// too long a deadline would panic.
 #[derive(Clone, Copy, Debug)]
 pub struct Requests;
 
-/// How every message of a client begins.
+/// The beginning of every client message.
 #[derive(Deserialize)]
 enum Head {
     Request { deadline: Duration },
@@ -71,7 +71,7 @@ impl<T: DeserializeOwned> Deserializer<ClientMessage<T>> for Requests {
         let options = bincode::DefaultOptions::new();
         match options.allow_trailing_bytes().deserialize(frame).map_err(invalid)? {
             Head::Request { deadline } if deadline > MAX_DEADLINE => {
-                return Err(invalid(format!("a deadline in {} s", deadline.as_secs())));
+                return Err(invalid(format!("a deadline of {} s is too long", deadline.as_secs())));
             }
             Head::Request { .. } | Head::Cancel => {}
         }

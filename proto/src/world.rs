@@ -1,35 +1,36 @@
-//! Where a process runs, and how the kernel schedules it there: what a job takes over from the process that submits it.
+//! The namespaces and groups of a process and its scheduling: the properties that a job inherits from the process that
+//! submits it.
 //!
-//! Only what these things are, how two of them differ, and what people are told of them. The daemon looks at processes
-//! (`supervisor::peer`), and never believes what one says of itself.
+//! This module holds the data, its comparison and its wording. The daemon inspects processes itself
+//! (`supervisor::peer`), and never trusts what a process claims about itself.
 
 use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
-/// What a process sees of the machine, and as a member of which groups. An empty text is what could not be found out, and
-/// differs from nothing. Fields are only added: the lock file of a daemon and the specification of a job hold it.
+/// The namespaces, root directory and groups of a process. An empty text means unknown, and never counts as a
+/// difference. Fields are only ever added: the lock file of a daemon and the specification of a job contain this type.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct World {
-    /// As `/proc/PID/ns/net` says it, and so on.
+    /// The link `/proc/PID/ns/net`; likewise below.
     pub network_namespace: String,
     pub mount_namespace: String,
     pub pid_namespace: String,
     pub user_namespace: String,
-    /// The device and the inode of its root directory.
+    /// The device and inode of the root directory.
     pub root_directory: String,
-    /// The effective one.
+    /// The effective group id.
     pub group: u32,
-    /// The supplementary ones, in ascending order.
+    /// The supplementary group ids, ascending.
     pub groups: Vec<u32>,
-    /// In which all this holds.
+    /// The boot in which these values hold.
     pub boot_id: String,
 }
 
 impl World {
-    /// What is another thing for `self`, the daemon, than for `other`: namespaces and the root directory, in words that
-    /// follow "the daemon has".
+    /// The namespaces and root directory in which `self`, the daemon, differs from `other`, in words that follow "the
+    /// daemon has".
     pub fn differences(&self, other: &World) -> Vec<String> {
         let differ = |what: &str, own: &str, other: &str| {
             (own != other && !own.is_empty() && !other.is_empty())
@@ -47,7 +48,7 @@ impl World {
         .collect()
     }
 
-    /// The same of the groups that both are members of.
+    /// The differences in groups, in the same form.
     pub fn differences_in_groups(&self, other: &World) -> Vec<String> {
         let primary = (self.group != other.group)
             .then(|| format!("another primary group ({}, here {})", self.group, other.group));
@@ -56,14 +57,13 @@ impl World {
         primary.into_iter().chain(supplementary).collect()
     }
 
-    /// Whether a process of this world may have ended with all its world by now: the machine, or the container, has been
-    /// started again.
+    /// Whether the machine or the container was restarted since, so that all processes of `self` are gone.
     pub fn is_of_an_earlier_start(&self, now: &World) -> bool {
         self.boot_id != now.boot_id || self.pid_namespace != now.pid_namespace
     }
 }
 
-/// Groups as people read them.
+/// Group ids as text.
 pub fn listed(groups: &[u32]) -> String {
     let numbers: Vec<String> = groups.iter().map(u32::to_string).collect();
     if numbers.is_empty() { "none".to_owned() } else { numbers.join(" ") }
@@ -78,18 +78,18 @@ pub fn enumerated(parts: &[String]) -> String {
     }
 }
 
-/// How the kernel schedules a process beside others.
+/// The scheduling parameters of a process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scheduling {
-    /// The CPUs it may run on, as `taskset --cpu-list` takes them; empty where that could not be found out.
+    /// The CPUs it may run on, in the format of `taskset --cpu-list`; empty if unknown.
     pub cpus: String,
-    /// The number of `sched_getscheduler(2)`, and the priority that belongs to it.
+    /// The policy number of `sched_getscheduler(2)`, and its priority.
     pub policy: i32,
     pub priority: i32,
     /// The number of `ioprio_get(2)`.
     pub io: i32,
     pub nice: i32,
-    /// `None` where the kernel has no such thing.
+    /// `None` if the kernel does not have it.
     pub oom_score_adj: Option<i32>,
 }
 
@@ -128,14 +128,14 @@ impl Scheduling {
     }
 }
 
-/// The process that submitted a job, as the daemon saw it.
+/// The process that submitted a job, as the daemon inspected it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Submitter {
     pub world: World,
     pub scheduling: Scheduling,
 }
 
-/// Under what the runs of a benchmark were measured: as the kernel had it for the job's process.
+/// The scheduling conditions of a benchmark's runs, as the kernel applied them to the job's process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Conditions {
     pub scheduling: Scheduling,
@@ -145,7 +145,7 @@ pub struct Conditions {
 }
 
 impl Conditions {
-    /// `CPUs 0-3, other, nice 0`; what everybody has is left out.
+    /// A sentence such as `CPUs 0-3, scheduling other, nice 0`; default values are omitted.
     pub fn sentence(&self) -> String {
         /// `ADDR_NO_RANDOMIZE`
         const NO_RANDOMIZE: u32 = 0x004_0000;

@@ -104,7 +104,7 @@ async fn a_prefix_that_fits_several_jobs_is_refused_and_lists_them() {
     for verb in ["show", "logs", "wait", "kill"] {
         let ran = sandbox.pyexec([verb, "abcd"]).expect_code(2);
         let error = ran.stderr.lines().next().unwrap_or_default();
-        assert!(error.starts_with("error: `abcd` fits 2 jobs: "), "{ran}");
+        assert!(error.starts_with("error: `abcd` matches 2 jobs: "), "{ran}");
         assert!(ids.iter().all(|id| error.contains(id)), "{ran}");
         assert!(ran.stderr.ends_with("hint: type more of the id\n"), "{ran}");
     }

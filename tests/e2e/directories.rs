@@ -113,7 +113,7 @@ fn a_home_that_is_no_absolute_path_is_refused_and_nothing_is_made() {
     let mut command = sandbox.cli(["jobs"]);
     command.env("HOME", "relative").env_remove("XDG_STATE_HOME");
     let refused = sandbox.attend(command).end().expect_code(125);
-    assert!(refused.stderr.contains("relative/.local/state/pyexec is no absolute path"), "{refused}");
+    assert!(refused.stderr.contains("relative/.local/state/pyexec is not an absolute path"), "{refused}");
     assert!(!sandbox.file("relative").exists());
 }
 

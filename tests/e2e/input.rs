@@ -196,7 +196,7 @@ fn input_for_a_job_that_takes_none_is_refused_and_says_why() {
     });
     assert_eq!(
         (refused.code, refused.stderr),
-        (125, format!("error: job {id} takes no input: it closed its stdin itself\n"))
+        (125, format!("error: job {id} takes no input: the job closed its stdin itself\n"))
     );
     sandbox.pyexec(["kill", "--now", &id]).expect_code(0);
     logs.end().expect_code(0);

@@ -206,7 +206,10 @@ fn a_job_from_another_namespace_is_refused_with_what_differs_and_all_but_running
         ] {
             let refused = inside(&sandbox, &through, arguments);
             assert_eq!(refused.code, 126, "{arguments:?} with {options:?}: {refused}");
-            assert!(refused.stderr.contains("this would not run where it is asked for: the daemon has "), "{refused}");
+            assert!(
+                refused.stderr.contains("this would not run in the same place as its caller: the daemon has "),
+                "{refused}"
+            );
             assert!(refused.stderr.contains(named), "{options:?}: {refused}");
             assert!(refused.stderr.contains("hint: `pyexec daemon restart` from here"), "{refused}");
             assert!(refused.stderr.contains("`PYEXEC_INSTANCE=NAME`"), "{refused}");

@@ -1,7 +1,7 @@
-//! Frames that are begun and not finished.
+//! A time limit for incomplete frames.
 //!
-//! A connection may be idle for as long as it likes between two frames. Within one, the sender has to go on: what has
-//! come of a frame takes memory, and holds a descriptor, for whoever sends no more of it.
+//! A connection may be idle between two frames for any time. Within a frame the sender has to make progress, because an
+//! incomplete frame takes memory and a descriptor.
 
 use std::io;
 use std::pin::Pin;
@@ -11,24 +11,23 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// How long a frame may take of which nothing but the first byte has come.
+/// How long a frame may take after its first byte if nothing more arrives.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// What a sender has to manage on average to be given more time, in bytes per second. The largest frame may take 35
-/// minutes.
+/// The lowest average rate, in bytes per second, that extends the time limit. The largest frame may take 35 minutes.
 const LEAST_RATE: u64 = 16 << 10;
 
-/// How long after its first byte a frame may still be under way, of which `received` bytes have come.
+/// The time limit, after its first byte, of a frame of which `received` bytes have arrived.
 pub fn allowance(received: usize) -> Duration {
     PATIENCE + Duration::from_millis((received as u64).saturating_mul(1000) / LEAST_RATE)
 }
 
-/// Follows frames as they come: a length of four bytes, the highest first, and so many bytes.
+/// Tracks frames in the stream: a length of four bytes, big-endian, and that many bytes.
 #[derive(Debug, Default)]
 struct Frame {
     header: [u8; HEADER],
-    /// How much of the frame has come, its header included; nothing of it between two frames.
+    /// How many bytes of the frame have arrived, including its header; 0 between two frames.
     received: usize,
-    /// When its first byte came.
+    /// When its first byte arrived.
     begun: Option<Instant>,
 }
 
@@ -53,7 +52,7 @@ impl Frame {
         }
     }
 
-    /// How long the frame is. Only once its header has come.
+    /// The size of the frame. Valid only once its header has arrived.
     fn whole(&self) -> usize {
         (u32::from_be_bytes(self.header) as usize).saturating_add(HEADER)
     }
@@ -63,7 +62,7 @@ impl Frame {
     }
 }
 
-/// A stream of frames whose reading fails when a frame is not gone on with.
+/// A stream of frames whose reads fail if a frame is not completed in time.
 #[derive(Debug)]
 pub struct Timely<S> {
     stream: S,
@@ -92,7 +91,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Timely<S> {
         let Some(due) = self.frame.due() else { return Poll::Pending };
         let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep_until(due)));
         ready!(alarm.as_mut().poll(context));
-        let problem = format!("{} bytes of a frame came, and no more of it", self.frame.received);
+        let problem = format!("a frame was not completed in time: {} bytes arrived", self.frame.received);
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, problem)))
     }
 }
