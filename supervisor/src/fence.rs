@@ -149,7 +149,7 @@ pub(super) fn prepare(launch: &Launch) -> Result<Prepared, String> {
         FilesystemFence::ReadOnly => None,
         FilesystemFence::Workdir => Some(writing().bits()),
     };
-    let ruleset = ruleset(&writable).map_err(|why| format!("a filesystem fence can not be had here: {why}"))?;
+    let ruleset = ruleset(&writable).map_err(|why| format!("a filesystem fence cannot be set up here: {why}"))?;
     Ok(Prepared { network: launch.fence.network.is_some(), ruleset: Some(ruleset), in_directory })
 }
 
@@ -230,7 +230,7 @@ fn onto_themselves(map: &str) -> String {
 pub(super) fn explain_namespaces(doing: &str, error: &io::Error) -> String {
     let refusal = check_namespaces().err().or_else(|| limit_reached(error)).or_else(|| restricted_by_apparmor(error));
     let why = refusal.map(|refusal| format!("; {}: {}", refusal.problem, refusal.hint));
-    format!("a network fence can not be had here: {doing}: {error}{}", why.unwrap_or_default())
+    format!("a network fence cannot be set up here: {doing}: {error}{}", why.unwrap_or_default())
 }
 
 fn limit_reached(error: &io::Error) -> Option<Refusal> {
@@ -311,9 +311,9 @@ pub(super) fn explain(failure: &StartFailure) -> String {
         }
         Stage::Ids => explain_namespaces("its ids could not be mapped to themselves", error),
         Stage::Loopback => {
-            format!("a network fence can not be had here: its loopback device could not be brought up: {error}")
+            format!("a network fence cannot be set up here: its loopback device could not be brought up: {error}")
         }
-        Stage::Landlock => format!("a filesystem fence can not be had here: Landlock could not be applied: {error}"),
+        Stage::Landlock => format!("a filesystem fence cannot be set up here: Landlock could not be applied: {error}"),
         Stage::Fork | Stage::Setup | Stage::Groups | Stage::Directory | Stage::Exec => error.to_string(),
     }
 }

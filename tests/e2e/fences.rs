@@ -482,7 +482,7 @@ fn a_network_fence_that_the_kernel_does_not_allow_is_refused_before_anything_is_
     let _namespace = where_namespaces_are_limited(&mut sandbox, 0);
     let refused = sandbox.run(&["--network", "none", "-c", "open('ran', 'w')"]).expect_code(126);
     assert!(
-        refused.stderr.contains("a network fence can not be had here: /proc/sys/user/max_user_namespaces is 0"),
+        refused.stderr.contains("a network fence cannot be set up here: /proc/sys/user/max_user_namespaces is 0"),
         "{refused}"
     );
     assert!(refused.stderr.contains("hint: `sysctl -w user.max_user_namespaces="), "{refused}");
@@ -501,7 +501,7 @@ fn a_network_fence_that_can_not_be_made_when_the_job_starts_keeps_it_from_starti
     let first = sandbox.detach(&["--network", "none", "-i", "-c", "input()"]);
     sandbox.wait_until_running(&first);
     let refused = sandbox.run(&["--network", "none", "-c", "open('ran', 'w')"]).expect_code(126);
-    assert!(refused.stderr.contains("a network fence can not be had here"), "{refused}");
+    assert!(refused.stderr.contains("a network fence cannot be set up here"), "{refused}");
     assert!(refused.stderr.contains("No space left on device"), "{refused}");
     assert!(refused.stderr.contains("max_user_namespaces"), "{refused}");
     assert!(!sandbox.file("ran").exists(), "it has run without its fence");
@@ -528,7 +528,7 @@ os.execvp(sys.argv[1], sys.argv[1:])";
     sandbox.set_through(&namespace.through(&[python, "-c", LAUNCHER]));
     let refused = sandbox.run(&["--filesystem", "read-only", "-c", "pass"]).expect_code(126);
     assert!(
-        refused.stderr.contains("a filesystem fence can not be had here: this kernel has no Landlock"),
+        refused.stderr.contains("a filesystem fence cannot be set up here: this kernel has no Landlock"),
         "{refused}"
     );
     assert!(refused.stderr.contains("hint: it takes Linux 6.2 or later"), "{refused}");
