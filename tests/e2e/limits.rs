@@ -99,7 +99,7 @@ for _ in range(40): subprocess.Popen([sys.executable, '-c', busy]).wait()
     assert_eq!(usage["cpu_is_incomplete"], true, "{usage}");
     assert!(usage["unwaited_cpu_seconds"].as_f64().is_some_and(|seconds| seconds > 0.1), "{usage}");
     let shown = sandbox.pyexec(["show", &id]).expect_code(0).text();
-    assert!(shown.contains("of processes that nobody waited for"), "{shown}");
+    assert!(shown.contains("of processes that no parent waited for"), "{shown}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What people and agents are shown of the files a job left.
+//! Views of a job's artifacts, for the output of the CLI and of the MCP server.
 
 use pyexec_proto::artifact::{Artifact, ArtifactList};
 use pyexec_proto::{JobId, OsText};
@@ -7,23 +7,23 @@ use serde::Serialize;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ArtifactView {
-    /// Bytes that are not UTF-8 are U+FFFD.
+    /// Bytes that are not UTF-8 are shown as U+FFFD.
     pub path: String,
     pub bytes: u64,
-    /// Where the path alone does not say how to name the file: how it is read as a resource.
+    /// The resource URI, if it cannot be derived from `path`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uri: Option<String>,
 }
 
-/// The first of them by path: an answer stays small.
+/// The first artifacts by path; the number is limited so that an answer stays small.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ArtifactsView {
     pub artifacts: Vec<ArtifactView>,
-    /// How many more there are.
+    /// The number of artifacts beyond those listed.
     #[serde(skip_serializing_if = "is_zero")]
     pub artifacts_left_out: u64,
-    /// Why it is not known which there are. It takes nothing away from what else is known of the job.
+    /// Why the artifacts could not be listed. The rest of the answer does not depend on it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub artifacts_problem: Option<String>,
 }
@@ -45,7 +45,7 @@ impl ArtifactsView {
         }
     }
 
-    /// Of what was listed, or why nothing could be: that artifacts cannot be listed is no reason to say nothing of a job.
+    /// Artifacts to show with a job. A listing failure is reported in `artifacts_problem` and does not fail the call.
     pub fn beside(id: JobId, listed: &Result<ArtifactList, String>) -> Self {
         match listed {
             Ok(list) => Self::of(id, list),
@@ -53,13 +53,13 @@ impl ArtifactsView {
         }
     }
 
-    /// For results, which say nothing of artifacts where there are none.
+    /// `None` if there is nothing to report, so that a result omits the fields.
     pub fn if_any(self) -> Option<Self> {
         (!self.artifacts.is_empty() || self.artifacts_problem.is_some()).then_some(self)
     }
 }
 
-/// `None` for a path of letters that mean themselves in a URI, and look like themselves in an answer.
+/// `None` for a path whose characters need no escaping in a URI and are shown unchanged in an answer.
 fn uri_if_needed(id: JobId, path: &OsText) -> Option<String> {
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'/');
     if path.as_bytes().iter().all(is_plain) {

@@ -1,4 +1,4 @@
-//! What people and agents are shown of what was measured.
+//! Views of a benchmark's measurements.
 
 use serde::Serialize;
 
@@ -9,29 +9,29 @@ use pyexec_proto::state::ExitRecord;
 use pyexec_proto::ulimit;
 use pyexec_proto::world::Conditions;
 
-/// The scope of a peak: the largest single process, exactly.
+/// A peak that is exact for the largest single process.
 pub const LARGEST_PROCESS: &str = "largest_process";
-/// The scope of a peak: all processes together, as often as they were looked at, and at least the largest of them.
+/// A peak that is sampled over all processes together, and at least that of the largest one.
 pub const TREE_SAMPLED: &str = "tree_sampled";
 
-/// What a finished job took. Of a benchmark with several runs: the means over them, and the highest peak.
+/// The resource use of a finished job. For a benchmark: the means over its runs, and the highest peak.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Taken {
+pub(super) struct ResourceTotals {
     pub(super) wall_time_seconds: f64,
-    /// User and system, of all processes.
+    /// User and system time of all processes.
     pub(super) cpu_time_seconds: f64,
     pub(super) peak_rss_mb: f64,
     pub(super) peak_rss_scope: &'static str,
 }
 
-impl Taken {
-    pub(super) fn by(record: &ExitRecord) -> Self {
+impl ResourceTotals {
+    pub(super) fn of(record: &ExitRecord) -> Self {
         let measured = record.benchmark.as_deref().map(compared).unwrap_or_default();
         let mean =
             |value: fn(&RunMeasurement) -> f64| Summary::of(&values(&measured, value)).map(|summary| summary.mean);
         let usage = &record.usage;
         Self {
-            // Where no run was measured, all that ran.
+            // Without a measured run, the usage of the whole job.
             wall_time_seconds: mean(wall_seconds).unwrap_or(record.elapsed_us as f64 / 1e6),
             cpu_time_seconds: mean(cpu_seconds).unwrap_or(usage.cpu_us() as f64 / 1e6),
             peak_rss_mb: measured.iter().map(peak_mb).reduce(f64::max).unwrap_or(usage.max_rss_kib as f64 / 1024.0),
@@ -40,53 +40,52 @@ impl Taken {
     }
 }
 
-/// What was measured of a job, over all measured runs that exited with 0. If there is none of those, over the one that
-/// did not.
+/// The measurements over all measured runs that exited with 0 or, if there are none, over the failed run.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BenchmarkView {
-    /// How many runs were measured.
+    /// The number of measured runs.
     pub runs: usize,
-    /// How many were asked for. The first that does not exit with 0 is the last.
+    /// The number of requested runs. The benchmark ends at the first run that does not exit with 0.
     pub runs_requested: u32,
-    /// How many of the measured ones did not exit with 0, or were stopped; they are in no mean.
+    /// The number of measured runs that did not exit with 0 or were stopped; the means exclude them.
     pub failed_runs: usize,
-    /// How many ran before, unmeasured.
+    /// The number of unmeasured runs before them.
     pub warmup_runs: u32,
-    /// From just before the process was made to its end.
+    /// From just before the process was created to its end.
     pub wall_time_seconds: Option<Summary>,
-    /// User and system together, of all processes of a run.
+    /// User and system time of all processes of a run.
     pub cpu_time_seconds: Option<Summary>,
     pub user_time_seconds: Option<Summary>,
     pub system_time_seconds: Option<Summary>,
-    /// What the CPU time leaves out, or counts that is in neither user nor system time.
+    /// A note if the CPU time is incomplete, or includes time that is neither in user nor in system time.
     pub cpu_time_note: Option<String>,
-    /// MiB. The larger of what all processes of a run were seen to have together, and of what the largest had.
+    /// MiB. The larger of the sampled sum over all processes and the peak of the largest process.
     pub peak_rss_mb: Option<Summary>,
-    /// With no [`BenchmarkView::samples`] it is that of the largest process, all the same.
+    /// If [`BenchmarkView::samples`] is 0, the peak is that of the largest process regardless.
     pub peak_rss_scope: &'static str,
     pub minor_page_faults: Option<Summary>,
     pub major_page_faults: Option<Summary>,
     pub voluntary_context_switches: Option<Summary>,
     pub involuntary_context_switches: Option<Summary>,
-    /// From and to storage; what the page cache served is not counted.
+    /// Bytes from and to storage; accesses served by the page cache are not counted.
     pub read_bytes: Option<Summary>,
     pub written_bytes: Option<Summary>,
-    /// The time between two looks at the memory, on average.
+    /// The mean interval between two memory samples.
     pub sample_interval_seconds: f64,
-    /// How many looks there were, over all measured runs.
+    /// The number of memory samples over all measured runs.
     pub samples: u64,
-    /// Under what it was measured; `null` of a benchmark of before this was noted.
+    /// The scheduling conditions of the runs; `null` in records of earlier versions.
     pub conditions: Option<ConditionsView>,
-    /// Sentences about what of its submitter's it did not have: limits, and what the daemon may not set.
+    /// Sentences about properties of the submitter that the job did not have: limits, and what the daemon may not set.
     pub not_taken_over: Vec<String>,
-    /// Why the wall times should not be trusted as they are.
+    /// Why the wall times are not reliable.
     pub outlier_warning: Option<String>,
-    /// The measured runs in their order.
+    /// The measured runs in order.
     pub measured: Vec<MeasuredRun>,
 }
 
-/// What the kernel made of the job's process beside others, in the words of `taskset`, `chrt` and `ionice`.
+/// The scheduling of the job's process, in the terms of `taskset`, `chrt` and `ionice`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ConditionsView {
@@ -97,9 +96,9 @@ pub struct ConditionsView {
     pub nice: i32,
     pub oom_score_adj: Option<i32>,
     pub timer_slack_ns: u64,
-    /// The number of `personality(2)`: 262144 is without the randomization of addresses.
+    /// The number of `personality(2)`: 262144 disables address space randomization.
     pub personality: u32,
-    /// All of it that is not as everybody has it, for people.
+    /// A sentence for people with the values that are not defaults.
     #[serde(skip)]
     pub sentence: String,
 }
@@ -127,13 +126,13 @@ pub struct MeasuredRun {
     pub wall_time_seconds: f64,
     pub user_time_seconds: f64,
     pub system_time_seconds: f64,
-    /// Of processes that nobody waited for, which are in neither of the two.
+    /// CPU time of processes that no parent waited for; in neither of the two above.
     pub unwaited_cpu_seconds: f64,
     /// MiB, as in [`BenchmarkView::peak_rss_mb`].
     pub peak_rss_mb: f64,
     /// MiB, exact.
     pub largest_process_rss_mb: f64,
-    /// MiB; `null` when the run was over before it was looked at.
+    /// MiB; `null` if the run ended before the first sample.
     pub tree_sampled_rss_mb: Option<f64>,
     pub minor_page_faults: u64,
     pub major_page_faults: u64,
@@ -145,7 +144,7 @@ pub struct MeasuredRun {
 }
 
 impl BenchmarkView {
-    /// `None` for a job that was not to be measured, or of which no record was left.
+    /// `None` for a job that is not a benchmark, or has no exit record.
     pub fn of(detail: &JobDetail) -> Option<Self> {
         let ended = detail.state.record()?;
         let record = ended.benchmark.as_deref()?;
@@ -206,7 +205,7 @@ impl MeasuredRun {
     }
 }
 
-/// The runs that say something about each other.
+/// The runs that the statistics are computed from.
 fn compared(record: &BenchmarkRecord) -> Vec<RunMeasurement> {
     let whole: Vec<_> = record.measured.iter().copied().filter(RunMeasurement::is_whole).collect();
     if whole.is_empty() { record.measured.clone() } else { whole }
@@ -228,21 +227,21 @@ fn peak_mb(run: &RunMeasurement) -> f64 {
     run.peak_kib() as f64 / 1024.0
 }
 
-/// Of runs that had children nobody waited for, as those of a parent that ignores SIGCHLD.
+/// A note if a run had processes that no parent waited for, as those of a parent that ignores SIGCHLD.
 fn cpu_time_note(runs: &[RunMeasurement]) -> Option<String> {
     let unwaited = Summary::of(&values(runs, |run| run.usage.unwaited_cpu_us as f64 / 1e6))?.mean;
     if runs.iter().any(|run| run.usage.cpu_is_incomplete) {
         return Some(format!(
-            "the CPU time is incomplete: processes that nobody waited for are counted as they were last seen, with {unwaited:.3} \
+            "the CPU time is incomplete: processes that no parent waited for are counted as of the last sample, with {unwaited:.3} \
              s on average"
         ));
     }
     (unwaited > 0.0)
-        .then(|| format!("the CPU time includes {unwaited:.3} s on average of processes that nobody waited for"))
+        .then(|| format!("the CPU time includes {unwaited:.3} s on average of processes that no parent waited for"))
 }
 
 fn outlier_warning(wall_seconds: &[f64], warmed_up: bool) -> Option<String> {
-    /// What wall times are kept in.
+    /// The resolution of stored wall times.
     const MICROSECOND: f64 = 1e-6;
     match (outliers(wall_seconds, MICROSECOND)?, warmed_up) {
         (Outliers::First, false) => Some(
@@ -313,18 +312,26 @@ mod tests {
 
     #[test]
     fn what_a_job_took_is_the_mean_of_its_runs_and_the_highest_peak() {
-        let plain =
-            Taken { wall_time_seconds: 9.0, cpu_time_seconds: 4.0, peak_rss_mb: 1.0, peak_rss_scope: LARGEST_PROCESS };
+        let plain = ResourceTotals {
+            wall_time_seconds: 9.0,
+            cpu_time_seconds: 4.0,
+            peak_rss_mb: 1.0,
+            peak_rss_scope: LARGEST_PROCESS,
+        };
         let runs = vec![run(1_000_000, 1024, ExitStatus::Success), run(3_000_000, 512, ExitStatus::Success)];
-        let benchmarked =
-            Taken { wall_time_seconds: 2.0, cpu_time_seconds: 1.00001, peak_rss_mb: 2.0, peak_rss_scope: TREE_SAMPLED };
+        let benchmarked = ResourceTotals {
+            wall_time_seconds: 2.0,
+            cpu_time_seconds: 1.00001,
+            peak_rss_mb: 2.0,
+            peak_rss_scope: TREE_SAMPLED,
+        };
         for (benchmark, expected) in [
             (None, plain),
             // Its warm-up failed: nothing was measured.
             (Some(record(vec![])), plain),
             (Some(record(runs)), benchmarked),
         ] {
-            assert_eq!(Taken::by(&ended(benchmark)), expected);
+            assert_eq!(ResourceTotals::of(&ended(benchmark)), expected);
         }
     }
 }

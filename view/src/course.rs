@@ -1,33 +1,34 @@
-//! Memory and CPU over the time of one run, made out of what was seen of it: what a chart and a picture draw.
+//! The timelines of memory and CPU of one run, computed from its samples. The charts of the CLI and [`crate::picture`]
+//! draw them.
 
 use pyexec_proto::benchmark::{BenchmarkRecord, RunMeasurement, Sample};
 use pyexec_proto::job::JobDetail;
 
-/// How many runs one picture has: as many as are told from each other by their colour.
+/// The largest number of runs in one picture: as many as colours can distinguish.
 pub const MOST_CURVES: usize = 6;
 
-/// One run of a picture or chart of several, and what it is called.
+/// One run in a picture or chart, with its name.
 #[derive(Clone, Copy, Debug)]
 pub struct Curve<'a> {
     pub name: &'a str,
     pub course: &'a Course,
 }
 
-/// The last measured run of a benchmark. Times are seconds from its start.
+/// The timelines of the last measured run of a benchmark. Times are in seconds from its start.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Course {
-    /// How long the run took.
+    /// The duration of the run.
     pub seconds: f64,
-    /// MiB, as [`RunMeasurement::peak_kib`]: at least the largest that is drawn.
+    /// MiB, as [`RunMeasurement::peak_kib`]: at least the largest value in the timeline.
     pub peak_mib: f64,
-    /// When, and how many MiB; from the first look at it to its end. Never empty.
+    /// Pairs of time and MiB, from the first sample to the end of the run. Never empty.
     memory: Vec<(f64, f64)>,
-    /// When, and how many seconds had been used by then; from the start to the end.
+    /// Pairs of time and CPU seconds used until then, from the start to the end of the run.
     cpu: Vec<(f64, f64)>,
 }
 
 impl Course {
-    /// `None` for a job that was not measured, or whose last run was over before it was looked at.
+    /// `None` for a job that is not a benchmark, or whose last run ended before the first sample.
     pub fn of(detail: &JobDetail) -> Option<Self> {
         let record = detail.state.record()?.benchmark.as_deref()?;
         Self::over(record)
@@ -37,7 +38,7 @@ impl Course {
         Self::of_run(record.measured.last()?, &record.samples)
     }
 
-    /// `None` of no samples.
+    /// `None` without samples.
     pub fn of_run(run: &RunMeasurement, samples: &[Sample]) -> Option<Self> {
         let last = samples.last()?;
         let seconds = |micros: u64| micros as f64 / 1e6;
@@ -48,7 +49,7 @@ impl Course {
             .chain(samples.iter().map(|sample| (seconds(sample.at_us), seconds(sample.cpu_us))))
             .collect();
         if seconds(last.at_us) < end {
-            // From the last look to the end nothing else is known.
+            // Nothing is known between the last sample and the end.
             memory.push((end, last.rss_kib as f64 / 1024.0));
             cpu.push((end, seconds(run.usage.cpu_us().max(last.cpu_us))));
         }
@@ -56,12 +57,12 @@ impl Course {
         Some(Self { seconds: end, peak_mib: largest.max(run.peak_kib() as f64 / 1024.0), memory, cpu })
     }
 
-    /// What was seen, and when.
+    /// Pairs of time and MiB.
     pub fn memory(&self) -> &[(f64, f64)] {
         &self.memory
     }
 
-    /// In each of so many equal parts of the run the most MiB; `None` before the first look.
+    /// The largest MiB in each of `parts` equal parts of the run; `None` before the first sample.
     pub fn memory_in(&self, parts: usize) -> Vec<Option<f64>> {
         let first = self.memory[0].0;
         let width = self.seconds / parts as f64;
@@ -76,14 +77,15 @@ impl Course {
         (0..parts).map(|part| most_between(part as f64 * width, (part + 1) as f64 * width)).collect()
     }
 
-    /// At each of so many equal steps, from the start to the end, how much of a core was used around then, in percent.
+    /// The CPU use around each of `steps` equally spaced times from the start to the end, in percent of a core.
     ///
-    /// The kernel counts in ticks of 10 ms. Over less than ten of them the curve would show ticks rather than work.
+    /// The kernel counts CPU time in ticks of 10 ms. Over fewer than ten ticks the curve would show ticks rather than
+    /// work.
     pub fn cpu_percent(&self, steps: usize) -> Vec<f64> {
         const TEN_TICKS: f64 = 0.1;
         let half = (self.seconds / 40.0).max(TEN_TICKS) / 2.0;
         let used_around = |at: f64| {
-            // As wide at the edges as in the middle.
+            // The window is as wide at the edges as in the middle.
             let from = (at - half).min(self.seconds - 2.0 * half).max(0.0);
             let to = (from + 2.0 * half).min(self.seconds);
             100.0 * (interpolated(&self.cpu, to) - interpolated(&self.cpu, from)) / (to - from)
@@ -93,7 +95,8 @@ impl Course {
     }
 }
 
-/// Of points in order, at least one; before the first and after the last it is what those are.
+/// Linear interpolation over sorted points, of which there is at least one; constant before the first and after the
+/// last.
 fn interpolated(points: &[(f64, f64)], at: f64) -> f64 {
     let after = points.partition_point(|(known, _)| *known < at);
     match (after.checked_sub(1).map(|before| points[before]), points.get(after)) {

@@ -1,7 +1,7 @@
-//! What people and agents are shown of a job: the field names of both faces, in one place.
+//! Views of jobs, environments, scripts and the daemon: the field names in the JSON of `pyexec` and `pyexec-mcp`.
 //!
-//! These types are rendered as JSON and never read back; what is exchanged between programs is in [`pyexec_proto`]. This
-//! crate does no I/O: what it shows, a client has gathered.
+//! Views are only serialized, never read back; types exchanged between programs are in [`pyexec_proto`]. This crate
+//! does no I/O: its callers gather the data.
 
 #![forbid(unsafe_code)]
 
@@ -31,7 +31,7 @@ use pyexec_proto::world::World;
 use serde::Serialize;
 
 pub use artifacts::{ArtifactView, ArtifactsView};
-use benchmark::Taken;
+use benchmark::ResourceTotals;
 pub use benchmark::{BenchmarkView, ConditionsView, LARGEST_PROCESS, MeasuredRun, TREE_SAMPLED};
 pub use profile::{ProfileRow, ProfileView};
 pub use progress::ProgressView;
@@ -62,40 +62,41 @@ pub struct JobView {
     pub resolved_dependencies: Vec<String>,
     pub unknown_imports: Vec<String>,
     pub environment: Option<String>,
-    /// `null` where there was neither a project nor an environment that was there already.
+    /// `null` if there was neither a project nor an existing environment.
     pub project: Option<ProjectView>,
     pub variables: Vec<String>,
-    /// Sentences about limits of the caller's that the daemon's own are below.
+    /// Sentences about limits of the caller that were lowered to the daemon's own.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub lowered_limits: Vec<String>,
-    /// Sentences about what else of its submitter's it does not have, because the daemon may not set it.
+    /// Sentences about other properties of the submitter that the job does not have, because the daemon may not set
+    /// them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub not_taken_over: Vec<String>,
     pub timeout_seconds: Option<f64>,
-    /// What is kept from it; `null` where nothing is.
+    /// The fence; `null` if there is none of this kind.
     #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     pub network: Option<NetworkFence>,
     #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     pub filesystem: Option<FilesystemFence>,
     pub stdout_bytes: u64,
     pub stderr_bytes: u64,
-    /// `null` when none was seen.
+    /// `null` if no progress was seen.
     pub progress: Option<ProgressView>,
     pub usage: Option<UsageView>,
-    /// Of a job that was to be measured, once it has finished.
+    /// Present for a finished benchmark.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub benchmark: Option<BenchmarkView>,
     #[serde(flatten)]
     pub artifacts: ArtifactsView,
 }
 
-/// What a job's environment has to do with a project, or with an environment that was there already.
+/// How a job's environment relates to a project or to an existing environment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ProjectView {
     #[serde(rename = "use")]
     pub used: ProjectUsed,
-    /// Of the project where that was synced, of the environment where one was used as it was, of what was left out.
+    /// The path of the synchronized project, of the existing environment, or of what was not used.
     pub path: String,
 }
 
@@ -103,11 +104,11 @@ pub struct ProjectView {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ProjectUsed {
-    /// The project's environment was brought to what its lock says.
+    /// The project's environment was synchronized with its lock file.
     Synced,
-    /// An environment was used as it was.
+    /// An existing environment was used unchanged.
     AsFound,
-    /// Nothing of it was used.
+    /// The project or environment was not used.
     LeftOut,
 }
 
@@ -123,24 +124,25 @@ impl ProjectView {
     }
 }
 
-/// What a finished job used, exact, from `wait4(2)`. Of a benchmark, over all runs, warm-ups included, but for the peak.
+/// The resource use of a finished job, exact, from `wait4(2)`. For a benchmark, over all runs including warm-ups,
+/// except for the peak.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct UsageView {
     pub user_seconds: f64,
     pub system_seconds: f64,
-    /// Of processes that nobody waited for, which are in neither of the two.
+    /// CPU time of processes that no parent waited for; in neither of the two above.
     pub unwaited_cpu_seconds: f64,
-    /// There may be more of that: it is as it was last seen.
+    /// Whether `unwaited_cpu_seconds` may be too small, because it is the last sample.
     pub cpu_is_incomplete: bool,
-    /// MiB, of what `peak_rss_scope` says: [`LARGEST_PROCESS`] or, of a benchmark, [`TREE_SAMPLED`].
+    /// MiB, of the scope in `peak_rss_scope`: [`LARGEST_PROCESS`] or, for a benchmark, [`TREE_SAMPLED`].
     pub peak_rss_mb: f64,
     pub peak_rss_scope: &'static str,
     pub minor_faults: u64,
     pub major_faults: u64,
     pub voluntary_switches: u64,
     pub involuntary_switches: u64,
-    /// From and to storage, in bytes; what the page cache served is not counted.
+    /// Bytes from and to storage; accesses served by the page cache are not counted.
     pub read_bytes: u64,
     pub written_bytes: u64,
 }
@@ -169,7 +171,7 @@ pub struct JobRow {
     pub progress: Option<ProgressView>,
 }
 
-/// What a run gave: the answer of every tool that executes, and of `pyexec run --json`.
+/// The result of a job: the answer of every tool that runs code, and of `pyexec run --json`.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ExecutionView {
@@ -182,32 +184,32 @@ pub struct ExecutionView {
     pub stderr: String,
     pub exit_code: Option<i32>,
     pub execution_strategy: String,
-    /// From the start to the end; of a benchmark, from the first start to the last end.
+    /// From the start to the end; for a benchmark, from the first start to the last end.
     pub elapsed_seconds: Option<f64>,
-    /// Of the process, or the mean over the runs of a benchmark. This and the next three are `null` until the end, and
-    /// when nothing ran.
+    /// For a benchmark, the mean over its runs. This and the next three fields are `null` until the end, and if no
+    /// process ran.
     pub wall_time_seconds: Option<f64>,
-    /// User and system, of all its processes; the mean over the runs of a benchmark.
+    /// User and system time of all processes; for a benchmark, the mean over its runs.
     pub cpu_time_seconds: Option<f64>,
-    /// MiB; the highest of all runs of a benchmark.
+    /// MiB; for a benchmark, the highest of all runs.
     pub peak_rss_mb: Option<f64>,
-    /// What the peak is of: [`LARGEST_PROCESS`] or, of a benchmark, [`TREE_SAMPLED`].
+    /// The scope of the peak: [`LARGEST_PROCESS`] or, for a benchmark, [`TREE_SAMPLED`].
     pub peak_rss_scope: Option<&'static str>,
     pub python_version_used: Option<String>,
     pub resolved_dependencies: Vec<String>,
     /// As in [`JobView::project`].
     pub project: Option<ProjectView>,
     pub error: Option<String>,
-    /// Why `stdout` and `stderr` are not all that the job printed, when its files were removed.
+    /// Why `stdout` and `stderr` are incomplete, if files of the job were removed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output_problem: Option<String>,
-    /// Of a job that was to be measured, once it has finished.
+    /// Present for a finished benchmark.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub benchmark: Option<BenchmarkView>,
-    /// When there are any.
+    /// Present if there are any artifacts.
     #[serde(flatten)]
     pub artifacts: Option<ArtifactsView>,
-    /// Of a job that was to be profiled, once it has finished.
+    /// Present for a finished job that was profiled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub profile: Option<ProfileView>,
 }
@@ -270,16 +272,16 @@ impl ScriptRow {
 pub struct ScriptView {
     pub name: String,
     pub path: String,
-    /// Bytes that are not UTF-8 are U+FFFD.
+    /// Bytes that are not UTF-8 are shown as U+FFFD.
     pub source: String,
-    /// Of an autosaved script.
+    /// Present for an autosaved script.
     #[cfg_attr(feature = "schema", schemars(with = "Option<serde_json::Map<String, serde_json::Value>>"))]
     pub metadata: Option<serde_json::Value>,
 }
 
 impl ScriptView {
     pub fn of(script: &Script) -> Self {
-        // A file that somebody has damaged is still shown, under a name that says so.
+        // A damaged file is still shown, under the key `damaged`.
         let read = |text: &String| match serde_json::from_str(text) {
             Ok(object @ serde_json::Value::Object(_)) => object,
             Ok(_) | Err(_) => serde_json::json!({ "damaged": text }),
@@ -298,7 +300,7 @@ impl ScriptView {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct NotRemovedView {
     pub id: String,
-    /// What could not be removed; bytes that are not UTF-8 are U+FFFD.
+    /// The path that could not be removed; bytes that are not UTF-8 are shown as U+FFFD.
     pub path: String,
     pub problem: String,
 }
@@ -320,27 +322,27 @@ pub struct DaemonView {
     pub jobs_running: Option<u64>,
     pub jobs_pending: Option<u64>,
     pub rss_bytes: Option<u64>,
-    /// Why the index on disk is not used.
+    /// Why the index on disk cannot be used.
     pub index_problem: Option<String>,
     /// The name of the instance; `null` for the default one.
     pub instance: Option<String>,
-    /// Where jobs run.
+    /// The namespaces, root directory and groups that jobs run with.
     pub world: Option<World>,
-    /// Why a job that is submitted from here would be refused.
+    /// Why the daemon would refuse a job submitted from this process.
     pub refuses_jobs_from_here: Option<String>,
 }
 
-/// What results carry at the end of `stderr` when a job was timed out. Never in the log itself.
+/// Appended to `stderr` in the result of a job that timed out. The stored log does not contain it.
 pub const TIMEOUT_MARK: &str = "[TIMEOUT]";
 
 impl JobView {
-    /// As of `now`, which a job that still runs is measured against. Its artifacts are asked for separately.
+    /// The view as of `now`, which determines the elapsed time of a running job. The caller adds the artifacts.
     pub fn of(detail: &JobDetail, now: Timestamp) -> Self {
         let outcome = detail.state.outcome();
         let verdict = outcome.map(Outcome::verdict);
         let run = detail.state.run();
         let record = detail.state.record();
-        let taken = record.map(Taken::by);
+        let totals = record.map(ResourceTotals::of);
         Self {
             id: detail.id.to_string(),
             label: detail.spec.label.clone(),
@@ -358,7 +360,7 @@ impl JobView {
             directory: detail.spec.directory.to_text(),
             execution_strategy: detail.spec.environment.interpreter.strategy().to_owned(),
             python_version_used: python_version(detail),
-            // Of a job of an earlier version, they may be in it.
+            // A specification written by an earlier version may contain passwords.
             dependencies: detail.spec.environment.requirements.iter().map(|text| masked(text).into_owned()).collect(),
             resolved_dependencies: packages(detail),
             unknown_imports: detail.environment.iter().flat_map(|used| used.unknown_imports.clone()).collect(),
@@ -375,13 +377,13 @@ impl JobView {
             stdout_bytes: detail.output.stdout,
             stderr_bytes: detail.output.stderr,
             progress: detail.progress.as_ref().map(ProgressView::of),
-            usage: record.zip(taken).map(|(record, taken)| UsageView {
+            usage: record.zip(totals).map(|(record, totals)| UsageView {
                 user_seconds: record.usage.user_us as f64 / 1e6,
                 system_seconds: record.usage.system_us as f64 / 1e6,
                 unwaited_cpu_seconds: record.usage.unwaited_cpu_us as f64 / 1e6,
                 cpu_is_incomplete: record.usage.cpu_is_incomplete,
-                peak_rss_mb: taken.peak_rss_mb,
-                peak_rss_scope: taken.peak_rss_scope,
+                peak_rss_mb: totals.peak_rss_mb,
+                peak_rss_scope: totals.peak_rss_scope,
                 minor_faults: record.usage.minor_faults,
                 major_faults: record.usage.major_faults,
                 voluntary_switches: record.usage.voluntary_switches,
@@ -419,12 +421,11 @@ impl JobRow {
 }
 
 impl ExecutionView {
-    /// `stdout` and `stderr` as they are to be shown; the timeout mark is added here. Artifacts and the profile are asked for
-    /// separately: [`ExecutionView::complete`].
+    /// Takes the output to show, and adds the timeout mark. [`ExecutionView::complete`] adds artifacts and the profile.
     pub fn of(detail: &JobDetail, stdout: String, mut stderr: String) -> Self {
         let outcome = detail.state.outcome();
         let verdict = outcome.map(Outcome::verdict);
-        let taken = detail.state.record().map(Taken::by);
+        let totals = detail.state.record().map(ResourceTotals::of);
         if verdict.is_some_and(|verdict| verdict.reason == Reason::TimedOut) {
             if !stderr.is_empty() && !stderr.ends_with('\n') {
                 stderr.push('\n');
@@ -441,10 +442,10 @@ impl ExecutionView {
             exit_code: verdict.and_then(|verdict| verdict.exit_code),
             execution_strategy: detail.spec.environment.interpreter.strategy().to_owned(),
             elapsed_seconds: elapsed_seconds(&detail.state, Timestamp::now()),
-            wall_time_seconds: taken.map(|taken| taken.wall_time_seconds),
-            cpu_time_seconds: taken.map(|taken| taken.cpu_time_seconds),
-            peak_rss_mb: taken.map(|taken| taken.peak_rss_mb),
-            peak_rss_scope: taken.map(|taken| taken.peak_rss_scope),
+            wall_time_seconds: totals.map(|totals| totals.wall_time_seconds),
+            cpu_time_seconds: totals.map(|totals| totals.cpu_time_seconds),
+            peak_rss_mb: totals.map(|totals| totals.peak_rss_mb),
+            peak_rss_scope: totals.map(|totals| totals.peak_rss_scope),
             python_version_used: python_version(detail),
             resolved_dependencies: packages(detail),
             project: ProjectView::of(detail),
@@ -458,7 +459,7 @@ impl ExecutionView {
 }
 
 impl ExecutionView {
-    /// Adds what only the job's files tell.
+    /// Adds what has to be read from the job's files.
     pub fn complete(
         &mut self,
         job: &JobDetail,

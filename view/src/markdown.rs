@@ -1,6 +1,7 @@
-//! Text in tables of markdown.
+//! Escaping of text for Markdown tables.
 
-/// `text` within one cell of a table in markdown: no `|` of its own ends it, however many backslashes are before it.
+/// Escapes `text` for one cell of a Markdown table, so that no `|` in it ends the cell, whatever backslashes precede
+/// it.
 pub fn in_cell(text: &str) -> String {
     let mut cell = String::with_capacity(text.len() + 8);
     let mut backslashes = 0;

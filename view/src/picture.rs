@@ -1,11 +1,11 @@
-//! Memory and CPU over the time of runs, as a PNG: for the command line, which writes it into a file, and for agents, who
-//! are shown it.
+//! PNG pictures of memory and CPU over the time of runs. The CLI writes them to files, and the MCP server returns them
+//! to agents.
 //!
-//! A picture brings its own background, so that it is readable wherever it is shown. What draws lines is tiny-skia; axes,
-//! and how a number is written on them, are in `scale`; text is in `lettering`.
+//! A picture has an opaque background, so that it is readable on any page. tiny-skia draws the lines, `scale` has the
+//! axes and their labels, and `lettering` the text.
 //!
-//! Beside that, what has to be known of somebody else's images before they are shown to an agent: [`raster`] tells whether
-//! one is whole, [`shrink`](shrink()) makes a PNG smaller.
+//! The module also checks images of jobs before they are returned to an agent: [`raster`] tells whether an image is
+//! complete, and [`shrink`](shrink()) makes a PNG smaller.
 
 mod colour;
 mod lettering;
@@ -34,7 +34,7 @@ const TEXT: Colour = Colour(0x1f, 0x29, 0x37);
 const QUIET: Colour = Colour(0x5b, 0x65, 0x74);
 const MEMORY: Colour = Colour(0x25, 0x63, 0xc4);
 const CPU: Colour = Colour(0xc2, 0x5e, 0x0e);
-/// After Okabe and Ito: also told from each other by who does not see all colours.
+/// The palette of Okabe and Ito, which people with colour blindness can distinguish too.
 const RUNS: [Colour; MOST_CURVES] = [
     Colour(0x00, 0x72, 0xb2),
     Colour(0xd5, 0x5e, 0x00),
@@ -54,9 +54,9 @@ const MEMORY_BOTTOM: f32 = 376.0;
 const CPU_TOP: f32 = 444.0;
 const CPU_BOTTOM: f32 = 560.0;
 
-/// Draws one run, or several of which each has a colour: the first [`MOST_CURVES`] of them, at least one.
+/// Draws at least one run, and at most the first [`MOST_CURVES`]; several runs have a colour each.
 ///
-/// The title is somebody's text: of characters that are not in the font, a box is seen, and what is too long is cut.
+/// The title is untrusted: unknown glyphs render as a box, and long titles are truncated.
 pub fn png(title: &str, curves: &[Curve<'_>]) -> Vec<u8> {
     let curves = &curves[..curves.len().min(MOST_CURVES)];
     let longest = curves.iter().map(|curve| curve.course.seconds).fold(1e-6, f64::max);
@@ -83,18 +83,18 @@ pub fn png(title: &str, curves: &[Curve<'_>]) -> Vec<u8> {
     file
 }
 
-/// How many rows are drawn at once, of which there are a whole number of times as many. A picture as a whole would take
-/// 3 MB, most of what a server that now and then draws one otherwise has.
+/// The number of rows drawn at once; it divides the height. A whole picture would take 3 MB, more than everything else
+/// in a server that draws one now and then.
 const STRIP: u32 = 80;
 
-/// Some rows of the picture. All of it is drawn on each, and what lies elsewhere is not seen.
+/// Some rows of the picture. The whole picture is drawn on each strip and clipped to it.
 struct Strip {
     pixmap: Pixmap,
     lettering: Lettering,
     top: f32,
 }
 
-/// A part of the picture, with what its edges stand for.
+/// A part of the picture, with the values at its edges.
 struct Panel<'a> {
     top: f32,
     bottom: f32,
@@ -194,7 +194,7 @@ impl Strip {
         }
     }
 
-    /// What a curve is drawn on.
+    /// Draws the axes and grid behind a curve.
     fn frame(&mut self, panel: &Panel<'_>, name: &str) {
         self.text(name, (LEFT, panel.top - 14.0), LABEL_PX, TEXT, Align::Left, RIGHT - LEFT);
         for (seconds, _) in &panel.time.ticks {
@@ -239,14 +239,14 @@ impl Strip {
         self.pixmap.stroke_path(&path, &paint(colour, 255), &stroke, placed, None);
     }
 
-    /// How wide it has become.
+    /// Draws text, and returns its width.
     fn text(&mut self, text: &str, at: (f32, f32), px: f32, colour: Colour, align: Align, room: f32) -> f32 {
         let at = (at.0, at.1 - self.top);
         self.lettering.write(&mut self.pixmap, text, at, px, colour, align, room)
     }
 }
 
-/// One run alone has the colour of what is shown of it; several have each their own.
+/// A single run is drawn in the colour of the panel; several runs have a colour each.
 fn coloured<'a>(curves: &'a [Curve<'a>], alone: Colour) -> impl Iterator<Item = (&'a Curve<'a>, Colour)> {
     let several = curves.len() > 1;
     curves.iter().zip(RUNS).map(move |(curve, colour)| (curve, if several { colour } else { alone }))

@@ -1,23 +1,23 @@
-//! What people and agents are shown of a profile.
+//! Views of a profile.
 
 use serde::Serialize;
 
 use pyexec_proto::profile::{ProfileSpec, ProfileSummary, ProfiledFunction, STATISTICS};
 
-/// Of a job that was to be profiled, once it has finished.
+/// The profile of a finished job.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ProfileView {
-    /// By the time spent in a function and in what it called.
+    /// Sorted by the time in a function and in what it called.
     pub by_cumulative: Vec<ProfileRow>,
-    /// By the time spent in the function itself.
+    /// Sorted by the time in the function itself.
     pub by_own: Vec<ProfileRow>,
     pub functions: Option<u64>,
     pub calls: Option<u64>,
     pub seconds: Option<f64>,
-    /// The whole of it, for `pstats`; `null` when there is none.
+    /// The artifact with the complete profile, for `pstats`; `null` if there is none.
     pub artifact: Option<&'static str>,
-    /// Why there is none.
+    /// Why there is no profile.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }
@@ -34,12 +34,12 @@ pub struct ProfileRow {
     pub cumtime: f64,
     /// Per primitive call, as `pstats` has it.
     pub cumtime_per_call: f64,
-    /// `file:line(name)`, or the name of what is not written in Python.
+    /// `file:line(name)`, or only the name if the function is not written in Python.
     pub function: String,
 }
 
 impl ProfileView {
-    /// The first rows of what was found, as many as were asked for.
+    /// The first rows of the profile, as many as `spec` requests.
     pub fn of(found: &Result<ProfileSummary, String>, spec: ProfileSpec) -> Self {
         let top = spec.top.min(ProfileSpec::MAX_TOP) as usize;
         let rows = |functions: &[ProfiledFunction]| functions.iter().take(top).map(ProfileRow::of).collect();
@@ -100,7 +100,7 @@ impl ProfileRow {
         ]
     }
 
-    /// As `pstats` calls them.
+    /// The column names of `pstats`.
     pub const HEADER: [&str; 6] = ["ncalls", "tottime", "percall", "cumtime", "percall", "function"];
 }
 

@@ -1,10 +1,10 @@
-//! Progress as it is shown.
+//! The view of a job's progress.
 
 use serde::{Serialize, Serializer};
 
 use pyexec_proto::progress::Progress;
 
-/// What is not known is `null`.
+/// Unknown values are `null`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ProgressView {
@@ -38,7 +38,7 @@ impl ProgressView {
     }
 }
 
-/// Items are counted: 3, not 3.0.
+/// Whole numbers are written without a fraction: 3, not 3.0.
 fn number<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
     const EXACT: f64 = (1_u64 << 53) as f64;
     match value {

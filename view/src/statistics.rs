@@ -1,13 +1,13 @@
-//! What can be said of a handful of measurements of the same thing.
+//! Statistics over a few measurements of the same quantity.
 
 use serde::Serialize;
 
-/// Of at least one value.
+/// A summary of at least one value.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Summary {
     pub mean: f64,
-    /// Of the sample (n − 1); `null` for a single value, which has none.
+    /// The sample standard deviation (n − 1); `null` for a single value.
     pub stddev: Option<f64>,
     pub min: f64,
     pub max: f64,
@@ -15,12 +15,12 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// `None` of no values.
+    /// `None` if there are no values.
     pub fn of(values: &[f64]) -> Option<Self> {
         let sorted = sorted(values);
         let (min, max) = (*sorted.first()?, *sorted.last()?);
         let count = values.len() as f64;
-        // The mean of equal values must not be beside them by a rounding.
+        // Rounding must not move the mean of equal values away from them.
         let mean = (values.iter().sum::<f64>() / count).max(min).min(max);
         let stddev = (values.len() > 1).then(|| {
             let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
@@ -30,17 +30,17 @@ impl Summary {
     }
 }
 
-/// How one mean stands to another.
+/// The ratio of two means.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Ratio {
     pub ratio: f64,
-    /// As the deviations of both add up in a quotient; `null` when one of them has none.
+    /// The propagated standard deviation; `null` if one of the means has none.
     pub stddev: Option<f64>,
 }
 
 impl Ratio {
-    /// `None` when there is nothing to divide by. The spread is hyperfine's: both are taken for independent.
+    /// `None` if a mean is not positive. As in hyperfine, the two are assumed to be independent.
     pub fn of(one: &Summary, reference: &Summary) -> Option<Self> {
         if one.mean <= 0.0 || reference.mean <= 0.0 {
             return None;
@@ -52,22 +52,22 @@ impl Ratio {
     }
 }
 
-/// What does not fit with the rest.
+/// Values that do not fit the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outliers {
-    /// The first, which took longer: something had to be loaded that was there for the others.
+    /// The first value is larger, as if something had to be loaded that was cached for the others.
     First,
-    /// So many.
+    /// The number of outliers.
     Some(usize),
 }
 
-/// How far a value is from the median before it is taken for an outlier, in median absolute deviations: hyperfine's
-/// bound, ten standard deviations of a normal distribution (1.4826 makes the one of the other).
+/// The distance from the median beyond which a value is an outlier, in median absolute deviations. It is hyperfine's
+/// threshold of ten standard deviations of a normal distribution (1.4826 converts between the two).
 const OUTLIER: f64 = 1.4826 * 10.0;
 
-/// Looks for outliers by their modified z-score, as hyperfine does.
+/// Finds outliers by their modified z-score, as hyperfine does.
 ///
-/// `resolution` is the least two values can differ: where they do not differ at all, it stands for their deviation.
+/// `resolution` is the smallest difference two values can have. It replaces the deviation if all values are equal.
 pub fn outliers(values: &[f64], resolution: f64) -> Option<Outliers> {
     let median = median(values)?;
     let deviations: Vec<f64> = values.iter().map(|value| (value - median).abs()).collect();
@@ -80,7 +80,7 @@ pub fn outliers(values: &[f64], resolution: f64) -> Option<Outliers> {
     (far > 0).then_some(Outliers::Some(far))
 }
 
-/// `None` of no values.
+/// `None` if there are no values.
 pub fn median(values: &[f64]) -> Option<f64> {
     let sorted = sorted(values);
     (!sorted.is_empty()).then(|| middle(&sorted))
@@ -92,7 +92,7 @@ fn sorted(values: &[f64]) -> Vec<f64> {
     sorted
 }
 
-/// Of at least one value, in order.
+/// The median of sorted values, of which there is at least one.
 fn middle(sorted: &[f64]) -> f64 {
     let half = sorted.len() / 2;
     if sorted.len() % 2 == 1 { sorted[half] } else { f64::midpoint(sorted[half - 1], sorted[half]) }

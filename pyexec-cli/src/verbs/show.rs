@@ -107,8 +107,8 @@ fn cpu(usage: &UsageView) -> String {
     let waited = format!("{} user, {} system", seconds(usage.user_seconds), seconds(usage.system_seconds));
     let unwaited = seconds(usage.unwaited_cpu_seconds);
     match (usage.cpu_is_incomplete, usage.unwaited_cpu_seconds > 0.0) {
-        (true, _) => format!("{waited}, at least {unwaited} of processes that nobody waited for"),
-        (false, true) => format!("{waited}, {unwaited} of processes that nobody waited for"),
+        (true, _) => format!("{waited}, at least {unwaited} of processes that no parent waited for"),
+        (false, true) => format!("{waited}, {unwaited} of processes that no parent waited for"),
         (false, false) => waited,
     }
 }

@@ -1,4 +1,4 @@
-//! Colours.
+//! The colours of a picture.
 
 /// Red, green, blue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

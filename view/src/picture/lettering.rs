@@ -1,11 +1,11 @@
-//! Text in a picture, in a font that is part of the program: what is installed where is not asked.
+//! Text in a picture, in a font that is embedded in the program, so that no installed fonts are needed.
 
 use ab_glyph::{Font, FontRef, Glyph, Point, PxScale, ScaleFont};
 use tiny_skia::Pixmap;
 
 use super::colour::Colour;
 
-/// DejaVu Sans, Latin, Greek and Cyrillic; `font/LICENSE` says what may be done with it.
+/// DejaVu Sans, reduced to Latin, Greek and Cyrillic; `font/LICENSE` is its licence.
 static FONT: &[u8] = include_bytes!("../../font/DejaVuSans.ttf");
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ impl Lettering {
         Self(FontRef::try_from_slice(FONT).expect("the font is one"))
     }
 
-    /// Writes on the line through `at`, and returns how wide it is. What does not fit into `room` ends with an ellipsis.
+    /// Draws text at `at`, and returns its width. Text wider than `room` is truncated with an ellipsis.
     #[expect(clippy::too_many_arguments, reason = "where, what, how large, in which colour")]
     pub(crate) fn write(
         &self,
@@ -48,7 +48,7 @@ impl Lettering {
         width
     }
 
-    /// From 0 on.
+    /// Lays out a line that starts at 0.
     fn line(&self, text: &str, px: f32, room: f32) -> (Vec<Glyph>, f32) {
         let font = self.0.as_scaled(PxScale::from(px));
         let ellipsis = font.h_advance(font.glyph_id('…'));

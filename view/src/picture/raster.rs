@@ -1,7 +1,7 @@
-//! Whether the bytes of a file are a whole image: PNG, JPEG, GIF or WebP, from the first byte to the mark that ends it.
+//! Checks that the bytes of a file are a complete PNG, JPEG, GIF or WebP image, from the first byte to the end marker.
 //!
-//! Owns the walk through the parts of each format, and nothing else: no pixel is decoded here (see `shrink.rs`
-//! for PNG). Pure functions over somebody else's bytes: they never read beyond them, and never allocate.
+//! This module only walks through the structure of each format; it decodes no pixels (`shrink.rs` does, for PNG). The
+//! bytes are untrusted: its functions never read beyond them, and never allocate.
 
 mod gif;
 mod jpeg;
@@ -11,7 +11,7 @@ mod webp;
 
 use rest::Stop;
 
-/// A format that agents can be shown.
+/// An image format that agents accept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Png,
@@ -20,7 +20,7 @@ pub enum Kind {
     Webp,
 }
 
-/// An image whose parts are all there.
+/// The format and size of a complete image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Raster {
     pub kind: Kind,
@@ -29,7 +29,7 @@ pub struct Raster {
     pub height: u32,
 }
 
-/// Why a file that begins like an image is none to show.
+/// Why a file that begins like an image cannot be shown.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     #[error("the {0} is cut off")]
@@ -41,7 +41,7 @@ pub enum Fault {
 }
 
 impl Kind {
-    /// The format that a file begins with, whatever its name says.
+    /// The format that the content begins with, whatever the file's name says.
     pub fn of(bytes: &[u8]) -> Option<Kind> {
         match bytes {
             [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', ..] => Some(Kind::Png),
@@ -73,12 +73,12 @@ impl std::fmt::Display for Kind {
     }
 }
 
-/// Looks at every part of the file; `None` when it does not begin like any of the formats.
-///
-/// What follows the end of an image is ignored, as every decoder does.
+/// Checks the structure of the whole file; `None` if it begins like none of the formats. Bytes after the end of the
+/// image are ignored, as every decoder does.
 ///
 /// # Errors
-/// When a part is missing, or is not what the format says.
+///
+/// A part of the image is missing or invalid.
 pub fn inspect(bytes: &[u8]) -> Result<Option<Raster>, Fault> {
     let Some(kind) = Kind::of(bytes) else { return Ok(None) };
     let walked = match kind {

@@ -1,6 +1,6 @@
-//! Axes: where they end, where something is written on them, and what.
+//! The axes of a picture: their range, and the position and text of their labels.
 
-/// From 0 to `end`, with what is written where.
+/// An axis from 0 to `end`, with its labels.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Scale {
     pub(crate) end: f64,
@@ -11,7 +11,7 @@ const MINUTE: f64 = 60.0;
 const HOUR: f64 = 3_600.0;
 
 impl Scale {
-    /// Ends where the time does.
+    /// An axis that ends with the run.
     pub(crate) fn of_seconds(end: f64) -> Self {
         let (size, unit) = match end {
             ..1e-3 => (1e-6, "µs"),
@@ -23,7 +23,7 @@ impl Scale {
         Self { end, ticks: ticks(end / size, 8.0, size, unit) }
     }
 
-    /// Ends a little above the largest.
+    /// An axis that ends slightly above the largest value.
     pub(crate) fn of_mebibytes(largest: f64) -> Self {
         let (size, unit) = if largest >= 4096.0 { (1024.0, "GiB") } else { (1.0, "MiB") };
         let largest = (largest / size).max(1e-3) * 1.04;
@@ -32,9 +32,9 @@ impl Scale {
         Self { end: end * size, ticks: ticks(end, 5.0, size, unit) }
     }
 
-    /// Of as many cores as it takes.
+    /// An axis for as many whole cores as the largest value needs.
     pub(crate) fn of_percent(largest: f64) -> Self {
-        // Ticks of the clock make a busy core look a little busier now and then.
+        // Clock ticks make a busy core occasionally appear slightly above 100%.
         let cores = (largest / 100.0 - 0.15).ceil().max(1.0);
         let every = (cores / 4.0).ceil() * 100.0;
         let end = ((cores * 100.0) / every).ceil() * every;
@@ -45,7 +45,7 @@ impl Scale {
 
 const HOUR_AND_A_HALF: f64 = 1.5 * HOUR;
 
-/// About so many, in a unit of such a size.
+/// About `about` labels up to `end`, in a unit of the given size.
 fn ticks(end: f64, about: f64, size: f64, unit: &str) -> Vec<(f64, String)> {
     let step = step(end / about);
     let digits = if step >= 1.0 && step.fract() == 0.0 { 0 } else { (1.0 - step.log10().floor()).max(1.0) as usize };
@@ -60,13 +60,13 @@ fn ticks(end: f64, about: f64, size: f64, unit: &str) -> Vec<(f64, String)> {
     multiples(step, end).into_iter().map(|value| (value * size, written(value))).collect()
 }
 
-/// From 0 to `end`, which may be one of them but for a rounding.
+/// The multiples of `step` up to `end`, with a tolerance for rounding.
 fn multiples(step: f64, end: f64) -> Vec<f64> {
     let last = (end / step + 1e-6).floor() as u32;
     (0..=last).map(|number| f64::from(number) * step).collect()
 }
 
-/// The next number, from this one on, that one would count in.
+/// The smallest step of 1, 2, 2.5 or 5 times a power of ten that is at least `least`.
 fn step(least: f64) -> f64 {
     let power = 10f64.powf(least.log10().floor());
     [1.0, 2.0, 2.5, 5.0]

@@ -1,32 +1,33 @@
-//! Decodes a PNG to see that its pixels are there, and scales one down that is larger than it should be.
+//! Decodes a PNG to check that its pixels are complete, and scales down one that is too large.
 //!
-//! Rows are read one after the other: what is held is the file, the smaller picture and a row of the larger one. It takes
-//! a core for as long as decoding does, so callers keep it off threads that serve others.
+//! The decoder streams rows: memory holds the file, the smaller picture, and one row of the larger one. Decoding keeps
+//! a core busy, so callers run it on a separate thread.
 
 use super::raster::{Fault, Kind};
 
-/// The most pixels that are decoded: a square of 8,000, about half a second of a core.
+/// The largest number of pixels that are decoded: a square of 8,000, which takes about half a second of a core.
 const MAX_PIXELS: u64 = 8_000 * 8_000;
 /// The longest side that is decoded, so that a row stays small.
 const MAX_SIDE: u32 = 1 << 16;
 
-/// What a picture is to fit into.
+/// The limits that a picture has to fit.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     /// The longest side, in pixels.
     pub side: u32,
-    /// The most bytes of the file.
+    /// The largest size of the file, in bytes.
     pub bytes: usize,
 }
 
-/// Decodes the whole of a PNG, and makes a smaller PNG of one that is beyond the bounds; `None` for one that fits. Colours
-/// are kept as 8 bits each, without a profile; only the first picture of an animation is kept.
+/// Decodes the whole PNG, and returns a smaller PNG if it exceeds the bounds; `None` if it fits. The smaller PNG has 8
+/// bits per colour, no colour profile, and only the first picture of an animation.
 ///
-/// An interlaced picture is checked and never made smaller: its rows do not come one after the other. If it is beyond
-/// `bounds` it is returned as it is.
+/// An interlaced PNG is checked but never made smaller, because its rows do not come in order. If it exceeds `bounds`,
+/// it is returned unchanged.
 ///
 /// # Errors
-/// When the pixels cannot be decoded, or there are too many of them.
+///
+/// The pixels cannot be decoded, or there are too many of them.
 pub fn shrink(file: &[u8], bounds: Bounds) -> Result<Option<Vec<u8>>, Fault> {
     let damaged = |_| Fault::Damaged { kind: Kind::Png, problem: "its pixels cannot be decoded" };
     let mut decoder = png::Decoder::new(std::io::Cursor::new(file));
@@ -93,14 +94,13 @@ impl Picture {
     }
 }
 
-/// Each pixel of the smaller picture is the mean of those of the larger one that fall on it. What is transparent has no
-/// colour to add.
+/// Each pixel of the smaller picture is the mean of the pixels it covers, weighted by their alpha.
 struct Scaling {
     colour: png::ColorType,
     height_before: u32,
-    /// For each column of the larger picture, that of the smaller one.
+    /// For each column of the larger picture, the column of the smaller one.
     columns: Vec<u32>,
-    /// For each pixel of a row of the smaller picture: the sum of each colour, and of how much each counts.
+    /// For each pixel of a row of the smaller picture: the weighted sum of each colour, and the sum of the weights.
     sums: Vec<[u64; 5]>,
     rows_read: u32,
     picture: Picture,
@@ -148,7 +148,7 @@ impl Scaling {
         self.colour.samples().is_multiple_of(2)
     }
 
-    /// Without alpha.
+    /// The number of colour samples per pixel, without alpha.
     fn colour_samples(&self) -> usize {
         self.colour.samples() - usize::from(self.has_alpha())
     }
@@ -172,7 +172,7 @@ impl Scaling {
     }
 }
 
-/// Rounded; nothing where there is nothing to divide by.
+/// The rounded mean; 0 for an empty sum.
 fn mean(sum: u64, count: u64) -> u8 {
     (sum + count / 2).checked_div(count).map_or(0, |mean| mean.min(255) as u8)
 }
