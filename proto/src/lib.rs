@@ -19,7 +19,6 @@ pub mod fence;
 #[cfg(feature = "wire")]
 pub mod frozen;
 pub mod greeting;
-pub mod harmless;
 pub mod id;
 pub mod job;
 pub mod limits;
@@ -31,6 +30,7 @@ pub mod preamble;
 pub mod profile;
 pub mod progress;
 pub mod request;
+pub mod sanitize;
 pub mod script;
 #[cfg(feature = "wire")]
 pub mod service;

@@ -63,7 +63,7 @@ fn instance(named: Option<OsString>) -> Result<Option<String>, NoHome> {
     let Some(named) = named.filter(|name| !name.is_empty()) else { return Ok(None) };
     let refused = |problem| {
         let given = OsText::from(named.as_os_str()).to_text();
-        Err(NoHome::Instance { given: crate::harmless::one_line(&given).into_owned(), problem })
+        Err(NoHome::Instance { given: crate::sanitize::one_line(&given).into_owned(), problem })
     };
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
     match named.to_str() {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use comfy_table::{Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Row, Table, Width, presets};
 use pyexec_proto::Status;
-pub(crate) use pyexec_proto::harmless::{lines, one_line};
+pub(crate) use pyexec_proto::sanitize::{lines, one_line};
 use unicode_width::UnicodeWidthChar as _;
 
 use crate::terminal::Screen;

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-use pyexec_proto::harmless;
+use pyexec_proto::sanitize;
 
 /// Where something is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +74,7 @@ pub(crate) fn write_file(path: &Path, contents: &[u8]) -> Result<(), OutputError
 
 /// Writes one JSON document to stdout.
 pub(crate) fn print_json(document: &impl serde::Serialize) -> Result<(), OutputError> {
-    let document = harmless::json(document).map_err(|error| OutputError::Stdout(error.into()))?;
+    let document = sanitize::json(document).map_err(|error| OutputError::Stdout(error.into()))?;
     print(&(document + "\n"))
 }
 
@@ -115,7 +115,7 @@ pub(crate) fn stderr_columns() -> Option<u16> {
 
 fn say(kind: &str, colour: &str, text: &str) {
     // Only what we say begins a line: a name with a newline in it must not look like a hint of ours.
-    let text = harmless::lines(text.trim_end()).replace('\n', "\n  ");
+    let text = sanitize::lines(text.trim_end()).replace('\n', "\n  ");
     let mut stderr = io::stderr().lock();
     let line = if stderr.is_terminal() && colour_wanted() {
         format!("\x1b[1;{colour}m{kind}\x1b[0m: {text}\n")

@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard};
 use std::time::Duration;
 
-use pyexec_proto::harmless;
+use pyexec_proto::sanitize;
 use tracing::Level;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
@@ -144,7 +144,7 @@ fn one_line(event: &[u8]) -> Vec<u8> {
     let event = event.strip_suffix(b"\n").unwrap_or(event);
     let text = String::from_utf8_lossy(event);
     let kept = text.floor_char_boundary(LONGEST);
-    let mut line = harmless::one_line(&text[..kept]).into_owned();
+    let mut line = sanitize::one_line(&text[..kept]).into_owned();
     if kept < text.len() {
         line.push_str(&format!("… ({} bytes more)", text.len() - kept));
     }

@@ -29,8 +29,8 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
-use pyexec_proto::harmless;
 use pyexec_proto::preamble::Preamble;
+use pyexec_proto::sanitize;
 use pyexec_supervisor::Supervised;
 
 use daemon::Start;
@@ -96,7 +96,7 @@ fn run(start: Start) -> ExitCode {
             let _ = if start.is_announced() {
                 writeln!(std::io::stdout(), "{error}")
             } else {
-                writeln!(std::io::stderr(), "error: {}", harmless::lines(&error.to_string()))
+                writeln!(std::io::stderr(), "error: {}", sanitize::lines(&error.to_string()))
             };
             ExitCode::FAILURE
         }
@@ -105,7 +105,7 @@ fn run(start: Start) -> ExitCode {
 
 fn check_config() -> ExitCode {
     let complain = |error: &dyn std::error::Error| {
-        let _ = writeln!(std::io::stderr(), "error: {}", harmless::lines(&error.to_string()));
+        let _ = writeln!(std::io::stderr(), "error: {}", sanitize::lines(&error.to_string()));
         ExitCode::FAILURE
     };
     let (file, environment_file) = match pyexec_proto::paths::Paths::from_environment() {
@@ -118,7 +118,7 @@ fn check_config() -> ExitCode {
     let there = if file.exists() { "" } else { " (not there)" };
     let environment_file = pyexec_client::environment_file::EnvironmentFile::read(&environment_file);
     for problem in environment_file.problems.iter().chain(&environment_file.warning) {
-        let _ = writeln!(std::io::stderr(), "warning: {}", harmless::lines(problem));
+        let _ = writeln!(std::io::stderr(), "warning: {}", sanitize::lines(problem));
     }
     match config::Config::load(&file, &environment_file) {
         Ok(config) => say(&format!("# {}{there}\n{config}", file.display())),

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use pyexec_proto::{Timestamp, harmless};
+use pyexec_proto::{Timestamp, sanitize};
 use pyexec_run_directory::private::create_private;
 use tracing_appender::rolling::{RollingFileAppender, Rotation};
 use tracing_subscriber::filter::Targets;
@@ -22,7 +22,7 @@ impl<W: io::Write> io::Write for Lines<W> {
     /// All of an event comes in one piece.
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(event);
-        let line = harmless::one_line(text.strip_suffix('\n').unwrap_or(&text));
+        let line = sanitize::one_line(text.strip_suffix('\n').unwrap_or(&text));
         self.0.write_all(format!("{line}\n").as_bytes())?;
         Ok(event.len())
     }
@@ -210,7 +210,7 @@ mod tests {
         });
         let text = String::from_utf8(kept.0.lock().expect("nothing panics").clone()).expect("is text");
         assert_eq!(text.lines().count(), 2, "{text}");
-        assert!(!text.contains(|letter| harmless::is_obeyed(letter) && letter != '\n'), "{text:?}");
+        assert!(!text.contains(|letter| sanitize::is_invisible_or_control(letter) && letter != '\n'), "{text:?}");
         assert!(text.contains("ERROR forged"), "nothing is left out: {text}");
     }
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use pyexec_proto::output::Stream;
-use pyexec_proto::{Status, harmless};
+use pyexec_proto::{Status, sanitize};
 use pyexec_view::markdown::in_cell;
 use pyexec_view::{JobRow, ProgressView};
 
@@ -96,7 +96,7 @@ fn skip_escape(letters: &mut std::iter::Peekable<std::str::Chars<'_>>) {
 
 /// Something that stands in a sentence or a cell: one line, nothing that markdown or a terminal would take for more.
 pub(crate) fn inline(text: &str) -> String {
-    let line = harmless::one_line(&shortened(text)).replace('`', "'").replace("](", "]\\(");
+    let line = sanitize::one_line(&shortened(text)).replace('`', "'").replace("](", "]\\(");
     let mut shown = String::with_capacity(line.len());
     let mut letters = line.chars().peekable();
     while let Some(letter) = letters.next() {
@@ -111,7 +111,7 @@ pub(crate) fn inline(text: &str) -> String {
 
 /// The same, as it is written: a path, a command, a name.
 pub(crate) fn code(text: &str) -> String {
-    format!("`{}`", in_cell(&harmless::one_line(&shortened(text)).replace('`', "'")))
+    format!("`{}`", in_cell(&sanitize::one_line(&shortened(text)).replace('`', "'")))
 }
 
 fn shortened(text: &str) -> Cow<'_, str> {
@@ -124,7 +124,7 @@ fn shortened(text: &str) -> Cow<'_, str> {
 
 /// What went wrong, in as many lines as it takes. All but the first are quoted: none of them is ours.
 pub(crate) fn message(text: &str) -> String {
-    harmless::lines(text.trim_end()).replace("](", "]\\(").replace('\n', "\n> ")
+    sanitize::lines(text.trim_end()).replace("](", "]\\(").replace('\n', "\n> ")
 }
 
 /// A length of time, in seconds, as it is said.

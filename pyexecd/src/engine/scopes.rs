@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use pyexec_proto::daemon::JobScopes;
-use pyexec_proto::harmless::one_line;
+use pyexec_proto::sanitize::one_line;
 use pyexec_proto::{JobId, JobSpec};
 use tokio::net::UnixStream;
 use tokio::sync::{Mutex, watch};

@@ -19,7 +19,7 @@ use serde_json::ser::{CharEscape, Formatter, PrettyFormatter};
 /// ends in `exe.py` and shows as `yp.exe`), alternative line separators, characters of zero width, and tag characters,
 /// whose text only a model reads. The two variation selectors that distinguish an emoji from a letter are allowed: they
 /// only affect the preceding character.
-pub fn is_obeyed(character: char) -> bool {
+pub fn is_invisible_or_control(character: char) -> bool {
     character.is_control()
         || matches!(
             character,
@@ -45,49 +45,49 @@ pub fn is_obeyed(character: char) -> bool {
 
 /// `text` on one line: unsafe characters become `\n`, `\x1b`, `\u{202e}`.
 pub fn one_line(text: &str) -> Cow<'_, str> {
-    shown(text, is_obeyed)
+    escape(text, is_invisible_or_control)
 }
 
 /// As [`one_line`], but keeps line breaks and tabs, for messages of several lines.
 pub fn lines(text: &str) -> Cow<'_, str> {
-    shown(text, |character| is_obeyed(character) && !matches!(character, '\n' | '\t'))
+    escape(text, |character| is_invisible_or_control(character) && !matches!(character, '\n' | '\t'))
 }
 
 /// Escapes the characters of `text` for which `is_hidden` holds.
-pub fn shown(text: &str, is_hidden: impl Fn(char) -> bool) -> Cow<'_, str> {
+pub fn escape(text: &str, is_hidden: impl Fn(char) -> bool) -> Cow<'_, str> {
     if !text.contains(&is_hidden) {
         return Cow::Borrowed(text);
     }
-    let mut shown = String::with_capacity(text.len() + 16);
+    let mut escaped = String::with_capacity(text.len() + 16);
     for character in text.chars() {
         match character {
-            _ if !is_hidden(character) => shown.push(character),
-            '\n' => shown.push_str("\\n"),
-            '\r' => shown.push_str("\\r"),
-            '\t' => shown.push_str("\\t"),
+            _ if !is_hidden(character) => escaped.push(character),
+            '\n' => escaped.push_str("\\n"),
+            '\r' => escaped.push_str("\\r"),
+            '\t' => escaped.push_str("\\t"),
             _ if u32::from(character) < 0x100 => {
-                let _ = write!(shown, "\\x{:02x}", u32::from(character));
+                let _ = write!(escaped, "\\x{:02x}", u32::from(character));
             }
-            _ => shown.extend(character.escape_unicode()),
+            _ => escaped.extend(character.escape_unicode()),
         }
     }
-    Cow::Owned(shown)
+    Cow::Owned(escaped)
 }
 
 /// An indented JSON document in which unsafe characters are escaped as `\u….`; it parses to the same value.
 pub fn json(document: &impl Serialize) -> serde_json::Result<String> {
     let mut text = Vec::new();
-    let formatter = Plain(PrettyFormatter::new());
+    let formatter = EscapingFormatter(PrettyFormatter::new());
     document.serialize(&mut serde_json::Serializer::with_formatter(&mut text, formatter))?;
     Ok(String::from_utf8(text).expect("it is made of text"))
 }
 
-struct Plain(PrettyFormatter<'static>);
+struct EscapingFormatter(PrettyFormatter<'static>);
 
-impl Formatter for Plain {
+impl Formatter for EscapingFormatter {
     fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
         let mut rest = fragment;
-        while let Some(at) = rest.find(is_obeyed) {
+        while let Some(at) = rest.find(is_invisible_or_control) {
             let hidden = rest[at..].chars().next().expect("was found");
             writer.write_all(&rest.as_bytes()[..at])?;
             for unit in hidden.encode_utf16(&mut [0; 2]) {
@@ -166,13 +166,13 @@ mod tests {
             let document = serde_json::json!({ key: [text, number, {"a\u{202e}\u{e0041}\u{7f}\u{9b}": []}], "": {} });
             let written = json(&document).expect("has text for keys");
             prop_assert_eq!(serde_json::from_str::<serde_json::Value>(&written).expect("is JSON"), document);
-            prop_assert!(!written.contains(|character| is_obeyed(character) && character != '\n'), "{}", written);
+            prop_assert!(!written.contains(|character| is_invisible_or_control(character) && character != '\n'), "{}", written);
         }
 
         #[test]
         fn a_line_is_a_line(text: String) {
-            prop_assert!(!one_line(&text).contains(is_obeyed));
-            prop_assert!(!lines(&text).contains(|character| is_obeyed(character) && !"\n\t".contains(character)));
+            prop_assert!(!one_line(&text).contains(is_invisible_or_control));
+            prop_assert!(!lines(&text).contains(|character| is_invisible_or_control(character) && !"\n\t".contains(character)));
         }
     }
 }
