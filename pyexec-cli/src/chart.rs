@@ -1,6 +1,6 @@
 //! Memory and CPU over the time of a run, as a few lines of text.
 
-use pyexec_view::course::Course;
+use pyexec_view::timeline::Timeline;
 
 use crate::benchmark;
 use crate::terminal::Pen;
@@ -16,9 +16,9 @@ const CYAN: &str = "36";
 const YELLOW: &str = "33";
 
 /// Eleven lines, at most `columns` wide.
-pub(crate) fn text(course: &Course, columns: usize, pen: Pen) -> String {
-    let memory_top = rounded_up(course.peak_mib);
-    let cpu = course.cpu_percent(WIDEST);
+pub(crate) fn text(timeline: &Timeline, columns: usize, pen: Pen) -> String {
+    let memory_top = rounded_up(timeline.peak_mib);
+    let cpu = timeline.cpu_percent(WIDEST);
     // Of so many cores as it takes.
     let cpu_top = (cpu.iter().copied().fold(0.0, f64::max) / 100.0 - 0.15).ceil().max(1.0) * 100.0;
     let scales = [megabytes(memory_top), megabytes(memory_top / 2.0), format!("{cpu_top:.0}%")];
@@ -26,12 +26,12 @@ pub(crate) fn text(course: &Course, columns: usize, pen: Pen) -> String {
     let margin = scales.iter().map(String::len).chain(names.map(str::len)).max().unwrap_or(0);
     let width = columns.min(WIDEST + margin + INDENT + 1).saturating_sub(margin + INDENT + 1).max(8);
 
-    let memory: Vec<f64> = course.memory_in(width).into_iter().map(|mib| mib.unwrap_or(0.0) / memory_top).collect();
-    let cpu: Vec<f64> = course.cpu_percent(width).into_iter().map(|percent| percent / cpu_top).collect();
+    let memory: Vec<f64> = timeline.memory_in(width).into_iter().map(|mib| mib.unwrap_or(0.0) / memory_top).collect();
+    let cpu: Vec<f64> = timeline.cpu_percent(width).into_iter().map(|percent| percent / cpu_top).collect();
     let [most, half, cores] = scales;
     let memory = Area { name: names[0], heights: &memory, rows: MEMORY_ROWS, colour: CYAN, top: most, middle: half };
     let cpu = Area { name: names[1], heights: &cpu, rows: CPU_ROWS, colour: YELLOW, top: cores, middle: String::new() };
-    let end = benchmark::seconds(course.seconds);
+    let end = benchmark::seconds(timeline.seconds);
     let gap = width.saturating_sub("0 s".len() + end.chars().count());
     format!("{}{}{:INDENT$}{:margin$} 0 s{:gap$}{end}\n", memory.text(margin, pen), cpu.text(margin, pen), "", "", "")
 }

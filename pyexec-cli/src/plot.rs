@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use pyexec_view::course::Curve;
+use pyexec_view::timeline::Curve;
 
 use crate::exit_code::Failure;
 

@@ -7,13 +7,13 @@
 
 mod artifacts;
 mod benchmark;
-pub mod course;
 pub mod markdown;
 #[cfg(feature = "picture")]
 pub mod picture;
 mod profile;
 mod progress;
 pub mod statistics;
+pub mod timeline;
 
 use pyexec_proto::artifact::ArtifactList;
 use pyexec_proto::daemon::DaemonStatus;

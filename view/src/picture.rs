@@ -17,7 +17,7 @@ use std::io::{self, Write};
 
 use tiny_skia::{FillRule, LineCap, LineJoin, Paint, Path, PathBuilder, Pixmap, Rect, Stroke, StrokeDash, Transform};
 
-use crate::course::{Course, Curve, MOST_CURVES};
+use crate::timeline::{Curve, MOST_CURVES, Timeline};
 use colour::Colour;
 use lettering::{Align, Lettering};
 use scale::Scale;
@@ -59,7 +59,7 @@ const CPU_BOTTOM: f32 = 560.0;
 /// The title is untrusted: unknown glyphs render as a box, and long titles are truncated.
 pub fn png(title: &str, curves: &[Curve<'_>]) -> Vec<u8> {
     let curves = &curves[..curves.len().min(MOST_CURVES)];
-    let longest = curves.iter().map(|curve| curve.course.seconds).fold(1e-6, f64::max);
+    let longest = curves.iter().map(|curve| curve.timeline.seconds).fold(1e-6, f64::max);
     let time = Scale::of_seconds(longest);
     let mut file = Vec::new();
     let mut encoder = png::Encoder::new(&mut file, WIDTH, HEIGHT);
@@ -143,7 +143,7 @@ impl Strip {
     fn heading(&mut self, title: &str, curves: &[Curve<'_>]) {
         self.text(title, (LEFT - 70.0, 52.0), TITLE_PX, TEXT, Align::Left, RIGHT - LEFT + 70.0);
         if let [only] = curves {
-            let Course { seconds, peak_mib, .. } = only.course;
+            let Timeline { seconds, peak_mib, .. } = only.timeline;
             let told = format!("took {}, peak memory {}", scale::seconds(*seconds), scale::mebibytes(*peak_mib));
             self.text(&told, (LEFT - 70.0, 84.0), LABEL_PX, QUIET, Align::Left, RIGHT - LEFT);
             return;
@@ -158,30 +158,30 @@ impl Strip {
     }
 
     fn memory(&mut self, curves: &[Curve<'_>], time: &Scale) {
-        let most = curves.iter().map(|curve| curve.course.peak_mib).fold(0.0, f64::max);
+        let most = curves.iter().map(|curve| curve.timeline.peak_mib).fold(0.0, f64::max);
         let scale = Scale::of_mebibytes(most);
         let panel = Panel { top: MEMORY_TOP, bottom: MEMORY_BOTTOM, time, scale: &scale };
         self.frame(&panel, "Memory, all processes together");
         for (curve, colour) in coloured(curves, MEMORY) {
-            let points = panel.points(curve.course.memory().iter().copied());
+            let points = panel.points(curve.timeline.memory().iter().copied());
             self.curve(&points, &panel, colour, curves.len() == 1);
         }
         if let [only] = curves {
-            let y = panel.y(only.course.peak_mib);
+            let y = panel.y(only.timeline.peak_mib);
             self.line(&[(LEFT, y), (RIGHT, y)], MEMORY, 1.5, Some(7.0));
         }
     }
 
     fn cpu(&mut self, curves: &[Curve<'_>], time: &Scale) {
         const STEPS: usize = 240;
-        let courses: Vec<Vec<f64>> = curves.iter().map(|curve| curve.course.cpu_percent(STEPS)).collect();
-        let scale = Scale::of_percent(courses.iter().flatten().copied().fold(0.0, f64::max));
+        let timelines: Vec<Vec<f64>> = curves.iter().map(|curve| curve.timeline.cpu_percent(STEPS)).collect();
+        let scale = Scale::of_percent(timelines.iter().flatten().copied().fold(0.0, f64::max));
         let panel = Panel { top: CPU_TOP, bottom: CPU_BOTTOM, time, scale: &scale };
         self.frame(&panel, "CPU, 100 % is one core");
-        for ((curve, colour), percents) in coloured(curves, CPU).zip(courses) {
-            let step = curve.course.seconds / (STEPS - 1) as f64;
-            let course = percents.into_iter().enumerate().map(|(number, percent)| (number as f64 * step, percent));
-            let points = panel.points(course);
+        for ((curve, colour), percents) in coloured(curves, CPU).zip(timelines) {
+            let step = curve.timeline.seconds / (STEPS - 1) as f64;
+            let timeline = percents.into_iter().enumerate().map(|(number, percent)| (number as f64 * step, percent));
+            let points = panel.points(timeline);
             self.curve(&points, &panel, colour, curves.len() == 1);
         }
     }

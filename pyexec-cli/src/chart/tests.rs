@@ -7,7 +7,7 @@ const BLOCKS: Pen = Pen { unicode: true, colour: false };
 const ASCII: Pen = Pen { unicode: false, colour: false };
 
 /// Grows for two seconds with one core busy, then stays for one with two of them.
-fn course() -> Course {
+fn timeline() -> Timeline {
     let sample = |number: u64| Sample {
         at_us: number * 50_000,
         rss_kib: number.min(40) * 5 * 1024,
@@ -15,29 +15,29 @@ fn course() -> Course {
     };
     let usage = ResourceUsage { user_us: 4_000_000, max_rss_kib: 200 << 10, ..Default::default() };
     let run = RunMeasurement { wall_us: 3_000_000, usage, tree_peak_kib: None, exit: ExitStatus::Success };
-    Course::of_run(&run, &(1..60).map(sample).collect::<Vec<_>>()).expect("it was looked at")
+    Timeline::of_run(&run, &(1..60).map(sample).collect::<Vec<_>>()).expect("it was looked at")
 }
 
 #[test]
 fn a_chart_of_forty_columns() {
-    assert_eq!(text(&course(), 40, BLOCKS), FORTY);
+    assert_eq!(text(&timeline(), 40, BLOCKS), FORTY);
 }
 
 #[test]
 fn a_chart_of_eighty_columns() {
-    assert_eq!(text(&course(), 80, BLOCKS), EIGHTY);
+    assert_eq!(text(&timeline(), 80, BLOCKS), EIGHTY);
 }
 
 #[test]
 fn a_chart_for_terminals_that_know_nothing_but_ascii() {
-    let chart = text(&course(), 40, ASCII);
+    let chart = text(&timeline(), 40, ASCII);
     assert_eq!(chart, PLAIN);
     assert!(chart.is_ascii());
 }
 
 #[test]
 fn colour_is_around_the_curves_and_nowhere_else() {
-    let coloured = text(&course(), 40, Pen { colour: true, ..BLOCKS });
+    let coloured = text(&timeline(), 40, Pen { colour: true, ..BLOCKS });
     assert_eq!(coloured.replace("\x1b[36m", "").replace("\x1b[33m", "").replace("\x1b[0m", ""), FORTY);
 }
 
@@ -61,7 +61,7 @@ proptest! {
         }).collect();
         let usage = ResourceUsage::default();
         let run = RunMeasurement { wall_us: now.0, usage, tree_peak_kib: None, exit: ExitStatus::Success };
-        let chart = text(&Course::of_run(&run, &samples).expect("was looked at"), columns, Pen { unicode, colour: false });
+        let chart = text(&Timeline::of_run(&run, &samples).expect("was looked at"), columns, Pen { unicode, colour: false });
         prop_assert!(chart.lines().count() <= 12);
         let widest = chart.lines().map(|line| line.chars().count()).max();
         prop_assert!(widest <= Some(columns), "{}", chart);

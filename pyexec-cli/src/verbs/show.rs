@@ -6,7 +6,7 @@ use std::time::Duration;
 use pyexec_client::files;
 use pyexec_proto::fence::Fence;
 use pyexec_proto::{JobDetail, Reason, Timestamp};
-use pyexec_view::course::{Course, Curve};
+use pyexec_view::timeline::{Curve, Timeline};
 use pyexec_view::{ArtifactView, ArtifactsView, JobView, ProjectUsed, ProjectView, UsageView};
 
 use crate::args::Show;
@@ -33,9 +33,9 @@ pub(crate) async fn perform(show: &Show) -> Result<Code, Failure> {
 }
 
 fn draw(job: &JobDetail, path: &Path) -> Result<(), Failure> {
-    let course = Course::of(job).ok_or_else(|| Failure::NothingToDraw { what: format!("job {}", job.id) })?;
+    let timeline = Timeline::of(job).ok_or_else(|| Failure::NothingToDraw { what: format!("job {}", job.id) })?;
     let title = job.title();
-    plot::write(path, &title, &[Curve { name: &title, course: &course }])
+    plot::write(path, &title, &[Curve { name: &title, timeline: &timeline }])
 }
 
 /// `key: value` lines; what there is nothing to say about is left out.

@@ -13,7 +13,7 @@ pub(crate) mod shown;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use pyexec_view::course::{Course, Curve};
+use pyexec_view::timeline::{Curve, Timeline};
 use rmcp::model::{CallToolResult, ContentBlock};
 use serde::Serialize;
 use serde_json::Value;
@@ -38,12 +38,12 @@ pub(crate) struct Answer {
 #[derive(Clone, Debug)]
 pub(crate) struct Picture {
     pub(crate) title: String,
-    pub(crate) course: Course,
+    pub(crate) timeline: Timeline,
 }
 
 impl Picture {
     fn block(&self) -> ContentBlock {
-        let curve = Curve { name: &self.title, course: &self.course };
+        let curve = Curve { name: &self.title, timeline: &self.timeline };
         ContentBlock::image(BASE64.encode(pyexec_view::picture::png(&self.title, &[curve])), "image/png")
     }
 }

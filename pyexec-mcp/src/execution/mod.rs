@@ -17,7 +17,7 @@ use pyexec_proto::output::Stream;
 use pyexec_proto::request::{MAX_WAIT_MS, StopRequest};
 use pyexec_proto::state::NotStarted;
 use pyexec_proto::{JobDetail, JobId, Outcome, Status};
-use pyexec_view::course::Course;
+use pyexec_view::timeline::Timeline;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -75,7 +75,7 @@ pub(crate) fn draw(answer: &mut Answer, job: &JobDetail) {
     if job.spec.benchmark.is_none() {
         return;
     }
-    answer.picture = Course::of(job).map(|course| Picture { title: job.title(), course });
+    answer.picture = Timeline::of(job).map(|timeline| Picture { title: job.title(), timeline });
     if answer.picture.is_none() {
         answer.markdown.push_str("\n\nNo picture: no run was looked at. A smaller sample_interval looks sooner.");
     }

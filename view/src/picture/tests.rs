@@ -2,7 +2,7 @@ use super::*;
 use pyexec_proto::benchmark::{RunMeasurement, Sample};
 use pyexec_proto::exit::{ExitStatus, ResourceUsage};
 
-fn course(mib: u64, tenths: u64) -> Course {
+fn timeline(mib: u64, tenths: u64) -> Timeline {
     let sample = |number: u64| Sample {
         at_us: number * 100_000,
         rss_kib: 1024 * (mib * number / tenths),
@@ -11,7 +11,7 @@ fn course(mib: u64, tenths: u64) -> Course {
     let samples: Vec<_> = (1..=tenths).map(sample).collect();
     let usage = ResourceUsage { max_rss_kib: mib << 10, ..Default::default() };
     let run = RunMeasurement { wall_us: tenths * 100_000, usage, tree_peak_kib: None, exit: ExitStatus::Success };
-    Course::of_run(&run, &samples).expect("it was looked at")
+    Timeline::of_run(&run, &samples).expect("it was looked at")
 }
 
 /// Its pixels, as another reader of the format sees them.
@@ -35,8 +35,8 @@ fn strips_make_up_the_whole_picture() {
 
 #[test]
 fn a_picture_is_a_png_with_its_own_background_and_both_curves() {
-    let course = course(200, 30);
-    let file = png("a.py", &[Curve { name: "a.py", course: &course }]);
+    let timeline = timeline(200, 30);
+    let file = png("a.py", &[Curve { name: "a.py", timeline: &timeline }]);
     assert!(file.len() < 200_000, "{} bytes", file.len());
     let pixels = decoded(&file);
     assert!(share(&pixels, BACKGROUND) > 0.5);
@@ -47,9 +47,10 @@ fn a_picture_is_a_png_with_its_own_background_and_both_curves() {
 
 #[test]
 fn each_of_several_runs_has_a_colour_and_what_is_more_is_left_out() {
-    let courses: Vec<Course> = (1..=8).map(|number| course(40 * number, 10 * number)).collect();
+    let timelines: Vec<Timeline> = (1..=8).map(|number| timeline(40 * number, 10 * number)).collect();
     let names: Vec<String> = (1..=8).map(|number| format!("variant-{number}.py")).collect();
-    let curves: Vec<Curve<'_>> = names.iter().zip(&courses).map(|(name, course)| Curve { name, course }).collect();
+    let curves: Vec<Curve<'_>> =
+        names.iter().zip(&timelines).map(|(name, timeline)| Curve { name, timeline }).collect();
     let pixels = decoded(&png("compared", &curves));
     for colour in RUNS {
         assert!(share(&pixels, colour) > 0.000_05, "{colour:?}: {}", share(&pixels, colour));
@@ -58,8 +59,8 @@ fn each_of_several_runs_has_a_colour_and_what_is_more_is_left_out() {
 
 #[test]
 fn whatever_a_title_is_made_of_it_stays_within_the_picture() {
-    let course = course(1, 1);
+    let timeline = timeline(1, 1);
     for title in ["", "\u{1b}[31m\n\t\0", "表計算.py", &"very long ".repeat(500), "🙂"] {
-        decoded(&png(title, &[Curve { name: title, course: &course }, Curve { name: title, course: &course }]));
+        decoded(&png(title, &[Curve { name: title, timeline: &timeline }, Curve { name: title, timeline: &timeline }]));
     }
 }

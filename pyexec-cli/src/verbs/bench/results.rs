@@ -4,8 +4,8 @@ use std::path::Path;
 
 use pyexec_proto::{JobDetail, JobId, Outcome, Reason, Status};
 use pyexec_view::BenchmarkView;
-use pyexec_view::course::{Course, Curve, MOST_CURVES};
 use pyexec_view::statistics::{Ratio, Summary};
+use pyexec_view::timeline::{Curve, MOST_CURVES, Timeline};
 use serde::Serialize;
 
 use crate::exit_code::Failure;
@@ -26,7 +26,7 @@ pub(super) struct Measured {
     stderr: String,
     benchmark: Option<BenchmarkView>,
     /// Of the last run, if it was looked at.
-    course: Option<Course>,
+    timeline: Option<Timeline>,
 }
 
 /// All of them, in the order they ran.
@@ -78,7 +78,7 @@ impl Measured {
             problem,
             stderr,
             benchmark: BenchmarkView::of(job),
-            course: Course::of(job),
+            timeline: Timeline::of(job),
         }
     }
 
@@ -107,8 +107,8 @@ impl Measured {
 
     /// Memory and CPU over the time of the last run.
     fn drawn(&self, columns: usize, pen: Pen) -> String {
-        match (&self.course, &self.benchmark) {
-            (Some(course), _) => format!("\n{}", chart::text(course, columns, pen)),
+        match (&self.timeline, &self.benchmark) {
+            (Some(timeline), _) => format!("\n{}", chart::text(timeline, columns, pen)),
             (None, Some(view)) if view.runs > 0 => {
                 let interval = benchmark::seconds(view.sample_interval_seconds);
                 format!(
@@ -204,8 +204,8 @@ impl Results {
 
     /// Draws memory and CPU over the time of each one's last run; fails when none was looked at.
     pub(super) fn plot(&self, path: &Path) -> Result<(), Failure> {
-        let drawn = self.measured.iter().filter_map(|one| Some((one.name.as_str(), one.course.as_ref()?)));
-        let curves: Vec<Curve<'_>> = drawn.map(|(name, course)| Curve { name, course }).collect();
+        let drawn = self.measured.iter().filter_map(|one| Some((one.name.as_str(), one.timeline.as_ref()?)));
+        let curves: Vec<Curve<'_>> = drawn.map(|(name, timeline)| Curve { name, timeline }).collect();
         let title = match &curves[..] {
             [] => return Err(Failure::NothingToDraw { what: "what was measured".to_owned() }),
             [only] => only.name.to_owned(),

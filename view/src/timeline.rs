@@ -11,12 +11,12 @@ pub const MOST_CURVES: usize = 6;
 #[derive(Clone, Copy, Debug)]
 pub struct Curve<'a> {
     pub name: &'a str,
-    pub course: &'a Course,
+    pub timeline: &'a Timeline,
 }
 
 /// The timelines of the last measured run of a benchmark. Times are in seconds from its start.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Course {
+pub struct Timeline {
     /// The duration of the run.
     pub seconds: f64,
     /// MiB, as [`RunMeasurement::peak_kib`]: at least the largest value in the timeline.
@@ -27,7 +27,7 @@ pub struct Course {
     cpu: Vec<(f64, f64)>,
 }
 
-impl Course {
+impl Timeline {
     /// `None` for a job that is not a benchmark, or whose last run ended before the first sample.
     pub fn of(detail: &JobDetail) -> Option<Self> {
         let record = detail.state.record()?.benchmark.as_deref()?;
@@ -123,28 +123,28 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_nobody_has_looked_at_has_no_course() {
-        assert_eq!(Course::of_run(&run(9_000, 1, 1), &[]), None);
-        assert_eq!(Course::over(&BenchmarkRecord { samples: vec![sample(1, 1, 1)], ..Default::default() }), None);
+    fn a_run_that_nobody_has_looked_at_has_no_timeline() {
+        assert_eq!(Timeline::of_run(&run(9_000, 1, 1), &[]), None);
+        assert_eq!(Timeline::over(&BenchmarkRecord { samples: vec![sample(1, 1, 1)], ..Default::default() }), None);
     }
 
     #[test]
     fn each_part_shows_the_most_of_it_and_nothing_is_made_up_before_the_first_look() {
         let samples = [sample(1_000_000, 10, 0), sample(1_250_000, 90, 0), sample(1_500_000, 20, 0)];
-        let course = Course::of_run(&run(4_000_000, 0, 95 << 10), &samples).expect("it was looked at");
+        let timeline = Timeline::of_run(&run(4_000_000, 0, 95 << 10), &samples).expect("it was looked at");
         assert_eq!(
-            course.memory_in(8),
+            timeline.memory_in(8),
             [None, Some(10.0), Some(90.0), Some(20.0)].into_iter().chain([Some(20.0); 4]).collect::<Vec<_>>()
         );
-        assert_eq!((course.seconds, course.peak_mib), (4.0, 95.0));
+        assert_eq!((timeline.seconds, timeline.peak_mib), (4.0, 95.0));
     }
 
     #[test]
     fn a_core_that_is_kept_busy_is_one_hundred_percent() {
         let samples: Vec<_> =
             (1..80u64).map(|number| sample(number * 50_000, 1, number * 50_000 / 10_000 * 10_000)).collect();
-        let course = Course::of_run(&run(4_000_000, 4_000_000, 1), &samples).expect("it was looked at");
-        for percent in course.cpu_percent(60) {
+        let timeline = Timeline::of_run(&run(4_000_000, 4_000_000, 1), &samples).expect("it was looked at");
+        for percent in timeline.cpu_percent(60) {
             assert!((85.0..115.0).contains(&percent), "{percent}");
         }
     }
@@ -160,11 +160,11 @@ mod tests {
                 now = (now.0 + passed, now.1 + used);
                 sample(now.0, *mib, now.1)
             }).collect();
-            let course = Course::of_run(&run(now.0 + after, 0, 0), &samples).expect("it was looked at");
-            let memory = course.memory_in(parts);
+            let timeline = Timeline::of_run(&run(now.0 + after, 0, 0), &samples).expect("it was looked at");
+            let memory = timeline.memory_in(parts);
             prop_assert_eq!(memory.len(), parts);
-            prop_assert!(memory.iter().flatten().all(|mib| (0.0..=course.peak_mib).contains(mib)));
-            prop_assert!(course.cpu_percent(parts).iter().all(|percent| percent.is_finite() && *percent >= 0.0));
+            prop_assert!(memory.iter().flatten().all(|mib| (0.0..=timeline.peak_mib).contains(mib)));
+            prop_assert!(timeline.cpu_percent(parts).iter().all(|percent| percent.is_finite() && *percent >= 0.0));
         }
     }
 }
