@@ -25,7 +25,7 @@ pub struct ArtifactList {
     /// The number of files found, including those beyond the limit.
     pub total: u64,
     /// The number of entries that are not regular files: links, pipes, sockets and devices.
-    pub no_files: u64,
+    pub other_entries: u64,
     /// The list may be incomplete: there are more than [`MAX_ARTIFACTS`] files, directories deeper than
     /// [`MAX_ARTIFACT_DEPTH`], or directories that cannot be read.
     pub is_cut: bool,

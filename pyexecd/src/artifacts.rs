@@ -224,7 +224,7 @@ impl Walk {
                 | FileType::Socket
                 | FileType::CharacterDevice
                 | FileType::BlockDevice
-                | FileType::Unknown => self.list.no_files += 1,
+                | FileType::Unknown => self.list.other_entries += 1,
             }
         }
         Ok(())
@@ -336,7 +336,7 @@ mod tests {
         let listed = list(home.path(), 100).expect("can be listed");
         let paths: Vec<&[u8]> = listed.artifacts.iter().map(|artifact| artifact.path.as_bytes()).collect();
         assert_eq!(paths, [&b"a/b/deep.txt"[..], b"odd\n\x1b[31m\xff", b"plain.txt"]);
-        assert_eq!((listed.total, listed.no_files, listed.is_cut), (3, 7, false));
+        assert_eq!((listed.total, listed.other_entries, listed.is_cut), (3, 7, false));
         assert_eq!(listed.artifacts[0].bytes, 4);
         let first = list(home.path(), 1).expect("can be listed");
         assert_eq!((first.artifacts.len(), first.total), (1, 3));

@@ -86,8 +86,8 @@ fn tell_what_is_missing(list: &ArtifactList) {
     if list.is_cut {
         terminal::note(&format!("there may be more: what is very deep, or beyond {MAX_ARTIFACTS} files, is left out"));
     }
-    if list.no_files > 0 {
-        terminal::note(&format!("links, pipes and the like are left out: {}", list.no_files));
+    if list.other_entries > 0 {
+        terminal::note(&format!("links, pipes and the like are left out: {}", list.other_entries));
     }
 }
 
