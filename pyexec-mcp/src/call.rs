@@ -1,4 +1,4 @@
-//! One call of a tool, as everybody who works on it sees it.
+//! One call of a tool: its session, arguments and context.
 
 use std::time::Duration;
 
@@ -16,20 +16,20 @@ use crate::session::Session;
 
 pub(crate) struct Call<'a> {
     pub(crate) session: &'a Session,
-    /// The tool that is called.
+    /// The name of the tool.
     pub(crate) name: &'static str,
     pub(crate) parameters: &'a [Parameter],
-    /// Those that [`arguments::checked`] has let through.
+    /// The arguments after [`arguments::checked`].
     pub(crate) arguments: JsonObject,
     pub(crate) context: &'a RequestContext<RoleServer>,
-    /// The environment file, as it was when the call came.
+    /// The environment file, as read when the call arrived.
     pub(crate) file: EnvironmentFile,
-    /// The job that an older server, which this one has taken over from, has submitted for this call, or may have.
+    /// The job that an older server, from which this one took over, has submitted or may have submitted for this call.
     pub(crate) job: Option<JobId>,
 }
 
 impl Call<'_> {
-    /// Whose environment jobs get.
+    /// The environment and directory for jobs of this call.
     pub(crate) fn caller(&self) -> Caller {
         self.session.caller(&self.file)
     }
@@ -39,7 +39,7 @@ impl Call<'_> {
         self.session.budget(&self.file)
     }
 
-    /// The arguments, with the defaults of those that are left out.
+    /// The arguments, with defaults for omitted ones.
     pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, Failure> {
         arguments::read(self.name, self.parameters, self.arguments.clone())
     }

@@ -1,26 +1,26 @@
 //! pyexec for agents and editors: a Model Context Protocol server on stdio.
 //!
-//! It owns nothing that lasts. Every request asks the daemon, which [`pyexec_client::Client`] finds or starts. An editor
-//! session that ends, or a server that is killed, leaves its jobs to the next one.
+//! The server keeps no lasting state. Every request asks the daemon, which [`pyexec_client::Client`] finds or starts.
+//! When an editor session ends or the server is killed, its jobs go on, and the next server finds them.
 //!
-//! Modules import only what is below them in this drawing, and nothing in their own row but for what is named:
+//! A module imports only modules in lower rows of this drawing, and within its own row only the named ones:
 //!
 //! ```text
 //!   protocol     server: the requests of one connection · subscriptions · transport: lines on stdin and stdout
 //!      │
-//!   tools        what can be called, a file for each kind · resources, prompts: what can be read
+//!   tools        the tools, a file for each kind · resources, prompts
 //!      │
-//!   execution    the one way a script is run, and what a finished job is answered with
+//!   execution    runs a script, and answers with the result of a finished job
 //!      │
 //!   call         one call of a tool: session, arguments, context
 //!      │
-//!   session      the daemon, the budget, the caller: what every request needs        arguments   parameters of tools
+//!   session      the daemon, the budget, the caller: used by every request        arguments   parameters of tools
 //!      │                                                                                │
-//!   options      the command line                        answer   results and failures in words · uri   resources' names
+//!   options      the command line                     answer   results and failures as text · uri   names of resources
 //! ```
 //!
-//! A [`session::Process`] is made once, a [`session::Origin`] for each transport, a [`session::Session`] and a
-//! [`protocol::server::Server`] for each connection. `log` has the lines on stderr.
+//! There is one [`session::Process`], a [`session::Origin`] for each transport, and a [`session::Session`] and a
+//! [`protocol::server::Server`] for each connection. `log` writes the lines on stderr.
 
 #![forbid(unsafe_code)]
 
@@ -52,9 +52,9 @@ use protocol::server::Server;
 use protocol::transport;
 use session::{Origin, Process, Session};
 
-/// What is under way when stdin ends gets so long to be answered; a client that has gone waits for nothing.
-/// The promise is that the end of stdin is the end of the server within 100 ms.
-const FAREWELL: Duration = Duration::from_millis(70);
+/// The time for answering pending requests when stdin ends; a disconnected client does not wait. The server promises to
+/// end within 100 ms of the end of stdin.
+const SHUTDOWN_GRACE: Duration = Duration::from_millis(70);
 
 /// Serves until stdin ends.
 pub fn main() -> ExitCode {
@@ -66,7 +66,7 @@ pub fn main() -> ExitCode {
         }
     };
     if options.protocols {
-        // A reader that has left does not want to know.
+        // A reader that has closed the pipe does not need the answer.
         let _ = writeln!(std::io::stdout(), "{}", session::protocols());
         return ExitCode::SUCCESS;
     }
@@ -81,7 +81,7 @@ pub fn main() -> ExitCode {
         }
     };
     let served = runtime.block_on(serve(&options));
-    // A call that still runs on a thread is of no use to anybody.
+    // A blocking call that still runs on a thread no longer matters.
     runtime.shutdown_background();
     let code = match served {
         Ok(()) => ExitCode::SUCCESS,
@@ -105,13 +105,13 @@ enum ServeError {
 }
 
 async fn serve(options: &Options) -> Result<(), ServeError> {
-    // First: from here on nothing that is printed can get into the protocol's stream.
+    // This comes first, so that nothing printed later can get into the protocol's stream.
     let stdio = transport::take().map_err(ServeError::Stdio)?;
     let session = Session::new(Arc::new(Process::new(options)?), Arc::new(Origin::of_this_process()));
     let end_of_input = session.end_of_input();
     let server = Server::new(session, tools::of(options.toolset).into(), options.structured);
     let left = options.handover.and_then(|descriptor| {
-        let taken = transport::State::taken(descriptor);
+        let taken = transport::State::from_descriptor(descriptor);
         taken.inspect_err(|error| tracing::error!("{error}")).ok()
     });
     let connection = transport::Connection::over(stdio, left, end_of_input.clone());
@@ -119,16 +119,16 @@ async fn serve(options: &Options) -> Result<(), ServeError> {
     let served = async {
         let service = match server.serve(connection).await {
             Ok(service) => service,
-            // The client left before it had asked for anything.
+            // The client disconnected before its first request.
             Err(ServerInitializeError::ConnectionClosed(_)) => return Ok(()),
             Err(error) => return Err(Box::new(error).into()),
         };
         let _ = service.waiting().await;
         Ok(())
     };
-    let farewell = async {
+    let grace = async {
         end_of_input.cancelled().await;
-        tokio::time::sleep(FAREWELL).await;
+        tokio::time::sleep(SHUTDOWN_GRACE).await;
     };
     let written = async {
         let served = served.await;
@@ -137,6 +137,6 @@ async fn serve(options: &Options) -> Result<(), ServeError> {
     };
     tokio::select! {
         served = written => served,
-        () = farewell => Ok(()),
+        () = grace => Ok(()),
     }
 }

@@ -1,8 +1,8 @@
-//! What the server says on stderr, without ever waiting for somebody to read it.
+//! The log on stderr, which never blocks the server.
 //!
-//! Many hosts start a server with a pipe for stderr that they never read, and a pipe holds 64 KiB. So a thread of its own
-//! writes the lines; it is started with the first of them. Lines for which there is no room are dropped and counted, and the
-//! number is said once there is room again.
+//! Many hosts start a server with a pipe for stderr that they never read, and a pipe holds 64 KiB. A separate thread
+//! therefore writes the lines; the first line starts it. Lines that do not fit into the queue are dropped, and their
+//! number is logged once there is room again.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -15,32 +15,32 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// The longest line, in bytes: what a client sends may be part of it, and is cut.
+/// The longest line, in bytes. Longer lines are truncated, because they may contain text of the client.
 const LONGEST: usize = 1 << 10;
 
-/// How many lines may wait.
+/// The largest number of queued lines.
 const MOST_LINES: usize = 256;
 
-/// The thread does nothing but write.
+/// The thread only writes lines.
 const STACK_BYTES: usize = 64 << 10;
 
-/// How long the end of the program waits for the last lines. Where somebody reads they are written by then.
+/// How long the end of the program waits for the last lines; a host that reads stderr has them by then.
 const LAST_LINES: Duration = Duration::from_millis(5);
 
 static STDERR: LazyLock<Arc<Lines>> = LazyLock::new(Arc::default);
 
-/// Warnings at the most: what is more talkative repeats whole scripts. rmcp's are about requests, of which `transport` tells
-/// itself. That a daemon has gone away, which tarpc warns of, is nothing to worry about: there is a next one.
+/// Logs warnings and errors only: lower levels repeat whole scripts. Warnings of rmcp about requests are off, because
+/// `transport` logs those itself; those of tarpc about a lost daemon are off, because the client finds the next daemon.
 pub(crate) fn to_stderr() {
     let levels =
         Targets::new().with_default(Level::WARN).with_target("rmcp", Level::ERROR).with_target("tarpc", Level::ERROR);
     let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(|| Stderr);
     tracing_subscriber::registry().with(lines).with(levels).init();
-    // The usual hook writes to stderr itself.
+    // The default hook writes to stderr directly.
     std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
 }
 
-/// Waits for what has been said to be written, but not for somebody who does not read.
+/// Waits until the queued lines are written, at most [`LAST_LINES`].
 pub(crate) fn finish() {
     STDERR.wait_until_written(LAST_LINES);
 }
@@ -54,14 +54,14 @@ struct Lines {
 #[derive(Debug, Default)]
 struct State {
     waiting: VecDeque<Vec<u8>>,
-    /// A line is being written.
+    /// The thread is writing a line.
     is_writing: bool,
     dropped: u64,
     has_thread: bool,
 }
 
 impl State {
-    /// Takes a line, or counts it. The number of those that were dropped goes before the next one.
+    /// Queues a line, or counts it as dropped. The number of dropped lines is queued before the next line.
     fn push(&mut self, line: Vec<u8>) {
         if self.waiting.len() >= MOST_LINES {
             self.dropped += 1;
@@ -94,7 +94,7 @@ impl Lines {
         if !state.has_thread {
             let lines = self.clone();
             let thread = std::thread::Builder::new().name("log".to_owned()).stack_size(STACK_BYTES);
-            // Without one the lines stay unwritten: there is nowhere to say so.
+            // Without a thread the lines are lost: there is no place to report that.
             state.has_thread = thread.spawn(move || lines.write(&mut io::stderr())).is_ok();
         }
         drop(state);
@@ -109,7 +109,7 @@ impl Lines {
                 Some(line) => {
                     state.is_writing = true;
                     drop(state);
-                    // Whoever has closed it does not want to know.
+                    // A host that has closed stderr does not need the line.
                     let _ = output.write_all(&line);
                     state = self.state();
                     state.is_writing = false;
@@ -128,7 +128,7 @@ impl Lines {
 struct Stderr;
 
 impl Write for Stderr {
-    /// All of an event comes in one piece.
+    /// tracing writes each event with one call.
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         STDERR.push(one_line(event));
         Ok(event.len())
@@ -139,7 +139,7 @@ impl Write for Stderr {
     }
 }
 
-/// An event as one line that is not too long, and that no terminal obeys.
+/// An event as one sanitized line of limited length.
 fn one_line(event: &[u8]) -> Vec<u8> {
     let event = event.strip_suffix(b"\n").unwrap_or(event);
     let text = String::from_utf8_lossy(event);

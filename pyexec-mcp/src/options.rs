@@ -1,4 +1,4 @@
-//! What the command line says.
+//! The options of the command line.
 
 use std::ffi::OsString;
 
@@ -17,18 +17,18 @@ pub(crate) struct Options {
     /// Where the daemon listens
     #[arg(long, value_name = "PATH")]
     pub(crate) socket: Option<OsString>,
-    /// Say which protocols of the daemon this program speaks
+    /// Print which protocols of the daemon this program speaks
     #[arg(long, hide = true)]
     pub(crate) protocols: bool,
-    /// The descriptor with what an older server has left, which has executed this program
+    /// The descriptor with the state of the older server that has executed this program
     #[arg(long, value_name = "FD", hide = true)]
     pub(crate) handover: Option<u32>,
 }
 
-/// How much is offered.
+/// The set of tools to offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Toolset {
     Full,
-    /// The six that most sessions need.
+    /// The six tools that most sessions need.
     Core,
 }

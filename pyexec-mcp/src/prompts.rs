@@ -1,4 +1,4 @@
-//! Two prompts: find out why a job failed, and write a script that says itself what it needs.
+//! Two prompts: find out why a job failed, and write a script that declares its requirements.
 
 use pyexec_client::{Client, excerpt};
 use pyexec_proto::Timestamp;

@@ -5,24 +5,24 @@ use pyexec_proto::OsText;
 pub(crate) const STREAM_SCHEME: &str = "job-stream://";
 pub(crate) const ARTIFACT_SCHEME: &str = "job-artifact://";
 
-/// The URI of a job's output.
+/// The resource URI of a job's output.
 pub(crate) fn of_stream(id: impl std::fmt::Display) -> String {
     format!("{STREAM_SCHEME}{id}")
 }
 
-/// The job whose output a URI names, as it was written; `None` for any other URI.
+/// The job of an output's URI, as written; `None` for any other URI.
 pub(crate) fn job_in(uri: &str) -> Option<&str> {
     uri.strip_prefix(STREAM_SCHEME).map(|id| id.trim_end_matches('/')).filter(|id| !id.is_empty())
 }
 
-/// The job and the path that the URI of an artifact names; `None` for any other URI.
+/// The job and path of an artifact's URI; `None` for any other URI.
 pub(crate) fn artifact_in(uri: &str) -> Option<(&str, OsText)> {
     let (id, path) = uri.strip_prefix(ARTIFACT_SCHEME)?.split_once('/')?;
     let path = percent_decoded(path)?;
     (!id.is_empty() && !path.is_empty()).then(|| (id, path.into()))
 }
 
-/// The path that the URI of an artifact names, as it is written there.
+/// The percent-encoded path of an artifact's URI.
 pub(crate) fn encoded_path_in(uri: &str) -> Option<&str> {
     Some(uri.strip_prefix(ARTIFACT_SCHEME)?.split_once('/')?.1)
 }

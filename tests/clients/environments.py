@@ -28,7 +28,7 @@ async def the_version_of_python_is_the_one_asked_for(clients):
         )
         await session.refused(
             "py_run_script_in_dir",
-            "`python_version` cannot be had with use_uv=false",
+            "`python_version` cannot be combined with use_uv=false",
             directory=".",
             script_content=code,
             python_version="3.12",

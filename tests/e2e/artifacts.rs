@@ -368,8 +368,8 @@ for name, data in files.items():
             "3-damaged.png: the PNG is damaged: the checksum of a chunk is wrong",
             "4-undecodable.png: the PNG is damaged: its pixels cannot be decoded",
             "5-large.png: 9000 × 9000 pixels are too many to be scaled down",
-            "7-bytes.jpg: 1048579 bytes; 1048576 is the most",
-            "8-text.gif: it is no PNG, JPEG, GIF or WebP, whatever its name says",
+            "7-bytes.jpg: 1048579 bytes; the limit is 1048576",
+            "8-text.gif: it is not a PNG, JPEG, GIF or WebP image, despite its name",
         ] {
             assert!(text.contains(&format!("\n- {said}\n")), "{said}: {text}");
         }

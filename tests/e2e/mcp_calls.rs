@@ -235,7 +235,7 @@ fn wrong_arguments_are_refused_with_cause_and_next_step() {
         ),
         ("py_job_status", json!({"job_id": "../../etc/passwd"}), "no job `../../etc/passwd`", "py_list_jobs"),
         ("py_job_status", json!({"job_id": ""}), "no job", "py_list_jobs"),
-        ("py_job_status", json!({}), "`job_id` is missing", "py_job_status can not do without it"),
+        ("py_job_status", json!({}), "`job_id` is missing", "py_job_status requires it"),
         ("py_job_status", json!({"job_id": "abcd", "wait_seconds": 60}), "`wait_seconds` is 60", "0 to 45"),
         ("py_get_job_output", json!({"job_id": "ffff", "stdout_cursor": -1}), "`stdout_cursor` is -1", "0 or more"),
         ("py_cancel_job", json!({"job_id": "ffff"}), "no job", "py_list_jobs"),
@@ -331,7 +331,7 @@ fn what_was_measured_is_in_the_result_and_says_which_runs_it_is_about() {
     );
     assert_eq!(job.get("benchmark"), None, "once is enough: {job}");
     let said = session.markdown("py_job_status", json!({"job_id": id}));
-    assert!(said.contains("\n\n1 of 3 runs; the next did not exit with 0, and is in no mean:\n\n|"), "{said}");
+    assert!(said.contains("\n\n1 of 3 runs; the next did not exit with 0 and is excluded:\n\n|"), "{said}");
 }
 
 #[test]

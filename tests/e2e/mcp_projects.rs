@@ -67,7 +67,7 @@ fn inline_code_makes_no_environment_of_a_project_and_runs_in_one_that_is_there()
     assert_eq!(names(&result["resolved_dependencies"]), ["six"], "it was synced: {result}");
     assert_eq!(std::fs::read(sandbox.file("p/uv.lock")).expect("is there"), lock);
     let text = session.markdown("py_run_script_in_dir", given());
-    assert!(text.contains(&format!("in environment `{}`, as it was", sandbox.file("p/.venv").display())), "{text}");
+    assert!(text.contains(&format!("in environment `{}`, unchanged", sandbox.file("p/.venv").display())), "{text}");
 
     let result = session.structured(
         "py_run_script_with_dependencies",

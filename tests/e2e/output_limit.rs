@@ -62,7 +62,7 @@ fn the_beginning_and_the_end_stay_and_cursors_stay_valid() {
         (&(5 * SEGMENT - 5).into(), &(6 * SEGMENT + 64).into())
     );
     let said = text_of(&session.call("py_get_job_output", inside));
-    assert!(said.contains(&format!("{} bytes are not kept any more", 5 * SEGMENT - 5)), "{said}");
+    assert!(said.contains(&format!("{} bytes are no longer kept", 5 * SEGMENT - 5)), "{said}");
 }
 
 /// However long he takes, and whatever becomes of the daemon.

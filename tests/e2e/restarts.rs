@@ -136,7 +136,7 @@ fn an_agent_whose_wait_fails_is_told_the_job_and_how_to_follow_it_and_not_to_run
             texts.push((tool, session.failure(tool, json!({"job_id": id}))));
         }
         for (tool, text) in &texts {
-            assert!(text.contains(&format!("Job `{id}` has been taken")), "{tool}: {text}");
+            assert!(text.contains(&format!("Job `{id}` was accepted")), "{tool}: {text}");
             assert!(text.contains(&format!("**Next:** py_job_status(job_id=\"{id}\"")), "{tool}: {text}");
             assert!(text.contains("do not run it again") && !text.contains("try again"), "{tool}: {text}");
         }

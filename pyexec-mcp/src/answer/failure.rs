@@ -1,4 +1,4 @@
-//! Why a call has no result, and what to do next: the words in which a model or a person is told.
+//! Failures of a call, and their text for a model or a person: the cause and the next step.
 
 use pyexec_client::ClientError;
 use pyexec_proto::JobId;
@@ -11,12 +11,12 @@ use super::render;
 /// Why a call has no result.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    /// The arguments make no sense.
+    /// An invalid argument.
     #[error("{problem}")]
     Argument { problem: String, next: String },
     #[error(transparent)]
     Client(#[from] ClientError),
-    /// Something about a job that is there, whatever became of this call.
+    /// A failure of a call whose job was accepted.
     #[error("{source}")]
     OfJob { job: String, next: String, source: Box<Failure> },
 }
@@ -26,11 +26,11 @@ impl Failure {
         Failure::Argument { problem: problem.into(), next: next.into() }
     }
 
-    /// Of a call about `job`, which has been taken: the answer names it, and `next` is the call that follows it. Nobody is
-    /// told to run it again.
+    /// Marks the failure of a call whose `job` was accepted. The text then names the job and the follow-up call `next`,
+    /// and asks not to run the job again.
     pub(crate) fn of_job(self, job: &str, next: impl FnOnce() -> String) -> Self {
         let is_about_the_call = match &self {
-            // The job is not there, or is named by the refusal, with what to do.
+            // There is no job, or the refusal itself names the job and the next step.
             Failure::Client(ClientError::Refused(refusal)) => match refusal {
                 Error::NoSuchJob { .. }
                 | Error::AmbiguousJob { .. }
@@ -57,7 +57,7 @@ impl Failure {
         }
     }
 
-    /// The daemon, if that speaks only protocols that are newer than this server's.
+    /// The daemon's preamble, if it only speaks protocols newer than this server's.
     pub(crate) fn newer_daemon(&self) -> Option<&Preamble> {
         match self {
             Failure::Client(error) => newer_daemon(error),
@@ -66,7 +66,7 @@ impl Failure {
         }
     }
 
-    /// The job that this call has submitted, or may have.
+    /// The job that this call has submitted, or may have submitted.
     pub(crate) fn job(&self) -> Option<JobId> {
         match self {
             Failure::Client(ClientError::Unanswered { id, .. }) => Some(*id),
@@ -85,12 +85,12 @@ impl Failure {
             }
             cause = error.source();
         }
-        // With values in it that may be anybody's: a path, what uv says of a package.
+        // The text contains untrusted values: paths, or messages of uv about a package.
         let mut text = format!("**Error:** {}", render::message(&text));
         if let Failure::OfJob { job, .. } = self {
             let job = render::inline(job);
             text.push_str(&format!(
-                "\n\nJob `{job}` has been taken, and this error does not end it: do not run it again."
+                "\n\nJob `{job}` was accepted and is not affected by this error: do not run it again."
             ));
         }
         if let Some(next) = self.next() {
@@ -99,8 +99,8 @@ impl Failure {
         text
     }
 
-    /// Whether there is nothing to be mended: the next call finds the next daemon.
-    fn passes(&self) -> bool {
+    /// Whether a repeated call succeeds without any change, because it finds the next daemon.
+    fn is_transient(&self) -> bool {
         matches!(self, Failure::Client(ClientError::Refused(Error::ShuttingDown) | ClientError::Broken { .. }))
     }
 
@@ -109,14 +109,14 @@ impl Failure {
             Failure::Argument { next, .. } => Some(next.clone()),
             Failure::Client(error) => next_after(error),
             Failure::OfJob { next, source, .. } => Some(match source.next() {
-                Some(mend) if !source.passes() => format!("{next}. If it fails again: {mend}"),
+                Some(mend) if !source.is_transient() => format!("{next}. If it fails again: {mend}"),
                 Some(_) | None => next.clone(),
             }),
         }
     }
 }
 
-/// The daemon, if that speaks only protocols that are newer than ours.
+/// The daemon's preamble, if it only speaks protocols newer than ours.
 pub(crate) fn newer_daemon(error: &ClientError) -> Option<&Preamble> {
     #[expect(clippy::wildcard_enum_match_arm, reason = "no other error is about versions")]
     match error {

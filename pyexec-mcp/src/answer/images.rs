@@ -1,8 +1,8 @@
-//! Images that a job has left, as blocks of an answer.
+//! Images among a job's artifacts, as blocks of an answer.
 //!
-//! Owns which of them are shown. An image that the interface of a model refuses is refused again with every later turn of
-//! the conversation, so what is not certain to be taken is named instead, with the reason. What makes an image whole is
-//! [`pyexec_view::picture::raster`].
+//! This module decides which images are shown. If a model's API rejects an image, it rejects it again with every later
+//! turn of the conversation, so an image that may be rejected is only named, with the reason.
+//! [`pyexec_view::picture::raster`] checks that an image is complete.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -15,42 +15,42 @@ use rmcp::model::ContentBlock;
 
 use super::render;
 
-/// How many images one answer has. Interfaces of models take 20 in a request and more, but 32 MB as a whole, with all that
-/// a conversation has shown so far.
+/// The largest number of images in one answer. APIs of models accept 20 or more in a request, but only 32 MB in total,
+/// including all images earlier in the conversation.
 const MOST_IMAGES: usize = 4;
 
-/// How many files are read to find them.
+/// The largest number of files that are read to find images.
 const MOST_READ: usize = 20;
 
-/// The largest file that is shown. Interfaces take 5 MB of base64, which is 3.75 MB of a file.
+/// The largest file that is shown, in bytes. APIs accept 5 MB of base64, which is 3.75 MB of a file.
 const MOST_BYTES: u32 = MAX_ARTIFACT_CHUNK_BYTES;
 
-/// The largest PNG that is read to make a smaller one of it.
+/// The largest PNG that is read in order to shrink it, in bytes.
 const MOST_PNG_BYTES: u64 = 16 << 20;
 
-/// The longest side of an image that is shown: interfaces refuse more.
+/// The longest side of an image that is shown, in pixels: APIs reject longer ones.
 const MOST_SIDE: u32 = 8_000;
 
-/// The longest side of a PNG that is shown as it is. Interfaces refuse a conversation of more than 20 images in which one
-/// has a longer side, and models are shown no more than this in any case.
+/// The longest side, in pixels, of a PNG that is shown unchanged. APIs reject a conversation with more than 20 images
+/// if one has a longer side, and models see no higher resolution anyway.
 const SIDE_OF_PNG: u32 = 2_000;
 
 /// Why an image is not shown.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 enum NotShown {
-    #[error("it is no PNG, JPEG, GIF or WebP, whatever its name says")]
-    NoImage,
+    #[error("it is not a PNG, JPEG, GIF or WebP image, despite its name")]
+    NotAnImage,
     #[error(transparent)]
     Fault(#[from] Fault),
-    #[error("{width} × {height} pixels; {MOST_SIDE} a side is the most")]
+    #[error("{width} × {height} pixels; the limit is {MOST_SIDE} a side")]
     TooLong { width: u32, height: u32 },
-    #[error("{bytes} bytes; {most} is the most")]
+    #[error("{bytes} bytes; the limit is {most}")]
     TooManyBytes { bytes: u64, most: u64 },
     #[error("it changed while it was read")]
     Changed,
 }
 
-/// Images to show, and what is to be said of the others: empty where there is nothing to say.
+/// The images to show, and a note about the others, which may be empty.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Images {
     pub(crate) blocks: Vec<ContentBlock>,
@@ -60,7 +60,7 @@ pub(crate) struct Images {
 /// The first images among a job's artifacts.
 pub(crate) async fn of_job(client: &Client, id: JobId) -> Result<Images, ClientError> {
     let list = match client.list_artifacts(id, MAX_ARTIFACTS).await {
-        // The answer says so already, and is no worse for it.
+        // The text of the answer reports this already.
         Err(ClientError::Refused(Error::OutputRemoved { .. })) => ArtifactList::default(),
         listed => listed?,
     };
@@ -74,7 +74,7 @@ pub(crate) async fn of_job(client: &Client, id: JobId) -> Result<Images, ClientE
         match read(client, id, &artifact.path).await? {
             Some(Ok((kind, file))) => blocks.push(ContentBlock::image(BASE64.encode(file), kind.mime_type())),
             Some(Err(why)) => not_shown.push((&artifact.path, why)),
-            // It has gone, or become something else.
+            // It was removed, or is no longer a regular file.
             None => {}
         }
     }
@@ -99,7 +99,7 @@ fn is_named_as_image(path: &OsText) -> bool {
     matches!(extension.as_deref(), Some("png" | "jpg" | "jpeg" | "gif" | "webp"))
 }
 
-/// What of a file can be shown; `None` when it is not there any more.
+/// The content of a file as it is shown; `None` if the file no longer exists.
 async fn read(
     client: &Client,
     id: JobId,
@@ -113,8 +113,8 @@ async fn read(
             Err(error) => return Err(error),
         };
         file.extend_from_slice(&chunk.bytes);
-        // By what it is, not by what it is called.
-        let Some(kind) = Kind::of(&file) else { return Ok(Some(Err(NotShown::NoImage))) };
+        // The content decides, not the file's name.
+        let Some(kind) = Kind::of(&file) else { return Ok(Some(Err(NotShown::NotAnImage))) };
         let most = if kind == Kind::Png { MOST_PNG_BYTES } else { u64::from(MOST_BYTES) };
         if chunk.total > most {
             return Ok(Some(Err(NotShown::TooManyBytes { bytes: chunk.total, most })));
@@ -126,14 +126,14 @@ async fn read(
             return Ok(Some(Err(NotShown::Changed)));
         }
     }
-    // Decoding takes as long as a core needs for it, and there is one thread that answers everybody.
+    // Decoding is CPU-bound, and a single thread serves all requests.
     let shown = threads::beside(move || shown(file)).await;
     Ok(Some(shown.expect("nothing in it panics")))
 }
 
-/// A whole file as it is shown: itself, or a smaller PNG.
+/// The file as it is shown: unchanged, or as a smaller PNG.
 fn shown(file: Vec<u8>) -> Result<(Kind, Vec<u8>), NotShown> {
-    let raster = raster::inspect(&file)?.ok_or(NotShown::NoImage)?;
+    let raster = raster::inspect(&file)?.ok_or(NotShown::NotAnImage)?;
     if raster.kind != Kind::Png {
         within_bounds(raster, file.len())?;
         return Ok((raster.kind, file));
@@ -156,8 +156,7 @@ fn within_bounds(raster: Raster, bytes: usize) -> Result<(), NotShown> {
     if bytes > most { Err(NotShown::TooManyBytes { bytes, most }) } else { Ok(()) }
 }
 
-/// The type under which a file is a resource, if it begins like an image: one that is not certain to be taken as an image
-/// is not called one.
+/// The MIME type of an image file. A file that may be rejected as an image gets no image type.
 pub(crate) async fn mime_type(file: Vec<u8>) -> (Vec<u8>, Option<&'static str>) {
     let Some(kind) = Kind::of(&file) else { return (file, None) };
     let check = move || {
@@ -204,6 +203,6 @@ mod tests {
             assert!(!is_taken(&file), "{expected}");
             assert_eq!(shown(file), Err(expected));
         }
-        assert_eq!(shown(b"no image".to_vec()), Err(NotShown::NoImage));
+        assert_eq!(shown(b"no image".to_vec()), Err(NotShown::NotAnImage));
     }
 }

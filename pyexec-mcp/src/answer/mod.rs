@@ -1,8 +1,8 @@
-//! What a call gives: an answer in its two forms, or why there is none.
+//! The result of a call: an answer in its two forms, or a failure.
 //!
-//! Results are markdown first: several hosts hide the text from the model as soon as structured content is there, so it is
-//! there only when it was asked for. The first block of a failure says what failed, with the value, and what to do next:
-//! that is the one thing that every host shows.
+//! Answers are Markdown by default, because several hosts hide the text from the model if there is structured content;
+//! structured content is sent only on request. The first block of a failure states the cause, with the value, and the
+//! next step, because every host shows that block.
 
 mod advice;
 mod failure;
@@ -21,20 +21,20 @@ use serde_json::Value;
 pub(crate) use failure::{Failure, newer_daemon};
 use images::Images;
 
-/// The same thing twice, for models and for programs.
+/// An answer as Markdown, for models, and as a structure, for programs.
 pub(crate) struct Answer {
     pub(crate) markdown: String,
-    /// Made into JSON only when it is shown.
+    /// Serialized only if it is sent.
     structured: Box<dyn FnOnce() -> Value + Send>,
-    /// The job could not even be started: there is a result, and it is a failure of the call.
+    /// The job could not be started: there is a result, but the call has failed.
     pub(crate) is_error: bool,
-    /// Shown after the text, with what is to be said of those that are not.
+    /// Shown after the text, with a note about those that are not shown.
     pub(crate) images: Images,
-    /// Shown after the text, to those who get no structured content: many hosts show either.
+    /// Shown after the text if there is no structured content, because many hosts show only one of them.
     pub(crate) picture: Option<Picture>,
 }
 
-/// What is drawn once it is known to be shown.
+/// A picture that is drawn only if it is shown.
 #[derive(Clone, Debug)]
 pub(crate) struct Picture {
     pub(crate) title: String,
@@ -56,12 +56,12 @@ impl Answer {
     }
 }
 
-/// In which form a call is answered.
+/// The form in which a call is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
     Markdown,
     Structured,
-    /// Markdown was asked for where a schema promises structured content.
+    /// Markdown was requested although a schema promises structured content.
     Both,
 }
 
@@ -94,7 +94,7 @@ pub(crate) fn result(answer: Result<Answer, Failure>, form: Form) -> CallToolRes
             }
             result
         }
-        // Of a failure, too, the first block has to be readable by itself.
+        // The first block of a failure has to be readable by itself, too.
         Form::Structured | Form::Both => {
             let mut result = CallToolResult::success(vec![ContentBlock::text(markdown)]);
             result.structured_content = Some((answer.structured)());

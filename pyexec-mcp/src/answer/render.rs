@@ -1,4 +1,4 @@
-//! How answers look as markdown: for a model that pays for every token, and for whoever reads along.
+//! Markdown rendering of answers, with few tokens for models and readable for people.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ use pyexec_proto::{Status, sanitize};
 use pyexec_view::markdown::in_cell;
 use pyexec_view::{JobRow, ProgressView};
 
-/// Text between fences that nothing in it can close.
+/// Text in a code fence that the text itself cannot close.
 pub(crate) fn fenced(text: &str) -> String {
     const SHORTEST: usize = 3;
     let text = as_shown(text);
@@ -22,19 +22,19 @@ pub(crate) fn fenced(text: &str) -> String {
     format!("{fence}\n{text}{newline}{fence}")
 }
 
-/// A stream of a job's output under its name; nothing for an empty one.
+/// A stream of a job's output under its name; empty if the output is empty.
 pub(crate) fn stream(which: Stream, text: &str) -> String {
     if text.is_empty() { String::new() } else { format!("\n\n{which}:\n{}", fenced(text)) }
 }
 
-/// What a terminal would show: without escape sequences, with lines that were drawn over as they were in the end. Other
-/// control characters become visible.
+/// The text as a terminal would show it: without escape sequences, and with lines in their final state after carriage
+/// returns. Other control characters become visible.
 fn as_shown(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut lines = text.split('\n').peekable();
     while let Some(line) = lines.next() {
         let line = line.strip_suffix('\r').unwrap_or(line);
-        // Of a bar that is drawn again and again, what it ended with.
+        // The final state of a line that was redrawn, such as a progress bar.
         let last = line.trim_end_matches('\r').rsplit('\r').next().unwrap_or(line);
         without_escapes(last, &mut shown);
         if lines.peek().is_some() {
@@ -50,23 +50,24 @@ fn without_escapes(line: &str, shown: &mut String) {
         match letter {
             '\u{1b}' => skip_escape(&mut letters),
             '\t' => shown.push('\t'),
-            // In the block of characters that stand for them.
+            // The Unicode block of control pictures.
             '\0'..='\u{1f}' => shown.push(char::from_u32(0x2400 + u32::from(letter)).unwrap_or('\u{fffd}')),
             '\u{7f}' => shown.push('\u{2421}'),
             '\u{80}'..='\u{9f}' => shown.push('\u{fffd}'),
-            other if misleads(other) => shown.extend(other.escape_unicode()),
+            other if is_deceptive(other) => shown.extend(other.escape_unicode()),
             other => shown.push(other),
         }
     }
 }
 
-/// What shows text in another order than it has, or carries text that only a model reads. Marks that scripts and emoji are
-/// written with stay: this is output, not a name.
-fn misleads(letter: char) -> bool {
+/// Whether a character reorders text, or carries text that only a model reads. Joiners and marks used by scripts and
+/// emoji stay, because this is output, not a name.
+fn is_deceptive(letter: char) -> bool {
     matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// Behind an ESC: a control sequence ends with a letter or one of `@[\]^_{|}~` and a backtick, a string with BEL or ESC \.
+/// Skips the rest of an escape sequence after ESC. A control sequence ends with a letter or one of `@[\]^_{|}~` and a
+/// backtick, a string with BEL or ESC \.
 fn skip_escape(letters: &mut std::iter::Peekable<std::str::Chars<'_>>) {
     match letters.next() {
         Some('[') => {
@@ -94,7 +95,7 @@ fn skip_escape(letters: &mut std::iter::Peekable<std::str::Chars<'_>>) {
     }
 }
 
-/// Something that stands in a sentence or a cell: one line, nothing that markdown or a terminal would take for more.
+/// Untrusted text for a sentence or a table cell: one line, without Markdown or terminal syntax.
 pub(crate) fn inline(text: &str) -> String {
     let line = sanitize::one_line(&shortened(text)).replace('`', "'").replace("](", "]\\(");
     let mut shown = String::with_capacity(line.len());
@@ -109,7 +110,7 @@ pub(crate) fn inline(text: &str) -> String {
     in_cell(&shown)
 }
 
-/// The same, as it is written: a path, a command, a name.
+/// Untrusted text as inline code: a path, a command, a name.
 pub(crate) fn code(text: &str) -> String {
     format!("`{}`", in_cell(&sanitize::one_line(&shortened(text)).replace('`', "'")))
 }
@@ -122,12 +123,12 @@ fn shortened(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// What went wrong, in as many lines as it takes. All but the first are quoted: none of them is ours.
+/// An error message of one or more lines. All lines but the first are quoted, so that they are not mistaken for ours.
 pub(crate) fn message(text: &str) -> String {
     sanitize::lines(text.trim_end()).replace("](", "]\\(").replace('\n', "\n> ")
 }
 
-/// A length of time, in seconds, as it is said.
+/// A duration in seconds, for people.
 pub(crate) fn seconds(seconds: f64) -> String {
     if seconds < 10.0 {
         format!("{seconds:.2} s")
@@ -140,7 +141,7 @@ pub(crate) fn seconds(seconds: f64) -> String {
     }
 }
 
-/// At the head of a sentence.
+/// The status at the beginning of a sentence.
 pub(crate) fn status(status: Status) -> &'static str {
     match status {
         Status::Pending => "Pending",

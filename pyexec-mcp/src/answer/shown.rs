@@ -1,9 +1,9 @@
-//! Values that somebody else has sent, as far as they fit a sentence.
+//! Short forms of untrusted values for messages.
 
 use pyexec_proto::url_password::masked;
 use serde_json::Value;
 
-/// A value as it was given, without passwords in URLs; of a list or an object only that it is one.
+/// The value with passwords in URLs masked; for a list or an object, only its type.
 pub(crate) fn shown(value: &Value) -> String {
     match value {
         Value::Object(_) | Value::Array(_) => kind_of(value).to_owned(),

@@ -1,17 +1,17 @@
-//! What models and hosts send instead of what a schema says, where it can mean only one thing.
+//! Tolerance for arguments of models and hosts that deviate from the schema but have only one possible meaning.
 
 use serde_json::Value;
 
 use super::parameter::Kind;
 
-/// Names that hosts add to the arguments of every call, which neither model nor user can leave out: n8n the first five,
-/// older Cursors the last one. No tool has a parameter of such a name.
+/// Names that hosts add to the arguments of every call, and that neither model nor user can leave out: n8n adds the
+/// first five, older versions of Cursor the last. No tool has a parameter of such a name.
 pub(super) const ADDED_BY_HOSTS: [&str; 6] =
     ["action", "chatInput", "sessionId", "tool", "toolCallId", "random_string"];
 
-/// A value as its kind wants it: JSON that came as text is read where anything else than text is wanted, and members of an
-/// object that say nothing are left out. What fits no better stays as it is, to be complained of.
-pub(super) fn taken(kind: &Kind, value: Value) -> Value {
+/// Converts a value to its kind: JSON in a string is parsed unless the kind is text, and empty members of an object are
+/// removed. A value that cannot be converted is returned unchanged, for the check to report.
+pub(super) fn coerced(kind: &Kind, value: Value) -> Value {
     let value = match value {
         Value::String(text) => match serde_json::from_str(&text) {
             Ok(read) if is_wanted(kind, &read) => read,
@@ -23,17 +23,17 @@ pub(super) fn taken(kind: &Kind, value: Value) -> Value {
         (Kind::Object(members), Value::Object(given)) => {
             let taken = given.into_iter().map(|(name, value)| {
                 let kind = members.iter().find(|(known, _)| *known == name).map(|(_, kind)| kind);
-                let value = kind.map_or(value.clone(), |kind| taken(kind, value));
+                let value = kind.map_or(value.clone(), |kind| coerced(kind, value));
                 (name, value)
             });
-            taken.filter(|(_, value)| !says_nothing(value)).collect()
+            taken.filter(|(_, value)| !is_filler(value)).collect()
         }
         (_, value) => value,
     }
 }
 
-/// How a parameter that may be left out is sent by who fills in every one.
-pub(super) fn says_nothing(value: &Value) -> bool {
+/// Whether a value stands for an omitted parameter, as clients send it that fill in all parameters.
+pub(super) fn is_filler(value: &Value) -> bool {
     value.is_null() || value == ""
 }
 
@@ -87,7 +87,7 @@ mod tests {
             (WHOLE, json!("1e999"), json!("1e999")),
             (WHOLE, json!(true), json!(true)),
         ] {
-            assert_eq!(taken(&kind, given.clone()), expected, "{given} for {kind:?}");
+            assert_eq!(coerced(&kind, given.clone()), expected, "{given} for {kind:?}");
         }
     }
 }

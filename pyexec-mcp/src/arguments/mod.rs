@@ -1,8 +1,8 @@
-//! Parameters of tools: how they are declared, and how the arguments of a call are checked against them.
+//! Parameters of tools: their declaration, and the check of a call's arguments.
 //!
-//! One declaration gives the schema that clients see and the messages that a wrong call gets. Schemas are kept short:
-//! every session pays for them, whether it calls the tool or not. What can mean only one thing is taken although it is not
-//! what the schema says: see [`leniency`].
+//! One declaration gives the schema that clients see and the messages for invalid calls. Schemas are short, because
+//! every session pays for them, whether it calls the tool or not. Arguments that deviate from the schema but have only
+//! one possible meaning are accepted, see [`leniency`].
 
 mod leniency;
 mod parameter;
@@ -16,8 +16,8 @@ use crate::answer::Failure;
 use parameter::unknown;
 pub(crate) use parameter::{Kind, Parameter, schema};
 
-/// The arguments of a call, as the tool takes them; what is left out is still missing. `null` counts as left out, and so
-/// does empty text where it can mean nothing else.
+/// The checked arguments of a call; omitted ones are still missing. `null` counts as omitted, and so does empty text
+/// unless the parameter may be empty.
 pub(crate) fn checked(parameters: &[Parameter], given: JsonObject) -> Result<JsonObject, Failure> {
     let mut checked = JsonObject::new();
     for (name, value) in given.into_iter().filter(|(_, value)| !value.is_null()) {
@@ -27,26 +27,26 @@ pub(crate) fn checked(parameters: &[Parameter], given: JsonObject) -> Result<Jso
             }
             return Err(unknown(&name, &name, parameters.iter().map(|parameter| parameter.name)));
         };
-        let mut value = leniency::taken(&parameter.kind, value);
-        if leniency::says_nothing(&value) && !parameter.required && !parameter.may_be_empty {
+        let mut value = leniency::coerced(&parameter.kind, value);
+        if leniency::is_filler(&value) && !parameter.required && !parameter.may_be_empty {
             continue;
         }
         parameter.kind.check(&name, &value, parameter.required)?;
         if let (Kind::Path, Value::String(path)) = (&parameter.kind, &mut value) {
             let home = std::env::home_dir().filter(|home| home.is_absolute());
-            *path = paths::meant(&name, path, home.as_deref())?;
+            *path = paths::resolved(&name, path, home.as_deref())?;
         }
         checked.insert(name, value);
     }
     Ok(checked)
 }
 
-/// Whether a flag is given, and how; `None` also when it is no flag.
+/// The value of a flag; `None` if it is omitted or not a flag.
 pub(crate) fn flag(given: &JsonObject, name: &str) -> Option<bool> {
-    leniency::taken(&Kind::Flag, given.get(name)?.clone()).as_bool()
+    leniency::coerced(&Kind::Flag, given.get(name)?.clone()).as_bool()
 }
 
-/// What a tool has been given, from [`checked`] arguments.
+/// Deserializes [`checked`] arguments, with defaults for omitted ones.
 pub(crate) fn read<T: DeserializeOwned>(
     tool: &str,
     parameters: &[Parameter],
@@ -56,7 +56,7 @@ pub(crate) fn read<T: DeserializeOwned>(
     {
         let name = missing.name;
         let next = match missing.about {
-            "" => format!("{tool} can not do without it"),
+            "" => format!("{tool} requires it"),
             about => format!("{tool} needs `{name}`: {about}"),
         };
         return Err(Failure::argument(format!("`{name}` is missing"), next));
@@ -68,14 +68,11 @@ pub(crate) fn read<T: DeserializeOwned>(
     }
     whole_numbers(&mut given);
     serde_json::from_value(Value::Object(given)).map_err(|error| {
-        Failure::argument(
-            format!("the arguments of {tool} could not be read: {error}"),
-            "check them against its schema",
-        )
+        Failure::argument(format!("invalid arguments of {tool}: {error}"), "check them against its schema")
     })
 }
 
-/// `3.0` is a whole number to JSON, and not to serde.
+/// JSON does not distinguish `3.0` from `3`, but serde does.
 fn whole_numbers(given: &mut JsonObject) {
     for value in given.values_mut() {
         match value {
@@ -185,9 +182,9 @@ mod tests {
             (json!({"name": "a", "args": "[1]"}), "`args` is a list", "a list of texts"),
             (json!({"name": "a", "where": "file://x/y"}), "`where` is \"file://x/y\"", "file:///"),
             (json!({"name": null}), "`name` is missing", ""),
-            (json!({"name": "a", "toolcallid": "x"}), "no parameter `toolcallid`", "known are"),
+            (json!({"name": "a", "toolcallid": "x"}), "no parameter `toolcallid`", "known parameters are"),
             (json!({"name": "a", "numbr": 1}), "no parameter `numbr`", "did you mean `number`?"),
-            (json!({"name": "a", "zzz": 1}), "no parameter `zzz`", "known are: name, number"),
+            (json!({"name": "a", "zzz": 1}), "no parameter `zzz`", "known parameters are: name, number"),
             (json!({"name": "a", "limits": {"memory": 1}}), "no parameter `limits.memory`", "memory_mb"),
             (json!({"name": "a", "limits": {"memory_mb": 0}}), "`limits.memory_mb` is 0", "1 or more"),
         ] {
@@ -203,7 +200,7 @@ mod tests {
     #[test]
     fn what_is_missing_is_asked_for_in_a_whole_sentence() {
         for (about, next) in
-            [("what it is called", "py_tool needs `name`: what it is called"), ("", "py_tool can not do without it")]
+            [("what it is called", "py_tool needs `name`: what it is called"), ("", "py_tool requires it")]
         {
             let parameters = [Parameter::new("name", Kind::Text, about).required()];
             let refused = read::<Value>("py_tool", &parameters, Map::new());

@@ -1,4 +1,4 @@
-//! How a parameter of a tool is declared, its schema, and what is wrong with a value.
+//! The declaration of a tool's parameter, its schema, and the check of its value.
 
 use rmcp::model::JsonObject;
 use serde_json::{Map, Value, json};
@@ -13,17 +13,17 @@ pub(crate) struct Parameter {
     pub(crate) about: &'static str,
     pub(crate) required: bool,
     pub(crate) default: Option<Value>,
-    /// Another tool of the same list says more about it.
+    /// Without description, because another tool in the same list describes it.
     brief: bool,
-    /// Empty text is a value of its own, not a way to leave it out.
+    /// Empty text is a value, not an omitted parameter.
     pub(super) may_be_empty: bool,
 }
 
-/// What values a parameter takes.
+/// The type of a parameter's values.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Kind {
     Text,
-    /// Text that names a file or directory.
+    /// The path of a file or directory.
     Path,
     Flag,
     Whole {
@@ -36,9 +36,9 @@ pub(crate) enum Kind {
     },
     Choice(&'static [&'static str]),
     Texts,
-    /// Names with text for values.
+    /// An object whose values are text.
     Map,
-    /// Of these members.
+    /// An object with these members.
     Object(&'static [(&'static str, Kind)]),
 }
 
@@ -89,7 +89,7 @@ impl Parameter {
         if !self.about.is_empty() && !self.brief {
             members.insert("description".to_owned(), self.about.into());
         }
-        // What is off, or nothing, need not be said to be.
+        // Defaults of `false` and 0 need not be stated.
         if let Some(default) = self.default.as_ref().filter(|default| **default != false && **default != 0) {
             members.insert("default".to_owned(), default.clone());
         }
@@ -102,21 +102,21 @@ impl Kind {
         match self {
             Kind::Text | Kind::Path => json!({"type": "string"}),
             Kind::Flag => json!({"type": "boolean"}),
-            // Bounds are told when they are not kept: in the schema they would cost more than they help.
+            // A violated bound is reported when it occurs; in the schema, bounds would cost more tokens than they help.
             Kind::Whole { .. } => json!({"type": "integer"}),
             Kind::Number { .. } => json!({"type": "number"}),
             Kind::Choice(words) => json!({"enum": words}),
             Kind::Texts => json!({"type": "array", "items": {"type": "string"}}),
-            // What is in them is told when it is wrong, as with bounds.
+            // Members are checked when they are given, like bounds.
             Kind::Map | Kind::Object(_) => json!({"type": "object"}),
         }
     }
 
-    /// What is wrong with a value; `name` is its full name.
+    /// Checks a value; `name` is the full name of the parameter.
     pub(super) fn check(&self, name: &str, value: &Value, required: bool) -> Result<(), Failure> {
         let wrong = |expected: &str| {
             let otherwise = if required { String::new() } else { format!(", or leave `{name}` out") };
-            // Of variables no more than the kind: they may be secret.
+            // Variables may be secret, so the message only names the type.
             let seen = if *self == Kind::Map { kind_of(value).to_owned() } else { shown(value) };
             Err(Failure::argument(format!("`{name}` is {seen}, not {expected}"), format!("give {expected}{otherwise}")))
         };
@@ -156,7 +156,7 @@ impl Kind {
             Kind::Map => match value.as_object() {
                 None => wrong("an object of names and texts"),
                 Some(members) => {
-                    // Of its value no more than the kind: it may be a secret.
+                    // The value may be secret, so the message only names the type.
                     let odd = members.iter().find(|(_, value)| !value.is_string());
                     odd.map_or(Ok(()), |(member, value)| {
                         let problem = format!("the value of `{member}` in `{name}` is {}, not text", kind_of(value));
@@ -195,7 +195,7 @@ pub(crate) fn schema(parameters: &[Parameter]) -> JsonObject {
     schema
 }
 
-/// There is no parameter `name`; `word` is what is compared with the names that are known.
+/// The failure for an unknown parameter `name`; `word` is compared with the known names for a suggestion.
 pub(super) fn unknown<'a>(name: &str, word: &str, known: impl Iterator<Item = &'a str> + Clone) -> Failure {
     const ALIKE: f64 = 0.8;
     let alike = known
@@ -205,7 +205,7 @@ pub(super) fn unknown<'a>(name: &str, word: &str, known: impl Iterator<Item = &'
         .max_by(|(one, _), (other, _)| one.total_cmp(other));
     let next = match alike {
         Some((_, alike)) => format!("did you mean `{alike}`?"),
-        None => format!("known are: {}", known.collect::<Vec<_>>().join(", ")),
+        None => format!("known parameters are: {}", known.collect::<Vec<_>>().join(", ")),
     };
     Failure::argument(format!("there is no parameter `{}`", cut(name)), next)
 }

@@ -1,4 +1,4 @@
-//! Paths as people and hosts write them: `~`, and `file` URIs.
+//! Paths as people and hosts write them, with `~` or as `file` URIs.
 
 use std::path::Path;
 
@@ -6,8 +6,8 @@ use crate::answer::Failure;
 use crate::answer::shown::cut;
 use crate::uri::percent_decoded;
 
-/// The path that is meant by `given`, of the parameter `name`. Anything but `~`, `~/…` and `file:…` is one already.
-pub(super) fn meant(name: &str, given: &str, home: Option<&Path>) -> Result<String, Failure> {
+/// The path that `given` stands for, in the parameter `name`. Everything but `~`, `~/…` and `file:…` is a path already.
+pub(super) fn resolved(name: &str, given: &str, home: Option<&Path>) -> Result<String, Failure> {
     if let Some(below) = given.strip_prefix('~').filter(|below| below.is_empty() || below.starts_with('/')) {
         let home = home.and_then(Path::to_str).ok_or_else(|| {
             Failure::argument(
@@ -27,7 +27,7 @@ pub(super) fn meant(name: &str, given: &str, home: Option<&Path>) -> Result<Stri
     }
 }
 
-/// `None` for what is no URI of this kind.
+/// The path of a `file` URI; `None` if the text is not such a URI.
 fn file_uri(given: &str) -> Option<Result<String, &'static str>> {
     const SCHEME: usize = "file:".len();
     let scheme = given.get(..SCHEME)?;
@@ -49,7 +49,7 @@ fn file_uri(given: &str) -> Option<Result<String, &'static str>> {
     if path.is_empty() {
         return Some(Err("a URI without a path"));
     }
-    let decoded = percent_decoded(path).ok_or("a URI with a % that no two hexadecimal digits follow");
+    let decoded = percent_decoded(path).ok_or("a URI with a % that is not followed by two hexadecimal digits");
     Some(decoded.and_then(|bytes| String::from_utf8(bytes).map_err(|_| "a URI of a path that is not UTF-8")))
 }
 
@@ -78,7 +78,7 @@ mod tests {
             ("é:///a", "é:///a"),
             ("", ""),
         ] {
-            let read = meant("directory", given, Some(Path::new("/home/me/")));
+            let read = resolved("directory", given, Some(Path::new("/home/me/")));
             assert!(matches!(&read, Ok(path) if path == expected), "{given}: {read:?}");
         }
     }
@@ -93,7 +93,7 @@ mod tests {
             ("file:///%ff", Some("/home/me"), "not UTF-8"),
             ("~/a", None, "no home directory"),
         ] {
-            let refused = meant("directory", given, home.map(Path::new));
+            let refused = resolved("directory", given, home.map(Path::new));
             let Err(Failure::Argument { problem: said, next }) = refused else { panic!("{given} was taken") };
             assert!(said.starts_with(&format!("`directory` is \"{given}\", ")) && said.contains(problem), "{said}");
             assert!(next.contains("path"), "{next}");

@@ -1,11 +1,11 @@
-//! How an answer names the files that a job has left.
+//! The line of an answer that names a job's artifacts.
 
 use pyexec_view::{ArtifactView, ArtifactsView};
 
 use crate::answer::render;
 use crate::uri;
 
-/// A line that names them, and how to read them; nothing where there are none.
+/// A line with the names of artifacts and how to read them; empty if there are none.
 pub(crate) fn line(id: &str, view: &ArtifactsView) -> String {
     const SHOWN: usize = 20;
     if let Some(problem) = &view.artifacts_problem {
@@ -24,7 +24,7 @@ pub(crate) fn line(id: &str, view: &ArtifactsView) -> String {
     format!("\n\nArtifacts (job-artifact://{id}/…): {}", names.join(", "))
 }
 
-/// As it is written in a URI, where it is not what it looks like.
+/// The percent-encoded path if the artifact has a URI, otherwise the path.
 fn name(artifact: &ArtifactView) -> &str {
     let encoded = artifact.uri.as_deref().and_then(uri::encoded_path_in);
     encoded.unwrap_or(&artifact.path)

@@ -1,5 +1,5 @@
-//! What a finished job gave, from the job alone: the same whether somebody waited for it or asks about it much later, through
-//! another server.
+//! The result of a finished job, computed from the job alone, so that it is the same for a call that waited and for a
+//! later query through another server.
 
 use pyexec_client::excerpt::{self, Gap};
 use pyexec_client::{Client, files};
@@ -14,17 +14,17 @@ use super::artifacts;
 use super::inline_script::InlineScript;
 use crate::answer::{Failure, render};
 
-/// How many runs of a benchmark are told one by one: an answer stays small, and the statistics are of all.
+/// The largest number of runs listed one by one, so that an answer stays small. The statistics cover all runs.
 const MOST_RUNS: usize = 20;
 
-/// What a finished job gave: the fields of every execution tool's result.
+/// The result of a finished job: the fields of every execution tool's result.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub(crate) struct Executed {
     #[serde(flatten)]
     pub(crate) view: ExecutionView,
     pub(crate) stdout_bytes: u64,
     pub(crate) stderr_bytes: u64,
-    /// What to do about it, where there is something to be said.
+    /// A suggestion for the next step, if there is one.
     pub(crate) next_step: Option<String>,
 }
 
@@ -45,7 +45,7 @@ impl Executed {
         if let Some(profile) = &mut view.profile {
             let script = InlineScript::of(client, job);
             for row in profile.by_cumulative.iter_mut().chain(&mut profile.by_own) {
-                row.function = script.shown(std::mem::take(&mut row.function));
+                row.function = script.strip(std::mem::take(&mut row.function));
             }
         }
         if let Some(benchmark) = &mut view.benchmark {
@@ -77,7 +77,7 @@ impl Executed {
             let path = render::code(path);
             head.push_str(&match used {
                 ProjectUsed::Synced => format!(" · in project {path}"),
-                ProjectUsed::AsFound => format!(" · in environment {path}, as it was"),
+                ProjectUsed::AsFound => format!(" · in environment {path}, unchanged"),
                 ProjectUsed::LeftOut => format!(" · without {path}"),
             });
         }
@@ -87,7 +87,7 @@ impl Executed {
         head.push_str(&render::stream(Stream::Stdout, &view.stdout));
         head.push_str(&render::stream(Stream::Stderr, &view.stderr));
         if let Some(problem) = &view.output_problem {
-            head.push_str(&format!("\n\n**Not all of its output:** {}", render::inline(problem)));
+            head.push_str(&format!("\n\n**Output is incomplete:** {}", render::inline(problem)));
         } else if view.stdout.is_empty() && view.stderr.is_empty() && view.error.is_none() {
             head.push_str("\n\nNo output.");
         }
@@ -110,8 +110,8 @@ impl Executed {
     }
 }
 
-/// What was measured, as a table. Which runs it is about is said first: those that failed are in no mean, unless there is
-/// nothing else.
+/// The measurements as a table, under a heading that says which runs it covers. Failed runs are excluded unless there
+/// are no others.
 fn measured(benchmark: &BenchmarkView) -> String {
     let several = benchmark.runs > benchmark.failed_runs + 1;
     let row = |name: &str, unit: &str, summary: &Option<Summary>| {
@@ -145,7 +145,7 @@ fn measured(benchmark: &BenchmarkView) -> String {
     format!("\n\n{heading}:\n\n{}{notes}", table.trim_end())
 }
 
-/// Of how many runs a table of measurements tells, where `failed` of `runs` are left out if any other is there.
+/// The heading of a table of measurements: which of the runs it covers.
 fn measured_runs(runs: usize, failed: usize, requested: usize, warmup: usize) -> String {
     let warmup = if warmup == 0 { String::new() } else { format!(" after {warmup} to warm up") };
     let all = if requested == 1 { "1 run".to_owned() } else { format!("{requested} runs") };
@@ -154,11 +154,11 @@ fn measured_runs(runs: usize, failed: usize, requested: usize, warmup: usize) ->
         (_, 0) => format!("The only one of {all}{warmup}, which did not exit with 0"),
         (_, whole) if whole == requested => format!("{all}{warmup}"),
         (_, whole) if whole == runs => format!("{whole} of {all}{warmup}"),
-        (_, whole) => format!("{whole} of {all}{warmup}; the next did not exit with 0, and is in no mean"),
+        (_, whole) => format!("{whole} of {all}{warmup}; the next did not exit with 0 and is excluded"),
     }
 }
 
-/// Where the time went, as two tables.
+/// The profile as two tables.
 fn profiled(profile: &ProfileView) -> String {
     if let Some(problem) = &profile.problem {
         return format!("\n\nProfile: {}", render::inline(problem));
@@ -172,7 +172,7 @@ fn profiled(profile: &ProfileView) -> String {
     format!("\n\nProfile over {seconds}, by cumulative time:\n\n{cumulative}\n\nBy own time:\n\n{own}")
 }
 
-/// As many as fit a line or two.
+/// The first packages, in a line or two.
 pub(crate) fn packages(resolved: &[String]) -> String {
     const SHOWN: usize = 25;
     let mut text = resolved.iter().take(SHOWN).map(|package| render::inline(package)).collect::<Vec<_>>().join(", ");
@@ -182,7 +182,7 @@ pub(crate) fn packages(resolved: &[String]) -> String {
     text
 }
 
-/// Both streams, bounded, with the call that reads what is left out.
+/// Both streams, truncated, with a note that names the call to read the rest.
 pub(super) async fn excerpt(client: &Client, job: &JobDetail, max_bytes: u32) -> Result<PerStream<String>, Failure> {
     let id = job.id;
     let call = |Gap { stream, bytes, from }| {
@@ -192,24 +192,24 @@ pub(super) async fn excerpt(client: &Client, job: &JobDetail, max_bytes: u32) ->
     let script = InlineScript::of(client, job);
     for stream in Stream::BOTH {
         let text = output.get_mut(stream);
-        *text = script.shown(std::mem::take(text));
+        *text = script.strip(std::mem::take(text));
     }
     Ok(output)
 }
 
-/// What somebody who knows would say about how it ended.
+/// A suggestion for the next step, from how the job ended.
 fn next_step(job: &JobDetail, output: &PerStream<String>) -> Option<String> {
     let verdict = job.state.outcome()?.verdict();
     if verdict.reason == Reason::TimedOut {
-        return Some("give it more with timeout_seconds (0: no limit), or look at why it takes so long".to_owned());
+        return Some("allow more with timeout_seconds (0: no limit), or find out why it takes so long".to_owned());
     }
     if verdict.reason == Reason::Environment {
         const WITHOUT: &str = "no_project=true";
         let why = job.state.outcome()?.explanation().unwrap_or_default();
         if why.lines().next().is_some_and(|first| first.contains(WITHOUT)) {
-            return Some(format!("mend the project by what uv says, or call again with {WITHOUT}"));
+            return Some(format!("fix the project according to uv's message, or call again with {WITHOUT}"));
         }
-        return Some("correct `dependencies` or `python_version` by what uv says, and call again".to_owned());
+        return Some("correct `dependencies` or `python_version` according to uv's message, and call again".to_owned());
     }
     if verdict.status != Status::Failed {
         return None;
@@ -221,12 +221,12 @@ fn next_step(job: &JobDetail, output: &PerStream<String>) -> Option<String> {
     ))
 }
 
-/// The last that Python's own message names, without what it is a part of.
+/// The top-level module in Python's last message about a missing module.
 fn missing_module(stderr: &str) -> Option<&str> {
     const MESSAGE: &str = "ModuleNotFoundError: No module named '";
     let line = stderr.lines().rev().find(|line| line.starts_with(MESSAGE))?;
     let name = line.strip_prefix(MESSAGE)?.split(['\'', '.']).next()?;
-    // A script can print that, too: nothing but a name goes into a sentence of ours.
+    // A script can print such a line too, so only an identifier is copied into our sentence.
     let is_name = !name.is_empty() && name.chars().all(|letter| letter.is_alphanumeric() || letter == '_');
     is_name.then_some(name)
 }
@@ -240,7 +240,7 @@ mod tests {
         for ((runs, failed, requested, warmup), expected) in [
             ((3, 0, 3, 0), "3 runs"),
             ((1, 0, 1, 2), "1 run after 2 to warm up"),
-            ((3, 1, 5, 0), "2 of 5 runs; the next did not exit with 0, and is in no mean"),
+            ((3, 1, 5, 0), "2 of 5 runs; the next did not exit with 0 and is excluded"),
             // Stopped between two.
             ((2, 0, 5, 1), "2 of 5 runs after 1 to warm up"),
             ((1, 1, 5, 0), "The only one of 5 runs, which did not exit with 0"),

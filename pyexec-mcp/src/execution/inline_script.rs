@@ -1,11 +1,11 @@
-//! Code that a call brought along runs from a file in the job's run directory. Nobody has chosen that directory: answers
-//! leave it away, so that a traceback names `script.py`. What is kept of the job's output is as it was printed.
+//! Inline code runs from a file in the job's run directory. Answers strip that directory, which the user did not
+//! choose, so that a traceback names `script.py`. The stored output is not changed.
 
 use pyexec_client::Client;
 use pyexec_proto::paths::Paths;
 use pyexec_proto::{JobDetail, JobSource};
 
-/// The name of the directory, with a slash; `None` where the job runs another file.
+/// The directory with a trailing slash; `None` if the job does not run inline code.
 pub(crate) struct InlineScript(Option<String>);
 
 impl InlineScript {
@@ -15,8 +15,8 @@ impl InlineScript {
         Self(file.parent().filter(|_| is_inline).map(|directory| format!("{}/", directory.display())))
     }
 
-    /// What a job has printed, or the name of one of its functions, for an answer.
-    pub(crate) fn shown(&self, text: String) -> String {
+    /// `text`, which is output or a function's name, without the directory.
+    pub(crate) fn strip(&self, text: String) -> String {
         match &self.0 {
             Some(directory) if text.contains(directory) => text.replace(directory, ""),
             Some(_) | None => text,

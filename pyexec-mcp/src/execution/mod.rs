@@ -1,7 +1,7 @@
-//! The one way a script is run, whichever tool asks for it: submit, wait for as long as the budget lasts, and otherwise
-//! simply stop waiting. The job knows nothing of it.
+//! Runs a script for every tool: submits the job, waits as long as the budget lasts, and then stops waiting, which does
+//! not affect the job.
 //!
-//! What a finished job is answered with is in [`executed`], what is told while a call waits in [`progress`].
+//! [`executed`] has the result of a finished job, [`progress`] the notifications during a call.
 
 mod artifacts;
 mod executed;
@@ -27,57 +27,60 @@ pub(crate) use artifacts::line as artifacts_line;
 use executed::excerpt;
 pub(crate) use executed::{Executed, packages};
 pub(crate) use inline_script::InlineScript;
-pub(crate) use progress::told_while;
+pub(crate) use progress::with_progress;
 
-/// The least that clients who follow up are asked to wait in one call.
+/// The shortest wait suggested for a follow-up call, in seconds.
 const SUGGESTED_WAIT_SECONDS: u64 = MAX_WAIT_MS / 1000;
 
-/// Starts a job.
+/// Submits a job.
 pub(crate) async fn submit(call: &Call<'_>, submission: Submission) -> Result<JobDetail, Failure> {
     Ok(call.session.client().await?.submit(submission).await?)
 }
 
-/// What is asked for beside the text.
+/// The additions to the text that a call requested.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Shown {
+pub(crate) struct Extras {
     /// A picture of the last run.
     pub(crate) plot: bool,
-    /// The images that the job has left.
+    /// The images among the job's artifacts.
     pub(crate) images: bool,
 }
 
-/// Answers with a job's result, or with where it has got to when the budget is used up.
+/// Answers with the result of a job or, if the budget is used up, with its current state.
 ///
 /// # Errors
-/// They all name the job: it has been taken, and goes on.
-pub(crate) async fn attend(call: &Call<'_>, id: JobId, max_bytes: u32, shown: Shown) -> Result<Answer, Failure> {
-    let attended = try_attend(call, id, max_bytes, shown).await;
-    attended.map_err(|failure| failure.of_job(&id.to_string(), || wait_for_result(id, shown.plot)))
+///
+/// Every failure names the job, which was accepted and goes on.
+pub(crate) async fn attend(call: &Call<'_>, id: JobId, max_bytes: u32, extras: Extras) -> Result<Answer, Failure> {
+    let attended = try_attend(call, id, max_bytes, extras).await;
+    attended.map_err(|failure| failure.of_job(&id.to_string(), || wait_for_result(id, extras.plot)))
 }
 
-async fn try_attend(call: &Call<'_>, id: JobId, max_bytes: u32, shown: Shown) -> Result<Answer, Failure> {
+async fn try_attend(call: &Call<'_>, id: JobId, max_bytes: u32, extras: Extras) -> Result<Answer, Failure> {
     let client = call.session.client().await?;
     let until = Instant::now() + call.budget();
     match wait(call, &client, id, until).await? {
         Waited::Finished(job) => {
             let mut answer = finished(&client, &job, max_bytes).await?;
-            if shown.plot {
+            if extras.plot {
                 draw(&mut answer, &job);
             }
-            if shown.images { with_images(&client, id, answer).await } else { Ok(answer) }
+            if extras.images { with_images(&client, id, answer).await } else { Ok(answer) }
         }
-        Waited::StillGoing(job) => promoted(&client, &job, call.budget(), max_bytes, shown.plot).await,
+        Waited::StillGoing(job) => still_running(&client, &job, call.budget(), max_bytes, extras.plot).await,
     }
 }
 
-/// Of a job that was measured: puts a picture of its last run beside the text, or says why there is none.
+/// Adds a picture of the last run to the answer of a benchmark, or a note why there is none.
 pub(crate) fn draw(answer: &mut Answer, job: &JobDetail) {
     if job.spec.benchmark.is_none() {
         return;
     }
     answer.picture = Timeline::of(job).map(|timeline| Picture { title: job.title(), timeline });
     if answer.picture.is_none() {
-        answer.markdown.push_str("\n\nNo picture: no run was looked at. A smaller sample_interval looks sooner.");
+        answer.markdown.push_str(
+            "\n\nNo picture: the last run ended before the first sample. A smaller sample_interval samples sooner.",
+        );
     }
 }
 
@@ -89,11 +92,11 @@ enum Waited {
 async fn wait(call: &Call<'_>, client: &Client, id: JobId, until: Instant) -> Result<Waited, Failure> {
     let end_of_input = call.session.end_of_input();
     let budget = call.budget();
-    let finished = told_while(call, client, id, budget, client.wait_until(id, until, pending()));
+    let finished = with_progress(call, client, id, budget, client.wait_until(id, until, pending()));
     let finished = tokio::select! {
         biased;
-        // The client has gone, and that is not a wish to end anything. Looked at first: rmcp cancels what is under way
-        // when its stream has ended.
+        // The client has disconnected, which does not stop the job. This branch comes first, because rmcp cancels
+        // requests when its stream has ended.
         () = end_of_input.cancelled() => None,
         () = call.context.ct.cancelled() => {
             client.stop(id, StopRequest { now: false, grace_ms: None }).await?;
@@ -108,7 +111,7 @@ async fn wait(call: &Call<'_>, client: &Client, id: JobId, until: Instant) -> Re
     Ok(if job.state.is_finished() { Waited::Finished(job) } else { Waited::StillGoing(job) })
 }
 
-/// The result of a job that has finished.
+/// The answer for a finished job.
 pub(crate) async fn finished(client: &Client, job: &JobDetail, max_bytes: u32) -> Result<Answer, Failure> {
     let executed = Executed::of(client, job, max_bytes).await?;
     let never_started =
@@ -117,9 +120,9 @@ pub(crate) async fn finished(client: &Client, job: &JobDetail, max_bytes: u32) -
         return Ok(Answer::new(executed.markdown(), executed));
     }
     let what = executed.view.error.as_deref().unwrap_or_default();
-    let next = executed.next_step.as_deref().unwrap_or("correct what it says, and call again");
+    let next = executed.next_step.as_deref().unwrap_or("correct the cause, and call again");
     let stderr = &executed.view.stderr;
-    // What uv said is usually why.
+    // uv's message usually is the cause.
     let is_said = what.contains(stderr.trim().trim_start_matches("error: "));
     let rest = if is_said { String::new() } else { render::stream(Stream::Stderr, stderr) };
     let what = render::message(what);
@@ -129,21 +132,21 @@ pub(crate) async fn finished(client: &Client, job: &JobDetail, max_bytes: u32) -
     Ok(answer)
 }
 
-/// The same, with the images that the job has left so far.
+/// Adds the images that the job has left so far.
 pub(crate) async fn with_images(client: &Client, id: JobId, mut answer: Answer) -> Result<Answer, Failure> {
     answer.images = images::of_job(client, id).await?;
     Ok(answer)
 }
 
-/// The call that waits for a job, and draws it where that was asked for.
+/// The call that waits for a job and, if requested, draws it.
 pub(crate) fn wait_for_result(id: impl std::fmt::Display, plot: bool) -> String {
     let (images, draws) = if plot { (", images=true", " and draws it") } else { ("", "") };
     format!("py_job_status(job_id=\"{id}\", wait_seconds={SUGGESTED_WAIT_SECONDS}{images}) waits for the result{draws}")
 }
 
-/// Of a job that goes on.
+/// The answer for a job that is still running when the budget is used up.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
-pub(crate) struct Promoted {
+pub(crate) struct StillRunning {
     job_id: String,
     #[schemars(with = "String")]
     status: Status,
@@ -155,7 +158,7 @@ pub(crate) struct Promoted {
     execution_strategy: String,
 }
 
-async fn promoted(
+async fn still_running(
     client: &Client,
     job: &JobDetail,
     budget: Duration,
@@ -178,7 +181,7 @@ async fn promoted(
         render::stream(Stream::Stdout, &output.stdout),
         render::stream(Stream::Stderr, &output.stderr),
     );
-    let promoted = Promoted {
+    let still_running = StillRunning {
         job_id: id.to_string(),
         status,
         message,
@@ -188,5 +191,5 @@ async fn promoted(
         stderr_bytes: job.output.stderr,
         execution_strategy: job.spec.environment.interpreter.strategy().to_owned(),
     };
-    Ok(Answer::new(markdown, promoted))
+    Ok(Answer::new(markdown, still_running))
 }

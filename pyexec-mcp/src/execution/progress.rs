@@ -1,4 +1,4 @@
-//! Tells a client that asked for it how a call goes that waits: hosts give up on calls they hear nothing of.
+//! Progress notifications during a call, for clients that requested them: hosts give up on calls that stay silent.
 
 use std::time::Duration;
 
@@ -11,8 +11,9 @@ use crate::call::Call;
 
 const INTERVAL: Duration = Duration::from_millis(500);
 
-/// Awaits `wait`, and tells of the job meanwhile; `longest` is what the wait takes at the most.
-pub(crate) async fn told_while<T>(
+/// Awaits `wait`, and notifies the client of the job's progress meanwhile; `longest` is the longest time the wait may
+/// take.
+pub(crate) async fn with_progress<T>(
     call: &Call<'_>,
     client: &Client,
     id: JobId,
@@ -24,29 +25,29 @@ pub(crate) async fn told_while<T>(
     let mut ticks = interval_at(started + INTERVAL, INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut wait = std::pin::pin!(wait);
-    let mut told = Told::default();
+    let mut reported = Reported::default();
     loop {
         tokio::select! {
             biased;
             done = &mut wait => return done,
-            _ = ticks.tick() => tell(call, client, id, &token, started.elapsed(), longest, &mut told).await,
+            _ = ticks.tick() => notify(call, client, id, &token, started.elapsed(), longest, &mut reported).await,
         }
     }
 }
 
-/// A client that does not read must not hold up the wait.
-async fn tell(
+/// The time limit keeps a client that does not read from delaying the wait.
+async fn notify(
     call: &Call<'_>,
     client: &Client,
     id: JobId,
     token: &ProgressToken,
     elapsed: Duration,
     longest: Duration,
-    told: &mut Told,
+    reported: &mut Reported,
 ) {
     const PATIENCE: Duration = Duration::from_millis(200);
     let Ok(job) = client.show(id).await else { return };
-    let (progress, total) = told.next(job.progress.as_ref(), elapsed, longest);
+    let (progress, total) = reported.next(job.progress.as_ref(), elapsed, longest);
     let notification =
         ProgressNotificationParam::new(token.clone(), progress).with_total(total).with_message(message(&job));
     let _ = tokio::time::timeout(PATIENCE, call.context.peer.notify_progress(notification)).await;
@@ -62,18 +63,18 @@ fn message(job: &JobDetail) -> String {
     }
 }
 
-/// What has been told in one request, where the protocol wants every number to be larger than the one before.
+/// The last progress sent for one request. The protocol requires every number to be larger than the previous one.
 ///
-/// A job that says how far it is is told of in its own numbers, from when they are larger than the seconds that were told
-/// before; until then, and of others, it is how long the wait has lasted.
+/// The numbers are the job's own, from the moment they exceed the seconds sent before; until then, and for jobs without
+/// progress, they are the seconds that the wait has lasted.
 #[derive(Clone, Copy, Debug, Default)]
-struct Told {
+struct Reported {
     last: f64,
-    /// The job's own, once it has been told.
+    /// The job's total, once it has been sent.
     total: Option<f64>,
 }
 
-impl Told {
+impl Reported {
     fn next(&mut self, job: Option<&Progress>, elapsed: Duration, longest: Duration) -> (f64, f64) {
         let of_job = job.and_then(|job| Some((job.current?, job.total.filter(|total| *total > 0.0)?)));
         let (wanted, total) = match (self.total, of_job) {
@@ -82,7 +83,7 @@ impl Told {
                 (current, total)
             }
             (None, _) => (elapsed.as_secs_f64(), longest.as_secs_f64()),
-            // It has begun with something else; the words of the notification say so.
+            // The total has changed; only the message of the notification reports that.
             (Some(total), Some((current, now))) if now == total => (current, total),
             (Some(total), _) => (0.0, total),
         };
@@ -98,10 +99,10 @@ mod tests {
 
     #[test]
     fn the_job_is_told_of_in_its_own_numbers_and_they_only_grow() {
-        let mut told = Told::default();
+        let mut reported = Reported::default();
         let mut next = |job: Option<(f64, f64)>, seconds| {
             let job = job.map(|(current, total)| Progress::of(Seen::Drawn, current, Some(total)));
-            told.next(job.as_ref(), Duration::from_secs(seconds), Duration::from_secs(20))
+            reported.next(job.as_ref(), Duration::from_secs(seconds), Duration::from_secs(20))
         };
         assert_eq!(next(None, 1), (1.0, 20.0));
         assert_eq!(next(Some((0.0, 40.0)), 2), (2.0, 20.0));

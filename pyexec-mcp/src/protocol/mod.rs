@@ -1,7 +1,7 @@
-//! The Model Context Protocol: what is asked over a connection, and how it gets here.
+//! The Model Context Protocol: the requests of a connection, and their transport.
 //!
-//! [`server`] answers the requests of one connection, [`subscriptions`] tells of what happens between them, [`succession`]
-//! has a newer server take over when the daemon is newer, and [`transport`] reads and writes the stream.
+//! [`server`] answers the requests, [`subscriptions`] sends notifications about jobs, [`succession`] makes a newer
+//! server take over if the daemon is newer, and [`transport`] reads and writes the stream.
 
 pub(crate) mod server;
 mod subscriptions;

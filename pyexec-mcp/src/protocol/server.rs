@@ -1,4 +1,4 @@
-//! What the protocol asks of a server, each request passed on to the module that knows.
+//! The request handlers of a connection. Each passes its request to the module that implements it.
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -24,24 +24,24 @@ use crate::session::{NoSuccessor, Session};
 use crate::tools::{self, Hints, Tool};
 use crate::{arguments, prompts, resources, uri};
 
-/// What there is to list does not change while the server runs.
+/// The lists do not change while the server runs.
 const LIST_TTL_MS: u64 = 3_600_000;
 
 const INSTRUCTIONS: &str = "Runs Python scripts as jobs that outlive this connection. A call that takes longer than \
     about 20 s answers with a job_id, and the job goes on: py_job_status(job_id, wait_seconds=45) waits for its result. \
     Give third-party packages as `dependencies`.";
 
-/// One for each connection.
+/// The server of one connection.
 pub(crate) struct Server {
     session: Session,
     tools: Arc<[Tool]>,
     structured: bool,
-    /// Of clients that subscribe by the handshake versions' method, by URI.
+    /// Subscriptions by the method of the handshake versions, by URI.
     subscriptions: Mutex<HashMap<String, AbortHandle>>,
 }
 
 impl Server {
-    /// `tools` are the same for all connections, as is whether their results have `structured` content.
+    /// All connections share `tools` and `structured`, which says whether results have structured content.
     pub(crate) fn new(session: Session, tools: Arc<[Tool]>, structured: bool) -> Self {
         Self { session, tools, structured, subscriptions: Mutex::default() }
     }
@@ -51,7 +51,7 @@ impl Server {
             return Err(ErrorData::invalid_params(format!("unknown tool `{}`", cut(&request.name)), None));
         };
         let mut arguments = request.arguments.unwrap_or_default();
-        // Of every tool, and about the answer rather than the call.
+        // Every tool accepts it: it selects the form of the answer.
         let markdown = arguments::flag(&arguments, "markdown_output");
         if markdown.is_some() {
             arguments.remove("markdown_output");
@@ -71,7 +71,7 @@ impl Server {
             file: self.session.environment_file().await,
             job: ticket.and_then(Ticket::job),
         };
-        let answered = unless_it_panics((tool.perform)(&call)).await.unwrap_or_else(|Panicked| {
+        let answered = catch_panic((tool.perform)(&call)).await.unwrap_or_else(|Panicked| {
             Err(Failure::argument(
                 format!("{} failed inside the server, which is a defect of pyexec", tool.name),
                 "jobs are not affected: py_list_jobs shows them",
@@ -90,21 +90,21 @@ impl Server {
         if let Some(why) = not_replaced {
             result.content.push(ContentBlock::text(succession::not_taken_over(&why)));
         }
-        if let Some(problem) = self.session.untold(&call.file) {
+        if let Some(problem) = self.session.unreported(&call.file) {
             result.content.push(ContentBlock::text(format!("The environment file has a problem: {problem}")));
         }
         Ok(result.into())
     }
 
-    /// If a call failed because the daemon is newer: has a newer server take over, and answer the call where nothing can be
-    /// done twice by that. Returns why none takes over.
+    /// If a call failed because the daemon is newer, makes a newer server take over. That server repeats the call,
+    /// unless repeating it could do something twice. Returns why no server takes over.
     async fn replace(&self, ticket: Option<&Ticket>, tool: &Tool, failure: &Failure) -> Option<NoSuccessor> {
         let (ticket, daemon) = (ticket?, failure.newer_daemon()?);
         if let Err(why) = succession::begin(&self.session, ticket, daemon.lowest).await {
             return Some(why);
         }
         match (tool.hints, failure.job()) {
-            // It may have been done, and only its answer been lost.
+            // It may have succeeded, with only its answer lost.
             (Hints::Adds, _) => {}
             (Hints::RunsCode, job) => {
                 ticket.put_off(job);
@@ -116,14 +116,14 @@ impl Server {
         None
     }
 
-    /// Answers a request that changes nothing, with an error if it panics. If it fails because the daemon is newer, a newer
-    /// server takes over and answers it.
+    /// Runs a read-only request, and answers with an error if the handler panics. If the request fails because the
+    /// daemon is newer, a newer server takes over and answers it.
     async fn answer<T>(
         &self,
         context: &RequestContext<RoleServer>,
         request: impl Future<Output = Result<T, ErrorData>>,
     ) -> Result<T, ErrorData> {
-        let error = match unless_it_panics(request).await? {
+        let error = match catch_panic(request).await? {
             Ok(answer) => return Ok(answer),
             Err(error) => error,
         };
@@ -143,14 +143,14 @@ impl Server {
     }
 }
 
-/// Of a request that has come through our transport.
+/// The ticket of a request that came through our transport.
 fn ticket_of(context: &RequestContext<RoleServer>) -> Option<&Ticket> {
     context.extensions.get()
 }
 
 type CallToolOutcome = Result<CallToolResponse, ErrorData>;
 
-/// What a request came to nothing by.
+/// The handler panicked.
 #[derive(Debug, PartialEq, Eq)]
 struct Panicked;
 
@@ -160,8 +160,8 @@ impl From<Panicked> for ErrorData {
     }
 }
 
-/// rmcp never answers a request whose handler has panicked.
-async fn unless_it_panics<T>(request: impl Future<Output = T>) -> Result<T, Panicked> {
+/// Catches a panic, because rmcp never answers a request whose handler panicked.
+async fn catch_panic<T>(request: impl Future<Output = T>) -> Result<T, Panicked> {
     AssertUnwindSafe(request).catch_unwind().await.map_err(|_| Panicked)
 }
 
@@ -252,7 +252,7 @@ impl ServerHandler for Server {
     }
 
     async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
-        unless_it_panics(subscriptions::listen(&self.session, &context)).await?
+        catch_panic(subscriptions::listen(&self.session, &context)).await?
     }
 
     async fn subscribe(
@@ -289,8 +289,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_that_panics_is_answered_all_the_same() {
-        assert_eq!(unless_it_panics(async { 1 }).await, Ok(1));
+        assert_eq!(catch_panic(async { 1 }).await, Ok(1));
         let panicking = async { panic!("as it has to") as u8 };
-        assert_eq!(unless_it_panics(panicking).await, Err(Panicked));
+        assert_eq!(catch_panic(panicking).await, Err(Panicked));
     }
 }

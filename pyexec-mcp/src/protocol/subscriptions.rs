@@ -1,7 +1,7 @@
-//! Tells clients that a job has printed more, or has ended.
+//! Notifications to clients that a job has new output or has ended.
 //!
-//! Clients of 2026-07-28 listen; those of the handshake versions subscribe. Both hear the same, from one watch per
-//! resource that asks the daemon and waits for its answer: nothing is polled.
+//! Clients of 2026-07-28 send `subscriptions/listen`, clients of the handshake versions `resources/subscribe`. Both get
+//! the same notifications, from one watch per resource. The watch waits for the daemon's answer instead of polling.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,13 +23,14 @@ use crate::answer::{newer_daemon, refusal};
 use crate::session::Session;
 use crate::{resources, uri};
 
-/// The least time between two notices about the same job: whoever reads at each has read most of it.
+/// The shortest time between two notifications about the same job, so that a client that reads on each one does not
+/// read too often.
 const INTERVAL: Duration = Duration::from_millis(200);
 
-/// Whom to tell.
+/// The recipient of notifications.
 struct Listener {
     to: To,
-    /// Of the request that began it.
+    /// The ticket of the request that created the subscription.
     ticket: Option<Ticket>,
 }
 
@@ -39,8 +40,8 @@ enum To {
 }
 
 impl Listener {
-    /// `false` when nobody listens any more.
-    async fn tell(&self, uri: &str) -> bool {
+    /// Notifies the client; `false` if it no longer listens.
+    async fn notify(&self, uri: &str) -> bool {
         match &self.to {
             To::Sink(sink) => sink.notify_resource_updated(uri).await.is_ok(),
             To::Peer(peer) => peer.notify_resource_updated(ResourceUpdatedNotificationParam::new(uri)).await.is_ok(),
@@ -49,17 +50,17 @@ impl Listener {
 }
 
 impl Listener {
-    /// A daemon that is newer than this server will not be understood later either: a newer server takes over.
-    async fn hear_of(&self, session: &Session, error: &ClientError) {
+    /// If the daemon is newer than this server, retrying cannot help: makes a newer server take over.
+    async fn handle_error(&self, session: &Session, error: &ClientError) {
         if let (Some(ticket), Some(daemon)) = (&self.ticket, newer_daemon(error))
             && let Err(why) = succession::begin(session, ticket, daemon.lowest).await
         {
-            tracing::warn!("subscribers are not told of anything: the daemon is newer than this server, and {why}");
+            tracing::warn!("subscribers get no notifications: the daemon is newer than this server, and {why}");
         }
     }
 }
 
-/// Until the client has heard enough, or has gone.
+/// Serves a subscription until the client cancels it or disconnects.
 pub(crate) async fn listen(session: &Session, context: &SubscriptionContext) -> Result<(), ErrorData> {
     let uris = context.accepted().resource_subscriptions.clone().unwrap_or_default();
     let watches = async {
@@ -68,13 +69,13 @@ pub(crate) async fn listen(session: &Session, context: &SubscriptionContext) -> 
         }
         let ticket = context.request_context().extensions.get::<Ticket>();
         let listener = || Listener { to: To::Sink(context.sink().clone()), ticket: ticket.cloned() };
-        let mut trouble = Trouble::default();
+        let mut backoff = Backoff::default();
         let client = loop {
             match session.client().await {
                 Ok(client) => break client,
                 Err(error) => {
-                    listener().hear_of(session, &error).await;
-                    trouble.passes().await;
+                    listener().handle_error(session, &error).await;
+                    backoff.wait().await;
                 }
             }
         };
@@ -87,7 +88,7 @@ pub(crate) async fn listen(session: &Session, context: &SubscriptionContext) -> 
     let end_of_input = session.end_of_input();
     let all = async {
         watches.await;
-        // With nothing left to tell, the subscription goes on as it was agreed.
+        // The subscription stays open, as agreed, although there is nothing more to send.
         std::future::pending::<()>().await;
     };
     tokio::select! {
@@ -98,7 +99,7 @@ pub(crate) async fn listen(session: &Session, context: &SubscriptionContext) -> 
     Ok(())
 }
 
-/// For a client of the handshake versions; the watch goes on until it is aborted.
+/// Subscribes a client of the handshake versions; the watch runs until it is aborted.
 pub(crate) async fn subscribe(
     session: &Session,
     uri: String,
@@ -114,62 +115,62 @@ pub(crate) async fn subscribe(
     Ok(task.abort_handle())
 }
 
-/// How long a daemon is not asked again that could not be asked.
+/// The delay before the next attempt to reach the daemon.
 #[derive(Debug)]
-struct Trouble(Duration);
+struct Backoff(Duration);
 
-impl Default for Trouble {
+impl Default for Backoff {
     fn default() -> Self {
         Self(Self::SHORTEST)
     }
 }
 
-impl Trouble {
+impl Backoff {
     const SHORTEST: Duration = Duration::from_secs(1);
     const LONGEST: Duration = Duration::from_secs(30);
 
-    /// Waits, longer each time.
-    async fn passes(&mut self) {
+    /// Waits, each time longer than before.
+    async fn wait(&mut self) {
         tokio::time::sleep(self.0).await;
         self.0 = (self.0 * 2).min(Self::LONGEST);
     }
 }
 
-/// Tells of new output, and of the end, for as long as somebody listens. What was there before is told of too: it may have
-/// come after the client had read, and before this began.
+/// Notifies of new output and of the end for as long as the client listens. It also notifies of existing output, which
+/// may have arrived after the client's last read and before the subscription.
 ///
-/// A daemon that cannot be asked is asked again later: whoever subscribes relies on being told. The last word is about the
-/// job's end, or that there is no such job any more.
+/// If the daemon cannot be reached, the watch retries, because the subscriber relies on notifications. The last
+/// notification is about the job's end or removal.
 async fn watch(session: &Session, client: &Client, uri: &str, listener: &Listener) {
     let Some(given) = uri::job_in(uri) else { return };
-    let mut told = None;
-    let mut trouble = Trouble::default();
+    let mut notified = None;
+    let mut backoff = Backoff::default();
     loop {
-        match tell_news(client, given, uri, listener, &mut told).await {
+        match notify_changes(client, given, uri, listener, &mut notified).await {
             Ok(()) => return,
             Err(ClientError::Refused(Error::NoSuchJob { .. } | Error::AmbiguousJob { .. })) => {
-                // Of a job that never was there is nothing to tell.
-                if told.is_some() {
-                    listener.tell(uri).await;
+                // A job that never existed needs no notification.
+                if notified.is_some() {
+                    listener.notify(uri).await;
                 }
                 return;
             }
             Err(error) => {
                 tracing::debug!(%error, "a subscription waits for a daemon");
-                listener.hear_of(session, &error).await;
-                trouble.passes().await;
+                listener.handle_error(session, &error).await;
+                backoff.wait().await;
             }
         }
     }
 }
 
-/// Returns when there is nothing more to tell, or nobody to be told.
-async fn tell_news(
+/// Returns when there is nothing more to notify of, or the client no longer listens.
+async fn notify_changes(
     client: &Client,
     given: &str,
     uri: &str,
     listener: &Listener,
-    told: &mut Option<OutputLengths>,
+    notified: &mut Option<OutputLengths>,
 ) -> Result<(), ClientError> {
     let mut job = resources::find(client, given).await?;
     if !job.watching.notify_output {
@@ -177,10 +178,10 @@ async fn tell_news(
     }
     loop {
         let is_finished = job.state.is_finished();
-        let before = *told.get_or_insert_default();
+        let before = *notified.get_or_insert_default();
         if job.output != before || is_finished {
-            *told = Some(job.output);
-            if !listener.tell(uri).await || is_finished {
+            *notified = Some(job.output);
+            if !listener.notify(uri).await || is_finished {
                 return Ok(());
             }
             tokio::time::sleep(INTERVAL).await;

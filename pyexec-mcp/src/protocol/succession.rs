@@ -1,19 +1,21 @@
-//! Has a newer server take over from this one, which does not speak the protocol of the daemon.
+//! Starts the takeover by a newer server if this one does not speak the daemon's protocol.
 
 use super::transport::{Successor, Ticket};
 use crate::session::{NoSuccessor, Session};
 
-/// `daemon_protocol` is the lowest that the daemon speaks; `ticket` is of a request on the connection that is taken over.
+/// `daemon_protocol` is the lowest protocol of the daemon; `ticket` belongs to a request on the connection to hand
+/// over.
 ///
 /// # Errors
-/// No program can take over: this one goes on, and says so to whoever asks something of the daemon.
+///
+/// No program can take over. This server goes on, and reports that in answers to requests that need the daemon.
 pub(super) async fn begin(session: &Session, ticket: &Ticket, daemon_protocol: u16) -> Result<(), NoSuccessor> {
-    // Whoever has executed this program for that protocol could only execute it again.
+    // A program that was executed for that protocol could only execute the same program again.
     if ticket.executed_for().is_some_and(|protocol| protocol >= daemon_protocol) {
         return Err(NoSuccessor::Again { protocol: daemon_protocol });
     }
     let program = session.successor(daemon_protocol).await?;
-    ticket.have_taken_over_by(Successor { program, daemon_protocol });
+    ticket.hand_over_to(Successor { program, daemon_protocol });
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! The files a job has left, as resources. As images in an answer: [`crate::answer::images`].
+//! The artifacts of a job as resources. [`crate::answer::images`] has images in an answer.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -12,7 +12,7 @@ use crate::answer::{images, refusal, render};
 use crate::session::Session;
 use crate::uri::{self, ARTIFACT_SCHEME};
 
-/// The largest file that is answered with.
+/// The largest artifact in an answer, in bytes.
 const MOST_BYTES: u32 = MAX_ARTIFACT_CHUNK_BYTES;
 
 pub(crate) fn template() -> ResourceTemplate {
@@ -30,14 +30,14 @@ pub(crate) async fn read(session: &Session, uri: &str) -> Result<ReadResourceRes
         Ok(chunk) => chunk,
         Err(ClientError::Refused(refusal @ Error::NoArtifact { .. })) => {
             let data = serde_json::json!({ "uri": uri });
-            let text = format!("{}; py_job_status lists those there are", render::inline(&refusal.to_string()));
+            let text = format!("{}; py_job_status lists its artifacts", render::inline(&refusal.to_string()));
             return Err(ErrorData::resource_not_found(text, Some(data)));
         }
         Err(error) => return Err(refusal::explained(error, uri)),
     };
     if chunk.total > u64::from(MOST_BYTES) {
         let text = format!(
-            "the artifact has {} bytes, and {MOST_BYTES} is the most that is answered with: \
+            "the artifact has {} bytes, and the limit for an answer is {MOST_BYTES}: \
              `pyexec artifacts {id} -o DIR` in a terminal copies it",
             chunk.total
         );

@@ -1,4 +1,5 @@
-//! `job-stream://{job_id}`: what a job has printed so far. Reading it changes nothing. Beside it: [`artifacts`].
+//! The resource `job-stream://{job_id}`: the output of a job so far. Reading it has no effect. [`artifacts`] has the
+//! other resource.
 
 mod artifacts;
 
@@ -18,7 +19,7 @@ use crate::execution::InlineScript;
 use crate::session::Session;
 use crate::uri::{self, STREAM_SCHEME};
 
-/// How many jobs are listed as resources: those that somebody may want to look into now.
+/// The number of jobs listed as resources, newest first.
 const LISTED: u32 = 50;
 
 pub(crate) fn templates() -> ListResourceTemplatesResult {
@@ -60,11 +61,11 @@ pub(crate) async fn find(client: &Client, given: &str) -> Result<JobDetail, Clie
 async fn stream_text(client: &Client, job: &JobDetail) -> Result<String, ClientError> {
     let read = Reader::tail(job, MAX_CHUNK_BYTES).characters(client, MAX_CHUNK_BYTES, 0).await?;
     let script = InlineScript::of(client, job);
-    let (stdout, stderr) = (script.shown(read.text(Stream::Stdout)), script.shown(read.text(Stream::Stderr)));
+    let (stdout, stderr) = (script.strip(read.text(Stream::Stdout)), script.strip(read.text(Stream::Stderr)));
     Ok(format!("---STDOUT---\n{stdout}\n---STDERR---\n{stderr}"))
 }
 
-/// Ids of jobs that begin with what has been typed, newest first.
+/// The ids of jobs that begin with the typed text, newest first.
 pub(crate) async fn complete(session: &Session, argument: &ArgumentInfo) -> Result<CompleteResult, ErrorData> {
     if argument.name != "job_id" {
         return Ok(CompleteResult::default());

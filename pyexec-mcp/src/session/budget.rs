@@ -1,14 +1,14 @@
-//! How long a synchronous tool waits for its job before it answers with the job's id.
+//! The time a synchronous tool waits for its job before it answers with the job's id.
 
 use std::time::Duration;
 
 use pyexec_client::environment_file::EnvironmentFile;
 
-/// Unless [`VARIABLE`] says otherwise: hosts give up after a minute.
+/// The default without [`VARIABLE`]: hosts give up after a minute.
 const DEFAULT: Duration = Duration::from_secs(20);
 const VARIABLE: &str = "SMART_ASYNC_TIMEOUT_SECONDS";
 
-/// From this process's own environment or, where that says nothing, from the environment file.
+/// Reads this process's environment and then the environment file.
 pub(super) fn of_setting(file: &EnvironmentFile) -> Duration {
     match std::env::var_os(VARIABLE) {
         Some(own) => of(own.to_str()),
@@ -16,7 +16,7 @@ pub(super) fn of_setting(file: &EnvironmentFile) -> Duration {
     }
 }
 
-/// `given` is a number of seconds. What is not a number of seconds is warned of and ignored.
+/// `given` is a number of seconds. Anything else is logged and ignored.
 fn of(given: Option<&str>) -> Duration {
     let Some(given) = given.filter(|given| !given.trim().is_empty()) else { return DEFAULT };
     match given.trim().parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()) {

@@ -1,16 +1,16 @@
-//! Whose environment a job gets: the client's, without what `uvx` or a wrapping `uv run` put in for this server itself, and
-//! without the environment that the server is installed in.
+//! The environment for jobs: that of the client, without the variables that `uvx` or a wrapping `uv run` set for this
+//! server, and without the virtual environment that the server is installed in.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-/// Set by `uv run` in what it starts: how many of them there are around it.
+/// Set by `uv run` in its child: the nesting depth of `uv run`.
 const DEPTH: &str = "UV_RUN_RECURSION_DEPTH";
-/// Set by `uv run` and `uvx`: the uv that was run.
+/// Set by `uv run` and `uvx`: the path of uv.
 const UV: &str = "UV";
 const VIRTUAL_ENV: &str = "VIRTUAL_ENV";
 
-/// The variables of this process, as its clients meant them.
+/// The variables of this process, without those set for the server itself.
 pub(super) fn variables_of_this_process() -> Vec<(OsString, OsString)> {
     let variables: Vec<(OsString, OsString)> = std::env::vars_os().collect();
     let unwrapped = unwrapped(variables, has_python);
@@ -30,13 +30,13 @@ fn environment_of(program: &Path, is_environment: impl Fn(&Path) -> bool) -> Opt
     program.ancestors().skip(1).find(|above| is_environment(above)).map(Path::to_owned)
 }
 
-/// Without links, where there is something of this name.
+/// Resolves links if the path exists.
 fn real(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
-/// Without the environment `own`: that it is active says where this server comes from, not what jobs are to run in. `real`
-/// follows links.
+/// Removes the environment `own`: that it is active tells where this server is installed, not where jobs should run.
+/// `real` resolves links.
 fn without(
     own: &Path,
     variables: Vec<(OsString, OsString)>,
@@ -59,7 +59,7 @@ fn has_python(directory: &Path) -> bool {
     directory.join("python").exists() || directory.join("python3").exists()
 }
 
-/// Whether a directory belongs to an environment in the part of uv's cache where those for `--with` are: `archive-v0`.
+/// Whether a directory belongs to an environment in `archive-v0` of uv's cache, which holds those for `--with`.
 fn is_cached(directory: &Path) -> bool {
     let is_archive = |part: &str| {
         part.strip_prefix("archive-v").is_some_and(|version| version.bytes().all(|byte| byte.is_ascii_digit()))
@@ -67,8 +67,8 @@ fn is_cached(directory: &Path) -> bool {
     directory.iter().any(|part| part.to_str().is_some_and(is_archive))
 }
 
-/// Without a wrapper's marks. `has_python` says whether a directory of `PATH` has an interpreter in it: only such a one
-/// can be what uv put there.
+/// Removes the variables of a wrapper. `has_python` tells whether a directory of `PATH` contains an interpreter: uv
+/// adds only such directories.
 fn unwrapped(
     mut variables: Vec<(OsString, OsString)>,
     has_python: impl Fn(&Path) -> bool,
@@ -76,7 +76,7 @@ fn unwrapped(
     let value = |name: &str| variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
     let depth: usize = match (value(DEPTH), value(UV)) {
         (Some(depth), _) => depth.to_str().and_then(|depth| depth.parse().ok()).unwrap_or(1),
-        // `uvx` does not count.
+        // `uvx` does not set the depth.
         (None, Some(_)) => 1,
         (None, None) => return variables,
     };
@@ -87,14 +87,15 @@ fn unwrapped(
         if entries.first().is_none_or(|first| !has_python(first)) {
             continue;
         }
-        // `--with` stands in front of what it is added to: an environment of that run alone, and the cached one it shows.
+        // `--with` puts an environment for this run alone, and the cached one that it extends, before the base
+        // environment.
         let added = if entries.get(1).is_some_and(|second| is_cached(second)) { 3 } else { 1 };
         removed.extend(entries.drain(..added.min(entries.len())));
     }
     if let Ok(path) = std::env::join_paths(&entries) {
         variables.iter_mut().filter(|(name, _)| name == "PATH").for_each(|(_, value)| value.clone_from(&path));
     }
-    // One that somebody activated before stays.
+    // An environment that was activated before stays.
     let is_uvs = |environment: &OsStr| removed.iter().any(|entry| entry == &Path::new(environment).join("bin"));
     variables.retain(|(name, value)| name != DEPTH && !(name == VIRTUAL_ENV && is_uvs(value)));
     variables

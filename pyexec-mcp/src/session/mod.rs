@@ -1,8 +1,8 @@
-//! What every request needs, whatever it asks for: the daemon, the budget, and whose environment a job gets.
+//! The context of every request: the daemon, the budget, and the environment of jobs.
 //!
-//! Three lifetimes are kept apart, so that another transport can stand beside stdio. A [`Process`] is made once. An
-//! [`Origin`] belongs to a transport: over stdio, the client is whoever started this process. A [`Session`] belongs to one
-//! connection. This module knows nothing of the protocol.
+//! There are three lifetimes, so that other transports can be added beside stdio. There is one [`Process`]. An
+//! [`Origin`] belongs to a transport: over stdio, the client is the process that started this one. A [`Session`]
+//! belongs to one connection. This module knows nothing of the protocol.
 
 mod budget;
 mod caller;
@@ -23,12 +23,12 @@ use tokio_util::sync::CancellationToken;
 use crate::options::Options;
 pub(crate) use successor::{NoSuccessor, protocols};
 
-/// One for each process.
+/// The state of the process.
 pub(crate) struct Process {
     paths: Paths,
     client: OnceCell<Arc<Client>>,
-    /// What was last wrong with the environment file, and has been told.
-    told: Mutex<Vec<String>>,
+    /// The last problems of the environment file that were reported.
+    reported: Mutex<Vec<String>>,
 }
 
 impl Process {
@@ -37,26 +37,26 @@ impl Process {
         if let Some(socket) = &options.socket {
             paths.socket = std::path::absolute(socket).unwrap_or_else(|_| PathBuf::from(socket));
         }
-        Ok(Self { paths, client: OnceCell::new(), told: Mutex::default() })
+        Ok(Self { paths, client: OnceCell::new(), reported: Mutex::default() })
     }
 }
 
-/// Where the requests of a transport come from.
+/// The origin of a transport's requests.
 pub(crate) struct Origin {
-    /// Those of the host, which the environment file completes for jobs.
+    /// The variables of the host. For jobs, the environment file adds to them.
     variables: Vec<(OsString, OsString)>,
-    /// `None` when that directory has been removed.
+    /// `None` if the directory was removed.
     directory: Option<PathBuf>,
 }
 
 impl Origin {
-    /// Of clients that have started this process.
+    /// The origin for clients that started this process.
     pub(crate) fn of_this_process() -> Self {
         Self { variables: caller::variables_of_this_process(), directory: std::env::current_dir().ok() }
     }
 }
 
-/// One for each connection.
+/// The state of one connection.
 #[derive(Clone)]
 pub(crate) struct Session {
     process: Arc<Process>,
@@ -69,32 +69,32 @@ impl Session {
         Self { process, origin, end_of_input: CancellationToken::new() }
     }
 
-    /// The daemon: started if there is none, and found again by the client itself should it go away.
+    /// The client of the daemon. It starts the daemon if there is none, and finds the next one if the daemon goes away.
     pub(crate) async fn client(&self) -> Result<Arc<Client>, ClientError> {
         let connect = async || Client::connect(self.process.paths.clone(), Daemon::StartIfNone).await.map(Arc::new);
         Ok(self.process.client.get_or_try_init(connect).await?.clone())
     }
 
-    /// The program that takes over from this one when the daemon is newer, and speaks no lower protocol than this.
+    /// The program to hand over to if the daemon is newer and speaks no lower protocol than this.
     pub(crate) async fn successor(&self, protocol: u16) -> Result<PathBuf, NoSuccessor> {
         let paths = self.process.paths.clone();
         threads::beside(move || successor::find(&paths, protocol)).await.expect("nothing in it panics")
     }
 
-    /// `pyexec.env` as it is now: it is read at each call, so that a change of it holds without a restart of the host.
+    /// The current content of `pyexec.env`. It is read for each call, so that changes need no restart of the host.
     pub(crate) async fn environment_file(&self) -> EnvironmentFile {
         let path = self.process.paths.environment_file();
         threads::beside(move || EnvironmentFile::read(&path)).await.expect("nothing in it panics")
     }
 
-    /// What is wrong with the environment file, unless an answer has told that already.
-    pub(crate) fn untold(&self, file: &EnvironmentFile) -> Option<String> {
-        let mut told = self.process.told.lock().expect("nobody panics while holding it");
-        if *told == file.problems {
+    /// The problems of the environment file, unless an answer has already reported them.
+    pub(crate) fn unreported(&self, file: &EnvironmentFile) -> Option<String> {
+        let mut reported = self.process.reported.lock().expect("nobody panics while holding it");
+        if *reported == file.problems {
             return None;
         }
-        told.clone_from(&file.problems);
-        (!told.is_empty()).then(|| told.join("; "))
+        reported.clone_from(&file.problems);
+        (!reported.is_empty()).then(|| reported.join("; "))
     }
 
     /// How long a synchronous tool waits for its job.
@@ -102,12 +102,12 @@ impl Session {
         budget::of_setting(file)
     }
 
-    /// Whose environment jobs get: the host's, completed by the environment file.
+    /// The environment of jobs: that of the host, with additions from the environment file.
     pub(crate) fn caller(&self, file: &EnvironmentFile) -> Caller {
         Caller::with_variables(file.completing(self.origin.variables.clone()).into_iter())
     }
 
-    /// Where relative paths start; `None` when that directory has been removed.
+    /// The directory for relative paths; `None` if it was removed.
     pub(crate) fn directory(&self) -> Option<&Path> {
         self.origin.directory.as_deref()
     }

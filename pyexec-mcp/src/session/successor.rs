@@ -1,4 +1,4 @@
-//! Which program takes over from this one when the daemon is newer than it.
+//! Finds the program that takes over from this one if the daemon is newer.
 
 use std::fs::Metadata;
 use std::io::{self, Read};
@@ -15,11 +15,10 @@ use pyexec_run_directory::lock_file::lock_holder;
 
 const NAME: &str = "pyexec-mcp";
 
-/// The option with which a `pyexec-mcp` says which protocols it speaks. One that does not know the option cannot take over
-/// either.
+/// The option that prints the protocols a `pyexec-mcp` speaks. A program without this option cannot take over.
 const PROTOCOLS_OPTION: &str = "--protocols";
 
-/// How long a program may take to say so.
+/// How long a program may take to answer.
 const TIME_LIMIT: Duration = Duration::from_secs(5);
 
 /// Why no program takes over.
@@ -33,14 +32,14 @@ pub(crate) enum NoSuccessor {
     Again { protocol: u16 },
 }
 
-/// What this program answers to [`PROTOCOLS_OPTION`].
+/// The output for [`PROTOCOLS_OPTION`].
 pub(crate) fn protocols() -> String {
     let Preamble { lowest, highest, .. } = Preamble::ours();
     format!("{lowest}-{highest}")
 }
 
-/// The first `pyexec-mcp` that speaks `protocol`: beside the daemon that runs; or else beside this program, which may have
-/// been replaced since it was started; or else on PATH. This program itself is passed over. Blocks.
+/// The first `pyexec-mcp` that speaks `protocol`: beside the running daemon, beside this program, which may have been
+/// replaced since it was started, or on PATH. This program itself is skipped. Blocks.
 pub(super) fn find(paths: &Paths, protocol: u16) -> Result<PathBuf, NoSuccessor> {
     let beside_daemon = daemon_program(paths).and_then(|program| Some(program.parent()?.join(NAME)));
     let candidates = beside_daemon.into_iter().chain(places_of(NAME));
@@ -53,14 +52,14 @@ fn first_that_speaks(protocol: u16, programs: impl Iterator<Item = PathBuf>) -> 
         match spoken_by(&program) {
             Ok(Some((lowest, highest))) if (lowest..=highest).contains(&protocol) => return Ok(program),
             Ok(_) => {}
-            Err(error) => tracing::warn!("{} could not be asked which protocols it speaks: {error}", program.display()),
+            Err(error) => tracing::warn!("{} did not report its protocols: {error}", program.display()),
         }
         refused.get_or_insert(program);
     }
     Err(refused.map_or(NoSuccessor::NotFound, |program| NoSuccessor::NotNewer { program, protocol }))
 }
 
-/// The lowest and the highest protocol that a program says it speaks; `None` if it says nothing of the kind.
+/// The lowest and highest protocol that a program reports; `None` if its output has another form.
 fn spoken_by(program: &Path) -> io::Result<Option<(u16, u16)>> {
     let mut command = Command::new(program);
     command.arg(PROTOCOLS_OPTION).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
@@ -74,13 +73,13 @@ fn spoken_by(program: &Path) -> io::Result<Option<(u16, u16)>> {
                 child.wait()?;
                 return Err(io::Error::new(io::ErrorKind::TimedOut, "it did not answer"));
             }
-            // It ends in a few milliseconds, and nothing else waits for this thread.
+            // The program ends within milliseconds, and nothing else waits for this thread.
             None => std::thread::sleep(Duration::from_millis(2)),
         }
     };
     let mut said = String::new();
     let stdout = child.stdout.take().expect("its stdout is a pipe");
-    // What a pipe holds is more than enough.
+    // The output fits into a pipe.
     stdout.take(64).read_to_string(&mut said)?;
     let protocols = || {
         let (lowest, highest) = said.trim_end().split_once('-')?;
@@ -89,13 +88,13 @@ fn spoken_by(program: &Path) -> io::Result<Option<(u16, u16)>> {
     Ok(protocols().filter(|_| status.success()))
 }
 
-/// Where the daemon was started from.
+/// The path of the daemon's program.
 fn daemon_program(paths: &Paths) -> Option<PathBuf> {
     let daemon = DaemonProcess::find(lock_holder(paths)?.pid)?;
     std::fs::read_link(format!("/proc/{}/exe", daemon.pid())).ok()
 }
 
-/// Programs that are not `own`, by whatever name.
+/// The candidates that are not `own`, under any name.
 fn others<'a>(candidates: impl Iterator<Item = PathBuf> + 'a, own: &Path) -> impl Iterator<Item = PathBuf> + 'a {
     let identity = |data: Metadata| (data.dev(), data.ino());
     let own = own.metadata().ok().map(identity);

@@ -1,4 +1,4 @@
-//! `py_cancel_job`, `py_kill_job` and `py_prune_jobs`: what ends jobs, and what forgets them.
+//! `py_cancel_job`, `py_kill_job` and `py_prune_jobs`: end jobs, and remove finished ones.
 
 use std::future::pending;
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ use crate::answer::{Answer, Failure, render};
 use crate::arguments::{Kind, Parameter};
 use crate::call::Call;
 
-/// What is left after the grace period for killing and clearing up.
+/// Additional time after the grace period, for killing and cleaning up.
 const SLACK: Duration = Duration::from_secs(10);
 
 pub(super) fn tools() -> Vec<Tool> {
@@ -111,7 +111,7 @@ async fn stop(
             let status = match verdict(&job) {
                 None => "stopping",
                 Some(verdict) if verdict.status == Status::Cancelled => done,
-                // It got there first.
+                // The job ended before the request.
                 Some(_) => "already-finished",
             };
             (status, job)
@@ -138,7 +138,8 @@ fn verdict(job: &JobDetail) -> Option<Verdict> {
     job.state.outcome().map(pyexec_proto::Outcome::verdict)
 }
 
-/// The job when it has ended, or as it is when the time is over: a call has to be answered before hosts give up on it.
+/// Waits for the end of the job, and returns its current state when the time is over, because a call has to be answered
+/// before hosts give up.
 async fn ended(client: &Client, id: JobId, patience: Duration) -> Result<JobDetail, Failure> {
     let until = Instant::now() + patience.min(Duration::from_millis(MAX_WAIT_MS));
     match client.wait_until(id, until, pending()).await? {
@@ -162,7 +163,7 @@ struct Pruned {
     remaining: u64,
     bytes_freed: u64,
     dry_run: bool,
-    /// How many could not be removed, and the first of them.
+    /// The number of jobs that could not be removed; only the first are listed.
     not_removed_total: u64,
     not_removed: Vec<NotRemovedView>,
 }

@@ -89,7 +89,7 @@ async fn create(call: &Call<'_>) -> Result<Answer, Failure> {
     let version = given.python_version.as_deref().map(python).transpose()?;
     let Some(directory) = call.session.directory() else {
         return Err(Failure::argument(
-            "the directory that this server was started in is not there any more",
+            "the directory that this server was started in no longer exists",
             "restart the server from the editor's list of MCP servers",
         ));
     };

@@ -1,4 +1,4 @@
-//! `py_send_input`: writes to the stdin of a job that runs.
+//! `py_send_input`: writes to the stdin of a running job.
 
 use futures::FutureExt;
 use pyexec_proto::id::SenderId;
@@ -13,7 +13,7 @@ use crate::answer::{Answer, Failure};
 use crate::arguments::{Kind, Parameter};
 use crate::call::Call;
 
-/// How long to wait for a job that has not started, or has not read what it was sent before.
+/// How long to wait for a job that has not started, or has not read earlier input.
 const PATIENCE_MS: u64 = 10_000;
 
 pub(super) fn tools() -> Vec<Tool> {
@@ -44,7 +44,7 @@ struct Given {
 #[derive(Serialize, JsonSchema)]
 struct Written {
     job_id: String,
-    /// Fewer than given when the job does not read, and its buffer is full.
+    /// Fewer than given if the job does not read and its buffer is full.
     bytes_written: u64,
     closed: bool,
 }
@@ -62,9 +62,9 @@ async fn perform(call: &Call<'_>) -> Result<Answer, Failure> {
             sender,
             offset: written as u64,
             bytes: piece.to_vec(),
-            // Only behind the last of it.
+            // Stdin is closed only after the last chunk.
             close: given.close && piece.len() == rest.len(),
-            // What was begun is not waited for: it is told how far it got.
+            // After the first chunk the call does not wait: it reports how much was written.
             wait_ms: if written == 0 { PATIENCE_MS } else { 0 },
             start_wait_ms: PATIENCE_MS,
         };

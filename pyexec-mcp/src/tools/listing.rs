@@ -89,7 +89,7 @@ async fn list(call: &Call<'_>) -> Result<Answer, Failure> {
     Ok(Answer::new(text, listed))
 }
 
-/// The arguments that ask for the next page of the same listing.
+/// The arguments for the next page of the same listing.
 fn older(query: &JobQuery, page: &str) -> String {
     let statuses = query.statuses.iter().map(|status| format!("status_filter=\"{status}\", "));
     let label = query.label.iter().map(|label| format!("label_filter={}, ", Value::from(label.as_str())));
@@ -110,14 +110,14 @@ struct UnfinishedJob {
     exit_code: Option<i32>,
     pid: Option<u32>,
     elapsed_seconds: Option<f64>,
-    /// Whether subscribers are told of its output.
+    /// Whether subscribers are notified of its output.
     stream: bool,
     stdout_bytes: u64,
     stderr_bytes: u64,
     label: Option<String>,
     progress: Option<ProgressView>,
     command: String,
-    /// What a job waits for that does not run yet.
+    /// What a pending job waits for.
     message: Option<String>,
 }
 
@@ -135,7 +135,7 @@ async fn running(call: &Call<'_>) -> Result<Answer, Failure> {
         let client = &client;
         async move {
             match client.show(job.id).await {
-                // Pruned meanwhile.
+                // It was pruned meanwhile.
                 Err(ClientError::Refused(Error::NoSuchJob { .. } | Error::BeingRemoved { .. })) => Ok(None),
                 shown => shown.map(Some),
             }
@@ -143,7 +143,7 @@ async fn running(call: &Call<'_>) -> Result<Answer, Failure> {
     });
     let now = Timestamp::now();
     let details = try_join_all(details).await?;
-    // One that has ended since is not unfinished any more.
+    // A job that has ended meanwhile is no longer listed.
     let unfinished = details.into_iter().flatten().filter(|job| !job.state.is_finished());
     let jobs: Vec<UnfinishedJob> = unfinished
         .map(|job| {

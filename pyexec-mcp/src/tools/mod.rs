@@ -1,4 +1,4 @@
-//! The tools, one file for each kind: what it is called, what it takes and gives, and what it does.
+//! The tools, one file for each kind, with their names, parameters, results and implementation.
 
 mod control;
 mod environments;
@@ -16,7 +16,7 @@ use crate::options::Toolset;
 use parameters::markdown_output;
 pub(crate) use tool::{Hints, Tool, next_after_failure};
 
-/// In the order in which they are listed.
+/// The tools in the order in which they are listed.
 pub(crate) fn of(toolset: Toolset) -> Vec<Tool> {
     let all = [
         running::tools(),
@@ -46,8 +46,8 @@ const CORE: [&str; 6] = [
     "py_cancel_job",
 ];
 
-/// In the name of every tool. Clients of the program that pyexec replaces call tools without it, and are answered too: this
-/// is the only place that knows.
+/// The prefix of every tool's name. Clients of the program that pyexec replaces call tools without it, and are served
+/// too; only this module knows of that.
 const PREFIX: &str = "py_";
 
 pub(crate) fn find<'a>(tools: &'a [Tool], name: &str) -> Option<&'a Tool> {

@@ -1,4 +1,4 @@
-//! `py_get_job_output`: a job's output from an offset on, whole characters at a time.
+//! `py_get_job_output`: reads a job's output from an offset, in whole characters.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use super::tool::{Hints, Tool};
 use crate::answer::{Answer, Failure, render};
 use crate::arguments::{Kind, Parameter};
 use crate::call::Call;
-use crate::execution::{InlineScript, told_while};
+use crate::execution::{InlineScript, with_progress};
 
 pub(super) fn tools() -> Vec<Tool> {
     let cursor = |name| Parameter::new(name, Kind::Whole { least: 0, most: u64::MAX }, "").default(0);
@@ -63,9 +63,9 @@ struct Output {
     next_stderr_cursor: u64,
     stdout_bytes: u64,
     stderr_bytes: u64,
-    /// There is more already than this.
+    /// Whether there is more output already.
     more: bool,
-    /// What lies behind a cursor, and is not kept any more.
+    /// The number of bytes after the cursor that are no longer kept.
     missing_bytes: u64,
 }
 
@@ -87,10 +87,10 @@ async fn perform(call: &Call<'_>) -> Result<Answer, Failure> {
     let max_bytes = given.max_output_bytes.unwrap_or(DEFAULT_BYTES);
     let reader = Reader::at(id, from);
     let read = tokio::select! {
-        // Whoever waited does not any more; the job goes on.
+        // The client no longer waits; the job goes on.
         () = end_of_input.cancelled() => reader.characters(&client, max_bytes, 0).await?,
         () = call.context.ct.cancelled() => reader.characters(&client, max_bytes, 0).await?,
-        read = told_while(call, &client, id, longest, reader.characters(&client, max_bytes, wait_ms)) => read?,
+        read = with_progress(call, &client, id, longest, reader.characters(&client, max_bytes, wait_ms)) => read?,
     };
     if read.next == from
         && let Some(gone) = read.job.output_error()
@@ -99,7 +99,7 @@ async fn perform(call: &Call<'_>) -> Result<Answer, Failure> {
     }
     let view = JobView::of(&read.job, Timestamp::now());
     let script = InlineScript::of(&client, &read.job);
-    let text = |stream: Stream| script.shown(read.text(stream));
+    let text = |stream: Stream| script.strip(read.text(stream));
     let is_finished = read.job.state.is_finished();
     let output = Output {
         job_id: view.id,
@@ -125,12 +125,12 @@ fn markdown(output: &Output) -> String {
     }
     text.push_str(&format!(" · job `{}`", output.job_id));
     if output.missing_bytes > 0 {
-        text.push_str(&format!("\n\n{} bytes are not kept any more.", output.missing_bytes));
+        text.push_str(&format!("\n\n{} bytes are no longer kept.", output.missing_bytes));
     }
     text.push_str(&render::stream(Stream::Stdout, &output.stdout));
     text.push_str(&render::stream(Stream::Stderr, &output.stderr));
     if output.stdout.is_empty() && output.stderr.is_empty() {
-        text.push_str("\n\nNo output from there on.");
+        text.push_str("\n\nNo output after this offset.");
     }
     if output.status != "finished" || output.more {
         text.push_str(&format!(

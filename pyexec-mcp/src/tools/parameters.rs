@@ -1,4 +1,4 @@
-//! Parameters that several tools take, and how their values are read.
+//! Parameters that several tools have, and their conversion.
 
 use pyexec_proto::environment::{InvalidPythonVersion, PythonVersion};
 use pyexec_proto::output::MAX_CHUNK_BYTES;
@@ -7,17 +7,17 @@ use pyexec_proto::request::MAX_WAIT_MS;
 use crate::answer::Failure;
 use crate::arguments::{Kind, Parameter};
 
-/// Every tool takes it, and none is told: the protocol's side chooses the form of an answer.
+/// Every tool accepts it, but it is not passed on: the protocol layer selects the form of the answer.
 pub(super) fn markdown_output() -> Parameter {
     Parameter::new("markdown_output", Kind::Flag, "")
 }
 
-/// Those that the job leaves as artifacts.
+/// The images among the job's artifacts.
 pub(super) fn images() -> Parameter {
     Parameter::new("images", Kind::Flag, "")
 }
 
-/// Of each stream.
+/// The limit for each stream.
 pub(super) fn max_output_bytes() -> Parameter {
     const MOST: u64 = MAX_CHUNK_BYTES as u64;
     Parameter::new("max_output_bytes", Kind::Whole { least: 0, most: MOST }, "")
@@ -32,7 +32,7 @@ pub(super) fn wait_seconds(about: &'static str) -> Parameter {
     Parameter::new("wait_seconds", Kind::Number { least: 0.0, most: MOST }, about).default(0)
 }
 
-/// In milliseconds, rounded up: the shortest wait is a wait.
+/// In milliseconds, rounded up, so that the shortest wait is not zero.
 pub(super) fn milliseconds(seconds: f64) -> u64 {
     (seconds * 1e3).ceil() as u64
 }

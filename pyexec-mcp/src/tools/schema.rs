@@ -1,18 +1,18 @@
-//! Schemas of structured results, derived from the types whose values they are.
+//! Schemas of structured results, derived from their types.
 //!
-//! Every session that declares them pays for them, so they say what a client can rely on and no more: the members of a
-//! result, which of them are always there, and which may be null. What is inside members is left to the documentation.
+//! Every session that declares schemas pays for them, so they only say what a client can rely on: the members of a
+//! result, which of them are required, and which may be null. The content of members is documented elsewhere.
 
 use rmcp::model::JsonObject;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-/// A type of results.
+/// The type of a result.
 #[derive(Clone, Copy)]
 pub(super) struct Shape {
     schema: fn(&mut SchemaGenerator) -> Schema,
-    /// Members that are not declared: they are no concern of those who call this tool.
+    /// Members that are not declared, because callers of this tool do not need them.
     left_out: &'static [&'static str],
 }
 
@@ -35,7 +35,7 @@ impl Shape {
     }
 }
 
-/// Of results of any of these types: a member is required if all of them always have it.
+/// The schema for results of any of these types: a member is required if all of them require it.
 pub(super) fn of(shapes: &[Shape]) -> JsonObject {
     let settings = SchemaSettings::draft2020_12().for_serialize().with(|settings| settings.inline_subschemas = true);
     let mut generator = settings.into_generator();
@@ -70,7 +70,7 @@ fn takes_all_of(schema: &Value, other: &Value) -> bool {
     schema == other || schema["anyOf"].as_array().is_some_and(|either| either.contains(other))
 }
 
-/// Which type a member has. Of a list, also that of its items.
+/// The type of a member; for a list, also that of its items.
 fn brief(schema: &Value) -> Value {
     let or_null = |schema: Value| json!({"anyOf": [schema, {"type": "null"}]});
     if let Some(either) = schema["anyOf"].as_array() {
@@ -81,7 +81,7 @@ fn brief(schema: &Value) -> Value {
             _ => json!({"anyOf": either.iter().map(brief).collect::<Vec<_>>()}),
         };
     }
-    // Not a list of types, which validators in strict mode do not like.
+    // Validators in strict mode reject a list of types.
     if let Some(types) = schema["type"].as_array() {
         let either: Vec<Value> = types.iter().map(|one| brief(&with(schema, one))).collect();
         return json!({ "anyOf": either });
@@ -91,13 +91,13 @@ fn brief(schema: &Value) -> Value {
             json!({"type": "array", "items": brief(items)})
         }
         (Value::String(name), _) => json!({"type": name}),
-        // Names, without a type of their own.
+        // An enumeration without a type of its own.
         _ if schema["enum"].is_array() || schema["const"].is_string() => json!({"type": "string"}),
         _ => json!({}),
     }
 }
 
-/// The same schema for this type alone.
+/// The schema with a single type.
 fn with(schema: &Value, one: &Value) -> Value {
     let mut schema = schema.clone();
     schema["type"] = one.clone();

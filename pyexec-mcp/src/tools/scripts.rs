@@ -13,7 +13,7 @@ use crate::arguments::{Kind, Parameter};
 use crate::call::Call;
 use crate::execution;
 
-/// How much of a source is shown, in bytes: hosts take about so much in one answer.
+/// The largest source in an answer, in bytes: about the limit of hosts for one answer.
 const MOST_SHOWN: usize = 64 << 10;
 
 pub(super) fn tools() -> Vec<Tool> {

@@ -1,4 +1,4 @@
-//! `py_job_status`: where a job has got to, what is new, and its result once there is one.
+//! `py_job_status`: the state of a job, its new output, and its result once it has finished.
 
 use std::future::pending;
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ use super::tool::{Hints, Tool};
 use crate::answer::{Answer, Failure, render};
 use crate::arguments::{Kind, Parameter};
 use crate::call::Call;
-use crate::execution::{self, Executed, InlineScript, told_while};
+use crate::execution::{self, Executed, InlineScript, with_progress};
 
 pub(super) fn tools() -> Vec<Tool> {
     vec![Tool {
@@ -57,7 +57,7 @@ struct Given {
     max_output_bytes: Option<u32>,
 }
 
-/// What the wait is for; the end of the job always is enough.
+/// What ends the wait. The end of the job always does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Until {
@@ -76,7 +76,7 @@ struct Answered {
 struct Job {
     #[serde(flatten)]
     view: JobView,
-    /// What the tool that launched it would have returned; `null` until the end.
+    /// The result of the tool that started the job; `null` until the end.
     result: Option<Executed>,
 }
 
@@ -103,7 +103,7 @@ async fn perform(call: &Call<'_>) -> Result<Answer, Failure> {
     }
     let mut job = waited(call, &client, id, &given, cursor).await?;
     if job.state.is_finished() {
-        // With its last progress, which nobody looked for on the way of its end.
+        // Read again, because the end of the job does not carry its last progress.
         job = client.show(id).await?;
     }
     let news = if given.incremental { Some(news(&client, &job, cursor, max_bytes).await?) } else { None };
@@ -115,7 +115,7 @@ async fn perform(call: &Call<'_>) -> Result<Answer, Failure> {
         Some(result) => result.view.artifacts.clone().unwrap_or_default(),
         None => ArtifactsView::beside(id, &files::artifacts(&client, id).await?),
     };
-    // What was measured is part of the result, and long.
+    // Measurements are part of the result, and long.
     let view = JobView { benchmark: None, artifacts, ..JobView::of(&job, Timestamp::now()) };
     let answered = Answered { job: Job { view, result }, news };
     let mut answer = Answer::new(markdown(&answered), answered);
@@ -125,7 +125,7 @@ async fn perform(call: &Call<'_>) -> Result<Answer, Failure> {
     if given.images { execution::with_images(&client, id, answer).await } else { Ok(answer) }
 }
 
-/// The job once what is waited for has come, or the time is over.
+/// Returns the job once the awaited event has happened, or the time is over.
 async fn waited(
     call: &Call<'_>,
     client: &Client,
@@ -138,13 +138,13 @@ async fn waited(
         return Ok(client.show(id).await?);
     }
     let longest = Duration::from_millis(wait_ms);
-    let come = told_while(call, client, id, longest, async {
+    let come = with_progress(call, client, id, longest, async {
         match given.until {
             Until::Exit => Ok(client.wait_until(id, Instant::now() + longest, pending()).await?),
             Until::Output => {
                 let from = match cursor {
                     Some(cursor) => cursor,
-                    // New is what comes from now on.
+                    // Output from now on counts as new.
                     None => client.show(id).await?.output,
                 };
                 Ok::<_, Failure>(Some(Reader::at(id, from).characters(client, 0, wait_ms).await?.job))
@@ -153,7 +153,7 @@ async fn waited(
     });
     let end_of_input = call.session.end_of_input();
     tokio::select! {
-        // Whoever waited does not any more; the job goes on.
+        // The client no longer waits; the job goes on.
         () = end_of_input.cancelled() => {}
         () = call.context.ct.cancelled() => {}
         job = come => if let Some(job) = job? {
@@ -173,20 +173,20 @@ async fn news(
     let read = reader.characters(client, max_bytes, 0).await?;
     let script = InlineScript::of(client, job);
     Ok(News {
-        new_stdout: script.shown(read.text(Stream::Stdout)),
-        new_stderr: script.shown(read.text(Stream::Stderr)),
+        new_stdout: script.strip(read.text(Stream::Stdout)),
+        new_stderr: script.strip(read.text(Stream::Stderr)),
         next_cursor: format!("{}.{}", read.next.stdout, read.next.stderr),
     })
 }
 
-/// As [`news`] wrote it: an offset for each stream, which stay what they are whatever is restarted.
+/// Parses a cursor that [`news`] wrote: an offset for each stream. Offsets stay valid across restarts.
 fn read_cursor(given: &str) -> Result<OutputLengths, Failure> {
     let read = given
         .split_once('.')
         .and_then(|(stdout, stderr)| Some(PerStream { stdout: stdout.parse().ok()?, stderr: stderr.parse().ok()? }));
     read.ok_or_else(|| {
         Failure::argument(
-            format!("`cursor` is \"{}\", which no call has given", render::inline(given)),
+            format!("invalid `cursor` \"{}\": expected a next_cursor of an earlier call", render::inline(given)),
             "give the next_cursor of the call before, or leave it out for the end of the output",
         )
     })

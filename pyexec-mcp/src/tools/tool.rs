@@ -1,4 +1,4 @@
-//! What a tool is: its name, what it takes and gives, and what it does to the world.
+//! The declaration of a tool: its name, parameters, results, and effects.
 
 use std::sync::Arc;
 
@@ -17,29 +17,32 @@ pub(crate) struct Tool {
     pub(super) about: &'static str,
     pub(crate) hints: Hints,
     pub(crate) parameters: Vec<Parameter>,
-    /// The types whose values its structured results are.
+    /// The types of its structured results.
     pub(super) returns: Vec<Shape>,
     pub(crate) perform: for<'a> fn(&'a Call<'a>) -> BoxFuture<'a, Result<Answer, Failure>>,
 }
 
-/// What a tool does to the world.
+/// The effects of a tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hints {
-    /// Runs code, which can do anything.
+    /// Runs code, which may have any effect.
     RunsCode,
     Reads,
-    /// Makes something, and takes nothing away.
+    /// Creates something, and removes nothing.
     Adds,
-    /// Ends or removes something; once is as good as twice.
+    /// Ends or removes something; repeating the call has no further effect.
     Removes,
 }
 
-/// What to call when a call about a job has failed for a reason that is not the job's.
+/// The follow-up call after a failure that the job did not cause.
 pub(crate) fn next_after_failure(tool: &Tool, job: &str) -> String {
     match tool.hints {
         Hints::Reads | Hints::RunsCode => execution::wait_for_result(job, false),
         Hints::Adds | Hints::Removes => {
-            format!("py_job_status(job_id=\"{job}\") says how it is; then {} again, if it has not been done", tool.name)
+            format!(
+                "py_job_status(job_id=\"{job}\") shows its state; then {} again, if it has had no effect",
+                tool.name
+            )
         }
     }
 }

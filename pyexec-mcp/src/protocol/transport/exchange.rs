@@ -1,4 +1,4 @@
-//! What reading and writing share: the requests that are under way, and what the client has been told.
+//! State shared by reading and writing: the pending requests, and what was negotiated with the client.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -21,31 +21,31 @@ use crate::answer::shown::cut;
 pub(super) struct Exchange {
     under_way: Mutex<UnderWay>,
     agreed: Mutex<Agreed>,
-    /// An answer has been given, or a request put off.
+    /// Signalled when a request is answered or put off.
     pub(super) answered: Notify,
     pub(super) outbox: Outbox,
-    /// A newer program that is to take over, once one is wanted.
+    /// The newer program to hand over to, once it is known.
     successor: watch::Sender<Option<Successor>>,
     /// As in [`State`]: the daemon's protocol that this program was executed for.
     executed_for: Option<u16>,
 }
 
-/// What the client and this server have agreed on, which a server that takes over has to know.
+/// The negotiated state of the session, which a server that takes over needs.
 #[derive(Clone, Debug, Default)]
 struct Agreed {
-    /// By the handshake; none before it, and in sessions without one.
+    /// The protocol version from the handshake; `None` before it, and in sessions without one.
     version: Option<ProtocolVersion>,
-    /// The line of the handshake; none where it is not kept.
+    /// The line of the handshake; `None` if it was too long to keep.
     initialize: Option<Box<str>>,
     is_initialized: bool,
     subscribed: BTreeSet<String>,
 }
 
-/// The program that takes over, and for which daemon.
+/// The program that takes over, and the daemon's protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Successor {
     pub(crate) program: PathBuf,
-    /// The lowest protocol that the daemon speaks.
+    /// The lowest protocol of the daemon.
     pub(crate) daemon_protocol: u16,
 }
 
@@ -69,28 +69,28 @@ impl Exchange {
         self.agreed.lock().expect("nobody panics while holding it")
     }
 
-    /// The version that the handshake has agreed on.
+    /// The protocol version from the handshake.
     pub(super) fn version(&self) -> Option<ProtocolVersion> {
         self.agreed().version.clone()
     }
 
-    /// `notifications/initialized` has come.
+    /// Records that `notifications/initialized` has arrived.
     pub(super) fn initialized(&self) {
         self.agreed().is_initialized = true;
     }
 
-    /// Returns once a newer program is to take over.
+    /// Waits until a newer program is to take over.
     pub(super) async fn successor(&self) -> Successor {
         let mut successor = self.successor.subscribe();
         match successor.wait_for(Option::is_some).await.map(|successor| successor.clone()) {
             Ok(Some(successor)) => successor,
-            // The sender is ours.
+            // The sender is a field of `self`, so it cannot be dropped.
             Ok(None) | Err(_) => std::future::pending().await,
         }
     }
 
-    /// No program takes over after all: what was put off is answered with the reason.
-    pub(super) fn nobody_takes_over(&self, why: &str) {
+    /// The takeover failed: answers the requests that were put off with the reason.
+    pub(super) fn refuse_put_off(&self, why: &str) {
         self.successor.send_replace(None);
         let put_off = self.under_way().numbers_put_off();
         for number in put_off {
@@ -101,10 +101,11 @@ impl Exchange {
         }
     }
 
-    /// What a server that takes over has to know, but for what is unread.
+    /// The state for a server that takes over, without the unread input.
     ///
     /// # Errors
-    /// With the reason why it would not know all of it.
+    ///
+    /// The reason why the state is incomplete.
     pub(super) fn state(&self, daemon_protocol: u16) -> Result<State, &'static str> {
         let agreed = self.agreed().clone();
         let under_way = self.under_way();
@@ -122,7 +123,7 @@ impl Exchange {
         })
     }
 
-    /// Writes a message of rmcp's, under the client's `id`. A notification for which there is no room is returned.
+    /// Writes a message of rmcp under the client's `id`. A notification for which there is no room is returned.
     pub(super) fn send(&self, message: TxJsonRpcMessage<RoleServer>) -> Option<Vec<u8>> {
         match message {
             JsonRpcMessage::Response(mut response) => {
@@ -143,7 +144,7 @@ impl Exchange {
                 Some(RequestId::Number(number)) => {
                     let asked = self.end(number)?;
                     if asked.is_answered_already && asked.kind != Kind::Listen {
-                        tracing::warn!("what an older server had agreed on failed here: {}", error.message);
+                        tracing::warn!("the session state of an older server was rejected: {}", error.message);
                         self.answered.notify_one();
                         return None;
                     }
@@ -172,19 +173,19 @@ impl Exchange {
                     false => return Some(json(&notification)),
                 }
             }
-            // This server asks nothing.
+            // This server sends no requests.
             JsonRpcMessage::Request(_) => {}
         }
         None
     }
 
-    /// Forgets a request that is answered now; `None` if it was cancelled, or put off: then a newer server answers it.
+    /// Removes a request that is now answered; `None` if it was cancelled, or put off for a newer server.
     fn end(&self, number: i64) -> Option<Asked> {
         let mut under_way = self.under_way();
         if under_way.is_put_off(number) { None } else { under_way.end(number) }
     }
 
-    /// Remembers what an answer means for later.
+    /// Records the parts of an answer that later messages depend on.
     fn note(&self, asked: &Asked, result: &ServerResult) {
         let mut agreed = self.agreed();
         match &asked.kind {
@@ -222,13 +223,13 @@ impl Exchange {
         }
     }
 
-    /// Answers a request of rmcp's with an error.
+    /// Answers a request of rmcp with an error.
     fn refuse(&self, refusal: &Refusal, batch: Option<BatchKey>) {
         log(refusal);
         self.answer(refusal.line(), batch);
     }
 
-    /// Answers what has not become a request.
+    /// Answers a line that did not become a request.
     pub(super) fn refuse_unread(&self, refusal: &Refusal, batch: Option<BatchKey>) {
         log(refusal);
         match batch {
@@ -238,33 +239,33 @@ impl Exchange {
     }
 }
 
-/// A request that is under way, for whoever answers it.
+/// A pending request, for its handler.
 #[derive(Clone)]
 pub(crate) struct Ticket {
     pub(super) number: i64,
     pub(super) exchange: Arc<Exchange>,
-    /// The job that it has started already, for an older server that this one has taken over from.
+    /// The job that an older server has started for this request.
     pub(super) job: Option<JobId>,
 }
 
 impl Ticket {
-    /// The job that this request is about to start has been started: it is waited for instead.
+    /// The job that was already started for this request; the handler waits for it instead of starting another.
     pub(crate) fn job(&self) -> Option<JobId> {
         self.job
     }
 
-    /// The daemon's protocol that this program was executed for, by an older one that did not speak it.
+    /// The daemon's protocol for which an older server executed this program.
     pub(crate) fn executed_for(&self) -> Option<u16> {
         self.exchange.executed_for
     }
 
-    /// Has a newer program take over as soon as what is under way has been answered.
-    pub(crate) fn have_taken_over_by(&self, successor: Successor) {
+    /// Hands over to a newer program as soon as all pending requests are answered.
+    pub(crate) fn hand_over_to(&self, successor: Successor) {
         self.exchange.successor.send_replace(Some(successor));
     }
 
-    /// Leaves the answer to the program that takes over; `job` is what this request has started. `false` if it has to be
-    /// answered here.
+    /// Leaves the answer to the program that takes over; `job` is the job this request has started. `false` if it has
+    /// to be answered here.
     pub(crate) fn put_off(&self, job: Option<JobId>) -> bool {
         let put_off = self.exchange.under_way().put_off(self.number, job);
         self.exchange.answered.notify_one();

@@ -1,4 +1,4 @@
-//! Cuts stdin into lines, none of them longer than what is kept of one.
+//! Splits stdin into lines of bounded length.
 
 use std::io;
 
@@ -6,27 +6,27 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 
 use super::visible_id::IdSearch;
 
-/// The longest line that is taken, in bytes: a script of the largest size that can be run, as JSON at its worst.
+/// The longest accepted line, in bytes: a script of the maximal size in its longest JSON form.
 pub(super) const MAX_LINE_BYTES: usize = 128 << 20;
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Line {
-    /// Without what ends it. The last one may have come without an end.
+    /// Without its terminator. The last line may have had none.
     Whole(Vec<u8>),
-    /// Longer than [`MAX_LINE_BYTES`], with the `id` that could be seen in it.
+    /// Longer than [`MAX_LINE_BYTES`], with its `id` if one was found.
     TooLong(Option<String>),
     End,
 }
 
 pub(super) struct Lines<R> {
-    /// Bytes in front of the input, from `at` on: what another server has read and not handled.
+    /// Bytes to read before the input, from `at` on: those that another server read but did not handle.
     ahead: Vec<u8>,
     at: usize,
     input: BufReader<R>,
     longest: usize,
-    /// The beginning of the next line. It stays here when nobody waits for the rest any more.
+    /// The beginning of the next line. It is kept if the caller stops waiting for the rest.
     line: Vec<u8>,
-    /// Of a line that is not kept.
+    /// The search for an `id` in a line that is skipped.
     search: Option<IdSearch>,
 }
 
@@ -35,7 +35,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         Self { ahead, at: 0, input: BufReader::new(input), longest: MAX_LINE_BYTES, line: vec![], search: None }
     }
 
-    /// The next line. An error of the input ends it like its end. Nothing is lost when it is not waited for to the end.
+    /// The next line. An error of the input counts as its end. It is cancel-safe: no bytes are lost.
     pub(super) async fn next(&mut self) -> io::Result<Line> {
         loop {
             let is_ahead = self.at < self.ahead.len();
@@ -79,8 +79,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         }
     }
 
-    /// All that was read and not returned as a line. `None` in the middle of a line that is passed over, of which nothing
-    /// is kept.
+    /// All bytes that were read but not returned as a line. `None` in the middle of a skipped line, which is not kept.
     pub(super) fn unread(&self) -> Option<Vec<u8>> {
         let ahead = &self.ahead[self.at..];
         self.search.is_none().then(|| [self.line.as_slice(), ahead, self.input.buffer()].concat())

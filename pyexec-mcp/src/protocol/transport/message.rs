@@ -1,8 +1,8 @@
-//! What a line of stdin says: a request, a notification, a batch of them, or nothing that can be taken.
+//! Parses a line of stdin into a request, a notification, a batch, or a refusal.
 //!
-//! Pure: text in, a decision out. What is refused here is answered in JSON-RPC's terms; whether a tool likes its arguments
-//! is not looked at. rmcp's own reading is not used, since it is silent about what is not JSON, forgets the `id` of
-//! what has the wrong shape, and takes a known method with wrong parameters for an unknown one.
+//! The functions are pure. Refusals here are JSON-RPC errors; tool arguments are checked elsewhere. rmcp's own parser
+//! is not used, because it does not answer invalid JSON, loses the `id` of messages of the wrong shape, and takes a
+//! known method with invalid parameters for an unknown one.
 
 use rmcp::model::{
     CancelledNotification, CancelledNotificationParam, ClientNotification, ClientRequest, ErrorData,
@@ -16,15 +16,15 @@ use super::methods;
 use super::visible_id::visible_id;
 use crate::answer::shown::{cut, kind_of, shown};
 
-/// UTF-8's byte order mark, which some Windows programs put in front. RFC 8259 allows to pass it over.
+/// UTF-8's byte order mark, which some Windows programs write first. RFC 8259 permits ignoring it.
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 #[derive(Debug)]
 pub(super) enum Parsed {
     One(Message),
-    /// Members of an array, of which there is one at least.
+    /// The members of a nonempty array.
     Batch(Vec<Value>),
-    /// No JSON, or too deep. Mostly one; see [`unreadable`].
+    /// Invalid JSON, or nested too deep. Usually one refusal, see [`unreadable`].
     Unreadable(Vec<Refusal>),
 }
 
@@ -32,16 +32,16 @@ pub(super) enum Parsed {
 pub(super) enum Message {
     Request(RequestId, Box<ClientRequest>),
     Notification(ClientNotification),
-    /// Nothing that is answered or acted on: an empty line, a notification that means nothing to us, the answer to a
-    /// question that was never asked.
+    /// A message without an answer or an effect: an empty line, an unknown notification, or an answer to no request of
+    /// ours.
     Nothing,
     Refused(Refusal),
 }
 
-/// An answer that only says why there is no other.
+/// An error answer.
 #[derive(Debug, PartialEq)]
 pub(super) struct Refusal {
-    /// As JSON text, exactly as it was written; `None` where there is none that could be read.
+    /// The JSON text of the `id` as written; `None` if it could not be read.
     pub(super) id: Option<String>,
     pub(super) error: ErrorData,
 }
@@ -57,10 +57,7 @@ impl Refusal {
     }
 
     pub(super) fn too_long(id: Option<String>) -> Self {
-        Self::invalid(
-            id,
-            format!("the message has more than {MAX_LINE_BYTES} bytes: put what is that long into a file"),
-        )
+        Self::invalid(id, format!("the message has more than {MAX_LINE_BYTES} bytes: put long data into a file"))
     }
 
     pub(super) fn id_in_use(id: &RequestId) -> Self {
@@ -70,12 +67,12 @@ impl Refusal {
         Self::of(id, ErrorData::invalid_request(problem, None))
     }
 
-    /// Of a whole array, or of one without members.
+    /// The error for a whole array, or for an empty one.
     pub(super) fn batch(problem: &'static str) -> Self {
         Self::invalid(None, problem)
     }
 
-    /// JSON-RPC wants an `id` in every answer, and `null` where it is not known.
+    /// The line of the answer. JSON-RPC requires an `id`, which is `null` if unknown.
     pub(super) fn line(&self) -> Vec<u8> {
         let id = self.id.as_deref().unwrap_or("null");
         let error = serde_json::to_string(&self.error).expect("it has text for keys");
@@ -98,12 +95,12 @@ pub(super) fn parse(line: &[u8]) -> Parsed {
     }
 }
 
-/// One member of a batch, as if it had come alone.
+/// Parses a member of a batch as if it were a message of its own.
 pub(super) fn member(value: Value) -> Message {
     message(value, |id| Some(id.to_string()))
 }
 
-/// The answer to one member of a batch that is refused as a whole. `None` where nobody waits for one.
+/// The answer to one member of a batch that is refused as a whole; `None` for a notification.
 pub(super) fn refused_member(value: Value, problem: &'static str) -> Option<Refusal> {
     match member(value) {
         Message::Request(id, _) => Some(Refusal::of(&id, ErrorData::invalid_request(problem, None))),
@@ -112,13 +109,14 @@ pub(super) fn refused_member(value: Value, problem: &'static str) -> Option<Refu
     }
 }
 
-/// A line that is too deep is JSON, and its request is refused. One that is no JSON is answered as JSON-RPC wants it, with
-/// `id: null`; but if an `id` can be seen in it, somebody waits for an answer with that `id`, so that one is given as well.
+/// A line that is nested too deep is valid JSON, and its request is refused. Invalid JSON is answered with `id: null`,
+/// as JSON-RPC requires; if an `id` can be found in it, its sender waits for an answer with that `id`, which is sent
+/// too.
 fn unreadable(line: &[u8], error: &serde_json::Error) -> Vec<Refusal> {
     let id = visible_id(line);
     let problem = error.to_string();
     if problem.starts_with("recursion limit exceeded") {
-        return vec![Refusal::invalid(id, "the message is nested too deep: 127 levels are the most")];
+        return vec![Refusal::invalid(id, "the message is nested too deep: the limit is 127 levels")];
     }
     let hint = if problem.contains("surrogate") || problem.contains("hex escape") {
         "half of a surrogate pair is no character: leave it out"
@@ -131,7 +129,7 @@ fn unreadable(line: &[u8], error: &serde_json::Error) -> Vec<Refusal> {
     [nobody].into_iter().chain(sender).collect()
 }
 
-/// `as_written` gives the `id`, which may have lost digits, as it stands in the line.
+/// `as_written` returns the text of the `id` in the line, because the parsed number may have lost digits.
 fn message(value: Value, as_written: impl FnOnce(&Value) -> Option<String>) -> Message {
     let Value::Object(mut members) = value else {
         let problem = format!("the message is {}, not an object", kind_of(&value));
@@ -141,7 +139,7 @@ fn message(value: Value, as_written: impl FnOnce(&Value) -> Option<String>) -> M
     let params = members.remove("params");
     let id = match (members.remove("id"), members.get("method")) {
         (_, None) if is_answer => return Message::Nothing,
-        // Nobody waits for an answer, whatever else is wrong with it.
+        // A notification has no answer, even if it is invalid.
         (None, Some(Value::String(method))) => return notification(method, params),
         (None, _) => {
             return Message::Refused(Refusal::invalid(
@@ -181,7 +179,7 @@ fn request(members: &Map<String, Value>, params: Option<Value>, is_answer: bool)
     }
 }
 
-/// There are two that mean something to this server.
+/// This server handles two notifications.
 fn notification(method: &str, params: Option<Value>) -> Message {
     match method {
         "notifications/initialized" => {

@@ -1,7 +1,7 @@
-//! The methods this server has, and what has to be in their parameters.
+//! The methods of this server, and the required shape of their parameters.
 //!
-//! Members that are not listed are let through: later versions of the protocol add some. A method that is not listed does
-//! not exist, even if rmcp knows it.
+//! Unlisted members are accepted, because later versions of the protocol add some. An unlisted method does not exist,
+//! even if rmcp knows it.
 
 use rmcp::ErrorData;
 use rmcp::model::{
@@ -13,13 +13,13 @@ use serde_json::{Map, Value};
 
 use crate::answer::shown::{cut, kind_of, shown};
 
-/// What a member of `params` has to be.
+/// The required shape of a member of `params`.
 #[derive(Clone, Copy, Debug)]
 enum Shape {
     Text,
-    /// An object with these members, among others.
+    /// An object with these members, and possibly others.
     Object(&'static [Member]),
-    /// An object with text for values.
+    /// An object whose values are text.
     Texts,
 }
 
@@ -54,7 +54,7 @@ const COMPLETE: &[Member] = &[
 const LISTEN: &[Member] = &[needed("notifications", Shape::Object(&[]))];
 const NOTHING: &[Member] = &[];
 
-/// A request, from its method and parameters, or the error it is answered with.
+/// Parses a request from its method and parameters, or returns the error to answer with.
 pub(super) fn request(method: &str, params: Option<Value>) -> Result<ClientRequest, ErrorData> {
     let members = match method {
         "initialize" => INITIALIZE,
@@ -115,7 +115,7 @@ fn typed(method: &str, params: Map<String, Value>) -> Result<ClientRequest, Erro
         "subscriptions/listen" => of(params).map(ClientRequest::SubscriptionsListenRequest),
         other => unreachable!("{other} has members that were checked, and no type"),
     };
-    // What no table says, such as what must be in a `ref` of either type.
+    // Requirements beyond the tables, such as the members of each type of `ref`.
     read.map_err(|error| {
         ErrorData::invalid_params(format!("the parameters of {method} are wrong: {}", cut(&error.to_string())), None)
     })
@@ -126,7 +126,7 @@ fn wrong(name: &str, value: &Value, expected: &str) -> ErrorData {
     ErrorData::invalid_params(format!("`{name}` is {seen}, not {expected}"), None)
 }
 
-/// `within` is the name of the object that the members are of, with a dot behind it.
+/// `within` is the name of the enclosing object, with a trailing dot.
 fn check(within: &str, members: &[Member], given: &Map<String, Value>) -> Result<(), ErrorData> {
     for member in members {
         let name = format!("{within}{}", member.name);

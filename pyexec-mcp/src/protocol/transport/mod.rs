@@ -1,17 +1,17 @@
 //! The protocol's stream between the client and rmcp.
 //!
-//! A task ([`reader`]) reads stdin line by line and decides what each line is ([`message`]). Requests that are right go to rmcp; what is
-//! refused is answered here, so that every request with an `id` that can be seen gets exactly one answer with that `id`
-//! (unless it is cancelled). Answers go to [`outbox`], whose task writes them. rmcp's own transport answers less than that,
-//! and has no bounds.
+//! A task ([`reader`]) reads stdin line by line and parses each line ([`message`]). Valid requests go to rmcp; invalid
+//! ones are answered here, so that every request with a readable `id` gets exactly one answer with that `id`, unless it
+//! is cancelled. Answers go to [`outbox`], whose task writes them. rmcp's own transport leaves some requests
+//! unanswered, and has no limits.
 //!
-//! What a client can make this server keep is bounded. A line has at most 128 MiB ([`lines`]). At most 1024
-//! requests are under way, and at most as many together as have 256 MiB of lines. Once 32 MiB of answers wait to be read by
-//! the client, only those under way can add theirs. Beyond these bounds stdin is left unread, in the kernel's pipe,
-//! until there is room again; its end is noticed all the same.
+//! The memory that a client can occupy is bounded. A line has at most 128 MiB ([`lines`]). At most 1024 requests are
+//! pending, with at most 256 MiB of lines together. Once 32 MiB of answers wait for the client, only pending requests
+//! add to them. Beyond these limits stdin is left unread in the kernel's pipe until there is room again; its end is
+//! noticed nevertheless.
 //!
-//! When the daemon turns out to be newer than this server, a newer server takes over on the same descriptors
-//! ([`taking_over`]): what is under way is answered first, or left to it.
+//! If the daemon is newer than this server, a newer server takes over on the same descriptors ([`taking_over`]).
+//! Pending requests are answered first, or left to it.
 
 mod exchange;
 mod lines;
@@ -40,7 +40,7 @@ use reader::{Reader, Stopped};
 pub(crate) use stdio::{Stdio, take};
 pub(crate) use taking_over::State;
 
-/// What rmcp reads from and writes to.
+/// The transport for rmcp.
 pub(crate) struct Connection {
     received: mpsc::Receiver<RxJsonRpcMessage<RoleServer>>,
     exchange: Arc<Exchange>,
@@ -48,7 +48,8 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Starts to read, after what an older server has `left`. `end_of_input` is cancelled once stdin has ended.
+    /// Starts to read, after the state that an older server has `left`. `end_of_input` is cancelled once stdin has
+    /// ended.
     pub(crate) fn over(stdio: Stdio, left: Option<State>, end_of_input: CancellationToken) -> Self {
         let Stdio { input, output, hangup, originals } = stdio;
         let executed_for = left.as_ref().map(|left| left.daemon_protocol);
@@ -59,7 +60,7 @@ impl Connection {
         tokio::spawn(async move {
             let read = reader.read(left.unwrap_or_default(), input, &hangup, &originals);
             let Stopped::HangUp = read.await else { return };
-            // What is still unread is of no use to anybody.
+            // The rest of the input is discarded.
             end.cancel();
         });
         Self { received, exchange, end_of_input }

@@ -1,4 +1,5 @@
-//! What is to be written to stdout, in order, by a task of its own: nobody who has an answer waits for the client to read.
+//! The queue of lines for stdout. A separate task writes them in order, so that handlers never wait for the client to
+//! read.
 
 use std::sync::Arc;
 
@@ -7,11 +8,11 @@ use tokio::sync::{mpsc, watch};
 
 use super::stdio::Output;
 
-/// So many bytes may wait to be read by the client before stdin is left unread.
+/// The number of queued bytes beyond which stdin is left unread.
 const MOST_BYTES: usize = 32 << 20;
 
-/// So many may wait before notices of progress are dropped and other notifications wait. Progress is told twice a second, so
-/// what is dropped is out of date soon.
+/// The number of queued bytes beyond which progress notifications are dropped and other notifications wait. Progress is
+/// sent twice a second, so a dropped one is soon outdated.
 const MOST_BYTES_FOR_NOTIFICATIONS: usize = 1 << 20;
 
 #[derive(Clone, Debug)]
@@ -21,7 +22,7 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    /// Starts to write, and goes on until nobody can add anything.
+    /// Starts the writing task, which ends when all senders are dropped.
     pub(super) fn over(output: Output) -> Self {
         let (lines, queued) = mpsc::unbounded_channel();
         let waiting = Arc::new(watch::Sender::new(0));
@@ -29,13 +30,13 @@ impl Outbox {
         Self { lines, waiting }
     }
 
-    /// A message, without the end of its line.
+    /// Queues a message, without line terminator.
     pub(super) fn push(&self, mut line: Vec<u8>) {
         line.push(b'\n');
         let length = line.len();
         self.waiting.send_modify(|waiting| *waiting += length);
         if self.lines.send(line).is_err() {
-            // Nobody reads any more, and nobody will.
+            // The client no longer reads.
             self.waiting.send_replace(0);
         }
     }
@@ -52,14 +53,14 @@ impl Outbox {
         self.until(|waiting| waiting < MOST_BYTES).await;
     }
 
-    /// Until all of it has been written, or cannot be.
+    /// Waits until the whole queue is written, or writing has failed.
     pub(crate) async fn written(&self) {
         self.until(|waiting| waiting == 0).await;
     }
 
     async fn until(&self, is_reached: impl Fn(usize) -> bool) {
         let mut waiting = self.waiting.subscribe();
-        // The sender is ours.
+        // The sender is a field of `self`, so it cannot be dropped.
         let _ = waiting.wait_for(|waiting| is_reached(*waiting)).await;
     }
 }

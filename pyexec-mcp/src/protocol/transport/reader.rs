@@ -1,4 +1,4 @@
-//! Reads stdin line by line, decides what each line is, and passes requests on to rmcp.
+//! Reads stdin line by line, parses each line, and passes requests to rmcp.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,33 +20,32 @@ use super::stdio::{Hangup, Input, Originals};
 use super::taking_over::{self, State};
 use super::under_way::{Asked, BatchKey, Kind};
 
-/// How many requests are worked on at once.
+/// The largest number of pending requests.
 const MOST_UNDER_WAY: u32 = 1 << 10;
 
-/// A request counts once more for each of so many bytes. The line of one that has no more is kept until it is answered.
+/// A request counts once more for each of so many bytes. The line of a shorter request is kept until it is answered.
 const BYTES_THAT_COUNT: usize = 256 << 10;
 
-/// How long what a client sent before it closed stdin may wait to be read. Much of it is there at once when requests come
-/// through a shell's pipe.
+/// How long input may still be read that the client sent before it closed stdin. With a shell's pipe, much of it
+/// arrives at once.
 const LAST_READING: Duration = Duration::from_millis(10);
 
-/// How long a newer program that is to take over waits for what is under way. Most of it ends at once: the older daemon
-/// has gone.
+/// How long a takeover waits for pending requests. Most of them end at once, because the older daemon is gone.
 const BEFORE_HANDOVER: Duration = Duration::from_secs(30);
 
-/// Why nothing more is read.
+/// Why reading ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Stopped {
-    /// All of stdin has been read, and passed on.
+    /// All of stdin was read and passed on.
     AtTheEnd,
-    /// The client has closed stdin while it was left unread.
+    /// The client closed stdin while input was left unread.
     HangUp,
 }
 
-/// Why no newer program has taken over.
+/// Why the takeover did not happen.
 enum Refused {
     WithReason(String),
-    /// A line is being passed over, which has to end first.
+    /// A line is being skipped, and has to end first.
     Later,
 }
 
@@ -54,21 +53,21 @@ pub(super) struct Reader {
     deliver: mpsc::Sender<RxJsonRpcMessage<RoleServer>>,
     exchange: Arc<Exchange>,
     room: Arc<Semaphore>,
-    /// A request has come that rmcp takes for the first of a session.
+    /// A request has arrived that opens the session for rmcp.
     is_open: bool,
-    /// Once the client has closed stdin, until when it is read although something else has to be waited for.
+    /// After the client closed stdin: how long it may still be read while the reader has to wait.
     last_reading: Option<Instant>,
 }
 
-/// How a message came.
+/// The origin of a message.
 #[derive(Clone, Copy, Debug, Default)]
 struct Origin<'a> {
-    /// Its length.
+    /// The length of its line.
     bytes: usize,
     batch: Option<BatchKey>,
-    /// What it was read from, unless that is a batch.
+    /// Its line, unless it is part of a batch.
     line: Option<&'a [u8]>,
-    /// The client has had the answer from an older server.
+    /// An older server has already answered the client.
     is_answered_already: bool,
     /// The job that an older server has started for it.
     job: Option<JobId>,
@@ -80,7 +79,7 @@ impl Reader {
         Self { deliver, exchange, room, is_open: false, last_reading: None }
     }
 
-    /// Reads to the end, beginning with what an older server has left.
+    /// Reads to the end, beginning with the state that an older server has left.
     pub(super) async fn read(mut self, left: State, input: Input, hangup: &Hangup, originals: &Originals) -> Stopped {
         let unread = match self.take_over(left).await {
             Ok(unread) => unread,
@@ -92,9 +91,9 @@ impl Reader {
                 biased;
                 successor = self.exchange.successor() => {
                     match self.hand_over(&successor, lines.unread(), hangup, originals).await {
-                        Refused::WithReason(why) => self.exchange.nobody_takes_over(&why),
+                        Refused::WithReason(why) => self.exchange.refuse_put_off(&why),
                         Refused::Later => {
-                            // The rest of a line that is passed over.
+                            // The rest of a skipped line.
                             let line = lines.next().await.unwrap_or(Line::End);
                             if let Err(stopped) = self.line(line).await {
                                 return stopped;
@@ -111,7 +110,7 @@ impl Reader {
             });
             let mut last_reading = self.last_reading;
             let too_late = async {
-                hangup.come().await;
+                hangup.wait().await;
                 let until = *last_reading.get_or_insert_with(|| Instant::now() + LAST_READING);
                 tokio::time::sleep_until(until).await;
             };
@@ -126,12 +125,13 @@ impl Reader {
         }
     }
 
-    /// Brings rmcp to where an older server was, and asks it what that has put off. What is unread is returned.
+    /// Restores the session of an older server in rmcp, and repeats the requests that it has put off. Returns the
+    /// unread input.
     async fn take_over(&mut self, left: State) -> Result<Vec<u8>, Stopped> {
         let answered = |line: &str| (line.to_owned(), Origin { is_answered_already: true, ..Origin::default() });
         let initialized = left.is_initialized.then(|| json!({"jsonrpc": "2.0", "method": "notifications/initialized"}));
         let subscribe = |uri: &String| {
-            // No client uses such an id, and it is free again at once.
+            // No client uses such an id, and it is released at once.
             let id = format!("handover of {uri}");
             json!({"jsonrpc": "2.0", "id": id, "method": "resources/subscribe", "params": {"uri": uri}})
         };
@@ -149,8 +149,8 @@ impl Reader {
         Ok(left.unread)
     }
 
-    /// Has a newer program executed in place of this one, once all that is under way has been answered or put off. Returns
-    /// only if that is not possible.
+    /// Executes a newer program in place of this one, once all pending requests are answered or put off. Returns only
+    /// on failure.
     async fn hand_over(
         &self,
         successor: &Successor,
@@ -172,7 +172,7 @@ impl Reader {
         tokio::select! {
             biased;
             () = at_rest => {}
-            () = hangup.come() => return Refused::WithReason("the client has closed stdin".to_owned()),
+            () = hangup.wait() => return Refused::WithReason("the client has closed stdin".to_owned()),
             () = tokio::time::sleep(BEFORE_HANDOVER) => {
                 return Refused::WithReason("other requests take too long for a newer one to take over: try again".to_owned());
             }
@@ -188,7 +188,7 @@ impl Reader {
         Refused::WithReason(format!("{program} cannot be executed: {error}; install it again, or restart this server"))
     }
 
-    /// Returns when the next line may be read.
+    /// Handles a line. Returns when the next one may be read.
     async fn line(&mut self, line: Line) -> Result<(), Stopped> {
         match line {
             Line::Whole(line) => self.take(&line, Origin::default()).await?,
@@ -205,7 +205,7 @@ impl Reader {
                 self.message(message, Origin { bytes: line.len(), line: Some(line), ..origin }).await
             }
             Parsed::Unreadable(refusals) => {
-                // The line may be a torn one.
+                // The line may be truncated.
                 refusals.iter().for_each(|refusal| self.refuse_unless_under_way(refusal));
                 Ok(())
             }
@@ -213,7 +213,7 @@ impl Reader {
         }
     }
 
-    /// Whoever is answered for good reasons is not answered for bad ones.
+    /// A request that is pending gets its regular answer, not this refusal.
     fn refuse_unless_under_way(&self, refusal: &Refusal) {
         let is_answered_anyway = refusal.id.as_deref().is_some_and(|id| {
             serde_json::from_str(id).is_ok_and(|id: RequestId| self.exchange.under_way().is_used(&id))
@@ -223,8 +223,7 @@ impl Reader {
         }
     }
 
-    /// 2025-03-26 wants batches to be taken, and 2024-11-05 wants what JSON-RPC is, which has them. 2025-06-18 has dropped
-    /// them.
+    /// 2025-03-26 requires batches, and 2024-11-05 requires JSON-RPC, which has them. 2025-06-18 removed them.
     async fn batch(&mut self, members: Vec<Value>, bytes: usize) -> Result<(), Stopped> {
         let version = self.exchange.version();
         let problem = match version {
@@ -239,7 +238,7 @@ impl Reader {
         };
         if let Some(problem) = problem {
             self.exchange.refuse_unread(&Refusal::batch(problem), None);
-            // Whoever waits for one of them waits for its `id`.
+            // A client that waits for a member waits for its `id`.
             for member in members.into_iter().take(MOST_UNDER_WAY as usize) {
                 if let Some(refusal) = message::refused_member(member, problem) {
                     self.refuse_unless_under_way(&refusal);
@@ -286,15 +285,15 @@ impl Reader {
             self.exchange.refuse_unread(&Refusal::id_in_use(&id), batch);
             return Ok(());
         };
-        // Its place is free again once whoever answers it has dropped the request's context.
+        // The permit is released once the handler has dropped the request's context.
         let weight = u32::try_from(1 + bytes / BYTES_THAT_COUNT).unwrap_or(u32::MAX).min(MOST_UNDER_WAY);
         let room = self.room.clone().acquire_many_owned(weight).await.expect("it is never closed");
         request.extensions_mut().insert(Arc::new(room));
         request.extensions_mut().insert(Ticket { number, exchange: self.exchange.clone(), job });
         self.is_open = self.is_open || opens(&request);
         self.deliver(JsonRpcMessage::request(request, RequestId::Number(number))).await?;
-        // What comes behind the handshake depends on the version that it agrees on, and subscriptions of an older server
-        // have ids of their own only for as long.
+        // The messages after the handshake depend on the negotiated version, and subscriptions of an older server keep
+        // their own ids only until answered.
         let is_waited_for = is_handshake || (is_answered_already && kind != Kind::Listen);
         while is_waited_for && self.exchange.under_way().is_open(number) {
             self.exchange.answered.notified().await;
@@ -315,7 +314,7 @@ impl Reader {
             }
             cancelled.params.request_id = Some(RequestId::Number(number));
         }
-        // rmcp leaves when the first thing it hears is a notification.
+        // rmcp ends the session if its first message is a notification.
         if self.is_open { self.deliver(JsonRpcMessage::notification(notification)).await } else { Ok(()) }
     }
 
@@ -324,7 +323,7 @@ impl Reader {
     }
 }
 
-/// Whether rmcp regards the connection as set up from this request on.
+/// Whether this request opens the session for rmcp.
 fn opens(request: &ClientRequest) -> bool {
     #[expect(clippy::wildcard_enum_match_arm, reason = "every other request opens it if it carries what one needs")]
     match request {

@@ -1,7 +1,7 @@
-//! The descriptors that the protocol runs on, taken private before anything else happens.
+//! The descriptors of the protocol's stream, made private before anything else happens.
 //!
-//! Only protocol messages may reach stdout, and only this server may read stdin. What is left under their numbers leads to
-//! stderr and to `/dev/null`, for libraries and for every process that is started.
+//! Only protocol messages may reach stdout, and only this server may read stdin. The descriptors 0 and 1 then lead to
+//! `/dev/null` and stderr, for libraries and for every process that is started.
 
 use std::fs::File;
 use std::io;
@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest};
 pub(crate) type Input = Box<dyn AsyncRead + Send + Unpin>;
 pub(crate) type Output = Box<dyn AsyncWrite + Send + Unpin>;
 
-/// Where messages come from and go to.
+/// The input and output of the protocol.
 pub(crate) struct Stdio {
     pub(crate) input: Input,
     pub(crate) output: Output,
@@ -22,28 +22,28 @@ pub(crate) struct Stdio {
     pub(super) originals: Originals,
 }
 
-/// The descriptors as this process got them, for a program that is executed in its place.
+/// The descriptors as this process inherited them, for a program that is executed in its place.
 pub(super) struct Originals {
     pub(super) stdin: OwnedFd,
     pub(super) stdout: OwnedFd,
-    /// A thread may be reading stdin, and what it reads after this process has stopped waiting for it is lost.
+    /// A thread may be reading stdin. Whatever it reads after this process has stopped waiting is lost.
     pub(super) is_read_by_thread: bool,
 }
 
-/// Tells that the client has closed its end of stdin, without reading what is still in it.
+/// Detects that the client has closed its end of stdin, without reading the remaining input.
 pub(crate) struct Hangup(OwnedFd);
 
 impl Hangup {
-    /// Never returns for files, which have no other end. Registered with the kernel only while somebody waits, so that it
-    /// costs nothing as long as stdin is read.
-    pub(crate) async fn come(&self) {
+    /// Waits for the hangup; never returns for files, which have no other end. The descriptor is registered with the
+    /// kernel only during the wait, so that it costs nothing while stdin is read.
+    pub(crate) async fn wait(&self) {
         let Ok(watched) = self.0.try_clone().and_then(watch) else { return std::future::pending().await };
         loop {
             let Ok(mut readiness) = watched.readable().await else { return std::future::pending().await };
             if readiness.ready().is_read_closed() {
                 return;
             }
-            // There is something to read, and that is not what is waited for.
+            // There is input to read, but no hangup.
             readiness.clear_ready();
         }
     }
@@ -57,8 +57,8 @@ fn watch(input: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::with_interest(input, Interest::READABLE)
 }
 
-/// Takes stdin and stdout private. Afterwards their numbers mean `/dev/null` and stderr, for us, for libraries and for
-/// every process that is started.
+/// Makes stdin and stdout private. Afterwards their numbers lead to `/dev/null` and stderr, for this process, for
+/// libraries and for every process that is started.
 pub(crate) fn take() -> io::Result<Stdio> {
     let stdin = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
     let stdout = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3)?;
@@ -69,14 +69,14 @@ pub(crate) fn take() -> io::Result<Stdio> {
     Ok(Stdio { input, output, hangup, originals: Originals { stdin, stdout, is_read_by_thread } })
 }
 
-/// Has the numbers of stdin and stdout mean `/dev/null` and stderr.
+/// Points the numbers of stdin and stdout to `/dev/null` and stderr.
 pub(super) fn lead_elsewhere() -> io::Result<()> {
     rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
     rustix::stdio::dup2_stdout(rustix::stdio::stderr())?;
     Ok(())
 }
 
-/// With it, whether a thread reads.
+/// The reader, and whether it uses a thread.
 fn reader(input: OwnedFd) -> io::Result<(Input, bool)> {
     Ok(match file_type(&input)? {
         FileType::Fifo => match opened_again(&input, OFlags::RDONLY) {
@@ -99,7 +99,7 @@ fn writer(output: OwnedFd) -> io::Result<Output> {
             Ok(pipe) => Box::new(tokio::net::unix::pipe::Sender::from_owned_fd(pipe)?),
             Err(_) => Box::new(tokio::fs::File::from_std(output.into())),
         },
-        // Hosts that run on Node hand out sockets.
+        // Hosts that run on Node.js pass sockets.
         FileType::Socket => Box::new(socket(output)?),
         FileType::RegularFile
         | FileType::Directory
@@ -114,8 +114,8 @@ fn file_type(descriptor: &OwnedFd) -> io::Result<FileType> {
     Ok(FileType::from_raw_mode(rustix::fs::fstat(descriptor)?.st_mode))
 }
 
-/// A pipe that does not block, without making it so for the others who have it open. One that another user has made, as
-/// `sudo -u` hands it over, can not be opened again: it is read and written on a thread, as a file is.
+/// Opens a pipe again, so that it can be non-blocking without affecting other processes that share it. A pipe of
+/// another user, as `sudo -u` passes it, cannot be opened again: a thread reads and writes it, as with a file.
 fn opened_again(descriptor: &OwnedFd, how: OFlags) -> io::Result<OwnedFd> {
     let path = format!("/proc/self/fd/{}", descriptor.as_raw_fd());
     Ok(rustix::fs::open(path, how | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?)
@@ -156,7 +156,7 @@ mod tests {
         for (input, to_input) in ends {
             let hangup = Hangup(input);
             rustix::io::write(&to_input, b"unread").expect("there is room");
-            let mut come = std::pin::pin!(hangup.come());
+            let mut come = std::pin::pin!(hangup.wait());
             // Whatever the reactor has to say, it is not the end.
             for _ in 0..10 {
                 tokio::task::yield_now().await;

@@ -1,8 +1,8 @@
-//! What a server leaves to the newer one that takes over from it, on the same stdin and stdout.
+//! The state that a server hands over to the newer one that takes over its stdin and stdout.
 //!
-//! The newer program is executed in place of this one, with `--handover FD`: an unnamed file in memory, whose first line is
-//! [`State`] as JSON and whose rest is what was read of stdin and not handled. Programs of different versions write and
-//! read it: members are only added, each with a default.
+//! The newer program is executed in place of this one, with `--handover FD`. The descriptor is an unnamed file in
+//! memory: its first line is [`State`] as JSON, and the rest is the input that was read but not handled. Programs of
+//! different versions exchange it, so members are only ever added, each with a default.
 
 use std::convert::Infallible;
 use std::ffi::OsString;
@@ -21,32 +21,31 @@ use serde::{Deserialize, Serialize};
 /// The option that names the descriptor.
 pub(crate) const OPTION: &str = "--handover";
 
-/// More is not taken over, in bytes: requests and lines are bounded, and this is more than all of them.
+/// The largest state that is accepted, in bytes: more than all requests and lines together, which are bounded.
 const MOST_BYTES: u64 = 1 << 29;
 
-/// What the client has said that the next server has to know.
+/// The session state that the next server needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct State {
-    /// The line of `initialize`, in sessions that have begun with a handshake.
+    /// The line of `initialize`, in sessions that began with a handshake.
     #[serde(default)]
     pub(super) initialize: Option<String>,
-    /// `notifications/initialized` has come.
+    /// Whether `notifications/initialized` has arrived.
     #[serde(default)]
     pub(super) is_initialized: bool,
-    /// The URIs of resources that were subscribed to by the method of the handshake versions.
+    /// The URIs subscribed to by the method of the handshake versions.
     #[serde(default)]
     pub(super) subscribed: Vec<String>,
-    /// The lines of `subscriptions/listen` that go on.
+    /// The lines of open `subscriptions/listen` requests.
     #[serde(default)]
     pub(super) listens: Vec<String>,
-    /// Requests that are still to be answered.
+    /// The requests that the next server has to answer.
     #[serde(default)]
     pub(super) requests: Vec<PutOff>,
-    /// The lowest protocol of the daemon that the next server is to speak with: one that does not speak it either has
-    /// nobody else take over.
+    /// The lowest protocol of the daemon. A next server that does not speak it does not hand over again.
     #[serde(default)]
     pub(super) daemon_protocol: u16,
-    /// What was read of stdin, and not handled.
+    /// The input that was read but not handled.
     #[serde(skip)]
     pub(super) unread: Vec<u8>,
 }
@@ -55,7 +54,7 @@ pub(crate) struct State {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct PutOff {
     pub(super) line: String,
-    /// The job that it has started: it is waited for, and not started again.
+    /// The job that it has started. The next server waits for it instead of starting it again.
     #[serde(default)]
     pub(super) job: Option<JobId>,
 }
@@ -64,9 +63,9 @@ pub(super) struct PutOff {
 pub(crate) enum TakingOverError {
     #[error("cannot take over from an older server: {0}")]
     Read(#[from] io::Error),
-    #[error("cannot take over from an older server: what it has left has more than {MOST_BYTES} bytes")]
+    #[error("cannot take over from an older server: its state has more than {MOST_BYTES} bytes")]
     TooLarge,
-    #[error("cannot take over from an older server: what it has left cannot be read: {0}")]
+    #[error("cannot take over from an older server: its state cannot be read: {0}")]
     Format(#[from] serde_json::Error),
 }
 
@@ -88,21 +87,21 @@ impl State {
         Ok(Self { unread: bytes.split_off(bytes.len().min(end + 1)), ..state })
     }
 
-    /// What an older server has left in the descriptor of this number.
-    pub(crate) fn taken(descriptor: u32) -> Result<Self, TakingOverError> {
+    /// Reads the state that an older server has left in the descriptor of this number.
+    pub(crate) fn from_descriptor(descriptor: u32) -> Result<Self, TakingOverError> {
         let mut file = File::options().read(true).write(true).open(format!("/proc/self/fd/{descriptor}"))?;
         let state = Self::read_from(&mut file)?;
-        // The number stays open, and programs that this one starts inherit it: it leads to nothing.
+        // The number stays open, and processes started by this one inherit it, so the file is emptied.
         file.set_len(0)?;
         Ok(state)
     }
 }
 
-/// Executes `program` in place of this process. Returns only if that is not possible: then nothing has changed.
+/// Executes `program` in place of this process. Returns only on failure, and then nothing has changed.
 pub(super) fn execute(program: &Path, stdin: &OwnedFd, stdout: &OwnedFd, state: &State) -> io::Error {
     let Err(error) = try_execute(program, stdin, stdout, state);
     if let Err(error) = super::stdio::lead_elsewhere() {
-        tracing::error!("stdin and stdout are not protected from others any more: {error}");
+        tracing::error!("stdin and stdout are no longer protected from other code: {error}");
     }
     error
 }
@@ -115,17 +114,17 @@ fn try_execute(program: &Path, stdin: &OwnedFd, stdout: &OwnedFd, state: &State)
     rustix::stdio::dup2_stdout(stdout)?;
     rustix::io::fcntl_setfd(&file, FdFlags::empty())?;
     let arguments = without_option(std::env::args_os().skip(1));
-    // All other descriptors are closed by the kernel.
+    // The kernel closes all other descriptors.
     Err(Command::new(program).args(arguments).arg(OPTION).arg(file.as_raw_fd().to_string()).exec())
 }
 
-/// The arguments that this process was started with, as somebody would have started the next.
+/// The arguments of this process without the option of the takeover.
 fn without_option(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut kept = Vec::new();
     let mut arguments = arguments;
     while let Some(argument) = arguments.next() {
         if argument == OPTION {
-            // Its value.
+            // The value of the option.
             arguments.next();
         } else {
             kept.push(argument);

@@ -1,7 +1,7 @@
-//! The requests that have been read and not been answered yet, and the batches they came in.
+//! The requests that are not answered yet, and the batches they came in.
 //!
-//! rmcp knows each request by a number of ours instead of the client's `id`. A client can then use an `id` again as soon as
-//! its request is answered or cancelled: what a cancelled request still comes to has a number that nobody waits for.
+//! rmcp knows each request by a number of ours instead of the client's `id`, so that a client can reuse an `id` as soon
+//! as its request is answered or cancelled: a late answer to a cancelled request has a number that is no longer in use.
 
 use std::collections::HashMap;
 
@@ -21,33 +21,33 @@ pub(super) struct UnderWay {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Asked {
-    /// As the client calls it.
+    /// The client's `id`.
     pub(super) id: RequestId,
     pub(super) batch: Option<BatchKey>,
     pub(super) kind: Kind,
-    /// As it was read, where that is kept: whoever takes over from this server is asked it again.
+    /// The line, if it is kept: it is handed over to the server that takes over.
     pub(super) line: Option<Box<str>>,
-    /// The client has had the answer from the server that this one has taken over from.
+    /// The client was already answered by the server that this one took over from.
     pub(super) is_answered_already: bool,
-    /// A newer server answers it.
+    /// Set if a newer server is to answer the request.
     pub(super) put_off: Option<PutOffFor>,
 }
 
-/// What it takes to answer a request that was put off.
+/// The data needed to answer a request that was put off.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct PutOffFor {
     /// The job that it has started.
     job: Option<JobId>,
 }
 
-/// Requests whose effect lasts longer than they take to answer, and all others.
+/// Distinguishes requests whose effect outlives their answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Initialize,
-    /// To the resource with this URI, by the method of the handshake versions.
+    /// A subscription to the resource with this URI, by the method of the handshake versions.
     Subscribe(String),
     Unsubscribe(String),
-    /// It is answered when the client or the server leaves.
+    /// It is answered when the client or the server ends it.
     Listen,
     Other,
 }
@@ -76,13 +76,13 @@ pub(super) struct BatchKey(u64);
 
 #[derive(Debug, Default)]
 struct Batch {
-    /// How many of its requests have not been answered; one more while it is still being read.
+    /// The number of its unanswered requests, plus one while the batch is being read.
     open: usize,
     answers: Vec<Vec<u8>>,
 }
 
 impl UnderWay {
-    /// The number of a request from here on; `None` while another with its `id` is under way.
+    /// Registers a request and returns its number; `None` if a request with the same `id` is pending.
     pub(super) fn begin(&mut self, asked: Asked) -> Option<i64> {
         if self.is_used(&asked.id) {
             return None;
@@ -108,7 +108,7 @@ impl UnderWay {
         self.requests.get(&number)
     }
 
-    /// Has a request answered by the server that takes over; `false` if it cannot be asked again there.
+    /// Leaves a request to the server that takes over; `false` if its line was not kept.
     pub(super) fn put_off(&mut self, number: i64, job: Option<JobId>) -> bool {
         let Some(asked) =
             self.requests.get_mut(&number).filter(|asked| asked.line.is_some() && !asked.is_answered_already)
@@ -123,12 +123,12 @@ impl UnderWay {
         self.requests.get(&number).is_some_and(|asked| asked.put_off.is_some())
     }
 
-    /// Whether there is a request that this server itself will answer before long.
+    /// Whether there is a request that this server itself will answer soon.
     pub(super) fn is_busy(&self) -> bool {
         self.requests.values().any(|asked| asked.put_off.is_none() && asked.kind != Kind::Listen)
     }
 
-    /// The requests that were put off, in the order in which they came.
+    /// The requests that were put off, in their order.
     pub(super) fn all_put_off(&self) -> Vec<PutOff> {
         let put_off = |asked: &Asked| {
             let PutOffFor { job } = asked.put_off.clone()?;
@@ -137,12 +137,12 @@ impl UnderWay {
         self.in_order().filter_map(|(_, asked)| put_off(asked)).collect()
     }
 
-    /// Their numbers.
+    /// The numbers of the requests that were put off.
     pub(super) fn numbers_put_off(&self) -> Vec<i64> {
         self.in_order().filter(|(_, asked)| asked.put_off.is_some()).map(|(number, _)| number).collect()
     }
 
-    /// The subscriptions that are told of things; `None` if one of them cannot be asked for again.
+    /// The lines of open subscriptions; `None` if one of them was not kept.
     pub(super) fn listens(&self) -> Option<Vec<String>> {
         let listens = self.in_order().filter(|(_, asked)| asked.kind == Kind::Listen);
         listens.map(|(_, asked)| Some(asked.line.as_deref()?.to_owned())).collect()
@@ -154,22 +154,22 @@ impl UnderWay {
         requests.into_iter()
     }
 
-    /// Forgets a request that is answered now; `None` if it was cancelled.
+    /// Removes a request that is now answered; `None` if it was cancelled.
     pub(super) fn end(&mut self, number: i64) -> Option<Asked> {
         let asked = self.requests.remove(&number)?;
         self.numbers.remove(&asked.id);
         Some(asked)
     }
 
-    /// Forgets a request that will not be answered: its number, and what its batch is answered with if it was the last one
-    /// of it.
+    /// Removes a request that will not be answered. Returns its number, and the answer of its batch if it was the last
+    /// open request of that batch.
     pub(super) fn cancel(&mut self, id: &RequestId) -> Option<(i64, Option<Vec<u8>>)> {
         let number = *self.numbers.get(id)?;
         let asked = self.end(number)?;
         Some((number, asked.batch.and_then(|key| self.close_one(key))))
     }
 
-    /// A batch that is about to be read; [`Self::close_one`] says that it has been.
+    /// Registers a batch that is about to be read; [`Self::close_one`] marks it as read.
     pub(super) fn open_batch(&mut self) -> BatchKey {
         self.last_batch += 1;
         let key = BatchKey(self.last_batch);
@@ -177,14 +177,15 @@ impl UnderWay {
         key
     }
 
-    /// Keeps an answer until all the others of its batch are there.
+    /// Keeps an answer until the batch is complete.
     pub(super) fn keep(&mut self, key: BatchKey, answer: Vec<u8>) {
         if let Some(batch) = self.batches.get_mut(&key) {
             batch.answers.push(answer);
         }
     }
 
-    /// One thing less that a batch waits for. After the last one this is the array of its answers; nothing if it has none.
+    /// Removes one open request of a batch. Returns the array of its answers if that was the last, unless there are
+    /// none.
     pub(super) fn close_one(&mut self, key: BatchKey) -> Option<Vec<u8>> {
         let batch = self.batches.get_mut(&key)?;
         batch.open -= 1;

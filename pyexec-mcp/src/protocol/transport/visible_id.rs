@@ -1,19 +1,19 @@
-//! Finds the `id` of a message that cannot be parsed: too deep, too long, or no JSON at all.
+//! Finds the `id` of a message that cannot be parsed because it is too deep, too long, or not JSON.
 //!
-//! Whoever sent the request waits for an answer with that `id`. The search looks at one byte after the other and keeps next
-//! to nothing, so it takes lines of any length and depth; it does not check anything else about them.
+//! The sender of the request waits for an answer with that `id`. The search reads byte by byte in constant memory, so
+//! it handles lines of any length and depth. It checks nothing else about them.
 
-/// The longest `id` that is found, in bytes as it was written.
+/// The longest `id` that is found, in bytes as written.
 const LONGEST: usize = 1 << 10;
 
 #[derive(Debug, Default)]
 pub(super) struct IdSearch {
     depth: usize,
-    /// Within a string, and whether the byte before was a backslash.
+    /// Within a string; says whether the previous byte was a backslash.
     string: Option<Escaped>,
     collecting: Collecting,
     collected: Vec<u8>,
-    /// Behind the colon of a member of the outermost object.
+    /// After the colon of a member of the outermost object.
     in_value: bool,
     key_is_id: bool,
     found: Vec<u8>,
@@ -29,7 +29,7 @@ enum Collecting {
     Id,
 }
 
-/// The `id` of a whole line, as it was written.
+/// The `id` of a whole line, as written.
 pub(super) fn visible_id(line: &[u8]) -> Option<String> {
     let mut search = IdSearch::default();
     search.feed(line);
@@ -41,7 +41,7 @@ impl IdSearch {
         while let Some((byte, rest)) = bytes.split_first() {
             match self.string {
                 Some(false) if self.collecting == Collecting::Nothing => {
-                    // Nothing in here matters but its end.
+                    // Within a string only its end matters.
                     let Some(at) = bytes.iter().position(|byte| matches!(byte, b'"' | b'\\')) else { return };
                     self.in_string(bytes[at], false);
                     bytes = &bytes[at + 1..];
@@ -54,7 +54,7 @@ impl IdSearch {
         }
     }
 
-    /// As JSON text: a string or a number.
+    /// The JSON text of a string or a number.
     pub(super) fn found(mut self) -> Option<String> {
         self.end_of_number();
         let text = String::from_utf8(self.found).ok()?;
@@ -130,7 +130,7 @@ impl IdSearch {
         self.collected.push(byte);
     }
 
-    /// A string ends by itself, a number with what comes behind it.
+    /// A string has a terminator; a number ends at the byte after it.
     fn end_of_number(&mut self) {
         if self.collecting == Collecting::Id && self.string.is_none() {
             self.found = std::mem::take(&mut self.collected);

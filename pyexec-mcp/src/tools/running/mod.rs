@@ -1,4 +1,4 @@
-//! The tools that run something: they differ in what they take, and in whether anybody waits.
+//! The tools that run code. They differ in their parameters, and in whether the call waits.
 
 mod parameters;
 mod submission;
@@ -16,16 +16,16 @@ use super::tool::{Hints, Tool};
 use crate::answer::{Answer, Failure, render};
 use crate::arguments::{Kind, Parameter};
 use crate::call::Call;
-use crate::execution::{self, Executed, Promoted, Shown};
+use crate::execution::{self, Executed, Extras, StillRunning};
 use parameters::{
     answers, asynchronous, directory, execution as in_any_case, in_directory, measured, profiled, synchronous,
-    told_before, with_dependencies,
+    with_dependencies, without_descriptions,
 };
 use submission::{Given, source, submission};
 
-/// A result, or where a job has got to whose result is not waited for any longer, or not at all.
+/// The possible results: that of a finished job, or the state of a job that the call does not wait for.
 const fn executed(left_out: &'static [&'static str]) -> [Shape; 3] {
-    [Shape::of::<Executed>().without(left_out), Shape::of::<Promoted>(), Shape::of::<Submitted>()]
+    [Shape::of::<Executed>().without(left_out), Shape::of::<StillRunning>(), Shape::of::<Submitted>()]
 }
 
 const EXECUTED: [Shape; 3] =
@@ -45,7 +45,7 @@ pub(super) fn tools() -> Vec<Tool> {
             hints: Hints::RunsCode,
             parameters: [in_directory(), in_any_case(300), synchronous(), answers()].concat(),
             returns: EXECUTED.to_vec(),
-            perform: |call| run(call, Kept::UntilDone).boxed(),
+            perform: |call| run(call, Wait::ForResult).boxed(),
         },
         Tool {
             name: "py_run_script_with_dependencies",
@@ -53,10 +53,15 @@ pub(super) fn tools() -> Vec<Tool> {
             about: "Run inline code or a script file in an environment with the given packages, made by uv and cached. \
                 Long runs go on as jobs.",
             hints: Hints::RunsCode,
-            parameters: [with_dependencies(), told_before(in_any_case(300)), told_before(synchronous()), answers()]
-                .concat(),
+            parameters: [
+                with_dependencies(),
+                without_descriptions(in_any_case(300)),
+                without_descriptions(synchronous()),
+                answers(),
+            ]
+            .concat(),
             returns: EXECUTED.to_vec(),
-            perform: |call| run(call, Kept::UntilDone).boxed(),
+            perform: |call| run(call, Wait::ForResult).boxed(),
         },
         Tool {
             name: "py_benchmark_script",
@@ -64,47 +69,47 @@ pub(super) fn tools() -> Vec<Tool> {
             about: "As py_run_script_with_dependencies, measured: wall and CPU time, peak memory of all processes, with \
                 statistics over the runs.",
             hints: Hints::RunsCode,
-            parameters: told_before(
+            parameters: without_descriptions(
                 [with_dependencies(), measured(), in_any_case(300), synchronous(), answers()].concat(),
             ),
             returns: MEASURED.to_vec(),
-            perform: |call| run(call, Kept::UntilDone).boxed(),
+            perform: |call| run(call, Wait::ForResult).boxed(),
         },
         Tool {
             name: "py_profile_script",
             title: "Profile Python",
             about: "As py_run_script_with_dependencies, profiled: what took most time.",
             hints: Hints::RunsCode,
-            parameters: told_before(
+            parameters: without_descriptions(
                 [with_dependencies(), profiled(), in_any_case(300), synchronous(), answers()].concat(),
             ),
             returns: PROFILED.to_vec(),
-            perform: |call| run(call, Kept::UntilDone).boxed(),
+            perform: |call| run(call, Wait::ForResult).boxed(),
         },
         Tool {
             name: "py_run_script_in_dir_async",
             title: "Start Python in a directory",
             about: "As py_run_script_in_dir, but returns a job_id at once.",
             hints: Hints::RunsCode,
-            parameters: told_before([in_directory(), in_any_case(0), asynchronous(), answers()].concat()),
+            parameters: without_descriptions([in_directory(), in_any_case(0), asynchronous(), answers()].concat()),
             returns: STARTED.to_vec(),
-            perform: |call| run(call, Kept::Started).boxed(),
+            perform: |call| run(call, Wait::ForStart).boxed(),
         },
         Tool {
             name: "py_run_script_with_dependencies_async",
             title: "Start Python with packages",
             about: "As py_run_script_with_dependencies, but returns a job_id at once.",
             hints: Hints::RunsCode,
-            parameters: told_before([with_dependencies(), in_any_case(0), asynchronous(), answers()].concat()),
+            parameters: without_descriptions([with_dependencies(), in_any_case(0), asynchronous(), answers()].concat()),
             returns: STARTED.to_vec(),
-            perform: |call| run(call, Kept::Started).boxed(),
+            perform: |call| run(call, Wait::ForStart).boxed(),
         },
         Tool {
             name: "py_run_saved_script",
             title: "Run a saved script",
             about: "Run a script that py_save_script has kept.",
             hints: Hints::RunsCode,
-            parameters: told_before(
+            parameters: without_descriptions(
                 [
                     vec![Parameter::new("script_name", Kind::Text, "").required(), directory()],
                     in_any_case(300),
@@ -114,51 +119,51 @@ pub(super) fn tools() -> Vec<Tool> {
                 .concat(),
             ),
             returns: EXECUTED.to_vec(),
-            perform: |call| run(call, Kept::UntilDone).boxed(),
+            perform: |call| run(call, Wait::ForResult).boxed(),
         },
     ]
 }
 
-/// For how long the call goes on.
+/// How long a call waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kept {
-    /// As long as the budget lasts.
-    UntilDone,
-    /// No longer than it takes to submit.
-    Started,
+enum Wait {
+    /// For the result, as long as the budget lasts.
+    ForResult,
+    /// Only until the job is submitted.
+    ForStart,
 }
 
-async fn run(call: &Call<'_>, kept: Kept) -> Result<Answer, Failure> {
-    let given = call.read::<Given>()?.without_fillings();
+async fn run(call: &Call<'_>, wait: Wait) -> Result<Answer, Failure> {
+    let given = call.read::<Given>()?.without_fillers();
     let source = source(call, &given).await?;
     let max_bytes = given.max_output_bytes.unwrap_or(DEFAULT_BYTES);
-    let shown = Shown { plot: given.plot, images: given.images };
-    let waits = kept == Kept::UntilDone && !given.async_mode;
+    let extras = Extras { plot: given.plot, images: given.images };
+    let waits = wait == Wait::ForResult && !given.async_mode;
     let job = match submitted_before(call).await? {
         Some(job) => job,
         None => execution::submit(call, submission(call, given, source, waits)?).await?,
     };
     if waits {
-        return execution::attend(call, job.id, max_bytes, shown).await;
+        return execution::attend(call, job.id, max_bytes, extras).await;
     }
-    Ok(match kept {
-        Kept::Started => started(&job),
-        Kept::UntilDone => submitted(&job, shown.plot),
+    Ok(match wait {
+        Wait::ForStart => started(&job),
+        Wait::ForResult => submitted(&job, extras.plot),
     })
 }
 
-/// The job that an older server, which this one has taken over from, has submitted for this call.
+/// The job that an older server, from which this one took over, has submitted for this call.
 async fn submitted_before(call: &Call<'_>) -> Result<Option<JobDetail>, Failure> {
     let Some(id) = call.job else { return Ok(None) };
     match call.session.client().await?.show(id).await {
         Ok(job) => Ok(Some(job)),
-        // The submission itself was lost.
+        // The submission was lost.
         Err(ClientError::Refused(Error::NoSuchJob { .. })) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
 
-/// `py_…_async`
+/// The result of `py_…_async`.
 #[derive(Serialize, JsonSchema)]
 struct Started {
     job_id: String,
@@ -180,7 +185,7 @@ fn started(job: &JobDetail) -> Answer {
     Answer::new(follow_up("Started", job.id, false), started)
 }
 
-/// `async_mode=true`
+/// The result of `async_mode=true`.
 #[derive(Serialize, JsonSchema)]
 struct Submitted {
     job_id: String,
@@ -191,7 +196,7 @@ struct Submitted {
 }
 
 fn submitted(job: &JobDetail, plot: bool) -> Answer {
-    // It may have ended already: how is for those who ask.
+    // A job that has already ended is reported as running; py_job_status has its result.
     let status = if job.state.status() == Status::Pending { Status::Pending } else { Status::Running };
     let submitted = Submitted {
         job_id: job.id.to_string(),

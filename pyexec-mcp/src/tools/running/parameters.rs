@@ -1,4 +1,4 @@
-//! What the tools that run something take, in groups that several of them share.
+//! Parameters of the tools that run code, in groups that several tools share.
 
 use pyexec_proto::benchmark::BenchmarkSpec;
 use pyexec_proto::profile::ProfileSpec;
@@ -6,8 +6,8 @@ use pyexec_proto::profile::ProfileSpec;
 use crate::arguments::{Kind, Parameter};
 use crate::tools::parameters::{images, max_output_bytes};
 
-/// What the parameters are for is said of the first tools that have them, and once is enough: every session pays for it.
-pub(super) fn told_before(parameters: Vec<Parameter>) -> Vec<Parameter> {
+/// Removes the descriptions, which the first tool with these parameters has: every session pays for them.
+pub(super) fn without_descriptions(parameters: Vec<Parameter>) -> Vec<Parameter> {
     parameters.into_iter().map(Parameter::brief).collect()
 }
 
@@ -46,7 +46,7 @@ pub(super) fn with_dependencies() -> Vec<Parameter> {
     [sources(), own].concat()
 }
 
-/// What every tool takes that runs something.
+/// The parameters of every tool that runs code.
 pub(super) fn execution(timeout_seconds: u32) -> Vec<Parameter> {
     const LIMITS: Kind = Kind::Object(&[
         ("memory_mb", Kind::Number { least: 1.0, most: (u64::MAX >> 20) as f64 }),
@@ -58,7 +58,7 @@ pub(super) fn execution(timeout_seconds: u32) -> Vec<Parameter> {
         ("network", Kind::Choice(&["none"])),
         ("filesystem", Kind::Choice(&["read-only", "workdir"])),
     ]);
-    // A hundred years; far beyond there is no difference to forever.
+    // A hundred years, which is as good as no limit.
     const LONGEST: f64 = 100.0 * 365.0 * 86_400.0;
     vec![
         Parameter::new("args", Kind::Texts, ""),

@@ -1,4 +1,4 @@
-//! What a call asks for, as the job that is submitted.
+//! Builds the submission for a call.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,7 +19,7 @@ use crate::answer::{Failure, render};
 use crate::call::Call;
 use crate::tools::parameters::{milliseconds, python};
 
-/// What these tools were given, all of them together.
+/// The parameters of all these tools.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Given {
@@ -78,14 +78,14 @@ pub(super) struct GivenLimits {
 }
 
 impl Given {
-    /// Empty code and an empty stdin are values of their own, but not beside the alternative to them: that is what clients
-    /// send that fill in everything.
-    pub(super) fn without_fillings(mut self) -> Self {
-        let is_filling = |text: &Option<String>| text.as_ref().is_some_and(String::is_empty);
-        if (self.script_path.is_some() || self.module.is_some()) && is_filling(&self.script_content) {
+    /// Removes empty code and empty stdin if their alternative is given. Both are valid values, but clients that fill
+    /// in all parameters send them too.
+    pub(super) fn without_fillers(mut self) -> Self {
+        let is_filler = |text: &Option<String>| text.as_ref().is_some_and(String::is_empty);
+        if (self.script_path.is_some() || self.module.is_some()) && is_filler(&self.script_content) {
             self.script_content = None;
         }
-        if self.open_stdin && is_filling(&self.stdin) {
+        if self.open_stdin && is_filler(&self.stdin) {
             self.stdin = None;
         }
         self
@@ -109,7 +109,7 @@ impl GivenLimits {
     }
 }
 
-/// Exactly one of what a script can be given as.
+/// The source of the job: exactly one of the alternatives has to be given.
 pub(super) async fn source(call: &Call<'_>, given: &Given) -> Result<JobSource, Failure> {
     const NEXT: &str =
         "give script_path (a file), script_content (the code itself) or module (as python -m takes it), one of them";
@@ -157,16 +157,16 @@ pub(super) fn submission(
         }
         (Some(text), false) if text.len() > MAX_STDIN_BYTES => {
             return Err(Failure::argument(
-                format!("stdin has {} bytes; {MAX_STDIN_BYTES} is the most", text.len()),
-                "put it into a file, and let the script open that",
+                format!("stdin has {} bytes; the limit is {MAX_STDIN_BYTES}", text.len()),
+                "put it into a file that the script opens",
             ));
         }
-        // Empty text is a stdin that has ended, as /dev/null is.
+        // Empty text is a stdin at its end, like /dev/null.
         (Some(_), false) => StdinSource::Given,
         (None, true) => StdinSource::Open,
         (None, false) => StdinSource::Null,
     };
-    // Of one tool, which has a default for each of them.
+    // Parameters of one tool, which has defaults for all of them.
     let benchmark = given.runs.map(|runs| BenchmarkSpec {
         runs,
         warmup_runs: given.warmup_runs.unwrap_or(0),
@@ -178,8 +178,8 @@ pub(super) fn submission(
     for (name, value) in &given.env_vars {
         if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
             return Err(Failure::argument(
-                format!("env_vars can not have a variable {}", render::code(name)),
-                "a name has no `=` in it, and neither has a NUL character",
+                format!("env_vars cannot contain a variable named {}", render::code(name)),
+                "a name must not contain `=`, and neither name nor value a NUL character",
             ));
         }
         draft.set_variable(name.as_ref(), value.as_ref());
@@ -192,7 +192,7 @@ pub(super) fn submission(
         draft.be_at_least_as_nice_as(nice);
     }
     if let Some(id) = call.job {
-        // The same as before, so that it is the same job if it was taken after all.
+        // The same id as before, so that it is the same job if it was accepted.
         draft.id = id;
     }
     draft.autosave = autosave;
@@ -211,8 +211,8 @@ pub(super) fn submission(
     Ok(draft.submission())
 }
 
-/// Code that was given inline is kept, so that it can be found again. What the submission has beside it does not travel
-/// twice: the code, and what may be secret.
+/// Inline code is kept, so that it can be found again. The parameters omit what the submission carries separately: the
+/// code, and values that may be secret.
 fn autosave(call: &Call<'_>) -> Autosave {
     const BESIDE: [&str; 4] = ["script_content", "args", "env_vars", "stdin"];
     let mut parameters = call.arguments.clone();
@@ -228,7 +228,7 @@ fn environment(given: &Given) -> Result<EnvironmentSpec, Failure> {
         requirements: given.dependencies.clone(),
         named: given.environment.clone(),
         auto_install: given.auto_install_deps,
-        // An agent's code gets what a project has made, and never makes a project's environment itself.
+        // Agents' code uses a project's existing environment, and never creates it.
         project: match (use_uv, given.no_project, &given.script_path) {
             (false, ..) => ProjectChoice::default(),
             (true, true, _) => ProjectChoice::None,
@@ -246,7 +246,7 @@ fn contradiction(given: &Given, found: Contradiction) -> Failure {
         EnvironmentOption::Requirements => "dependencies",
         EnvironmentOption::Named => "environment",
         EnvironmentOption::AutoInstall => "auto_install_deps",
-        // No tool takes these.
+        // No tool has these parameters.
         EnvironmentOption::RequirementsFile => "requirements_file",
         EnvironmentOption::Refresh => "refresh",
     };
@@ -254,7 +254,7 @@ fn contradiction(given: &Given, found: Contradiction) -> Failure {
         Contradiction::WithoutUv(option) => {
             let name = name(option);
             Failure::argument(
-                format!("`{name}` cannot be had with use_uv=false"),
+                format!("`{name}` cannot be combined with use_uv=false"),
                 format!("leave out `{name}`, or leave use_uv at true"),
             )
         }
@@ -262,20 +262,20 @@ fn contradiction(given: &Given, found: Contradiction) -> Failure {
             let named = render::code(given.environment.as_deref().unwrap_or_default());
             Failure::argument(
                 format!("`environment` and `{}` are both given", name(option)),
-                format!("environment {named} is used as it was made: leave out one of them"),
+                format!("environment {named} is used as it was created: leave out one of them"),
             )
         }
     }
 }
 
-/// Where the server was started is where relative paths start.
+/// Relative paths start at the directory that the server was started in.
 fn directory_of(call: &Call<'_>, given: Option<&str>) -> Result<OsText, Failure> {
     match (given, call.session.directory()) {
         (Some(given), _) if Path::new(given).is_absolute() => Ok(given.into()),
         (Some(given), Some(here)) => Ok(here.join(given).into()),
         (None, Some(here)) => Ok(here.into()),
         (_, None) => Err(Failure::argument(
-            "the directory that this server was started in is not there any more",
+            "the directory that this server was started in no longer exists",
             "give `directory` as an absolute path",
         )),
     }
