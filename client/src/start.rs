@@ -16,7 +16,9 @@ use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use pyexec_proto::paths::Paths;
-use pyexec_proto::variables::{ARTIFACTS_VARIABLE, JOB_ID_VARIABLE, PROGRESS_VARIABLE, SERVICE_MARK, SOCKET_VARIABLE};
+use pyexec_proto::variables::{
+    ARTIFACTS_VARIABLE, DAEMON_VARIABLE, JOB_ID_VARIABLE, PROGRESS_VARIABLE, SERVICE_MARK, SOCKET_VARIABLE,
+};
 use pyexec_run_directory::lock_file::{Running, lock_holder};
 use pyexec_run_directory::place;
 use pyexec_run_directory::private::{create_private, open_lock};
@@ -161,9 +163,9 @@ fn wake(running: &Running, socket: &Path) -> Option<PathBuf> {
     None
 }
 
-/// The `pyexecd` that would be started: what `PYEXEC_DAEMON` names, be it there or not, or the first that is found.
+/// The `pyexecd` that would be started: what [`DAEMON_VARIABLE`] names, be it there or not, or the first that is found.
 pub fn find_program() -> Option<PathBuf> {
-    if let Some(named) = std::env::var_os("PYEXEC_DAEMON").filter(|name| !name.is_empty()) {
+    if let Some(named) = std::env::var_os(DAEMON_VARIABLE).filter(|name| !name.is_empty()) {
         return Some(named.into());
     }
     places_of("pyexecd").find(|candidate| candidate.is_file())

@@ -1,17 +1,5 @@
 //! The only place that turns what happened into an exit code.
-//!
-//! | code | meaning |
-//! |---|---|
-//! | the script's own | it ran to its end; 128+N when signal N ended it. `bench`: of the first that did not go well |
-//! | 1 | `doctor`: there is a problem |
-//! | 2 | the command line makes no sense, or an id fits several jobs |
-//! | 3 | `daemon status`: none runs, as `systemctl status` says it |
-//! | 124 | the job was timed out |
-//! | 125 | pyexec itself failed, or nobody knows how the job ended |
-//! | 126 | the script could not be started |
-//! | 127 | no such job, script, directory or artifact; or the job's files were removed |
-//! | 129, 130, 143 | we were told to leave by SIGHUP, SIGINT, SIGTERM |
-//! | 141 | nobody reads our output any more |
+//! What each code means is said once, in [`MEANINGS`]; `docs/exit-codes.md` is made from it.
 
 use std::fmt;
 use std::io;
@@ -43,6 +31,24 @@ const NOT_STARTED: Code = 126;
 const NOT_FOUND: Code = 127;
 const INTERRUPTED: Code = 130;
 const BROKEN_PIPE: Code = 128 + 13;
+const HUNG_UP: Code = 128 + 1;
+const TERMINATED: Code = 128 + 15;
+
+/// What the codes mean that are not the script's own, in ascending order.
+pub(crate) const MEANINGS: [(&[Code], &str); 9] = [
+    (&[PROBLEM_FOUND], "`pyexec doctor` found a problem, or a limit ended a job that then exited with 0"),
+    (&[USAGE], "the command line is wrong, or an id fits several jobs"),
+    (&[NOT_RUNNING], "`pyexec daemon status`: no daemon runs (`systemctl status` uses the same code)"),
+    (&[TIMED_OUT], "the job was timed out"),
+    (&[PYEXEC_FAILED], "pyexec itself failed, or it is not known how the job ended"),
+    (&[NOT_STARTED], "the script could not be started, for example because its environment cannot be built"),
+    (&[NOT_FOUND], "no such job, script, directory or artifact; or the files of the job were removed"),
+    (
+        &[HUNG_UP, INTERRUPTED, TERMINATED],
+        "`pyexec` received SIGHUP, SIGINT or SIGTERM; 130 also if somebody cancelled a job that then exited with 0",
+    ),
+    (&[BROKEN_PIPE], "whoever read the output of `pyexec` has left (SIGPIPE)"),
+];
 
 /// An error that one verb alone raises, declared beside the code that does. It makes the program exit with 125.
 pub(crate) trait VerbError: std::error::Error + Send + Sync + 'static {
@@ -263,9 +269,9 @@ pub(crate) enum Interruption {
 /// As a shell says it of a program that the signal ended.
 pub(crate) fn of_interruption(interruption: Interruption) -> Code {
     match interruption {
-        Interruption::HangUp => 128 + 1,
+        Interruption::HangUp => HUNG_UP,
         Interruption::Interrupt => INTERRUPTED,
-        Interruption::Terminate => 128 + 15,
+        Interruption::Terminate => TERMINATED,
     }
 }
 
@@ -353,136 +359,4 @@ fn of_exit(exit: ExitStatus) -> Code {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use pyexec_proto::artifact::NoArtifact;
-    use pyexec_proto::benchmark::BenchmarkRecord;
-    use pyexec_proto::error::{Named, NoInput};
-    use pyexec_proto::exit::ResourceUsage;
-    use pyexec_proto::output::OutputLengths;
-    use pyexec_proto::state::{ExitRecord, Run};
-    use pyexec_proto::{OsText, Timestamp};
-
-    fn ended(exit: ExitStatus, stopped: Option<StopReason>) -> Outcome {
-        Outcome::Ended(ExitRecord {
-            run: Run::of_process(4711, Timestamp(0)),
-            exit,
-            stopped,
-            usage: ResourceUsage::default(),
-            ended_at: Timestamp(2_000_000),
-            elapsed_us: 2_000_000,
-            output: OutputLengths::default(),
-            benchmark: None,
-        })
-    }
-
-    fn cut_short(problem: &str) -> Outcome {
-        let Outcome::Ended(record) = ended(ExitStatus::Success, None) else { panic!("it ended") };
-        let benchmark = BenchmarkRecord { problem: Some(problem.to_owned()), ..Default::default() };
-        Outcome::Ended(ExitRecord { benchmark: Some(Box::new(benchmark)), ..record })
-    }
-
-    fn code(code: u8) -> ExitStatus {
-        ExitStatus::Code(code.try_into().expect("not zero"))
-    }
-
-    fn signal(signal: i32) -> ExitStatus {
-        ExitStatus::Signal { signal, core_dumped: false }
-    }
-
-    #[test]
-    fn every_outcome_has_its_exit_code() {
-        use StopReason::{Cancelled, CpuLimit, Killed, MemoryLimit, TimedOut};
-        let cases = [
-            (ended(ExitStatus::Success, None), 0),
-            (ended(code(1), None), 1),
-            (ended(code(255), None), 255),
-            (ended(signal(9), None), 137),
-            (ended(signal(11), None), 139),
-            (ended(signal(64), None), 192),
-            (ended(ExitStatus::Success, Some(Cancelled)), 130),
-            (ended(code(3), Some(Cancelled)), 3),
-            (ended(signal(15), Some(Cancelled)), 143),
-            (ended(signal(9), Some(Killed)), 137),
-            (ended(ExitStatus::Success, Some(TimedOut)), 124),
-            (ended(signal(15), Some(TimedOut)), 124),
-            (ended(signal(9), Some(MemoryLimit)), 137),
-            (ended(ExitStatus::Success, Some(CpuLimit)), 1),
-            (cut_short("no"), 126),
-            (Outcome::NotStarted(NotStarted::Stopped(Cancelled)), 130),
-            (Outcome::NotStarted(NotStarted::Stopped(Killed)), 130),
-            (Outcome::NotStarted(NotStarted::Stopped(TimedOut)), 124),
-            (Outcome::NotStarted(NotStarted::Environment("no".into())), 126),
-            (Outcome::NotStarted(NotStarted::Spawn("no".into())), 126),
-            (Outcome::Lost { last_seen: None }, 125),
-        ];
-        for (outcome, expected) in cases {
-            assert_eq!(of_outcome(&outcome), expected, "{outcome:?}");
-        }
-    }
-
-    #[test]
-    fn every_refusal_of_the_daemon_has_its_exit_code() {
-        let id = JobId::mint();
-        let text = String::new;
-        let cases = [
-            (Error::NoSuchJob { given: text() }, 127),
-            (Error::BeingRemoved { id }, 127),
-            (Error::OutputRemoved { id, path: OsText::default() }, 127),
-            (Error::AmbiguousJob { given: text(), candidates: vec![id] }, 2),
-            (Error::IdTaken { id }, 125),
-            (Error::InvalidArgument { what: text(), given: text(), problem: text(), hint: text() }, 2),
-            (Error::NotFound { what: Named::Script, path: OsText::default() }, 127),
-            (Error::NotFound { what: Named::Directory, path: OsText::default() }, 127),
-            (Error::NotFound { what: Named::SavedScript, path: OsText::default() }, 127),
-            (Error::Environment { problem: text(), hint: text() }, 126),
-            (Error::NoFence { fence: text(), problem: text(), hint: text() }, 126),
-            (Error::Fenced { why: text() }, 125),
-            (Error::OtherWorld { how: text(), by_manager: false }, 126),
-            (Error::NoInput { id, why: NoInput::Closed }, 125),
-            (Error::NoArtifact { id, path: OsText::default(), why: NoArtifact::Link }, 127),
-            (Error::ShuttingDown, 125),
-            (Error::Storage { doing: text(), problem: text() }, 125),
-        ];
-        for (error, expected) in cases {
-            assert_eq!(Failure::from(ClientError::from(error.clone())).code(), expected, "{error:?}");
-        }
-    }
-
-    #[test]
-    fn failures_of_our_own_have_their_exit_codes() {
-        let broken = || io::Error::from(io::ErrorKind::BrokenPipe);
-        let full = || io::Error::from(io::ErrorKind::StorageFull);
-        let unreadable =
-            |kind: io::ErrorKind| Failure::Unreadable { what: Named::Script, path: "x.py".into(), source: kind.into() };
-        let cases = [
-            (Failure::Client(ClientError::NotRunning), 125),
-            (Failure::NoHome(NoHome::NotSet), 125),
-            (Failure::Usage { problem: String::new(), hint: String::new() }, 2),
-            (Failure::NoCurrentDirectory(full()), 127),
-            (Failure::Output(broken()), 141),
-            (Failure::Output(full()), 125),
-            (Failure::StdinTooLarge { limit: 1 }, 125),
-            (unreadable(io::ErrorKind::NotFound), 127),
-            (unreadable(io::ErrorKind::IsADirectory), 125),
-            (Failure::Export { path: "x.json".into(), source: full() }, 125),
-            (Failure::NothingToDraw { what: "a job".into() }, 125),
-            (Failure::InputBufferFull { id: JobId::mint(), taken: 1, given: 2 }, 125),
-        ];
-        for (failure, expected) in cases {
-            assert_eq!(failure.code(), expected, "{failure:?}");
-        }
-    }
-
-    #[test]
-    fn a_signal_to_us_exits_as_a_shell_would_say_it() {
-        let signals = [Interruption::HangUp, Interruption::Interrupt, Interruption::Terminate];
-        assert_eq!(signals.map(of_interruption), [129, 130, 143]);
-    }
-
-    #[test]
-    fn only_a_reader_that_left_is_not_told() {
-        assert!(Failure::Output(io::ErrorKind::BrokenPipe.into()).is_silent());
-        assert!(!Failure::Output(io::ErrorKind::StorageFull.into()).is_silent());
-    }
-}
+mod tests;

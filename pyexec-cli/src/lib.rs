@@ -16,6 +16,7 @@ mod listing;
 mod not_removed;
 mod plot;
 mod profile;
+mod reference;
 mod render;
 mod submission;
 mod terminal;
@@ -23,11 +24,14 @@ mod verbs;
 
 use std::process::ExitCode;
 
-use exit_code::{Code, Failure};
+use exit_code::{Code, Failure, SUCCESS};
 use pyexec_client::threads;
 
 /// Reads the command line of this process, does what it says, and returns what to exit with.
 pub fn main() -> ExitCode {
+    if let Some(page) = reference::page(std::env::args_os()) {
+        return ExitCode::from(terminal::print(&page).map_or_else(|error| Failure::from(error).code(), |()| SUCCESS));
+    }
     let cli = match args::parse(std::env::args_os()) {
         Ok(cli) => cli,
         // Help and the version are "errors" too, that go to stdout and exit with 0.

@@ -32,6 +32,7 @@ mod log;
 mod options;
 mod prompts;
 mod protocol;
+mod reference;
 mod resources;
 mod session;
 mod tools;
@@ -68,6 +69,10 @@ pub fn main() -> ExitCode {
     if options.protocols {
         // A reader that has closed the pipe does not need the answer.
         let _ = writeln!(std::io::stdout(), "{}", session::protocols());
+        return ExitCode::SUCCESS;
+    }
+    if options.reference {
+        let _ = write!(std::io::stdout(), "{}", reference::page());
         return ExitCode::SUCCESS;
     }
     log::to_stderr();

@@ -20,6 +20,9 @@ pub(crate) struct Options {
     /// Print which protocols of the daemon this program speaks
     #[arg(long, hide = true)]
     pub(crate) protocols: bool,
+    /// Print docs/tools.md, for scripts/docs.sh
+    #[arg(long, hide = true)]
+    pub(crate) reference: bool,
     /// The descriptor with the state of the older server that has executed this program
     #[arg(long, value_name = "FD", hide = true)]
     pub(crate) handover: Option<u32>,

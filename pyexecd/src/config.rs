@@ -1,7 +1,9 @@
 //! The daemon's settings: `config.toml`, and `PYEXEC_<NAME>` over it. The only place that reads either.
+//! What each setting means is said in [`settings`].
+
+pub(crate) mod settings;
 
 use std::ffi::OsStr;
-use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -106,44 +108,6 @@ impl Default for Config {
             autosaved_scripts_max_age: Duration::from_secs(30 * 24 * 3600),
             autosaved_scripts_max_count: 1_000,
         }
-    }
-}
-
-/// A line for each setting, `name = value`; those that are not set have none.
-impl fmt::Display for Config {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let buffering = match self.output_buffering {
-            Buffering::Line => "line",
-            Buffering::Full => "full",
-        };
-        let scopes = match self.scopes {
-            ScopeSetting::Auto => "auto",
-            ScopeSetting::Never => "never",
-        };
-        let inherit_env = match &self.inherit_env {
-            InheritEnv::All => "all".to_owned(),
-            InheritEnv::Only(names) => names.join(","),
-        };
-        writeln!(f, "max_running = {}", self.max_running)?;
-        writeln!(f, "output_buffering = {buffering}")?;
-        writeln!(f, "output_bytes = {}", self.output_bytes)?;
-        writeln!(f, "capture_figures = {}", self.capture_figures)?;
-        if let Some(uv) = &self.uv {
-            writeln!(f, "uv = {}", uv.display())?;
-        }
-        if let Some(python) = &self.default_python {
-            writeln!(f, "default_python = {python}")?;
-        }
-        writeln!(f, "inherit_env = {inherit_env}")?;
-        writeln!(f, "environment_max_age = {}", humantime::format_duration(self.environment_max_age))?;
-        writeln!(f, "environment_timeout = {}", humantime::format_duration(self.environment_timeout))?;
-        writeln!(f, "environment_cache_bytes = {}", self.environment_cache_bytes)?;
-        writeln!(f, "scopes = {scopes}")?;
-        writeln!(f, "retention_max_age = {}", humantime::format_duration(self.history.max_age))?;
-        writeln!(f, "retention_max_jobs = {}", self.history.max_jobs)?;
-        writeln!(f, "retention_max_bytes = {}", self.history.max_bytes)?;
-        writeln!(f, "retention_min_age = {}", humantime::format_duration(self.history.min_age))?;
-        writeln!(f, "log = {}", self.log)
     }
 }
 

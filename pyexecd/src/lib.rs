@@ -74,6 +74,8 @@ pub fn main() -> ExitCode {
             let ours = Preamble::ours();
             say(&format!("{}-{}\n", ours.lowest, ours.highest))
         }
+        // For scripts/docs.sh.
+        ["--reference"] => say(&config::settings::page()),
         ["--version" | "-V"] => say(&format!("pyexecd {}\n", env!("CARGO_PKG_VERSION"))),
         ["--help" | "-h"] => say(USAGE),
         _ => {

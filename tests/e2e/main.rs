@@ -60,6 +60,7 @@ mod pruning;
 mod python_start;
 mod queue;
 mod recovery;
+mod reference;
 mod resolution;
 mod restarts;
 mod result_schemas;

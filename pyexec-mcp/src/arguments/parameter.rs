@@ -112,9 +112,26 @@ impl Kind {
         }
     }
 
+    /// What values are, for people.
+    pub(crate) fn expected(&self) -> String {
+        match self {
+            Kind::Text | Kind::Path => "text".to_owned(),
+            Kind::Flag => "true or false".to_owned(),
+            Kind::Whole { least, most } if *most == u64::MAX => format!("a whole number, {least} or more"),
+            Kind::Whole { least, most } => format!("a whole number from {least} to {most}"),
+            Kind::Number { least, most } if most.is_infinite() => format!("a number, {least} or more"),
+            Kind::Number { least, most } => format!("a number from {least} to {most}"),
+            Kind::Choice(words) => format!("one of {}", words.join(", ")),
+            Kind::Texts => "a list of texts".to_owned(),
+            Kind::Map => "an object of names and texts".to_owned(),
+            Kind::Object(_) => "an object".to_owned(),
+        }
+    }
+
     /// Checks a value; `name` is the full name of the parameter.
     pub(super) fn check(&self, name: &str, value: &Value, required: bool) -> Result<(), Failure> {
-        let wrong = |expected: &str| {
+        let wrong = || {
+            let expected = self.expected();
             let otherwise = if required { String::new() } else { format!(", or leave `{name}` out") };
             // Variables may be secret, so the message only names the type.
             let seen = if *self == Kind::Map { kind_of(value).to_owned() } else { shown(value) };
@@ -125,36 +142,34 @@ impl Kind {
                 if value.is_string() {
                     Ok(())
                 } else {
-                    wrong("text")
+                    wrong()
                 }
             }
             Kind::Flag => {
                 if value.is_boolean() {
                     Ok(())
                 } else {
-                    wrong("true or false")
+                    wrong()
                 }
             }
             Kind::Whole { least, most } => match value.as_f64() {
                 Some(number) if number.fract() == 0.0 && number >= *least as f64 && number <= *most as f64 => Ok(()),
-                _ if *most == u64::MAX => wrong(&format!("a whole number, {least} or more")),
-                _ => wrong(&format!("a whole number from {least} to {most}")),
+                _ => wrong(),
             },
             Kind::Number { least, most } => match value.as_f64() {
                 Some(number) if number >= *least && number <= *most => Ok(()),
-                _ if most.is_infinite() => wrong(&format!("a number, {least} or more")),
-                _ => wrong(&format!("a number from {least} to {most}")),
+                _ => wrong(),
             },
             Kind::Choice(words) => match value.as_str() {
                 Some(word) if words.contains(&word) => Ok(()),
-                _ => wrong(&format!("one of {}", words.join(", "))),
+                _ => wrong(),
             },
             Kind::Texts => match value.as_array() {
                 Some(items) if items.iter().all(Value::is_string) => Ok(()),
-                _ => wrong("a list of texts"),
+                _ => wrong(),
             },
             Kind::Map => match value.as_object() {
-                None => wrong("an object of names and texts"),
+                None => wrong(),
                 Some(members) => {
                     // The value may be secret, so the message only names the type.
                     let odd = members.iter().find(|(_, value)| !value.is_string());
@@ -165,7 +180,7 @@ impl Kind {
                 }
             },
             Kind::Object(members) => {
-                let Some(given) = value.as_object() else { return wrong("an object") };
+                let Some(given) = value.as_object() else { return wrong() };
                 for (member, value) in given {
                     let names = || members.iter().map(|(known, _)| *known);
                     let known = members.iter().find(|(known, _)| known == member);

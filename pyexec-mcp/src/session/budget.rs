@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use pyexec_client::environment_file::EnvironmentFile;
+use pyexec_proto::variables::WAIT_VARIABLE;
 
-/// The default without [`VARIABLE`]: hosts give up after a minute.
+/// The default without [`WAIT_VARIABLE`]: hosts give up after a minute.
 const DEFAULT: Duration = Duration::from_secs(20);
-const VARIABLE: &str = "SMART_ASYNC_TIMEOUT_SECONDS";
 
 /// Reads this process's environment and then the environment file.
 pub(super) fn of_setting(file: &EnvironmentFile) -> Duration {
-    match std::env::var_os(VARIABLE) {
+    match std::env::var_os(WAIT_VARIABLE) {
         Some(own) => of(own.to_str()),
-        None => of(file.value(VARIABLE)),
+        None => of(file.value(WAIT_VARIABLE)),
     }
 }
 
@@ -22,7 +22,7 @@ fn of(given: Option<&str>) -> Duration {
     match given.trim().parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()) {
         Some(budget) => budget,
         None => {
-            tracing::warn!("{VARIABLE} is `{given}`, which is not a number of seconds: {DEFAULT:?} is used");
+            tracing::warn!("{WAIT_VARIABLE} is `{given}`, which is not a number of seconds: {DEFAULT:?} is used");
             DEFAULT
         }
     }

@@ -13,8 +13,8 @@ use crate::execution;
 
 pub(crate) struct Tool {
     pub(crate) name: &'static str,
-    pub(super) title: &'static str,
-    pub(super) about: &'static str,
+    pub(crate) title: &'static str,
+    pub(crate) about: &'static str,
     pub(crate) hints: Hints,
     pub(crate) parameters: Vec<Parameter>,
     /// The types of its structured results.
@@ -58,6 +58,16 @@ impl Tool {
 }
 
 impl Hints {
+    /// For people.
+    pub(crate) fn described(self) -> &'static str {
+        match self {
+            Hints::RunsCode => "runs code",
+            Hints::Reads => "only reads",
+            Hints::Adds => "adds something, and removes nothing",
+            Hints::Removes => "ends or removes something",
+        }
+    }
+
     fn annotations(self) -> ToolAnnotations {
         let (read_only, destructive, idempotent, open_world) = match self {
             Hints::RunsCode => (false, true, false, true),
