@@ -1,4 +1,4 @@
-//! Why a client has no answer, or not the one it hoped for.
+//! [`ClientError`]: every way in which a call of [`crate::Client`] can fail.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,9 +14,10 @@ use tarpc::client::RpcError;
 use crate::start::process::ProcessState;
 use crate::start::{Elsewhere, StartError, Unreachable};
 
+/// Why a call to the daemon failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// The daemon answered, and the answer is no.
+    /// The daemon answered with an error.
     #[error(transparent)]
     Refused(#[from] Error),
     #[error("no daemon is running")]
@@ -25,21 +26,21 @@ pub enum ClientError {
     Start(#[from] StartError),
     #[error(transparent)]
     Elsewhere(Elsewhere),
-    #[error("/proc is not there, or does not show this process")]
+    #[error("/proc is not mounted, or does not show this process")]
     NoProc,
     #[error(transparent)]
     ForeignDirectory(#[from] ForeignDirectory),
-    #[error("could not reach the daemon at {}", socket.display())]
+    #[error("cannot connect to the daemon at {}", socket.display())]
     Connect { socket: PathBuf, source: std::io::Error },
     #[error("{} belongs to user {owner}, not to you", socket.display())]
     ForeignDaemon { socket: PathBuf, owner: u32 },
     #[error("no greeting from the daemon at {}: {source}", socket.display())]
     Preamble { socket: PathBuf, source: PreambleError },
-    /// A daemon has the socket, and does not answer.
-    #[error("the daemon, process {pid}, does not answer: {state}")]
+    /// A daemon owns the socket but does not answer.
+    #[error("the daemon (process {pid}) does not answer: {state}")]
     Unresponsive { pid: u32, state: ProcessState },
-    /// A daemon answers there that keeps its jobs elsewhere, and no other may be started.
-    #[error("the daemon at {} keeps its jobs in {theirs}, and yours are in {}", socket.display(), ours.display())]
+    /// The daemon at the socket uses another state directory, and this client may not start one.
+    #[error("the daemon at {} uses the state directory {theirs}, this program uses {}", socket.display(), ours.display())]
     OtherState { socket: PathBuf, theirs: OsText, ours: PathBuf },
     #[error(
         "pyexecd {} speaks protocol {}-{}, this program ({}) speaks {}-{}",
@@ -50,15 +51,15 @@ pub enum ClientError {
     Late { limit: Duration },
     #[error("the connection to the daemon broke {attempts} times in a row")]
     Broken { attempts: u32, source: RpcError },
-    /// The answer to a submission was lost, and perhaps only that.
-    #[error("{source}; job {id} may have been taken all the same")]
+    /// The answer to a submission was lost. The daemon may have accepted the job.
+    #[error("{source}; the daemon may have accepted job {id} nevertheless")]
     Unanswered { id: JobId, source: Box<ClientError> },
-    #[error("the request is larger than {} MiB, and no daemon would take it", MAX_FRAME_BYTES >> 20)]
+    #[error("the request is larger than {} MiB, the most that a daemon accepts", MAX_FRAME_BYTES >> 20)]
     TooLarge,
 }
 
 impl ClientError {
-    /// Whether a daemon has looked at the request and said no. One that is leaving has not looked.
+    /// Whether the daemon examined the request and refused it. A daemon that is shutting down does not examine requests.
     pub fn is_answer(&self) -> bool {
         matches!(self, ClientError::Refused(refusal) if *refusal != Error::ShuttingDown)
     }

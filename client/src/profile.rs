@@ -36,14 +36,13 @@ pub async fn read(client: &Client, job: &JobDetail) -> Result<Option<Result<Prof
 fn why_there_is_none(job: &JobDetail) -> String {
     let why = match job.state.outcome() {
         None | Some(Outcome::NotStarted(_)) => "the job was not started".to_owned(),
-        Some(Outcome::Lost { .. }) => "nobody knows how the job ended".to_owned(),
+        Some(Outcome::Lost { .. }) => "it is unknown how the job ended".to_owned(),
         Some(Outcome::Ended(record)) => match record.exit {
             ExitStatus::Signal { signal, .. } => {
-                format!("signal {signal} ended Python before it could write it")
+                format!("signal {signal} ended Python before it could write the profile")
             }
             ExitStatus::Success | ExitStatus::Code(_) => {
-                "Python did not end in its own way: os._exit, another program in its place, or no room on the disk"
-                    .to_owned()
+                "Python did not exit normally: the script called os._exit or exec, or the disk is full".to_owned()
             }
         },
     };

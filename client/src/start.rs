@@ -36,15 +36,15 @@ pub const READY: &str = "ready";
 
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    #[error("could not find `pyexecd`")]
+    #[error("cannot find `pyexecd`")]
     NoProgram,
-    #[error("could not prepare {}: {source}", path.display())]
+    #[error("cannot prepare {}: {source}", path.display())]
     Prepare { path: PathBuf, source: io::Error },
-    #[error("could not run {}: {source}", program.display())]
+    #[error("cannot run {}: {source}", program.display())]
     Spawn { program: PathBuf, source: io::Error },
-    #[error("the daemon did not start: {said}")]
-    Failed { said: String },
-    #[error("the daemon ended while it started, and said nothing")]
+    #[error("the daemon did not start: {message}")]
+    Failed { message: String },
+    #[error("the daemon exited during its start, without a message")]
     Died,
     #[error("the daemon did not listen within {START_LIMIT_SECONDS} s")]
     Late,
@@ -107,7 +107,7 @@ fn take_turn(lock: File) -> Result<File, Option<io::Error>> {
 
 /// The daemon of this state directory runs where it cannot be reached from here.
 #[derive(Debug, thiserror::Error)]
-#[error("the daemon of this home runs {place} (pid {pid}), and holds {}", lock.display())]
+#[error("the daemon of this state directory runs {place} (pid {pid}) and holds {}", lock.display())]
 pub struct Elsewhere {
     place: String,
     pid: u32,
@@ -216,17 +216,19 @@ fn start_directly(program: &Path, paths: &Paths) -> Result<(), StartError> {
         .map_err(|source| StartError::Spawn { program: program.to_owned(), source })?;
     let stdout = starter.stdout.take().expect("its stdout is a pipe");
     let mut starter = Starter::of(starter);
-    let said = starter.listen(stdout);
+    let message = starter.read_message(stdout);
     let status = starter.end();
-    let said = said?;
-    if said.trim_end() == READY {
+    let message = message?;
+    if message.trim_end() == READY {
         return Ok(());
     }
-    let said = said.trim().to_owned();
+    let message = message.trim().to_owned();
     match status {
-        Some(status) if said.is_empty() && !status.success() => Err(StartError::Failed { said: status.to_string() }),
-        _ if said.is_empty() => Err(StartError::Died),
-        _ => Err(StartError::Failed { said }),
+        Some(status) if message.is_empty() && !status.success() => {
+            Err(StartError::Failed { message: status.to_string() })
+        }
+        _ if message.is_empty() => Err(StartError::Died),
+        _ => Err(StartError::Failed { message }),
     }
 }
 
@@ -249,10 +251,10 @@ impl Starter {
 
     /// What the daemon says, up to its greeting or to the end: what is no greeting is an explanation, perhaps of several
     /// lines.
-    fn listen(&mut self, mut stdout: ChildStdout) -> Result<String, StartError> {
+    fn read_message(&mut self, mut stdout: ChildStdout) -> Result<String, StartError> {
         let deadline = Instant::now() + Duration::from_secs(START_LIMIT_SECONDS);
-        let mut said = String::new();
-        while said.trim_end_matches('\n') != READY {
+        let mut message = String::new();
+        while message.trim_end_matches('\n') != READY {
             let (speaks, ended) = {
                 let mut watched = vec![PollFd::new(&stdout, PollFlags::IN)];
                 watched.extend(self.ended.as_ref().map(|ended| PollFd::new(ended, PollFlags::IN)));
@@ -272,11 +274,11 @@ impl Starter {
                 let mut buffer = [0; 1024];
                 match stdout.read(&mut buffer) {
                     Ok(0) | Err(_) => break,
-                    Ok(read) => said.push_str(&String::from_utf8_lossy(&buffer[..read])),
+                    Ok(read) => message.push_str(&String::from_utf8_lossy(&buffer[..read])),
                 }
             }
         }
-        Ok(said)
+        Ok(message)
     }
 
     fn reap(&mut self) {

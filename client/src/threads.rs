@@ -23,7 +23,7 @@ pub async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static
     match std::thread::Builder::new().spawn(on_thread) {
         Ok(_detached) => {
             let _ = hand_over.send(work);
-            answered.await.map_err(|_| io::Error::other("it panicked"))
+            answered.await.map_err(|_| io::Error::other("the thread panicked"))
         }
         Err(_) => Ok(work()),
     }
@@ -54,9 +54,9 @@ pub fn check_descriptors(needed: usize) -> io::Result<()> {
             Ok(file) => open.push(file),
             Err(error) if is_out_of_descriptors(&error) => {
                 let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-                let limit = limit.map_or_else(|| "the system's".to_owned(), |limit| limit.to_string());
+                let limit = limit.map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string());
                 let problem =
-                    format!("{error}; it takes {needed} besides those that are open, and `ulimit -n` is {limit}");
+                    format!("{error}: pyexec needs {needed} more file descriptors, and `ulimit -n` is {limit}");
                 return Err(io::Error::new(error.kind(), problem));
             }
             // That there is no such file is not a matter of how many are open.

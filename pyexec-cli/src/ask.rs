@@ -20,7 +20,7 @@ pub(crate) const LONG: Duration = Duration::from_secs(15);
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Silence {
-    #[error("could not be run: {0}")]
+    #[error("cannot be run: {0}")]
     NotRun(#[from] io::Error),
     #[error("did not answer within {} s", .0.as_secs())]
     Late(Duration),
@@ -110,7 +110,7 @@ mod tests {
         let silence = ask("/bin/sh", &["-c", "echo no >&2; exit 3"], SHORT).await.expect_err("fails");
         assert_eq!(silence.to_string(), "failed: no");
         let silence = ask("/nowhere/at/all", &[], SHORT).await.expect_err("is not there");
-        assert!(silence.to_string().starts_with("could not be run: "), "{silence}");
+        assert!(silence.to_string().starts_with("cannot be run: "), "{silence}");
         assert_eq!(ask("/bin/sh", &["-c", "echo yes"], SHORT).await.expect("answers"), "yes\n");
     }
 }

@@ -30,7 +30,7 @@ pub(crate) fn left(id: JobId, interruption: Interruption) -> Code {
         // It was only the terminal that went away; the job goes on, and nobody is there to be told.
         Interruption::HangUp => {}
         Interruption::Interrupt | Interruption::Terminate => {
-            terminal::note(&format!("not waiting for the end of job {id}; `pyexec show {id}` says what became of it"));
+            terminal::note(&format!("stopped waiting for job {id}; `pyexec show {id}` shows its state"));
         }
     }
     exit_code::of_interruption(interruption)

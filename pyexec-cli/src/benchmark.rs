@@ -13,7 +13,7 @@ pub(crate) fn text(benchmark: &BenchmarkView) -> String {
 /// The `key: value` lines. A value that is too long for `columns` goes on below itself.
 pub(crate) fn figures(benchmark: &BenchmarkView, columns: usize) -> String {
     let peak_of = match benchmark.peak_rss_scope {
-        _ if benchmark.samples == 0 => format!("{}; over before it was looked at", scope(LARGEST_PROCESS)),
+        _ if benchmark.samples == 0 => format!("{}; finished before the first sample", scope(LARGEST_PROCESS)),
         TREE_SAMPLED => {
             let every = seconds(benchmark.sample_interval_seconds);
             format!("{}, sampled every {every}; all else is exact", ALL_PROCESSES)

@@ -14,7 +14,7 @@ pub(crate) async fn connect() -> Result<Client, Failure> {
     if let Some(old) = client.take_replaced().filter(|_| terminal::stderr_is_terminal()) {
         let ours = Preamble::ours();
         terminal::note(&format!(
-            "the daemon of version {} (protocol {}) has handed over to that of version {} (protocol {}); jobs go on",
+            "replaced the daemon of version {} (protocol {}) by version {} (protocol {}); running jobs continue",
             old.version, old.highest, ours.version, ours.highest
         ));
     }

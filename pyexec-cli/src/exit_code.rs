@@ -110,37 +110,37 @@ pub(crate) enum Failure {
     Verb(VerbFailure),
     #[error("{problem}")]
     Usage { problem: String, hint: String },
-    #[error("could not start the runtime")]
+    #[error("cannot start the runtime")]
     Runtime(#[source] io::Error),
-    #[error("could not make a thread")]
+    #[error("cannot start a thread")]
     Thread(#[source] io::Error),
     /// Our own stdout, or a terminal that went away.
-    #[error("could not write the output")]
+    #[error("cannot write the output")]
     Output(#[source] io::Error),
-    #[error("could not read stdin")]
+    #[error("cannot read stdin")]
     Stdin(#[source] io::Error),
-    #[error("stdin has more than {limit} bytes")]
+    #[error("stdin is larger than {limit} bytes")]
     StdinTooLarge { limit: usize },
-    #[error("could not read the {what} {}", path.display())]
+    #[error("cannot read the {what} {}", path.display())]
     Unreadable { what: Named, path: PathBuf, source: io::Error },
-    #[error("the current directory is not there any more")]
+    #[error("the current directory no longer exists")]
     NoCurrentDirectory(#[source] io::Error),
-    #[error("job {id} took {taken} of {given} bytes: its input buffer is full")]
+    #[error("job {id} accepted {taken} of {given} bytes: its input buffer is full")]
     InputBufferFull { id: JobId, taken: u64, given: u64 },
     #[error("job {id} has not ended within {} s: {problem}", limit.as_secs())]
     NotEnded { id: JobId, limit: Duration, problem: String },
-    #[error("the daemon says that job {id} has finished, but not how")]
+    #[error("the daemon reported that job {id} has finished, but no outcome")]
     NoOutcome { id: JobId },
-    #[error("the daemon, process {pid}, did not leave within {} s", limit.as_secs())]
+    #[error("the daemon (process {pid}) did not exit within {} s", limit.as_secs())]
     DaemonStays { pid: u32, limit: Duration },
-    #[error("could not read {}", path.display())]
+    #[error("cannot read {}", path.display())]
     DaemonFile { path: PathBuf, source: io::Error },
-    #[error("could not write {}", path.display())]
+    #[error("cannot write {}", path.display())]
     Export { path: PathBuf, source: io::Error },
     /// There is no sample of it.
-    #[error("{what} has nothing to draw: no run of it was looked at")]
+    #[error("{what} has no samples to draw: it was not benchmarked, or ended before the first sample")]
     NothingToDraw { what: String },
-    #[error("there is no log of the daemon in {}", directory.display())]
+    #[error("no daemon log in {}", directory.display())]
     NoDaemonLog { directory: PathBuf },
     /// Each has been named.
     #[error("{number} {what} could not be removed")]
@@ -155,29 +155,29 @@ impl Failure {
             Failure::Verb(error) => error.hint.clone(),
             Failure::Usage { hint, .. } => Some(hint.clone()),
             Failure::NoHome(error) => Some(error.hint()),
-            Failure::StdinTooLarge { .. } => Some("put it into a file, and let the script open that".into()),
+            Failure::StdinTooLarge { .. } => Some("write the data to a file, and open that in the script".into()),
             Failure::Unreadable { what: Named::Script, .. } => {
                 Some("name a file, or give `-` to read it from stdin".into())
             }
             Failure::Unreadable { .. } => Some("check the path and its permissions".into()),
             Failure::NoCurrentDirectory(_) => Some("change to a directory that exists, or name one with --dir".into()),
             Failure::NotEnded { id, .. } => Some(format!(
-                "the daemon goes on with it: `pyexec wait {id}` waits for its end, `pyexec show {id}` says how it is"
+                "the daemon keeps trying: `pyexec wait {id}` waits for the job, `pyexec show {id}` shows its state"
             )),
-            Failure::InputBufferFull { .. } => Some("send the rest when the job has read some of it".into()),
+            Failure::InputBufferFull { .. } => Some("send the rest after the job has read some of its input".into()),
             Failure::DaemonStays { pid, .. } => Some(format!(
-                "`kill -KILL {pid}` ends it; jobs that run are not affected, and the next call starts another"
+                "`kill -KILL {pid}` ends it; running jobs are not affected, and the next call starts a new daemon"
             )),
             Failure::NoOutcome { .. } => {
-                Some("`pyexec daemon logs` has the details; jobs that run are not affected".into())
+                Some("see `pyexec daemon logs`; running jobs are not affected".into())
             }
-            Failure::NoDaemonLog { .. } => Some("`pyexec daemon start` starts one, which writes a log".into()),
-            Failure::Export { .. } => Some("name a file in a directory that exists, and that may be written".into()),
+            Failure::NoDaemonLog { .. } => Some("`pyexec daemon start` starts a daemon, which writes one".into()),
+            Failure::Export { .. } => Some("choose a file in an existing, writable directory".into()),
             Failure::NothingToDraw { .. } => Some(
-                "`pyexec bench` measures a script; --sample-interval 1ms looks at it soon enough for short ones".into(),
+                "`pyexec bench` samples a script; use --sample-interval 1ms for short scripts".into(),
             ),
             Failure::NotRemoved { .. } => Some(
-                "all others were; remove what is in the way as its owner, and prune again: the notes name it".into(),
+                "everything else was removed; the notes name the files in the way: delete them as their owner, then prune again".into(),
             ),
             Failure::Thread(_) => {
                 Some("this user may have reached the limit on processes (`ulimit -u`), which counts threads".into())
@@ -302,10 +302,8 @@ impl Ending {
             Outcome::Ended(record) if record.stopped.is_some_and(|why| why.limit().is_some()) => outcome.explanation(),
             Outcome::Ended(record) if record.stopped.is_none() => record.problem().map(str::to_owned),
             Outcome::NotStarted(NotStarted::Stopped(StopReason::TimedOut)) => Some(timed_out(job)),
-            Outcome::NotStarted(NotStarted::Environment(why)) => {
-                Some(format!("its environment could not be made: {why}"))
-            }
-            Outcome::NotStarted(NotStarted::Spawn(why)) => Some(format!("it could not be started: {why}")),
+            Outcome::NotStarted(NotStarted::Environment(why)) => Some(format!("cannot build the environment: {why}")),
+            Outcome::NotStarted(NotStarted::Spawn(why)) => Some(format!("cannot start the job: {why}")),
             Outcome::Lost { .. } => Some(match outcome.explanation() {
                 Some(why) => format!("job {} is lost: {why}", job.id),
                 None => format!("job {} is lost", job.id),

@@ -203,7 +203,7 @@ fn refuse_contradictions(run: &Run) -> Result<(), Failure> {
     let Run { source, options, .. } = run;
     if source.is_stdin() && (options.stdin || options.interactive) {
         return Err(usage(
-            "stdin can not carry the code and the job's input too",
+            "stdin cannot carry both the code and the job's input",
             "put the code into a file, or give it with -c",
         ));
     }

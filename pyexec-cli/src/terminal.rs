@@ -26,9 +26,9 @@ pub(crate) struct Pen {
 /// Why what was asked for could not be written.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OutputError {
-    #[error("could not write the output")]
+    #[error("cannot write the output")]
     Stdout(#[source] io::Error),
-    #[error("could not write {}", path.display())]
+    #[error("cannot write {}", path.display())]
     File { path: PathBuf, source: io::Error },
 }
 
@@ -150,6 +150,6 @@ mod tests {
     fn a_message_carries_its_causes_once() {
         let refused = io::Error::new(io::ErrorKind::PermissionDenied, "permission denied");
         let error = ClientError::Connect { socket: "/run/s".into(), source: refused };
-        assert_eq!(with_causes(&error), "could not reach the daemon at /run/s: permission denied");
+        assert_eq!(with_causes(&error), "cannot connect to the daemon at /run/s: permission denied");
     }
 }

@@ -102,10 +102,10 @@ fn a_pipe_of_the_shell_as_an_argument_is_refused_with_the_reason() {
 fn what_cannot_be_read_for_the_job_is_an_error_and_nothing_is_run() {
     let sandbox = Sandbox::new();
     for (line, code, parts) in [
-        ("\"$0\" run --no-uv /dev/fd/99", 127, &["could not read the script /dev/fd/99"][..]),
-        ("\"$0\" run --no-uv --env-file /dev/fd/99 -c pass", 127, &["could not read the env file /dev/fd/99"]),
+        ("\"$0\" run --no-uv /dev/fd/99", 127, &["cannot read the script /dev/fd/99"][..]),
+        ("\"$0\" run --no-uv --env-file /dev/fd/99 -c pass", 127, &["cannot read the env file /dev/fd/99"]),
         ("\"$0\" run --with-requirements /dev/fd/99 -c pass", 127, &["the requirements file /dev/fd/99"]),
-        ("exec 9< .; \"$0\" run --no-uv /dev/fd/9", 125, &["could not read the script /dev/fd/9", "directory"]),
+        ("exec 9< .; \"$0\" run --no-uv /dev/fd/9", 125, &["cannot read the script /dev/fd/9", "directory"]),
         ("\"$0\" run --no-uv <(yes)", 2, &["the script /dev/fd/", "has more than 16777216 bytes"]),
         ("\"$0\" run --no-uv --env-file <(yes) -c pass", 2, &["the env file /dev/fd/", "has more than"]),
         ("\"$0\" run --with-requirements <(yes) -c pass", 2, &["the requirements file /dev/fd/", "has more than"]),

@@ -51,7 +51,7 @@ fn what_a_job_leaves_is_listed_printed_and_copied_whatever_became_of_the_daemon(
     assert_eq!(copied.text(), "out/a.txt\nout/sub/b.bin\n");
     assert!(std::fs::read(sandbox.file("out/sub/b.bin")).expect("is there") == bytes, "bytes differ");
     let again = sandbox.pyexec(["artifacts", &id, "-o", "out"]).expect_code(125);
-    assert!(again.stderr.contains("out/a.txt is there already") && again.stderr.contains("--force"), "{again}");
+    assert!(again.stderr.contains("out/a.txt already exists") && again.stderr.contains("--force"), "{again}");
     let forced = sandbox.pyexec(["artifacts", &id, "a.txt", "-o", "out", "--force", "--json"]).expect_code(0).json();
     assert_eq!((&forced["written"], &forced["directory"]), (&json!([{"path": "a.txt", "bytes": 4}]), &"out".into()));
 

@@ -121,7 +121,7 @@ fn a_program_that_can_not_be_run_is_a_job_that_could_not_start() {
     let mut command = sandbox.cli(["run", "--no-uv", "-c", "pass"]);
     command.env("PATH", crate::sandbox::path_variable(&sandbox.file("bin")));
     let ran = sandbox.attend(command).end().expect_code(126);
-    assert!(ran.stderr.starts_with("error: it could not be started: could not run "), "{ran}");
+    assert!(ran.stderr.starts_with("error: cannot start the job: could not run "), "{ran}");
     let row = sandbox.pyexec(["jobs", "--json"]).json()["jobs"][0].clone();
     assert_eq!((&row["status"], &row["reason"]), (&"failed".into(), &"spawn".into()), "{row}");
 }

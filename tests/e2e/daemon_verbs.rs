@@ -119,7 +119,7 @@ fn a_job_does_not_inherit_what_is_its_daemons() {
 fn the_log_says_what_happened_and_completions_are_printed() {
     let sandbox = Sandbox::new();
     let ran = sandbox.pyexec(["daemon", "logs"]).expect_code(125);
-    assert!(ran.stderr.starts_with("error: there is no log") && ran.stderr.contains("\nhint: "), "{ran}");
+    assert!(ran.stderr.starts_with("error: no daemon log") && ran.stderr.contains("\nhint: "), "{ran}");
     let id = sandbox.detach(&["-c", "pass"]);
     sandbox.finished(&id);
     let log = sandbox.pyexec(["daemon", "logs"]).expect_code(0).text();

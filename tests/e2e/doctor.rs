@@ -106,7 +106,7 @@ fn what_is_missing_is_said_with_what_to_do() {
     sandbox.set("PYEXEC_DAEMON", sandbox.root().join("gone"));
     sandbox.set("PYEXEC_UV", sandbox.root().join("gone"));
     let ran = doctor(&sandbox).expect_code(1);
-    assert_check(&ran, "pyexecd", "problem", "gone can not be executed");
+    assert_check(&ran, "pyexecd", "problem", "gone is not executable");
     assert_check(&ran, "uv", "problem", "gone is named");
 }
 
@@ -175,7 +175,7 @@ fn a_file_where_the_socket_belongs_is_a_problem_and_stays() {
     let mut sandbox = Sandbox::new();
     let precious = sandbox.write("precious.txt", "mine");
     sandbox.set("PYEXEC_SOCKET", &precious);
-    assert_check(&doctor(&sandbox).expect_code(1), "socket", "problem", "precious.txt is no socket");
+    assert_check(&doctor(&sandbox).expect_code(1), "socket", "problem", "precious.txt is not a socket");
     assert_eq!(std::fs::read_to_string(precious).expect("is still there"), "mine");
 }
 
@@ -197,7 +197,7 @@ fn directories_that_can_not_be_made_are_problems() {
     sandbox.set("XDG_CACHE_HOME", "/proc");
     let ran = doctor(&sandbox).expect_code(1);
     assert_check(&ran, "state directory", "problem", "file is no directory");
-    assert_check(&ran, "cache directory", "problem", "/proc/pyexec: can not be written to");
+    assert_check(&ran, "cache directory", "problem", "/proc/pyexec: cannot be written to");
 }
 
 #[test]
@@ -234,7 +234,7 @@ fn clients_are_told_from_those_that_can_not_start_anything() {
     let ran = doctor(&sandbox);
     assert_check(&ran, "MCP client cursor", "ok", "connected: starts ");
     assert_check(&ran, "MCP client zed", "ok", "not connected; `pyexec mcp install --client zed`");
-    assert_check(&ran, "MCP client codex", "warning", "/nowhere/x, which is not there");
+    assert_check(&ran, "MCP client codex", "warning", "/nowhere/x, which does not exist");
     assert_check(&ran, "MCP client claude-code", "warning", "line 1, column 1");
     assert!(!ran.text().contains("vscode"), "{ran}");
 }
@@ -244,5 +244,5 @@ fn an_error_of_the_daemons_start_names_the_doctor() {
     let mut sandbox = Sandbox::new();
     sandbox.set("PYEXEC_DAEMON", "/bin/false");
     let ran = sandbox.pyexec(["jobs"]).expect_code(125);
-    assert!(ran.stderr.contains("hint: `pyexec doctor` looks"), "{ran}");
+    assert!(ran.stderr.contains("hint: run `pyexec doctor`"), "{ran}");
 }

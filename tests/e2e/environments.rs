@@ -86,7 +86,11 @@ fn another_index_is_asked_anew_and_one_that_can_not_be_reached_is_said() {
     sandbox.set("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple");
     let ran = sandbox.run_with_uv(&["--with", "six", "-c", IMPORTS_SIX]).expect_code(126);
     assert!(ran.stderr.contains("127.0.0.1:9"), "{ran}");
-    assert_eq!(ran.stderr.lines().filter(|line| line.starts_with("error: its environment")).count(), 1, "{ran}");
+    assert_eq!(
+        ran.stderr.lines().filter(|line| line.starts_with("error: cannot build the environment")).count(),
+        1,
+        "{ran}"
+    );
 }
 
 #[test]

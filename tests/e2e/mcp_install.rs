@@ -181,8 +181,8 @@ fn a_file_that_can_not_be_understood_is_left_alone_and_the_snippet_is_shown() {
     // The other one is done all the same.
     let arguments = ["mcp", "install", "--client", "cursor", "--client", "codex", "--client", "zed"];
     let ran = home.sandbox.pyexec(arguments).expect_code(125);
-    assert!(ran.stderr.contains("mcp.json can not be edited: line 3, column 9: "), "{ran}");
-    assert!(ran.stderr.contains("config.toml can not be edited: line 1, column "), "{ran}");
+    assert!(ran.stderr.contains("mcp.json: line 3, column 9: "), "{ran}");
+    assert!(ran.stderr.contains("config.toml: line 1, column "), "{ran}");
     assert!(ran.stderr.contains("hint: nothing was changed; ") && ran.stderr.contains("    \"pyexec\": {\n"), "{ran}");
     assert_eq!(read(&path), broken);
     assert_eq!(file_names(path.parent().expect("has one")), ["mcp.json"]);
@@ -232,7 +232,7 @@ fn a_program_beside_pyexec_is_taken_before_one_on_path() {
     assert_eq!(home.json("cursor")["mcpServers"]["pyexec"]["command"].as_str(), program.to_str());
     std::fs::set_permissions(&home.program, PermissionsExt::from_mode(0o644)).expect("can be set");
     let ran = home.install("zed").expect_code(125);
-    assert!(ran.stderr.starts_with("error: could not find `pyexec-mcp`\nhint: "), "{ran}");
+    assert!(ran.stderr.starts_with("error: cannot find `pyexec-mcp`\nhint: "), "{ran}");
     assert!(!home.file("zed").exists());
 }
 
@@ -255,9 +255,13 @@ fn the_list_says_who_is_connected() {
     home.write("codex", "= 1");
     home.write("vscode", "{\"servers\": {\"pyexec\": {\"command\": \"/nowhere/pyexec-mcp\"}}}");
     let listed = home.sandbox.pyexec(["mcp", "list"]).expect_code(0).text();
-    for (client, state) in
-        [("zed", "yes"), ("cursor", "no"), ("codex", "unclear"), ("vscode", "broken"), ("claude-desktop", "not here")]
-    {
+    for (client, state) in [
+        ("zed", "yes"),
+        ("cursor", "no"),
+        ("codex", "unclear"),
+        ("vscode", "broken"),
+        ("claude-desktop", "not installed"),
+    ] {
         let line = listed.lines().find(|line| line.starts_with(client)).expect("is listed");
         assert!(line[client.len()..].trim_start().starts_with(state), "{client} is not {state}:\n{listed}");
     }

@@ -194,7 +194,7 @@ fn a_daemon_that_is_not_there_is_started_also_in_the_middle_of_a_session() {
 #[test]
 fn without_a_daemon_that_can_be_started_the_reason_is_told() {
     let sandbox = Sandbox::new();
-    for (daemon, problem) in [("/nowhere/pyexecd", "could not run /nowhere/pyexecd"), ("/bin/false", "did not start")] {
+    for (daemon, problem) in [("/nowhere/pyexecd", "cannot run /nowhere/pyexecd"), ("/bin/false", "did not start")] {
         let mut session = McpSession::open_with(&sandbox, Era::Stateless, &[], &[("PYEXEC_DAEMON", daemon)]);
         for _ in 0..2 {
             let arguments = session.script("print(1)");

@@ -39,7 +39,7 @@ fn another_user_reaches_no_daemon_and_where_modes_were_loosened_is_not_answered(
     set_mode(sandbox.root(), 0o755);
     set_mode(&sandbox.root().join("run"), 0o755);
     let refused = client.attend(command).end().expect_code(125);
-    assert!(refused.stderr.contains("could not reach the daemon") && refused.stderr.contains("denied"), "{refused}");
+    assert!(refused.stderr.contains("cannot connect to the daemon") && refused.stderr.contains("denied"), "{refused}");
     let socket = paths.socket.to_str().expect("is text");
     assert_eq!(sandbox.python_as(NOBODY, GREET, &[socket]).text(), "PermissionError\n");
     // Somebody has been careless.

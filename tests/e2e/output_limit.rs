@@ -49,7 +49,7 @@ fn the_beginning_and_the_end_stay_and_cursors_stay_valid() {
     assert_eq!(segments(&sandbox, &id), [0, 6, 7]);
     let logs = sandbox.pyexec(["logs", &id, "--stdout"]).expect_code(0);
     assert!(logs.stdout == [numbers(0, SEGMENT), numbers(6 * SEGMENT, all)].concat(), "{} bytes", logs.stdout.len());
-    assert!(logs.stderr.contains(&format!("{} bytes of stdout are not kept any more", 5 * SEGMENT)), "{}", logs.stderr);
+    assert!(logs.stderr.contains(&format!("{} bytes of stdout are no longer kept", 5 * SEGMENT)), "{}", logs.stderr);
     let from = (7 * SEGMENT + 100).to_string();
     let end = sandbox.pyexec(["logs", &id, "--stdout", "--since-byte", &from]).expect_code(0);
     assert!(end.stdout == numbers(7 * SEGMENT + 100, all) && end.stderr.is_empty(), "{}", end.stderr);

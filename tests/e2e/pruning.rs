@@ -232,7 +232,7 @@ fn a_job_that_is_whole_is_not_said_to_have_lost_anything() {
     let id = sandbox.detach(&["--max-output", "8MiB", "-c", "print('x' * 40_000_000)"]);
     sandbox.finished(&id);
     let logs = sandbox.pyexec(["logs", &id]).expect_code(0);
-    assert!(logs.stderr.contains("not kept any more") && !logs.stderr.contains("removed"), "{}", logs.stderr);
+    assert!(logs.stderr.contains("no longer kept") && !logs.stderr.contains("removed"), "{}", logs.stderr);
 }
 
 #[test]

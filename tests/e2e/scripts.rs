@@ -148,7 +148,7 @@ fn a_header_is_written_for_what_a_script_needs_unless_it_has_one() {
     let ran = sandbox.pyexec(["scripts", "save", "bare", "bare.py"].iter().chain(&needs)).expect_code(0);
     assert_eq!(ran.stderr, "");
     let ran = sandbox.pyexec(["scripts", "save", "headed", "headed.py"].iter().chain(&needs)).expect_code(0);
-    assert!(ran.stderr.starts_with("note: it has a header of its own, which was kept"), "{ran}");
+    assert!(ran.stderr.starts_with("note: the script's own metadata header was kept"), "{ran}");
     assert_eq!(sandbox.pyexec(["scripts", "show", "headed"]).expect_code(0).text(), headed);
     let (first, rest) = SOURCE.split_once('\n').expect("it has lines");
     assert_eq!(
@@ -183,7 +183,7 @@ fn what_makes_no_sense_is_refused_and_nothing_is_made_of_it() {
         (&["save", "a\nb", "x.py"], 2, "script name"),
         (&["save", &long, "x.py"], 2, "200"),
         (&["save", "x", "missing.py"], 127, "missing.py"),
-        (&["save", "x", "."], 125, "could not read the script ."),
+        (&["save", "x", "."], 125, "cannot read the script ."),
         (&["save", "x", "large.py"], 2, "large.py"),
         (&["save", "x", "broken.py"], 2, "line 2"),
         (&["save", "x", "x.py", "--with", "==1"], 2, "==1"),
@@ -203,7 +203,7 @@ fn what_makes_no_sense_is_refused_and_nothing_is_made_of_it() {
     assert!(!sandbox.paths().scripts().exists());
     assert_eq!(sandbox.pyexec(["jobs", "--json"]).json()["total"], 0);
     let ran = sandbox.pyexec(["scripts", "show", "x"]);
-    assert!(ran.stderr.ends_with("hint: `pyexec scripts list` shows those there are\n"), "{ran}");
+    assert!(ran.stderr.ends_with("hint: `pyexec scripts list` lists the saved scripts\n"), "{ran}");
 }
 
 #[test]

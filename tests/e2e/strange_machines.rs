@@ -144,11 +144,11 @@ fn a_client_without_proc_is_told_so_and_no_daemon_starts_without_it() {
     let mut sandbox = Sandbox::new();
     sandbox.set_through(&[&["unshare"], &HIDE_PROC[..]].concat());
     let ran = sandbox.run(&["-c", "pass"]).expect_code(125);
-    assert!(ran.stderr.contains("/proc is not there") && ran.stderr.contains("hint: `mount -t proc"), "{ran}");
+    assert!(ran.stderr.contains("/proc is not mounted") && ran.stderr.contains("hint: `mount -t proc"), "{ran}");
     let mut daemon = sandbox.command("unshare");
     daemon.args(HIDE_PROC).arg(PYEXECD);
     let ran = sandbox.attend(daemon).end().expect_code(1);
-    assert!(ran.stderr.contains("/proc is not there"), "{ran}");
+    assert!(ran.stderr.contains("/proc is not mounted"), "{ran}");
     // Whoever has one is served.
     sandbox.set_through(&[]);
     sandbox.run(&["-c", "pass"]).expect_code(0);

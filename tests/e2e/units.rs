@@ -137,7 +137,7 @@ fn units_of_somebody_else_are_left_alone() {
     std::fs::write(&own, "[Unit]\nDescription=mine\n").expect("can be written");
     for verb in ["install", "uninstall"] {
         let refused = sandbox.pyexec(["daemon", verb]).expect_code(125);
-        assert!(refused.stderr.contains("not one of pyexec's"), "{refused}");
+        assert!(refused.stderr.contains("was not written by pyexec"), "{refused}");
     }
     assert_eq!(std::fs::read_to_string(own).expect("is there"), "[Unit]\nDescription=mine\n");
     assert!(called(&sandbox).is_empty());

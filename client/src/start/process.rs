@@ -62,8 +62,8 @@ impl fmt::Display for ProcessState {
         f.write_str(match self {
             ProcessState::Stopped => "it is stopped",
             ProcessState::Blocked => "it waits for a file system that does not answer",
-            ProcessState::Runs => "it is there, and busy or out of descriptors",
-            ProcessState::Unknown => "how it is cannot be seen",
+            ProcessState::Runs => "it is running, but busy or out of file descriptors",
+            ProcessState::Unknown => "its state is unknown",
         })
     }
 }

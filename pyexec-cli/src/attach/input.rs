@@ -41,7 +41,7 @@ pub(crate) async fn pass_on(client: Arc<Client>, id: JobId, stdin: Stdin) {
         Err(error) if is_the_jobs_choice(&error) => {}
         Err(error) => {
             terminal::error(&error, error.hint().as_deref());
-            terminal::note("stdin is not passed on any more");
+            terminal::note("stdin is no longer forwarded to the job");
         }
     }
 }

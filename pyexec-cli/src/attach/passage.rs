@@ -100,7 +100,7 @@ impl Passage {
             empty = false;
             let missing = *read.missing.get(stream);
             if missing > 0 {
-                terminal::note(&format!("{missing} bytes of {stream} are not kept any more"));
+                terminal::note(&format!("{missing} bytes of {stream} are no longer kept"));
             }
             let bytes = up_to(*self.until.get(stream), chunk.offset, chunk.bytes);
             self.writer.send(Piece::Output(stream, bytes)).await.map_err(Failure::Output)?;

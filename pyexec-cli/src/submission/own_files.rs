@@ -62,7 +62,7 @@ pub(crate) fn read(path: &Path, what: Named) -> Result<Vec<u8>, Failure> {
     let bytes = read.map_err(|source| Failure::Unreadable { what, path: path.to_owned(), source })?;
     bytes.ok_or_else(|| Failure::Usage {
         problem: format!("the {what} {} has more than {MAX_STDIN_BYTES} bytes", path.display()),
-        hint: "keep data in a file of its own, and let the script open that".to_owned(),
+        hint: "write the data to a separate file, and open that in the script".to_owned(),
     })
 }
 

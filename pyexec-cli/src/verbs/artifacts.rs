@@ -50,8 +50,13 @@ pub(crate) async fn perform(asked: &Artifacts) -> Result<Code, Failure> {
         (Some(directory), _) => copied(&client, id, &paths, Path::new(directory), asked).await?,
         (None, []) => listed(&client, id, asked.json).await?,
         (None, [path]) if !asked.json => printed(&client, id, path).await?,
-        (None, [_]) => return Err(usage("--json is about all of them", "leave out the path, or copy it with -o DIR")),
-        (None, [_, _, ..]) => return Err(usage("several files do not go to one stdout", "copy them with -o DIR")),
+        (None, [_]) => {
+            return Err(usage(
+                "--json lists all artifacts and takes no path",
+                "leave out the path, or copy the artifact with -o DIR",
+            ));
+        }
+        (None, [_, _, ..]) => return Err(usage("cannot print several artifacts to stdout", "copy them with -o DIR")),
     }
     Ok(SUCCESS)
 }
@@ -84,10 +89,12 @@ async fn listed(client: &Client, id: JobId, json: bool) -> Result<(), Failure> {
 
 fn tell_what_is_missing(list: &ArtifactList) {
     if list.is_cut {
-        terminal::note(&format!("there may be more: what is very deep, or beyond {MAX_ARTIFACTS} files, is left out"));
+        terminal::note(&format!(
+            "there may be more: very deep directories, and files beyond {MAX_ARTIFACTS}, are not listed"
+        ));
     }
     if list.other_entries > 0 {
-        terminal::note(&format!("links, pipes and the like are left out: {}", list.other_entries));
+        terminal::note(&format!("not listed, because they are links, pipes or devices: {}", list.other_entries));
     }
 }
 

@@ -28,7 +28,7 @@ use results::{Measured, Results};
 pub(crate) async fn perform(bench: Bench) -> Result<Code, Failure> {
     if bench.scripts().filter(|run| run.source.is_stdin()).count() > 1 {
         return Err(Failure::Usage {
-            problem: "stdin can not carry the code of two scripts".to_owned(),
+            problem: "stdin cannot carry the code of two scripts".to_owned(),
             hint: "put the code into files, or give it with -c".to_owned(),
         });
     }

@@ -218,7 +218,7 @@ async fn wait_for_silence(paths: &Paths, pid: u32) {
 fn farewell(stopped: Stopped) -> String {
     let pid = stopped.pid;
     if stopped.by_force {
-        return format!("killed, pid {pid}: it did not leave within {} s; running jobs go on\n", LEAVE_LIMIT.as_secs());
+        return format!("killed, pid {pid}: it did not exit within {} s; running jobs go on\n", LEAVE_LIMIT.as_secs());
     }
     match stopped.jobs_running {
         Some(0) | None => format!("stopped, pid {pid}\n"),

@@ -23,7 +23,7 @@ pub(crate) async fn perform(kill: &Kill) -> Result<Code, Failure> {
         connect_about(&kill.ids).await?
     };
     if ids.is_empty() {
-        terminal::note("no jobs are running or waiting to");
+        terminal::note("no jobs are running or queued");
         return Ok(SUCCESS);
     }
     let grace_ms = kill.grace.map(|grace| u64::try_from(grace.as_millis()).unwrap_or(u64::MAX));

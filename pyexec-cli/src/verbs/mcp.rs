@@ -29,22 +29,22 @@ const ATTEMPTS: u32 = 5;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum McpError {
-    #[error("could not find `{PROGRAM}`")]
+    #[error("cannot find `{PROGRAM}`")]
     NoProgram,
-    #[error("the name of {} is not UTF-8, and can not be written into settings", program.display())]
+    #[error("the path {} is not UTF-8 and cannot be written into settings", program.display())]
     ProgramName { program: PathBuf },
     #[error(transparent)]
     File(#[from] ConfigFileError),
-    #[error("{} can not be edited", path.display())]
+    #[error("cannot edit {}", path.display())]
     Edit { path: PathBuf, source: EditError, remedy: String },
 }
 
 impl VerbError for McpError {
     fn hint(&self) -> Option<String> {
         Some(match self {
-            McpError::NoProgram => format!(
-                "it is expected beside this program, or on PATH: `cargo install --path {PROGRAM}` puts it beside"
-            ),
+            McpError::NoProgram => {
+                format!("install it beside this program or on PATH, for example with `cargo install --path {PROGRAM}`")
+            }
             McpError::ProgramName { .. } => "install it into a directory with another name".into(),
             McpError::Edit { remedy, .. } => format!("nothing was changed; {remedy}"),
             McpError::File(ConfigFileError::Changed { .. }) => {
@@ -130,7 +130,7 @@ fn change(client: McpClient, places: &Places, change: &Change, dry_run: bool) ->
             Ok(backup) => {
                 say(client, &settings, if matches!(change, Change::Remove) { "removed from" } else { done })?;
                 if let Some(backup) = backup {
-                    terminal::note(&format!("what it was before is in {}", backup.display()));
+                    terminal::note(&format!("the previous content is in {}", backup.display()));
                 }
                 return Ok(());
             }
@@ -148,9 +148,9 @@ fn edited(settings: &Settings, text: &str, change: &Change) -> Result<String, Mc
     edited.map_err(|source| {
         let remedy = match change {
             Change::Write(entry) => {
-                format!("mend it and try again, or put this in yourself:\n{}", settings.form.snippet(entry))
+                format!("fix the file and try again, or add this yourself:\n{}", settings.form.snippet(entry))
             }
-            Change::Remove => format!("mend it and try again, or take `{}` out yourself", edit::NAME),
+            Change::Remove => format!("fix the file and try again, or remove `{}` yourself", edit::NAME),
         };
         McpError::Edit { path: settings.file.clone(), source, remedy }
     })
@@ -181,8 +181,8 @@ fn show(
     let old = if file.is_there() { &*path } else { "/dev/null" };
     let text = match (Difference::between(file.text(), edited).unified(file.text(), edited), change) {
         (Some(lines), _) => format!("--- {old}\n+++ {path}\n{lines}"),
-        (None, Change::Write(entry)) => format!("it would say, among other things:\n{}", settings.form.snippet(entry)),
-        (None, Change::Remove) => format!("`{}` would be gone from it\n", edit::NAME),
+        (None, Change::Write(entry)) => format!("it would contain:\n{}", settings.form.snippet(entry)),
+        (None, Change::Remove) => format!("`{}` would be removed from it\n", edit::NAME),
     };
     terminal::print(&text)
 }
@@ -219,7 +219,7 @@ impl Connection {
 
     fn word(&self) -> &'static str {
         match self {
-            Connection::NotInstalled => "not here",
+            Connection::NotInstalled => "not installed",
             Connection::None => "no",
             Connection::Command(program) if program.exists() => "yes",
             Connection::Command(_) | Connection::NoCommand => "broken",

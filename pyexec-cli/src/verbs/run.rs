@@ -66,7 +66,7 @@ pub(crate) async fn perform(run: Run) -> Result<Code, Failure> {
                 match pyexec_client::profile::read(&client, &job).await {
                     Ok(Some(found)) => terminal::report(&profile::text(&ProfileView::of(&found, spec), id)),
                     Ok(None) => {}
-                    Err(error) => terminal::note(&format!("the profile could not be fetched: {error}")),
+                    Err(error) => terminal::note(&format!("cannot fetch the profile: {error}")),
                 }
             }
             if !json && let Some(problem) = job.output_problem() {

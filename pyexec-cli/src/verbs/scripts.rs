@@ -70,7 +70,7 @@ async fn save(given: ScriptsSave) -> Result<Code, Failure> {
     };
     let saved = connect().await?.save_script(&script).await?;
     if asks_for_header && !saved.header_written {
-        terminal::note("it has a header of its own, which was kept: --with and --requires-python are not in it");
+        terminal::note("the script's own metadata header was kept: --with and --requires-python were not added to it");
     }
     let what = if saved.replaced { "replaced" } else { "saved" };
     terminal::print(&format!("{} {what}\n", render::one_line(&saved.name)))?;

@@ -174,7 +174,7 @@ fn a_daemon_starts_on_a_full_disk_and_a_prune_makes_room() {
     let status = sandbox.daemon_status();
     assert!(status["index_problem"].is_string(), "{status}");
     let doctor = sandbox.pyexec(["doctor"]);
-    assert!(doctor.text().contains("its index can not be used"), "{doctor}");
+    assert!(doctor.text().contains("its index cannot be used"), "{doctor}");
     let pruned = sandbox.pyexec(["prune", "--older-than", "0s", "--json"]).expect_code(0).json();
     assert_eq!((&pruned["removed"], &pruned["remaining"]), (&2.into(), &0.into()), "{pruned}");
     assert_eq!(sandbox.pyexec(["jobs", "--json"]).expect_code(0).json()["total"], 0);

@@ -16,17 +16,17 @@ const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::
 /// Why files could not be copied.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CopyError {
-    #[error("{} is there already", path.display())]
+    #[error("{} already exists", path.display())]
     Exists { path: PathBuf },
-    #[error("could not write {}", path.display())]
+    #[error("cannot write {}", path.display())]
     Write { path: PathBuf, source: std::io::Error },
-    #[error("the artifact {path} would not lie in the directory")]
+    #[error("the artifact {path} would be written outside the directory")]
     OutOfPlace { path: OsText },
     #[error("the artifact {path} was replaced while it was read")]
     Replaced { path: OsText },
     #[error("the artifact {path} became shorter while it was read: {read} of {total} bytes")]
     Shortened { path: OsText, read: u64, total: u64 },
-    #[error("{left} of {all} files were not copied; the others are whole")]
+    #[error("{left} of {all} files were not copied; the others are complete")]
     Incomplete { left: usize, all: usize },
 }
 

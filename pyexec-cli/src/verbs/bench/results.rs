@@ -112,8 +112,8 @@ impl Measured {
             (None, Some(view)) if view.runs > 0 => {
                 let interval = benchmark::seconds(view.sample_interval_seconds);
                 format!(
-                    "  no chart:    over before it was looked at, after {interval};\n               \
-                     --sample-interval looks sooner\n"
+                    "  no chart:    finished before the first memory sample ({interval});\n               \
+                     use a shorter --sample-interval\n"
                 )
             }
             (None, _) => String::new(),

@@ -19,13 +19,13 @@ const OURS: &str = "Description=pyexec daemon";
 /// Why units are not as they should be.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum UnitsError {
-    #[error("there is no pyexecd beside this program, nor on PATH")]
+    #[error("cannot find `pyexecd` beside this program or on PATH")]
     NoDaemon,
-    #[error("no home directory is known to put units into")]
+    #[error("cannot install the units: no home directory is known")]
     NoPlace,
-    #[error("could not write {}", path.display())]
+    #[error("cannot write {}", path.display())]
     Write { path: PathBuf, source: io::Error },
-    #[error("{} is there already, and not one of pyexec's", path.display())]
+    #[error("{} already exists and was not written by pyexec", path.display())]
     Foreign { path: PathBuf },
     #[error("`{command}` {silence}")]
     Systemd { command: String, silence: Silence },

@@ -50,10 +50,10 @@ impl Check {
 pub(super) async fn within_limit(name: &str, look: impl FnOnce() -> Vec<Check> + Send + 'static) -> Vec<Check> {
     match tokio::time::timeout(LOOK_LIMIT, threads::beside(look)).await {
         Ok(Ok(checks)) => checks,
-        Ok(Err(error)) => vec![Check::problem(name, format!("could not be looked at: {error}"), "report this")],
+        Ok(Err(error)) => vec![Check::problem(name, format!("the check failed: {error}"), "report this")],
         Err(_) => {
             let detail = format!("did not answer within {} s", LOOK_LIMIT.as_secs());
-            vec![Check::problem(name, detail, "check the file systems that they lie on")]
+            vec![Check::problem(name, detail, "check the file systems that they are on")]
         }
     }
 }

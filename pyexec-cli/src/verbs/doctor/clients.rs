@@ -28,12 +28,12 @@ fn look_at(client: McpClient, places: &Places) -> Option<Check> {
             Some(Check::ok(name, format!("not connected; `pyexec mcp install --client {client}` connects it")))
         }
         Connection::Command(program) if program.is_absolute() && !is_executable(&program) => {
-            Some(Check::warning(name, format!("{file} starts {}, which is not there", program.display()), again))
+            Some(Check::warning(name, format!("{file} starts {}, which does not exist", program.display()), again))
         }
         Connection::Command(program) => Some(Check::ok(name, format!("connected: starts {}", program.display()))),
         Connection::NoCommand => Some(Check::warning(name, format!("the entry in {file} starts nothing"), again)),
         Connection::Unclear(problem) => {
-            Some(Check::warning(name, problem, format!("the client can not read it either: mend {file}")))
+            Some(Check::warning(name, problem, format!("the client cannot read it either: fix {file}")))
         }
     }
 }

@@ -43,12 +43,12 @@ pub(super) async fn checks(paths: &Paths) -> Vec<Check> {
         Ok(Ok(status)) => running(status),
         Ok(Err(ClientError::NotRunning)) => Check::ok("daemon", "not running; it starts when it is needed"),
         Ok(Err(error)) => {
-            let hint = error.hint().unwrap_or_else(|| "`pyexec daemon logs` has more".into());
+            let hint = error.hint().unwrap_or_else(|| "see `pyexec daemon logs`".into());
             Check::problem("daemon", terminal::with_causes(error), hint)
         }
         Err(_) => {
             let detail = format!("did not answer within {} s", LOOK_LIMIT.as_secs());
-            Check::problem("daemon", detail, "`pyexec daemon restart` starts another; jobs that run are not affected")
+            Check::problem("daemon", detail, "`pyexec daemon restart` starts a new one; running jobs are not affected")
         }
     };
     let differences = match &asked {
@@ -71,7 +71,7 @@ fn differences(status: &DaemonStatus, paths: &Paths) -> Vec<Check> {
             _ => {
                 let hint = format!(
                     "{variable} is another one where the daemon was started; `pyexec daemon restart` starts it with yours, \
-                     jobs that run are not affected"
+                     running jobs are not affected"
                 );
                 Check::warning(title, detail, hint)
             }
@@ -88,7 +88,7 @@ fn world(status: &DaemonStatus) -> Vec<Check> {
         Some(refused) => Check::warning("where jobs run", refused.to_string(), refused.hint().unwrap_or_default()),
     };
     let scheduling = (!for_you.not_taken_over.is_empty()).then(|| {
-        let hint = "the kernel lets only root lower or raise these; a daemon that is started from here has them already, \
+        let hint = "only root may change these in the kernel; a daemon that is started from here has them already, \
             where no service manager starts it";
         Check::warning("scheduling", format!("of a job from here, {}", for_you.not_taken_over.join("; ")), hint)
     });
@@ -103,8 +103,8 @@ fn running(status: &DaemonStatus) -> Check {
     let detail = format!("{}, pid {}{instance}, {by}, up for {up}, jobs running: {jobs}", status.version, status.pid);
     if let Some(problem) = &status.index_problem {
         let hint =
-            "jobs are kept all the same; make room on the disk, `pyexec prune` does, or see who else uses the file";
-        return Check::problem("daemon", format!("{detail}; its index can not be used: {problem}"), hint);
+            "jobs are kept nevertheless; free disk space (`pyexec prune`), or find the process that uses the file";
+        return Check::problem("daemon", format!("{detail}; its index cannot be used: {problem}"), hint);
     }
     if status.version == OUR_VERSION {
         return Check::ok("daemon", detail);
@@ -117,7 +117,7 @@ fn running(status: &DaemonStatus) -> Check {
 fn last_elsewhere(paths: &Paths) -> Option<Check> {
     let last = lock_file::last_to_be_ended(paths)?;
     let place = last.place?.elsewhere_than(&place::here())?;
-    let detail = format!("the last daemon of this home ran {place}, and has not left in order");
+    let detail = format!("the last daemon of this state directory ran {place}, and did not exit cleanly");
     let hint = "if it still runs there, locks do not hold between the two: let XDG_STATE_HOME name a directory of this \
         machine's own";
     Some(Check::warning("daemon elsewhere", detail, hint))
@@ -137,17 +137,17 @@ fn look_at(socket: &Path) -> Option<Check> {
         Ok(found) => found,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
         Err(error) => {
-            let hint = "check the directories above it, or let PYEXEC_SOCKET name another";
+            let hint = "check its parent directories, or set PYEXEC_SOCKET to another path";
             return Some(Check::problem(NAME, format!("{shown}: {error}"), hint));
         }
     };
     let mode = found.mode() & 0o7777;
     let ours = rustix::process::geteuid().as_raw();
     Some(if !found.file_type().is_socket() {
-        let hint = "no daemon can listen there: move it away, or let PYEXEC_SOCKET name another";
-        Check::problem(NAME, format!("{shown} is no socket"), hint)
+        let hint = "no daemon can listen there: move the file away, or set PYEXEC_SOCKET to another path";
+        Check::problem(NAME, format!("{shown} is not a socket"), hint)
     } else if found.uid() != ours {
-        let hint = "let PYEXEC_SOCKET name one of your own, or unset it";
+        let hint = "set PYEXEC_SOCKET to a path of your own, or unset it";
         Check::problem(NAME, format!("{shown} belongs to user {}, and you are {ours}", found.uid()), hint)
     } else if mode & 0o077 != 0 {
         let hint = "the daemon refuses them, but `pyexec daemon restart` makes it private again";

@@ -26,7 +26,7 @@ pub(super) async fn checks(paths: &Paths) -> Vec<Check> {
 
 fn check(file: &EnvironmentFile, found: String) -> Check {
     if !file.problems.is_empty() {
-        let hint = "write each line as NAME=value; what could be read holds meanwhile";
+        let hint = "write each line as NAME=value; the valid lines are in effect";
         return Check::problem(NAME, file.problems.join("; "), hint);
     }
     match &file.warning {

@@ -31,7 +31,7 @@ pub(super) async fn checks(paths: &Paths) -> Vec<Check> {
 /// `None` when all is well: most people never need to hear of it.
 fn run_directories(jobs: &Path) -> Option<Check> {
     let unreadable = named(jobs, |name, path| name.parse::<JobId>().is_ok_and(|id| !is_readable(path, id)))?;
-    let detail = format!("without a readable spec.json, so that no job is known of them: {unreadable}");
+    let detail = format!("their jobs are unknown, because spec.json is missing or unreadable: {unreadable}");
     let hint = "an index that knows them still lists and prunes their jobs; if none of yours is missing from \
         `pyexec jobs --all`, look into them and remove them with rm -r";
     Some(Check::warning("run directories", detail, hint))

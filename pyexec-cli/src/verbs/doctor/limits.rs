@@ -25,7 +25,7 @@ fn compare(ours: &[ResourceLimit], daemons: &[ResourceLimit]) -> Check {
     if lower.is_empty() {
         return Check::ok(NAME, "jobs have all that this shell has");
     }
-    let hint = "`pyexec daemon restart` starts a daemon with the limits of this shell; jobs that run are not affected";
+    let hint = "`pyexec daemon restart` starts a daemon with this shell's limits; running jobs are not affected";
     Check::warning(NAME, format!("the daemon, and so each job, has less than this shell: {}", lower.join(", ")), hint)
 }
 

@@ -71,7 +71,7 @@ fn look_at(name: &str, path: &Path, variable: &str, used: Use) -> Check {
     let there = match (there, usable) {
         (Ok(there), Ok(())) => there,
         (Ok(_), Err(problem)) | (Err(_), Err(problem)) => {
-            let hint = format!("make it usable, or let {variable} name another place");
+            let hint = format!("make it usable, or set {variable} to another directory");
             return Check::problem(name, format!("{shown}: {problem}"), hint);
         }
         (Err(error), Ok(())) => return Check::problem(name, format!("{shown}: {error}"), "check the path"),
@@ -86,7 +86,7 @@ fn look_at(name: &str, path: &Path, variable: &str, used: Use) -> Check {
         // What is above it may be the system's.
         Ok(owner) if owner == user || (there != path && owner == 0) => {}
         Ok(owner) => {
-            let hint = format!("let {variable} name a directory of your own");
+            let hint = format!("set {variable} to a directory of your own");
             return Check::problem(
                 name,
                 format!("{detail}: {} belongs to user {owner}, not to you", there.display()),
@@ -108,15 +108,15 @@ fn look_at(name: &str, path: &Path, variable: &str, used: Use) -> Check {
     }
     let grows = matches!(used, Use::Keep | Use::Cache);
     if grows && free < FULL {
-        Check::problem(name, detail, "`pyexec prune` and `pyexec env prune` make room, or something else has to")
+        Check::problem(name, detail, "free disk space, for example with `pyexec prune` and `pyexec env prune`")
     } else if grows && free < TIGHT {
-        Check::warning(name, detail, "`pyexec prune` and `pyexec env prune` make room")
+        Check::warning(name, detail, "`pyexec prune` and `pyexec env prune` free disk space")
     } else if used == Use::Keep && name.starts_with("state") && is_on_network(&there) {
         let hint =
-            format!("if another machine has the same home, let {variable} name a directory of this machine's own");
+            format!("if another machine shares this home, set {variable} to a directory that only this machine uses");
         Check::warning(name, format!("{detail}, on a network: locks may not hold between machines"), hint)
     } else if in_memory && used == Use::Keep {
-        Check::warning(name, detail, format!("what is in it is gone after a reboot: let {variable} name another place"))
+        Check::warning(name, detail, format!("its content is lost at a reboot: set {variable} to another directory"))
     } else {
         Check::ok(name, detail)
     }
@@ -144,10 +144,10 @@ fn nearest(path: &Path) -> io::Result<PathBuf> {
 /// Permissions say little of a read-only file system, and nothing to root.
 fn try_out(directory: &Path, used: Use) -> Result<(), String> {
     match used {
-        Use::Read => directory.read_dir().map(drop).map_err(|error| format!("can not be read: {error}")),
+        Use::Read => directory.read_dir().map(drop).map_err(|error| format!("cannot be read: {error}")),
         Use::Keep | Use::Cache | Use::Runtime => {
             // Without a name, wherever the file system can do that.
-            tempfile::tempfile_in(directory).map(drop).map_err(|error| format!("can not be written to: {error}"))
+            tempfile::tempfile_in(directory).map(drop).map_err(|error| format!("cannot be written to: {error}"))
         }
     }
 }
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_be_written_to_is_a_problem() {
+    fn a_directory_that_cannot_be_written_to_is_a_problem() {
         let home = tempfile::tempdir().expect("a directory");
         std::fs::write(home.path().join("file"), "").expect("can be written");
         // Not even root makes anything in /proc.

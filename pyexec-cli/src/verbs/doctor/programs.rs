@@ -18,11 +18,11 @@ pub(super) async fn checks() -> (Vec<Check>, Option<PathBuf>) {
 async fn daemon() -> (Vec<Check>, Option<PathBuf>) {
     const NAME: &str = "pyexecd";
     let Some(program) = pyexec_client::start::find_program() else {
-        let hint = "install it beside this program, or on PATH; PYEXEC_DAEMON may name it instead";
+        let hint = "install it beside this program or on PATH, or set PYEXEC_DAEMON to its path";
         return (vec![Check::problem(NAME, "not found", hint)], None);
     };
     if !is_executable(&program) {
-        let detail = format!("{} can not be executed", program.display());
+        let detail = format!("{} is not executable", program.display());
         return (vec![Check::problem(NAME, detail, "install it there, or unset PYEXEC_DAEMON")], None);
     }
     let mut checks = vec![compare(NAME, &program).await];
@@ -36,7 +36,7 @@ async fn adapter() -> Check {
     match mcp::find_program() {
         Some(program) => compare(mcp::PROGRAM, &program).await,
         None => {
-            let hint = "only editors and agents need it: install it beside this program, or on PATH";
+            let hint = "only editors and agents need it: install it beside this program or on PATH";
             Check::warning(mcp::PROGRAM, "not found", hint)
         }
     }

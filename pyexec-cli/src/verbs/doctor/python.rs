@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::check::Check;
 use crate::ask::{self, ask, find_on_path, version_in};
 
-/// The oldest that was found to know all that it is asked: 0.5.16 can not list Pythons as JSON.
+/// The oldest that was found to know all that it is asked: 0.5.16 cannot list Pythons as JSON.
 const OLDEST_UV: [u32; 3] = [0, 5, 20];
 /// The oldest that the daemon's `sitecustomize` is tested with.
 const OLDEST_PYTHON: [u32; 2] = [3, 8];
@@ -30,7 +30,7 @@ async fn uv(by_settings: Option<PathBuf>) -> Vec<Check> {
     let version = match ask(&uv, &["--version"], ask::SHORT).await {
         Ok(said) => version_in(&said),
         Err(silence) => {
-            let hint = format!("try `{at} --version`, and install it anew; PYEXEC_UV may name another");
+            let hint = format!("try `{at} --version`, and reinstall it; PYEXEC_UV can name another uv");
             return vec![Check::problem("uv", format!("{at} {silence}"), hint)];
         }
     };
@@ -53,9 +53,8 @@ fn find_uv(by_settings: Option<PathBuf>) -> Result<PathBuf, Check> {
         return if is_executable(&named) {
             Ok(named)
         } else {
-            let detail =
-                format!("{} is named in the settings or by PYEXEC_UV, and can not be executed", named.display());
-            Err(Check::problem("uv", detail, "name one that is there, or none to have it looked for"))
+            let detail = format!("{} (from the settings or PYEXEC_UV) is not executable", named.display());
+            Err(Check::problem("uv", detail, "correct the path, or remove it so that uv is searched for"))
         };
     }
     let home = std::env::home_dir();
@@ -75,8 +74,8 @@ async fn pythons(uv: &Path) -> Check {
     };
     let versions = versions(&listed);
     if versions.is_empty() {
-        let hint = "`uv python install` gets one, as the first job does where the network allows";
-        return Check::warning(NAME, "uv finds none here", hint);
+        let hint = "`uv python install` downloads one; so does the first job, if it has network access";
+        return Check::warning(NAME, "uv finds no Python", hint);
     }
     let more = versions.len().saturating_sub(SHOWN);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };

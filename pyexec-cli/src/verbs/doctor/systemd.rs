@@ -69,7 +69,8 @@ async fn units() -> Vec<Check> {
             [Check::ok("systemd", describe(&units))].into_iter().chain(files).chain(amiss(&units)).collect()
         }
         Err(silence) => {
-            let hint = "the daemon starts without it, and may end with your session; try `systemctl --user status`";
+            let hint =
+                "without it the daemon still starts, but may end with your session; try `systemctl --user status`";
             vec![Check::warning("systemd", format!("systemctl {silence}"), hint)]
         }
     }
@@ -132,12 +133,12 @@ fn amiss(units: &[Unit<'_>]) -> Vec<Check> {
         }
         let is = |name: &str, wanted: &str| unit.value(name).is_none_or(|value| value == wanted);
         if unit.id() == SOCKET {
-            let hint = "`pyexec daemon install` has it listen, and start the daemon when somebody calls";
+            let hint = "`pyexec daemon install` makes it listen and start the daemon on demand";
             if !is("UnitFileState", "enabled") {
-                checks.push(Check::warning(SOCKET, "is not enabled: it is not there after the next login", hint));
+                checks.push(Check::warning(SOCKET, "is not enabled: it will be inactive after the next login", hint));
             }
             if !is("ActiveState", "active") {
-                checks.push(Check::warning(SOCKET, "is not active: nobody listens for the daemon", hint));
+                checks.push(Check::warning(SOCKET, "is not active: no socket unit listens for the daemon", hint));
             }
         }
         if unit.id() != SERVICE {

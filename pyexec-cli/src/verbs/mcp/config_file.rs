@@ -37,17 +37,17 @@ struct Content {
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigFileError {
-    #[error("could not read {}", path.display())]
+    #[error("cannot read {}", path.display())]
     Read { path: PathBuf, source: io::Error },
-    #[error("{} is no file", path.display())]
+    #[error("{} is not a regular file", path.display())]
     NoFile { path: PathBuf },
-    #[error("{} has more than {} MiB", path.display(), LARGEST >> 20)]
+    #[error("{} is larger than {} MiB", path.display(), LARGEST >> 20)]
     TooLarge { path: PathBuf },
-    #[error("{} is not text in UTF-8", path.display())]
+    #[error("{} is not UTF-8 text", path.display())]
     NoText { path: PathBuf },
-    #[error("could not write {}", path.display())]
+    #[error("cannot write {}", path.display())]
     Write { path: PathBuf, source: io::Error },
-    #[error("somebody else has written {} in the meantime", path.display())]
+    #[error("another program changed {} in the meantime", path.display())]
     Changed { path: PathBuf },
 }
 

@@ -30,7 +30,7 @@ impl Form {
         };
         // Whatever the libraries make of unusual files: nobody's settings are replaced with something that was not meant.
         if self.entry(&edited).ok().flatten().as_ref() != Some(entry) {
-            return Err(EditError::Shape("it is written in a way that can not be edited safely".into()));
+            return Err(EditError::Shape("its layout cannot be edited safely".into()));
         }
         Ok(edited)
     }
@@ -42,7 +42,7 @@ impl Form {
             Form::Toml => toml::without_entry(text)?,
         };
         if self.has_entry(&edited) != Ok(false) {
-            return Err(EditError::Shape("it is written in a way that can not be edited safely".into()));
+            return Err(EditError::Shape("its layout cannot be edited safely".into()));
         }
         Ok(edited)
     }
