@@ -30,7 +30,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::blocking::blocking;
-use looker::{Answer, Found, Question};
+use looker::{Answer, Found, Question, is_not_found};
 pub(crate) use looker::{Entry, Kind, VERB, look};
 use pyexec_run_directory::control::{decode, encode};
 
@@ -138,10 +138,6 @@ impl From<Problem> for io::Error {
             }
         }
     }
-}
-
-fn is_not_found(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 /// Until when a client is to be answered that has just asked.

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde::de::IntoDeserializer;
 use serde::de::value::StrDeserializer;
 
-use crate::jobs::retention::Bounds;
+use crate::retention::Bounds;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {

@@ -9,6 +9,7 @@ pub mod environment;
 pub mod fault;
 pub mod jobs;
 pub mod progress;
+pub mod retention;
 pub mod scripts;
 pub mod service;
 pub mod store;

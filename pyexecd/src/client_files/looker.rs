@@ -16,7 +16,6 @@ use pyexec_proto::OsText;
 use rustix::fs::{Access, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
-use super::is_not_found;
 use pyexec_run_directory::control::{decode, encode};
 use pyexec_sys::{forget_starter, return_large_memory};
 
@@ -300,4 +299,8 @@ fn names(path: &Path) -> io::Result<Answer> {
     let entries = path.read_dir()?.take(MOST_NAMES);
     let names = entries.map(|entry| entry.map(|entry| OsText::from(entry.file_name().as_os_str())));
     names.collect::<io::Result<_>>().map(Answer::Names)
+}
+
+pub(super) fn is_not_found(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use pyexec_proto::Timestamp;
@@ -10,48 +9,17 @@ use pyexec_proto::environment::{ProjectUse, ResolvedEnvironment};
 use pyexec_proto::job::Variables;
 
 use super::cache::{Ready, Resolution, Slot};
-use super::hashes::Hashes;
-use super::interpreter::Caller;
+use super::caller::Caller;
+use super::environments::Environments;
 use super::log::PreparationLog;
 use super::mark::Mark;
 use super::passwords::{self, Password};
-use super::request::{InterpreterIdentity, Request, RequirementsFile, address, hex};
-use super::settings::{Place, Settings};
+use super::request::{Request, address, hex};
+use super::runner::Runner;
 use super::uv::Call;
-use super::{EnvironmentError, Environments, Lease, Runner};
+use super::wanted::{Source, Wanted};
+use super::{EnvironmentError, Lease};
 use crate::client_files::ClientFiles;
-
-/// What is wanted, with the interpreter found.
-#[derive(Clone, Debug)]
-pub(super) struct Wanted {
-    pub(super) uv: PathBuf,
-    pub(super) uv_version: String,
-    pub(super) settings: Settings,
-    pub(super) requirements: Vec<String>,
-    pub(super) file: Option<RequirementsFile>,
-    pub(super) hashes: Hashes,
-    pub(super) interpreter: InterpreterIdentity,
-    pub(super) refresh: bool,
-}
-
-impl Wanted {
-    pub(super) fn request(&self) -> Request {
-        let settings = self.settings.resolution.clone();
-        Request::new(&self.requirements, self.file.clone(), self.interpreter.clone(), settings, self.uv_version.clone())
-    }
-
-    /// What is installed where this is what it resolved to.
-    pub(super) fn source(self, lock: String) -> Source {
-        Source {
-            uv: self.uv,
-            uv_version: self.uv_version,
-            interpreter: self.interpreter,
-            lock,
-            building: self.settings.building,
-            place: self.settings.place,
-        }
-    }
-}
 
 impl Environments {
     /// Runs directly in an environment of ours.
@@ -214,19 +182,6 @@ async fn compile(
     let call = Call { stdin: lines.as_bytes(), ..caller.call(&wanted.uv, &place.directory, arguments) };
     let printed = call.run().await?;
     Ok(printed.map(|lock| String::from_utf8_lossy(&lock).into_owned()).map_err(|failed| failed.said))
-}
-
-/// What an environment is built from.
-#[derive(Clone, Debug)]
-pub(super) struct Source {
-    pub(super) uv: PathBuf,
-    pub(super) uv_version: String,
-    pub(super) interpreter: InterpreterIdentity,
-    pub(super) lock: String,
-    /// A hash of the settings that change how it is built.
-    pub(super) building: String,
-    /// Where uv finds the settings that it installs with.
-    pub(super) place: Place,
 }
 
 /// Owns all it needs: a build may outlive the job that began it, when others wait for it too.

@@ -28,14 +28,13 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use super::EnvironmentError;
-use super::contents::{installed, names, shape, size};
+use super::contents::{MARKER, installed, names, shape, size};
 use super::locks::{Lock, Locks, Mode};
 use crate::blocking::{blocking, spawn};
 use crate::client_files::ClientFiles;
 use crate::fault::{Point, reached};
 use pyexec_run_directory::removal::{self, RemovalError};
 
-pub(super) const MARKER: &str = "pyexec.json";
 const BUILDING: &str = ".building-";
 const REMOVED: &str = ".removed-";
 const FORMAT: u32 = 2;

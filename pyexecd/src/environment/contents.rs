@@ -4,8 +4,10 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::cache::MARKER;
 use super::request::{hex, normalized_name};
+
+/// The file in an environment that says what it holds.
+pub(super) const MARKER: &str = "pyexec.json";
 
 /// The names in a directory; none where there is no directory.
 pub(super) fn names(directory: &Path) -> io::Result<Vec<std::ffi::OsString>> {

@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use pyexec_proto::job::Variables;
 
-use super::log::PreparationLog;
+use super::caller::Caller;
 use super::mark::Mark;
 use super::python_request::PythonRequest;
 use super::request::InterpreterIdentity;
+use super::search_path::on_path;
 use super::settings::{Place, Settings};
-use super::uv::{self, Call, FileIdentity};
-use super::{EnvironmentError, on_path, passwords};
+use super::uv::{self, FileIdentity};
+use super::{EnvironmentError, passwords};
 use crate::client_files::{ClientFiles, Problem};
 
 /// How long an answer of uv's is taken for the best one: a newer Python may have been installed since.
@@ -33,32 +34,6 @@ pub(super) struct Interpreters {
 type Question = (PathBuf, String, String);
 /// Where it is, and when it was asked.
 type Answer = (PathBuf, Instant);
-
-/// On whose behalf, and in whose environment.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Caller<'a> {
-    pub(super) variables: &'a Variables,
-    pub(super) mark: &'a Mark,
-    pub(super) files: &'a ClientFiles,
-    pub(super) log: &'a PreparationLog,
-}
-
-impl<'a> Caller<'a> {
-    /// A call of a program for this caller's job, with no text on its stdin.
-    pub(super) fn call(self, program: &'a Path, directory: &'a Path, arguments: Vec<&'a OsStr>) -> Call<'a> {
-        Call {
-            program,
-            arguments,
-            variables: self.variables,
-            directory,
-            stdin: &[],
-            mark: self.mark,
-            holds: None,
-            files: self.files,
-            log: self.log,
-        }
-    }
-}
 
 impl Interpreters {
     pub(super) fn new(mark: Mark, files: ClientFiles) -> Self {

@@ -7,12 +7,15 @@ use pyexec_proto::OsText;
 use pyexec_proto::environment::{ProjectUse, PythonVersion, ResolvedEnvironment};
 use pyexec_proto::job::JobSpec;
 
+use super::caller::Caller;
 use super::discovery::{Environment, Origin, Surroundings, is_python_chosen, is_strict, set};
-use super::interpreter::Caller;
+use super::environments::Environments;
 use super::log::PreparationLog;
-use super::project::{PROBE, Probed, installed, laid_over};
+use super::probes::{PROBE, Probed};
+use super::runner::{Runner, laid_over};
 use super::uv::Call;
-use super::{EnvironmentError, Environments, Runner};
+use super::{EnvironmentError, contents};
+use crate::client_files::Problem;
 
 /// What a job is run in.
 #[derive(Debug)]
@@ -123,4 +126,18 @@ async fn asked(
     let Some(Probed { python, prefix, python_version, is_virtual }) = Probed::read(&printed) else { return Ok(None) };
     let is_conda = set(caller.variables, "CONDA_PREFIX").is_some_and(|conda| prefix == Path::new(conda));
     Ok((is_virtual || is_conda).then_some(Present { prefix, python, python_version }))
+}
+
+/// What is installed in an environment of the caller's, which lies where the client has it.
+pub(super) async fn installed(environment: &Path, caller: Caller<'_>) -> Result<Vec<String>, Problem> {
+    match site_packages(environment, caller).await? {
+        Some(packages) => Ok(contents::distributions(&caller.files.open().names(&packages).await?)),
+        None => Ok(Vec::new()),
+    }
+}
+
+pub(super) async fn site_packages(environment: &Path, caller: Caller<'_>) -> Result<Option<PathBuf>, Problem> {
+    let lib = environment.join("lib");
+    let pythons = caller.files.open().names(&lib).await?;
+    Ok(contents::python_in(&lib, pythons))
 }

@@ -1,67 +1,23 @@
 //! What a job runs in that is the caller's own: a project's environment, made as uv makes it, or one that is there.
 
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyexec_proto::OsText;
 use pyexec_proto::environment::{ProjectUse, PythonVersion, ResolvedEnvironment};
 use pyexec_proto::job::JobSpec;
 
+use super::EnvironmentError;
+use super::caller::Caller;
 use super::discovery::{self, Surroundings, is_on, is_strict};
+use super::environments::Environments;
 use super::hashes::Hashes;
-use super::interpreter::Caller;
+use super::imported::module_places;
 use super::job_files::requirements_file;
-use super::request::normalized_name;
-use super::runner::unheeded;
-use super::{EnvironmentError, Environments, Runner, contents, module_places};
-use crate::client_files::Problem;
-
-/// Prints which Python this is, where its environment is, and whether that is one.
-pub(super) const PROBE: &str = "import platform, sys\n\
-    print(sys.executable, sys.prefix, platform.python_version(), sys.prefix != sys.base_prefix, sep='\\n')";
-
-/// What [`PROBE`] has printed.
-pub(super) struct Probed {
-    pub(super) python: PathBuf,
-    pub(super) prefix: PathBuf,
-    pub(super) python_version: String,
-    pub(super) is_virtual: bool,
-}
-
-impl Probed {
-    pub(super) fn read(printed: &[u8]) -> Option<Self> {
-        let mut lines = printed.split(|byte| *byte == b'\n');
-        let mut line = || lines.next();
-        let path = |line: &[u8]| PathBuf::from(OsText::from(line.to_vec()).as_os_str());
-        Some(Self {
-            python: path(line()?),
-            prefix: path(line()?),
-            python_version: String::from_utf8_lossy(line()?).into_owned(),
-            is_virtual: line()? == b"True",
-        })
-    }
-}
-
-/// Prints which Python this is, and what is installed for it.
-pub(super) const INSTALLED: &str = "import importlib.metadata as m, platform\n\
-    print(platform.python_version())\n\
-    for d in m.distributions():\n    print(d.metadata['Name'], d.version, sep='\\t')\n";
-
-/// What [`INSTALLED`] has printed.
-pub(super) fn read_installed(printed: &[u8]) -> ResolvedEnvironment {
-    let printed = String::from_utf8_lossy(printed);
-    let mut lines = printed.lines();
-    let python_version = lines.next().unwrap_or_default().to_owned();
-    let named = |line: &str| {
-        let (name, version) = line.split_once('\t')?;
-        Some(format!("{}=={version}", normalized_name(name)))
-    };
-    let mut packages: Vec<String> = lines.filter_map(named).collect();
-    packages.sort();
-    packages.dedup();
-    ResolvedEnvironment { packages, ..ResolvedEnvironment::of_python(python_version) }
-}
+use super::present::{installed, site_packages};
+use super::probes::{PROBE, Probed};
+use super::runner::{Runner, laid_over};
 
 /// What a job that may belong to a project comes to.
 pub(super) enum Belonging {
@@ -171,45 +127,4 @@ async fn synced(
     let packages = installed(&prefix, caller).await.unwrap_or_default();
     let used = ResolvedEnvironment { packages, ..ResolvedEnvironment::of_python(python_version) };
     Ok(Some(Runner { used, prefix: Some(prefix), ..Runner::bare(python) }))
-}
-
-/// Runs through uv, which lays the requirements over what `front` names. It is asked first: what cannot be installed is not
-/// the script's failure, and what is installed is to be known. The inner error is what uv says.
-pub(super) async fn laid_over(
-    uv: &Path,
-    front: Vec<&OsStr>,
-    requirements: &[String],
-    spec: &JobSpec,
-    caller: Caller<'_>,
-) -> Result<Result<Runner, String>, EnvironmentError> {
-    unheeded(caller);
-    let mut arguments = front;
-    for requirement in requirements {
-        arguments.extend(["--with", requirement].map(OsStr::new));
-    }
-    if let Some(file) = &spec.environment.requirements_file {
-        arguments.extend([OsStr::new("--with-requirements"), file.as_path().as_os_str()]);
-    }
-    arguments.extend(["--", "python"].map(OsStr::new));
-    let mut runner = Runner::through(uv.to_owned());
-    runner.flags.extend(arguments.iter().map(|argument| OsText::from(*argument)));
-    arguments.extend(["-c", INSTALLED].map(OsStr::new));
-    Ok(caller.call(uv, spec.directory.as_path(), arguments).run().await?.map_err(|failed| failed.said).map(|printed| {
-        runner.used = read_installed(&printed);
-        runner
-    }))
-}
-
-/// What is installed in an environment of the caller's, which lies where the client has it.
-pub(super) async fn installed(environment: &Path, caller: Caller<'_>) -> Result<Vec<String>, Problem> {
-    match site_packages(environment, caller).await? {
-        Some(packages) => Ok(contents::distributions(&caller.files.open().names(&packages).await?)),
-        None => Ok(Vec::new()),
-    }
-}
-
-async fn site_packages(environment: &Path, caller: Caller<'_>) -> Result<Option<PathBuf>, Problem> {
-    let lib = environment.join("lib");
-    let pythons = caller.files.open().names(&lib).await?;
-    Ok(contents::python_in(&lib, pythons))
 }

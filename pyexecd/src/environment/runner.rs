@@ -8,12 +8,13 @@ use pyexec_proto::environment::ResolvedEnvironment;
 use pyexec_proto::job::{JobSource, JobSpec, Variables};
 use pyexec_proto::paths::Paths;
 
-use super::build::Wanted;
 use super::cache::Lease;
-use super::interpreter::Caller;
+use super::caller::Caller;
+use super::probes::{INSTALLED, read_installed};
 use super::sent_files::write_private;
 use super::settings::OF_UV_PIP;
-use super::{EnvironmentError, discovery, project, uv};
+use super::wanted::Wanted;
+use super::{EnvironmentError, discovery, uv};
 
 /// What runs a job's script.
 pub(super) struct Runner {
@@ -116,14 +117,41 @@ pub(super) async fn plain_uv_run(
     runner.flags.extend(["--isolated".into(), "--".into(), "python".into()]);
     // Asked first: what can not be installed is not the script's failure, and what is installed is to be known.
     let asked = runner.flags.iter().map(|argument| argument.as_path().as_os_str());
-    let arguments = asked.chain(["-c", project::INSTALLED].map(OsStr::new)).collect();
+    let arguments = asked.chain(["-c", INSTALLED].map(OsStr::new)).collect();
     let printed = call(arguments).run().await?.map_err(failed)?;
-    runner.used = project::read_installed(&printed);
+    runner.used = read_installed(&printed);
     Ok(runner)
 }
 
+/// Runs through uv, which lays the requirements over what `front` names. It is asked first: what cannot be installed is not
+/// the script's failure, and what is installed is to be known. The inner error is what uv says.
+pub(super) async fn laid_over(
+    uv: &Path,
+    front: Vec<&OsStr>,
+    requirements: &[String],
+    spec: &JobSpec,
+    caller: Caller<'_>,
+) -> Result<Result<Runner, String>, EnvironmentError> {
+    unheeded(caller);
+    let mut arguments = front;
+    for requirement in requirements {
+        arguments.extend(["--with", requirement].map(OsStr::new));
+    }
+    if let Some(file) = &spec.environment.requirements_file {
+        arguments.extend([OsStr::new("--with-requirements"), file.as_path().as_os_str()]);
+    }
+    arguments.extend(["--", "python"].map(OsStr::new));
+    let mut runner = Runner::through(uv.to_owned());
+    runner.flags.extend(arguments.iter().map(|argument| OsText::from(*argument)));
+    arguments.extend(["-c", INSTALLED].map(OsStr::new));
+    Ok(caller.call(uv, spec.directory.as_path(), arguments).run().await?.map_err(|failed| failed.said).map(|printed| {
+        runner.used = read_installed(&printed);
+        runner
+    }))
+}
+
 /// Says which of the caller's variables `uv run` does not read. In environments of ours they hold.
-pub(super) fn unheeded(caller: Caller<'_>) {
+fn unheeded(caller: Caller<'_>) {
     for name in OF_UV_PIP {
         if discovery::set(caller.variables, name).is_some() {
             caller.log.line(&format!("warning: {name} does not hold for this job, because `uv run` does not read it"));

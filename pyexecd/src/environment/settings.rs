@@ -15,12 +15,13 @@ use std::path::{Path, PathBuf};
 
 use pyexec_proto::job::{JobSpec, Variables};
 
+use super::caller::Caller;
 use super::discovery::{is_on, set};
-use super::interpreter::Caller;
 use super::request::hex;
 use super::{EnvironmentError, uv};
 use crate::client_files::{ClientFiles, Problem};
-use files::Places;
+pub(super) use files::{OF_UV_PIP, VersionFile};
+use files::{Places, Search};
 use options::Options;
 
 /// Where uv looks for what it reads: in which directory it is started, and from which one it looks upwards.
@@ -36,15 +37,6 @@ impl Place {
     pub(super) fn options(&self) -> Vec<&OsStr> {
         self.project.iter().flat_map(|project| [OsStr::new("--project"), project.as_os_str()]).collect()
     }
-}
-
-/// A `.python-version` or `.python-versions` that holds for a job.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct VersionFile {
-    /// Its first request, such as `3.12`.
-    pub(super) request: String,
-    /// uv does not find it by itself from where it is started.
-    pub(super) is_elsewhere: bool,
 }
 
 /// What holds for a job, as it was when it was read.
@@ -68,19 +60,6 @@ pub(super) struct Settings {
     /// The lock beside a script with a header.
     pub(super) script_lock: Option<Vec<u8>>,
     search: Search,
-}
-
-/// From where uv looks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Search {
-    /// In which it is started.
-    directory: PathBuf,
-    /// From here upwards for settings.
-    settings: PathBuf,
-    /// From here upwards for version files.
-    versions: PathBuf,
-    /// Where the lock of a script may be.
-    lock: Option<PathBuf>,
 }
 
 impl Settings {
@@ -214,9 +193,6 @@ impl Settings {
         })
     }
 }
-
-/// These name files that only `uv pip` reads. In environments of ours they hold.
-pub(super) const OF_UV_PIP: [&str; 4] = ["UV_CONSTRAINT", "UV_OVERRIDE", "UV_EXCLUDE", "UV_BUILD_CONSTRAINT"];
 
 /// These say where uv keeps things and how it talks, not what it finds.
 const BESIDE_THE_POINT: [&str; 8] = [

@@ -1,4 +1,4 @@
-//! The environments there are, for people: listed, named, removed, and kept within their size.
+//! The environments there are, for people: listed, named and removed.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -9,18 +9,20 @@ use pyexec_proto::error::Named;
 use pyexec_proto::request::{CreateEnvironment, EnvironmentsRemoved, NotRemoved};
 use pyexec_proto::{Error, JobId, OsText};
 
-use super::build::{Source, Wanted};
-use super::cache::to_evict;
+use super::caller::Caller;
+use super::environments::Environments;
 use super::hashes::Hashes;
-use super::interpreter::Caller;
 use super::job_files::MAX_REQUIREMENTS_BYTES;
 use super::log::PreparationLog;
 use super::named::{NamedEnvironment, check_name};
 use super::python_request::{PythonRequest, Wishes};
+use super::requirement::check_requirement;
+use super::runner::Runner;
 use super::sent_files::SentRequirements;
 use super::settings::Settings;
-use super::{EnvironmentError, Environments, Runner, check_requirement, passwords, request};
-use crate::blocking::{blocking, spawn};
+use super::wanted::{Source, Wanted};
+use super::{EnvironmentError, passwords, request};
+use crate::blocking::blocking;
 use crate::client_files::Deadline;
 use pyexec_run_directory::removal::RemovalError;
 
@@ -293,32 +295,6 @@ impl Environments {
             Ok(removed)
         };
         blocking(evict).await.map_err(|error| failed("remove environments", &error))
-    }
-
-    /// Keeps the cache within `environment_cache_bytes`. Nobody waits for it.
-    pub(super) fn evict_in_background(&self) {
-        let (cache, names, most) = (self.cache.clone(), self.names.clone(), self.settings.environment_cache_bytes);
-        drop(spawn(move || {
-            let all: Vec<_> = match cache.list() {
-                Ok(all) => {
-                    all.into_iter().map(|(ready, used)| (ready.id, ready.marker.bytes.unwrap_or(0), used)).collect()
-                }
-                Err(error) => return tracing::warn!(%error, "the environments can not be listed"),
-            };
-            // The names are read after the lease was looked for: what is just being made has its name before it loses
-            // its lease. Names that can not be read keep everything.
-            let is_named = |id: &str| names.all().map_or(true, |all| all.iter().any(|named| named.id == id));
-            let kept = |id: &str| cache.is_leased(id) || is_named(id);
-            if let Err(error) = cache.tidy_locks() {
-                tracing::warn!(%error, "locks of the environment cache that nobody holds stay");
-            }
-            for id in to_evict(&all, kept, most) {
-                match cache.evict(&id) {
-                    Ok(_) => tracing::info!(environment = id, "evicted"),
-                    Err(error) => tracing::warn!(environment = id, %error, "could not be evicted"),
-                }
-            }
-        }));
     }
 
     /// Says to other daemons that this one uses the cache, for as long as it lives.

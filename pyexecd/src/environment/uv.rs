@@ -17,7 +17,8 @@ use super::locks::Lock;
 use super::log::PreparationLog;
 use super::mark::Mark;
 use super::request::hex;
-use super::{EnvironmentError, on_path, passwords};
+use super::search_path::on_path;
+use super::{EnvironmentError, passwords};
 use crate::client_files::{ClientFiles, Deadline};
 
 /// Finds uv. What was found out about one is remembered for as long as its file stays the same.

@@ -6,12 +6,13 @@ use std::ffi::OsStr;
 use pyexec_proto::Timestamp;
 use pyexec_proto::job::{JobSource, JobSpec};
 
-use super::build::Wanted;
 use super::cache::Resolution;
-use super::interpreter::Caller;
+use super::caller::Caller;
+use super::environments::Environments;
 use super::request::{address, hex, is_volatile};
 use super::settings::Settings;
-use super::{EnvironmentError, Environments, passwords};
+use super::wanted::Wanted;
+use super::{EnvironmentError, passwords};
 use pyexec_python::script_metadata::ScriptMetadata;
 
 /// What is to be done.

@@ -9,7 +9,6 @@ pub mod intake;
 pub mod preparer;
 mod pruning;
 pub mod recovery;
-pub mod retention;
 pub mod state;
 pub mod under_way;
 

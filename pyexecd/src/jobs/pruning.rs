@@ -1,5 +1,5 @@
 //! Forgetting jobs: those that somebody prunes, those beyond the bounds of history, and those whose removal an earlier
-//! daemon had begun. Which they are is decided in [`super::retention`].
+//! daemon had begun. Which they are is decided in [`crate::retention`].
 //!
 //! Each job is removed by itself, in this order:
 //!
@@ -19,10 +19,10 @@ use pyexec_proto::request::{NotRemoved, NotRemovedList, PruneRequest, Pruned};
 use pyexec_proto::{Error, JobId, OsText, Timestamp};
 use tokio::sync::MutexGuard;
 
-use super::retention::{Bounds, FinishedJob, Policy};
 use super::{Jobs, storage};
 use crate::blocking::blocking;
 use crate::fault::{Point, reached};
+use crate::retention::{Bounds, FinishedJob, Policy};
 use crate::store::{HistoryPlace, StoreError, seen_time};
 use pyexec_run_directory::directory as run_directory;
 use pyexec_run_directory::directory::Listing;

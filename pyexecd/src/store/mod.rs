@@ -20,7 +20,7 @@ use pyexec_proto::{Error, JobId, Progress, Timestamp};
 use rusqlite::Connection;
 use tokio::sync::{oneshot, watch};
 
-use crate::jobs::retention::FinishedJob;
+use crate::retention::FinishedJob;
 use listing::Unwritten;
 
 /// How long a write waits for somebody else who holds the file. Everybody else waits with it.

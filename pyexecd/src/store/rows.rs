@@ -8,7 +8,7 @@ use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 
 use super::{HistoryPlace, StoreError};
-use crate::jobs::retention::FinishedJob;
+use crate::retention::FinishedJob;
 
 const INSERT: &str = "
     INSERT INTO jobs (id, created_at, label, status, reason, exit_code, pid, started_at, ended_at, elapsed_us,

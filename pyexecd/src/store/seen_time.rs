@@ -6,7 +6,7 @@ use std::time::Duration;
 use pyexec_proto::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::jobs::retention::{Moment, SeenTime};
+use crate::retention::{Moment, SeenTime};
 use pyexec_run_directory::boot;
 use pyexec_run_directory::record;
 

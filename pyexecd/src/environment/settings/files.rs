@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 
 use pyexec_proto::job::Variables;
 
-use super::options::{self, Source};
-use super::{OF_UV_PIP, Search, VersionFile};
+use super::options::{self, SettingsFile, Source};
 use crate::client_files::{Files, Problem};
 use crate::environment::discovery::{is_on, set, without_dots};
 use crate::environment::hashes::{included_by, logical_lines};
@@ -22,6 +21,32 @@ const MAX_INCLUDED: usize = 100;
 const UV_TOML: &str = "uv.toml";
 const PYPROJECT: &str = "pyproject.toml";
 const VERSION_FILES: [&str; 2] = [".python-version", ".python-versions"];
+
+/// These name files that only `uv pip` reads. In environments of ours they hold.
+pub(in crate::environment) const OF_UV_PIP: [&str; 4] =
+    ["UV_CONSTRAINT", "UV_OVERRIDE", "UV_EXCLUDE", "UV_BUILD_CONSTRAINT"];
+
+/// From where uv looks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Search {
+    /// In which it is started.
+    pub(super) directory: PathBuf,
+    /// From here upwards for settings.
+    pub(super) settings: PathBuf,
+    /// From here upwards for version files.
+    pub(super) versions: PathBuf,
+    /// Where the lock of a script may be.
+    pub(super) lock: Option<PathBuf>,
+}
+
+/// A `.python-version` or `.python-versions` that holds for a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::environment) struct VersionFile {
+    /// Its first request, such as `3.12`.
+    pub(in crate::environment) request: String,
+    /// uv does not find it by itself from where it is started.
+    pub(in crate::environment) is_elsewhere: bool,
+}
 
 /// Which files uv may read, before any has been looked at.
 #[derive(Debug)]
@@ -53,14 +78,6 @@ enum Role {
 pub(super) struct Read<'a> {
     places: Places<'a>,
     contents: Vec<Result<Option<Vec<u8>>, Problem>>,
-}
-
-/// A settings file that holds.
-#[derive(Debug)]
-pub(super) struct SettingsFile<'a> {
-    pub(super) path: &'a Path,
-    pub(super) content: &'a [u8],
-    pub(super) source: Source,
 }
 
 impl<'a> Places<'a> {

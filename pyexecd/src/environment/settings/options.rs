@@ -5,8 +5,6 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
-use super::files::SettingsFile;
-
 /// Where a settings file comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Source {
@@ -16,6 +14,14 @@ pub(super) enum Source {
     UvToml,
     /// A table of it.
     Pyproject,
+}
+
+/// A settings file that holds.
+#[derive(Debug)]
+pub(super) struct SettingsFile<'a> {
+    pub(super) path: &'a Path,
+    pub(super) content: &'a [u8],
+    pub(super) source: Source,
 }
 
 /// To these, `uv run` and `uv pip` give the same meaning, or neither gives any.

@@ -261,7 +261,7 @@ async fn a_change_meanwhile_is_noticed() {
     let place = Place::new();
     let (variables, files) = (place.variables(&[]), ClientFiles::in_threads());
     let log = crate::environment::PreparationLog::of_nobody();
-    let (mark, _former) = crate::environment::Mark::new(place.root.path());
+    let (mark, _former) = crate::environment::mark::Mark::new(place.root.path());
     let caller = Caller { variables: &variables, mark: &mark, files: &files, log: &log };
     let read = place.read(&[]).await;
     assert!(read.still_hold(caller).await);
