@@ -147,12 +147,12 @@ mod tests {
             Failure::from(error).of_job(&id.to_string(), || format!("py_job_status(job_id=\"{id}\")"))
         };
         let gone = of_job(Error::ShuttingDown.into()).text();
-        assert!(gone.contains(&format!("Job `{id}` has been taken")) && !gone.contains("try again"), "{gone}");
+        assert!(gone.contains(&format!("Job `{id}` was accepted")) && !gone.contains("try again"), "{gone}");
         assert!(gone.ends_with(&format!("**Next:** py_job_status(job_id=\"{id}\")")), "{gone}");
         let no_program = of_job(pyexec_client::start::StartError::NoProgram.into()).text();
         assert!(no_program.contains(&format!("py_job_status(job_id=\"{id}\")")), "{no_program}");
         assert!(no_program.contains("PYEXEC_DAEMON"), "what is to be mended is not said: {no_program}");
         let unknown = of_job(Error::NoSuchJob { given: id.to_string() }.into()).text();
-        assert!(!unknown.contains("has been taken"), "{unknown}");
+        assert!(!unknown.contains("was accepted"), "{unknown}");
     }
 }
