@@ -269,7 +269,7 @@ fn what_no_daemon_would_take_is_refused_and_disturbs_no_other_call() {
     let wait = session.begin("py_job_status", json!({"job_id": id, "wait_seconds": 45, "markdown_output": false}));
     let pid = sandbox.daemon_pid();
     let said = session.failure("py_run_script_in_dir", session.script(&"#".repeat(33 << 20)));
-    assert!(said.contains("larger than 32 MiB") && said.contains("**Next:** put what is that long"), "{said}");
+    assert!(said.contains("larger than 32 MiB") && said.contains("**Next:** put long data into a file"), "{said}");
     assert_eq!(sandbox.daemon_pid(), pid);
     session.structured("py_send_input", json!({"job_id": id, "text": "x\n"}));
     assert_eq!(structured_of(&session.answer(wait)["result"])["job"]["status"], "completed");
