@@ -13,6 +13,7 @@ mod chart;
 mod connection;
 mod exit_code;
 mod listing;
+mod machine;
 mod not_removed;
 mod plot;
 mod profile;

@@ -27,6 +27,10 @@ fn status_tells_what_runs_and_never_starts_anything() {
     assert_eq!(status["socket"], sandbox.paths().socket.to_str().expect("is UTF-8"), "{status}");
     assert!(status["version"].is_string() && status["uptime_seconds"].is_u64(), "{status}");
     assert!(status["rss_bytes"].as_u64().is_some_and(|bytes| bytes > 1 << 20), "{status}");
+    let memory = |field: &str| status[field].as_u64().expect("the kernel says it");
+    assert!((1..=memory("memory_total_bytes")).contains(&memory("memory_available_bytes")), "{status}");
+    let text = sandbox.pyexec(["daemon", "status"]).expect_code(0).text();
+    assert!(text.lines().any(|line| line.starts_with("machine") && line.ends_with("memory available")), "{text}");
     sandbox.write("go", "");
     sandbox.finished(&id);
 }

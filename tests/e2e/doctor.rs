@@ -66,6 +66,7 @@ fn a_sound_installation_has_no_problem_and_no_daemon_is_started() {
         assert_eq!(check(&ran, name)["status"], "ok", "{name}: {ran}");
     }
     assert_check(&ran, "daemon", "ok", "not running");
+    assert_check(&ran, "memory", "ok", " available");
     for name in ["state", "data", "cache", "config", "runtime"] {
         assert_check(&ran, &format!("{name} directory"), "ok", "pyexec, not made yet");
     }

@@ -322,6 +322,10 @@ pub struct DaemonView {
     pub jobs_running: Option<u64>,
     pub jobs_pending: Option<u64>,
     pub rss_bytes: Option<u64>,
+    /// Of the machine that this is asked on.
+    pub memory_total_bytes: Option<u64>,
+    /// What programs there can still get without swapping.
+    pub memory_available_bytes: Option<u64>,
     /// Why the index on disk cannot be used.
     pub index_problem: Option<String>,
     /// The name of the instance; `null` for the default one.
@@ -482,6 +486,8 @@ impl DaemonView {
             jobs_running: Some(status.jobs_running),
             jobs_pending: Some(status.jobs_pending),
             rss_bytes: Some(status.rss_bytes),
+            memory_total_bytes: None,
+            memory_available_bytes: None,
             index_problem: status.index_problem.clone(),
             instance: status.instance.clone(),
             world: Some(status.world.clone()),
@@ -499,6 +505,8 @@ impl DaemonView {
             jobs_running: None,
             jobs_pending: None,
             rss_bytes: None,
+            memory_total_bytes: None,
+            memory_available_bytes: None,
             index_problem: None,
             instance: None,
             world: None,

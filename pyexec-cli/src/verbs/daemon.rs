@@ -23,6 +23,7 @@ use rustix::fs::FlockOperation;
 
 use crate::args::DaemonVerb;
 use crate::exit_code::{self, Code, Failure, SUCCESS};
+use crate::machine::Memory;
 use crate::{render, terminal};
 
 /// How long a daemon may take to leave: it only has to finish what it is writing.
@@ -233,7 +234,12 @@ async fn describe(paths: &Paths, json: bool) -> Result<Code, Failure> {
     if json {
         let socket = || OsText::from(paths.socket.as_path()).to_text();
         let view = status.as_ref().map_or_else(|| DaemonView::not_running(socket()), DaemonView::of);
-        terminal::print_json(&view)?;
+        let memory = Memory::now();
+        terminal::print_json(&DaemonView {
+            memory_total_bytes: memory.map(|memory| memory.total),
+            memory_available_bytes: memory.map(|memory| memory.available),
+            ..view
+        })?;
     } else {
         terminal::print(&status.as_ref().map_or_else(|| "not running\n".to_owned(), |status| text(status, paths)))?;
     }
@@ -251,6 +257,9 @@ fn text(status: &DaemonStatus, paths: &Paths) -> String {
         ("jobs pending", status.jobs_pending.to_string()),
         ("memory", render::size(status.rss_bytes)),
     ];
+    if let Some(Memory { total, available }) = Memory::now() {
+        lines.push(("machine", format!("{} of {} memory available", render::size(available), render::size(total))));
+    }
     if let Some(instance) = &status.instance {
         lines.insert(1, ("instance", render::one_line(instance).into_owned()));
     }

@@ -9,6 +9,7 @@ mod daemon;
 mod environment_file;
 mod leftovers;
 mod limits;
+mod memory;
 mod places;
 mod programs;
 mod python;
@@ -64,7 +65,8 @@ async fn look() -> Vec<Check> {
         }
     };
     let (tools, ours, systemd, clients) = tokio::join!(tools, ours, systemd::checks(), clients::checks());
-    [tools, ours, systemd, clients].concat()
+    let memory = memory::check().into_iter().collect();
+    [tools, ours, memory, systemd, clients].concat()
 }
 
 fn count(checks: &[Check], status: Status) -> usize {
