@@ -1,6 +1,5 @@
-//! What a job takes over from whoever submits it, as far as that has to say it: environment, umask, resource limits, nice
-//! value, timer slack, personality, and the job it belongs to. All of it is this process's own. What the daemon can see by
-//! itself is in [`pyexec_proto::world`].
+//! The properties of this process that a job inherits and that only this process knows: environment, umask, resource limits,
+//! nice value, timer slack, personality, and its parent job. What the daemon can read itself is in [`pyexec_proto::world`].
 
 use std::ffi::OsString;
 
@@ -10,6 +9,7 @@ use pyexec_proto::ulimit::ResourceLimit;
 use pyexec_proto::variables::{JOB_ID_VARIABLE, SERVICE_MARK};
 use pyexec_run_directory::{own_limits, proc_file};
 
+/// What a job inherits from the process that submits it.
 #[derive(Clone, Debug)]
 pub struct Caller {
     pub environment: Variables,
@@ -27,7 +27,7 @@ impl Caller {
         Self::with_variables(std::env::vars_os())
     }
 
-    /// With other variables than this process's own.
+    /// This process, with other environment variables.
     pub fn with_variables(variables: impl Iterator<Item = (OsString, OsString)>) -> Self {
         let (environment, parent) = environment(variables);
         Self {
@@ -50,14 +50,14 @@ fn environment(callers: impl Iterator<Item = (OsString, OsString)>) -> (Variable
             if name == JOB_ID_VARIABLE {
                 parent = value.to_str().and_then(|id| id.parse().ok());
             }
-            // Both say what the *caller* is; the job is told what it is itself.
+            // Both describe the caller; the daemon sets the job's own values.
             name != JOB_ID_VARIABLE && name != SERVICE_MARK
         })
         .collect();
     (variables, parent)
 }
 
-/// From `/proc`: asking the kernel for the mask means setting it, which another thread might notice.
+/// Read from `/proc`, because `umask(2)` can only read the mask by setting it, which affects other threads.
 fn umask() -> u32 {
     const USUAL: u32 = 0o022;
     let status = proc_file::read(c"/proc/self/status").unwrap_or_default();

@@ -1,8 +1,9 @@
-//! The client both faces share: it finds the daemon or starts it, and keeps talking to it across restarts.
+//! [`Client`]: finds or starts the daemon, and repeats calls when the daemon restarts. `pyexec` and `pyexec-mcp` both use
+//! it. It never changes a job on its own account.
 
-mod dial;
+mod backoff;
+mod connect;
 mod hand_over;
-mod patience;
 
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
@@ -34,33 +35,33 @@ use tokio_util::codec::LengthDelimitedCodecError;
 use crate::error::ClientError;
 use crate::start::{self, StartError};
 use crate::threads::blocking;
-use dial::dial;
-use patience::{LONGEST_PAUSE, Patience};
+use backoff::{Backoff, LONGEST_PAUSE};
+use connect::connect;
 
-/// Calls that only look something up.
+/// The time limit of calls that only read.
 const LOOKUP: Duration = Duration::from_secs(10);
-/// Calls that write: a disk may be slow.
+/// The time limit of calls that write: a disk may be slow.
 const WRITE: Duration = Duration::from_secs(30);
-/// Calls that build an environment, which the daemon bounds by its own `environment_timeout`.
+/// The time limit of calls that build an environment; the daemon applies its own `environment_timeout`.
 const BUILD: Duration = Duration::from_secs(24 * 3600);
-/// How much longer than the wait it asked for a waiting call may take.
+/// How much longer than the requested wait a waiting call may take.
 const SLACK: Duration = Duration::from_secs(10);
-/// How often a daemon is started that ends before it has been spoken to.
+/// How often a daemon is started if it exits before the client has connected.
 const STARTS: u32 = 5;
 
-/// What came of sending a request once.
+/// The result of sending a request once.
 enum Attempt<T> {
     Answered(T),
-    /// The daemon was on its way out, and has done nothing.
+    /// The daemon is shutting down and did nothing.
     Leaving,
     /// There was no answer in time.
     Late,
-    /// The daemon went away; it may have done what was asked.
+    /// The connection broke; the daemon may have executed the request.
     Broken(RpcError),
 }
 
-/// What is told if it happens too often.
-enum Failed {
+/// The last failure, returned when the client gives up.
+enum LastFailure {
     Leaving,
     Broken(RpcError),
 }
@@ -72,15 +73,15 @@ pub enum Daemon {
     MustRun,
 }
 
-/// A connection that mends itself: a call during which the daemon goes away is sent again to the next daemon.
+/// A connection that restores itself: if the daemon exits during a call, the call is sent again to the next daemon.
 ///
-/// That is safe because every call may be repeated: a submission carries its id, input its offset.
+/// That is safe because every call is idempotent: a submission carries its id, input carries its offset.
 #[derive(Debug)]
 pub struct Client {
     paths: Paths,
     daemon: Daemon,
     connection: Mutex<Option<PyexecClient>>,
-    /// An older daemon that has handed over since anybody asked.
+    /// The older daemon that was replaced since the last [`Self::take_replaced`].
     replaced: std::sync::Mutex<Option<Preamble>>,
 }
 
@@ -91,12 +92,12 @@ impl Client {
         Ok(client)
     }
 
-    /// Those that its daemon has, too.
+    /// The paths that this client and its daemon use.
     pub fn paths(&self) -> &Paths {
         &self.paths
     }
 
-    /// The older daemon that has handed over to the present one for this client, if one has since this was last asked.
+    /// The older daemon that this client has replaced since the last call of this function.
     pub fn take_replaced(&self) -> Option<Preamble> {
         self.replaced.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -104,12 +105,12 @@ impl Client {
     pub async fn submit(&self, submission: Submission) -> Result<JobDetail, ClientError> {
         let (id, submission) = (submission.id, Arc::new(submission));
         let mut sent = false;
-        let submitted = self.call_noting(&mut sent, WRITE, |daemon, context| {
+        let submitted = self.call_tracking_sent(&mut sent, WRITE, |daemon, context| {
             let submission = Submission::clone(&submission);
             async move { daemon.submit(context, submission).await }
         });
         submitted.await.map_err(|error| {
-            // The request is the same each time: one that is too large was never sent.
+            // A request that is too large was never sent.
             if sent && !error.is_answer() { ClientError::Unanswered { id, source: Box::new(error) } } else { error }
         })
     }
@@ -145,13 +146,13 @@ impl Client {
         self.wait_for(request.wait_ms, ask, is_news).await
     }
 
-    /// Which jobs have changed since then, as soon as one has; none after `wait_ms`, at the latest.
+    /// The jobs that have changed since `since`. Waits up to `wait_ms` milliseconds for the first change.
     pub async fn changes(&self, since: Option<Revision>, wait_ms: u64) -> Result<Changes, ClientError> {
         let ask = |daemon: PyexecClient, context, wait_ms| async move { daemon.changes(context, since, wait_ms).await };
         self.wait_for(wait_ms, ask, Changes::is_news).await
     }
 
-    /// The job as it is when it has finished, however long that takes.
+    /// Waits without a time limit until the job has finished.
     pub async fn wait(&self, id: JobId) -> Result<JobDetail, ClientError> {
         loop {
             let longest = Instant::now() + Duration::from_millis(MAX_WAIT_MS);
@@ -161,8 +162,8 @@ impl Client {
         }
     }
 
-    /// The job as it is when it has finished. `None`: it had not by `deadline`, or when `cancelled` came. The job itself
-    /// knows nothing of either.
+    /// Waits until the job has finished. `None` if it has not by `deadline`, or when `cancelled` completes; neither affects
+    /// the job.
     pub async fn wait_until(
         &self,
         id: JobId,
@@ -172,7 +173,7 @@ impl Client {
         let finished = async {
             loop {
                 let left = deadline.saturating_duration_since(Instant::now());
-                // Rounded up, so that what is left of a millisecond is no reason to ask again and again.
+                // Rounded up, so that a fraction of a millisecond does not cause a busy loop.
                 let wait_ms = u64::try_from(left.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX).min(MAX_WAIT_MS);
                 let finished = self.follow(id, &FollowRequest::until_exit(wait_ms)).await?.finished;
                 if finished.is_some() || Instant::now() >= deadline {
@@ -181,7 +182,7 @@ impl Client {
             }
         };
         tokio::select! {
-            // Looked at first: what is cancelled is not waited for, not even for a moment.
+            // Polled first, so that a cancelled wait returns at once.
             biased;
             () = cancelled => Ok(None),
             finished = finished => finished,
@@ -248,7 +249,8 @@ impl Client {
         .await
     }
 
-    /// Sent again because the daemon went away, it may be refused: then the script is there, and says so.
+    /// Saves a script. A repeated call may be refused because the first one succeeded: the error then says that the script
+    /// exists.
     pub async fn save_script(&self, script: &SaveScript) -> Result<SavedScript, ClientError> {
         self.call(WRITE, |daemon, context| {
             let script = script.clone();
@@ -296,11 +298,11 @@ impl Client {
         F: Fn(PyexecClient, Context) -> Answer,
         Answer: Future<Output = Result<Result<T, Error>, RpcError>>,
     {
-        self.call_noting(&mut false, limit, method).await
+        self.call_tracking_sent(&mut false, limit, method).await
     }
 
-    /// A call that waits up to `wait_ms`, through any number of daemons: when one goes away, the next is asked at once how
-    /// things stand. Its answer is progress, whatever it says, and what is left of the time is waited with it.
+    /// A call that waits up to `wait_ms` milliseconds, across restarts of the daemon: if a daemon exits, the next one is
+    /// asked at once without waiting, and then with the rest of the time.
     async fn wait_for<T, F, Answer>(&self, wait_ms: u64, ask: F, is_news: impl Fn(&T) -> bool) -> Result<T, ClientError>
     where
         F: Fn(PyexecClient, Context, u64) -> Answer,
@@ -309,7 +311,7 @@ impl Client {
         let until = Instant::now() + Duration::from_millis(wait_ms);
         let left_ms = || u64::try_from(until.saturating_duration_since(Instant::now()).as_millis()).unwrap_or(u64::MAX);
         let mut wait_ms = wait_ms;
-        let mut pauses = Patience::from(Instant::now());
+        let mut backoff = Backoff::from(Instant::now());
         loop {
             let limit = Duration::from_millis(wait_ms) + SLACK;
             if let Attempt::Answered(answer) =
@@ -317,8 +319,8 @@ impl Client {
             {
                 return Ok(answer);
             }
-            // Daemons that go away all the time are not asked all the time.
-            tokio::time::sleep(pauses.after_failure(Instant::now()).unwrap_or(LONGEST_PAUSE)).await;
+            // Daemons that exit repeatedly must not cause a busy loop.
+            tokio::time::sleep(backoff.after_failure(Instant::now()).unwrap_or(LONGEST_PAUSE)).await;
             let answer = self.call(LOOKUP, |daemon, context| ask(daemon, context, 0)).await?;
             wait_ms = left_ms();
             if is_news(&answer) || wait_ms == 0 {
@@ -327,43 +329,48 @@ impl Client {
         }
     }
 
-    /// Notes in `sent` whether a daemon may have had the request, though it did not answer.
-    async fn call_noting<T, F, Answer>(&self, sent: &mut bool, limit: Duration, method: F) -> Result<T, ClientError>
+    /// Sets `sent` if a daemon may have received the request without answering.
+    async fn call_tracking_sent<T, F, Answer>(
+        &self,
+        sent: &mut bool,
+        limit: Duration,
+        method: F,
+    ) -> Result<T, ClientError>
     where
         F: Fn(PyexecClient, Context) -> Answer,
         Answer: Future<Output = Result<Result<T, Error>, RpcError>>,
     {
-        let mut patience = Patience::from(Instant::now());
+        let mut backoff = Backoff::from(Instant::now());
         loop {
             let failure = match self.attempt(limit, &method).await? {
                 Attempt::Answered(answer) => return Ok(answer),
-                Attempt::Leaving => Failed::Leaving,
+                Attempt::Leaving => LastFailure::Leaving,
                 Attempt::Late => {
                     *sent = true;
                     return Err(ClientError::Late { limit });
                 }
                 Attempt::Broken(source) => {
                     *sent = true;
-                    Failed::Broken(source)
+                    LastFailure::Broken(source)
                 }
             };
-            match patience.after_failure(Instant::now()) {
+            match backoff.after_failure(Instant::now()) {
                 Some(pause) if pause.is_zero() => {}
                 Some(pause) => tokio::time::sleep(pause).await,
                 None => {
                     return Err(match failure {
-                        Failed::Leaving => Error::ShuttingDown.into(),
-                        Failed::Broken(source) => ClientError::Broken { attempts: patience.failures(), source },
+                        LastFailure::Leaving => Error::ShuttingDown.into(),
+                        LastFailure::Broken(source) => ClientError::Broken { attempts: backoff.failures(), source },
                     });
                 }
             }
         }
     }
 
-    /// Sends a request once. A connection on which there was no answer is not used again.
+    /// Sends a request once. A connection without an answer is not used again.
     ///
     /// # Errors
-    /// There is no daemon to ask, it says no, or the request is too large for any.
+    /// No daemon can be reached, the daemon refuses the request, or the request is too large.
     async fn attempt<T, F, Answer>(&self, limit: Duration, method: F) -> Result<Attempt<T>, ClientError>
     where
         F: FnOnce(PyexecClient, Context) -> Answer,
@@ -376,7 +383,7 @@ impl Client {
             Ok(Err(Error::ShuttingDown)) => Attempt::Leaving,
             Ok(answer) => return Ok(Attempt::Answered(answer?)),
             Err(RpcError::DeadlineExceeded) => Attempt::Late,
-            // It was not sent, and the next daemon would be sent no more of it. The connection is as good as before.
+            // Nothing was sent, and the connection can still be used.
             Err(RpcError::Send(source)) if is_too_large(source.as_ref()) => return Err(ClientError::TooLarge),
             Err(broken) => Attempt::Broken(broken),
         };
@@ -398,13 +405,15 @@ impl Client {
         let mut has_replaced = false;
         let connection = loop {
             let ours = directories::greeting(&self.paths);
-            // Of whoever else answers where ours would be.
-            let other = match dial(&self.paths.socket, &ours).await {
-                // Ours is looked at again: a daemon that is started by the connection makes it.
-                Ok(dialled) if dialled.theirs.state.is(&directories::at(&self.paths.state)) => break dialled.client,
-                Ok(dialled) => Some(dialled.theirs.state.path),
+            // The state directory of another daemon that answers at the socket of ours.
+            let other = match connect(&self.paths.socket, &ours).await {
+                // The state directory is read again, because a daemon started by the connection creates it.
+                Ok(connected) if connected.directories.state.is(&directories::at(&self.paths.state)) => {
+                    break connected.client;
+                }
+                Ok(connected) => Some(connected.directories.state.path),
                 Err(ClientError::Connect { source, .. }) if nobody_listens(&source) => None,
-                // Whose it is, it cannot say; the lock of ours can.
+                // The other side cannot say which state directory it uses; the lock file shows that it is not ours.
                 Err(ClientError::Version { .. } | ClientError::Unresponsive { .. })
                     if self.paths.has_default_socket() && lock_file::is_of_another_state(&self.paths) =>
                 {
@@ -419,9 +428,9 @@ impl Client {
             };
             let paths = self.paths.clone();
             if let Some(socket) = blocking(move || start::find_running(&paths)).await? {
-                match dial(&socket, &ours).await {
-                    Ok(dialled) if dialled.theirs.state.is(&directories::at(&self.paths.state)) => {
-                        break dialled.client;
+                match connect(&socket, &ours).await {
+                    Ok(connected) if connected.directories.state.is(&directories::at(&self.paths.state)) => {
+                        break connected.client;
                     }
                     Ok(_) => {}
                     Err(ClientError::Connect { source, .. }) if nobody_listens(&source) => {}
@@ -430,7 +439,7 @@ impl Client {
                         has_replaced = true;
                         continue;
                     }
-                    // Ours holds the lock, and no other could be started.
+                    // Our daemon holds the lock, so that no other can start.
                     Err(error) => return Err(error),
                 }
             }
@@ -442,23 +451,23 @@ impl Client {
                 if !paths.has_default_socket() {
                     return Err(ClientError::OtherState { socket: paths.socket, theirs, ours: paths.state });
                 }
-                // Both daemons go on; each client finds its own by the lock in its state directory.
+                // Both daemons keep running; each client finds its own by the lock file in its state directory.
                 paths.socket = paths.socket_beside();
             }
             match blocking(move || start::ensure_running(&paths)).await {
                 Ok(()) | Err(StartError::Died) if attempt < STARTS => attempt += 1,
-                // One that has ended before it was spoken to is started again, so often.
+                // The daemon exited before the client connected, too often in a row.
                 Ok(()) => return Err(StartError::Died.into()),
                 Err(error) => return Err(error.into()),
             }
         };
-        start::orphans::adopt();
+        start::orphans::start_reaper();
         *kept = Some(connection.clone());
         Ok(connection)
     }
 
-    /// Has the daemon at `socket` hand over, if `error` says that it is older than this client; otherwise that stays the
-    /// error. A client that starts no daemon ends none.
+    /// Replaces the daemon at `socket` if `error` says that it is older than this client; otherwise returns `error`. A
+    /// client that may not start a daemon never replaces one.
     async fn replace_older(&self, socket: &Path, error: ClientError) -> Result<(), ClientError> {
         let ClientError::Version { daemon, client } = &error else { return Err(error) };
         let is_older = daemon.highest < client.lowest && self.daemon == Daemon::StartIfNone;
@@ -477,7 +486,7 @@ fn is_too_large(error: &(dyn std::error::Error + 'static)) -> bool {
             return true;
         }
         cause = match error.downcast_ref::<std::io::Error>() {
-            // Its source is not what it wraps, but the source of that.
+            // `source()` skips the wrapped error itself.
             Some(wrapping) => wrapping.get_ref().map(|wrapped| wrapped as &(dyn std::error::Error + 'static)),
             None => error.source(),
         };

@@ -1,8 +1,8 @@
-//! `pyexec.env`: variables that a user writes down once, for programs that a desktop or an editor starts without them.
+//! `pyexec.env`: variables for programs that a desktop or an editor starts without the user's shell environment.
 //!
-//! Two things read it: the programs of pyexec, for their own settings, where the process's own environment says nothing; and
-//! the MCP server, for what jobs inherit. `pyexec run` never gives it to jobs. A file that cannot be read, or not in every
-//! line, is no failure: its problems are reported, and what could be read holds.
+//! The programs of pyexec read it for settings that the process environment does not have, and the MCP server reads it for
+//! the environment of jobs. `pyexec run` never passes it to jobs. An unreadable file or line is not a failure: its problems
+//! are reported, and the other lines are in effect.
 //!
 //! Its syntax is that of the crate `dotenvy`, whose functions that change the environment of the process are not used. The
 //! `env_file` of a job is something else, and is read as python-dotenv reads it.
@@ -20,26 +20,25 @@ use rustix::fs::{Mode, OFlags};
 /// The largest file that is read, in bytes.
 pub const MAX_BYTES: u64 = 64 << 10;
 
-/// The only mode that is not warned of: such a file often holds passwords.
+/// Any other mode causes a warning: such a file often holds passwords.
 const PRIVATE: u32 = 0o600;
 
 const SEARCH_PATH: &str = "PATH";
 
-/// What is in the file, as far as it could be read.
+/// The readable content of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EnvironmentFile {
-    /// In the order of the file; of several with the same name, the last.
+    /// In the order of the file; the last one wins if a name occurs twice.
     pub variables: Vec<(String, String)>,
-    /// Sentences that name the line, and no value: values may be secret.
+    /// Sentences that name the line but no value: values may be secret.
     pub problems: Vec<String>,
-    /// Why others may read it.
+    /// Set if other users may read the file.
     pub warning: Option<String>,
     pub exists: bool,
 }
 
 impl EnvironmentFile {
-    /// Reads the file, which need not exist. Does not wait for anything but the file system: whatever is not a regular file
-    /// is not read.
+    /// Reads the file, which need not exist. Only a regular file is read, so that reading never waits for another process.
     pub fn read(path: &Path) -> Self {
         let failed = |problem: String| Self {
             problems: vec![format!("{}: {problem}", path.display())],
@@ -58,17 +57,17 @@ impl EnvironmentFile {
         Self { variables, problems, warning, exists: true }
     }
 
-    /// The value of a setting; that of the process's own environment is asked for first.
+    /// The value of a setting in the file. Callers look in the process environment first.
     pub fn value(&self, name: &str) -> Option<&str> {
         self.variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// The variables of a host, completed by those of the file: what the host has stays as it is, but for its `PATH`, at the
-    /// end of which are the entries of the file's that it does not have.
+    /// Adds the variables of the file to those of `host`. The host's values win; only the entries of the file's `PATH` that
+    /// the host does not have are appended to the host's.
     pub fn completing(&self, host: Vec<(OsString, OsString)>) -> Vec<(OsString, OsString)> {
         let mut variables = host;
         for (name, value) in &self.variables {
-            // Both would say what the job is, which only the daemon knows.
+            // Only the daemon sets these.
             if [JOB_ID_VARIABLE, SERVICE_MARK].contains(&name.as_str()) {
                 continue;
             }
@@ -83,7 +82,7 @@ impl EnvironmentFile {
     }
 }
 
-/// A search path with the entries of another one at its end. An empty entry would be the working directory of each job.
+/// Appends `entries` to a search path, without empty ones, which would mean the working directory of each job.
 fn appended(path: &OsStr, entries: &str) -> OsString {
     let mut path = path.to_owned();
     for entry in std::env::split_paths(entries).filter(|entry| !entry.as_os_str().is_empty()) {
@@ -114,7 +113,7 @@ fn bounded(path: &Path) -> io::Result<(Vec<u8>, u32)> {
     Ok((text, metadata.mode() & 0o7777))
 }
 
-/// Hands out a text line by line and counts the lines: `dotenvy` says of an error what the line is, and not where.
+/// Reads a text line by line and counts the lines, because `dotenvy` does not report the line number of an error.
 struct CountedLines<'a> {
     rest: &'a [u8],
     count: &'a Cell<usize>,

@@ -1,4 +1,4 @@
-//! The beginning and the end of what a job printed, for an answer that has to stay small.
+//! The beginning and the end of a job's output, for an answer that has to stay small.
 
 use pyexec_proto::id::JobId;
 use pyexec_proto::job::JobDetail;
@@ -9,24 +9,23 @@ use crate::client::Client;
 use crate::error::ClientError;
 use crate::reading::{Reader, continuation, unfinished_character};
 
-/// How many bytes of each stream an answer carries, unless it is asked for more or less.
+/// How many bytes of each stream an answer carries by default.
 pub const DEFAULT_BYTES: u32 = 16 << 10;
 
-/// What lies between the beginning and the end that are shown.
+/// The part between the beginning and the end that is left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gap {
     pub stream: Stream,
-    /// How many bytes are left out.
+    /// Its length in bytes.
     pub bytes: u64,
-    /// The offset of the first of them.
+    /// The offset of its first byte.
     pub from: u64,
 }
 
-/// Both streams of a job as far as they have got, with at most `max_bytes` of each; `gap` words the line that stands for
-/// what is left out.
+/// The output of a job so far, at most `max_bytes` of each stream; `gap` makes the line that replaces the part left out.
 ///
 /// # Errors
-/// When the daemon can not be reached, or the job is not there any more.
+/// When the daemon cannot be reached, or the job does not exist.
 pub async fn of(
     client: &Client,
     job: &JobDetail,
@@ -50,7 +49,7 @@ pub async fn of(
     Ok(texts)
 }
 
-/// The streams that are short enough to be shown as they are, in as few calls as it takes: one, usually.
+/// Reads the streams that are short enough to be shown whole, usually in one call.
 async fn read_whole(
     client: &Client,
     id: JobId,
@@ -74,7 +73,7 @@ async fn read_whole(
             let Some(cursor) = cursors.get(stream) else { continue };
             let chunk = std::mem::take(followed.output.get_mut(stream));
             let room = usize::try_from(*lengths.get(stream) - cursor).unwrap_or(usize::MAX);
-            // What is not kept any more is not made up.
+            // Output that is no longer kept is not replaced by a later chunk.
             if chunk.offset == *cursor {
                 news |= !chunk.bytes.is_empty();
                 bytes.get_mut(stream).extend(chunk.bytes.into_iter().take(room));
@@ -86,7 +85,7 @@ async fn read_whole(
     }
 }
 
-/// What is kept between the two offsets.
+/// The bytes between the two offsets that are still kept.
 async fn read(client: &Client, id: JobId, stream: Stream, from: u64, to: u64) -> Result<Vec<u8>, ClientError> {
     let mut bytes = Vec::new();
     let mut reader = Reader::of_stream(id, stream, from);
@@ -104,8 +103,8 @@ async fn read(client: &Client, id: JobId, stream: Stream, from: u64, to: u64) ->
     Ok(bytes)
 }
 
-/// Head and tail, with a line between them that `gap` words from the number of bytes left out and their offset. No
-/// character is cut in two: what would be is left out.
+/// Head and tail, with a line between them that `gap` makes from the number of bytes left out and their offset. A character
+/// that would be cut in two is left out.
 fn abridged(head: &[u8], tail: &[u8], length: u64, gap: impl FnOnce(u64, u64) -> String) -> String {
     let head = &head[..head.len() - unfinished_character(head)];
     let tail = &tail[continuation(tail)..];

@@ -1,4 +1,4 @@
-//! Gathering what only the files of a job tell, for what is shown beside everything else that is known of it.
+//! Reads the artifacts and the profile of a job, to be shown with its record.
 
 use pyexec_proto::artifact::{ArtifactList, MOST_SHOWN_ARTIFACTS};
 use pyexec_proto::error::Error;
@@ -10,16 +10,16 @@ use crate::client::Client;
 use crate::error::ClientError;
 use crate::profile;
 
-/// The first artifacts of a job, or why it is not known which there are: that is no reason to say nothing of the job.
+/// The first artifacts of a job, or why they cannot be listed. A listing failure does not fail the call.
 pub type Listed = Result<ArtifactList, String>;
 
-/// What a profile is, or why there is none; `None` of a job that has not finished, or was not to be profiled.
+/// A job's profile, or why there is none; `None` if the job has not finished or was not profiled.
 pub type Profiled = Option<Result<ProfileSummary, String>>;
 
 /// The first [`MOST_SHOWN_ARTIFACTS`] artifacts of a job.
 ///
 /// # Errors
-/// When the daemon cannot be reached, or the job is not there any more.
+/// When the daemon cannot be reached, or the job does not exist.
 pub async fn artifacts(client: &Client, id: JobId) -> Result<Listed, ClientError> {
     match client.list_artifacts(id, MOST_SHOWN_ARTIFACTS).await {
         Ok(list) => Ok(Ok(list)),

@@ -1,9 +1,9 @@
-//! The client of pyexec that both faces share: it connects to the daemon, or starts it, and speaks with it.
+//! The client library of `pyexec` and `pyexec-mcp`: it connects to the daemon, starting one if necessary, and calls it.
 //!
-//! [`Client`] makes the calls, and makes them again when a daemon goes away. [`start`] starts a daemon, exactly once however
-//! many clients want one. [`caller`] reads what a job takes over from the process that submits it, [`submission`] puts a job together.
-//! [`reading`] reads what a job prints; [`excerpt`], [`profile`] and [`files`] gather what is shown of a job, as plain
-//! values of the vocabulary.
+//! [`Client`] makes the calls and repeats them when the daemon restarts. [`start`] starts a daemon exactly once, however
+//! many clients want one. [`caller`] reads what a job inherits from the submitting process; [`submission`] builds a job.
+//! [`reading`] reads a job's output; [`excerpt`], [`profile`] and [`files`] gather what the faces show, as plain values of
+//! `pyexec-proto`. The library never prints and never decides how anything is shown.
 
 #![forbid(unsafe_code)]
 

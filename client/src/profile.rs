@@ -1,4 +1,4 @@
-//! Reading what a job's Python has left of its profile.
+//! Reads the profile that a job's Python wrote.
 
 use pyexec_proto::artifact::{MAX_ARTIFACT_CHUNK_BYTES, NoArtifact};
 use pyexec_proto::error::Error;
@@ -11,8 +11,7 @@ use pyexec_proto::state::Outcome;
 use crate::client::Client;
 use crate::error::ClientError;
 
-/// What a finished job has left of its profile; `None` when it was not to be profiled. The inner `Err` says why there is
-/// none.
+/// The profile of a finished job; `None` if the job was not profiled. The inner `Err` says why there is no profile.
 pub async fn read(client: &Client, job: &JobDetail) -> Result<Option<Result<ProfileSummary, String>>, ClientError> {
     if job.spec.profile.is_none() || !job.state.is_finished() {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! Reading what a job prints, from a cursor on or its last bytes, as bytes or as whole characters.
+//! Reads a job's output from a cursor on, or its last bytes: as bytes, or as whole characters.
 
 use std::time::{Duration, Instant};
 
@@ -10,20 +10,20 @@ use pyexec_proto::request::{FollowRequest, MAX_WAIT_MS};
 use crate::client::Client;
 use crate::error::ClientError;
 
-/// The longest character: less would never get past one.
+/// The longest UTF-8 character, in bytes. A smaller limit could not advance past one.
 const LEAST_BYTES: u32 = 4;
 
-/// Reads a job's output from cursors on, and moves them forward.
+/// Reads a job's output from its cursors on, and advances them.
 #[derive(Clone, Debug)]
 pub struct Reader {
     id: JobId,
-    /// `None` for a stream that is not read, or not any more.
+    /// Offsets in bytes; `None` for a stream that is not read.
     pub cursors: PerStream<Option<u64>>,
     is_tail: bool,
     is_attached: bool,
 }
 
-/// What one read has found.
+/// The result of one read.
 #[derive(Debug)]
 pub struct Read {
     pub chunks: PerStream<OutputChunk>,
@@ -33,17 +33,17 @@ pub struct Read {
     pub finished: Option<JobDetail>,
 }
 
-/// Whole characters of both streams, and where to go on.
+/// Whole characters of both streams, and the next cursors.
 #[derive(Debug)]
 pub struct Characters {
     /// Not always UTF-8: a job prints what it likes.
     pub bytes: PerStream<Vec<u8>>,
     pub next: OutputLengths,
-    /// How many bytes from there on begin a character that is not whole yet.
+    /// How many bytes after `next` belong to an incomplete character.
     held_back: OutputLengths,
     /// How many bytes behind the cursors are not kept any more.
     pub missing: u64,
-    /// The job, as it was after what was read had been written.
+    /// The job after this output was written.
     pub job: JobDetail,
 }
 
@@ -52,27 +52,26 @@ impl Reader {
         Self { id, cursors, is_tail: false, is_attached: false }
     }
 
-    /// Of both streams, from these offsets on.
+    /// Reads both streams from these offsets on.
     pub fn at(id: JobId, cursors: OutputLengths) -> Self {
         Self::new(id, PerStream { stdout: Some(cursors.stdout), stderr: Some(cursors.stderr) })
     }
 
-    /// Of one stream alone.
+    /// Reads one stream.
     pub fn of_stream(id: JobId, stream: Stream, cursor: u64) -> Self {
         let mut cursors = PerStream { stdout: None, stderr: None };
         *cursors.get_mut(stream) = Some(cursor);
         Self::new(id, cursors)
     }
 
-    /// Of the last `max_bytes` of each stream that the job has printed by now. A character that begins before them is not
-    /// read in part.
+    /// Reads the last `max_bytes` of each stream printed so far, without the rest of a character that begins before them.
     pub fn tail(job: &JobDetail, max_bytes: u32) -> Self {
         let from = |stream: Stream| job.output.get(stream).saturating_sub(u64::from(max_bytes));
         let from = PerStream { stdout: from(Stream::Stdout), stderr: from(Stream::Stderr) };
         Self { is_tail: true, ..Self::at(job.id, from) }
     }
 
-    /// All of it is read: a job that prints more than is kept waits for this reader.
+    /// Makes the job wait for this reader when its output buffer is full, so that nothing is dropped.
     pub fn attached(self) -> Self {
         Self { is_attached: true, ..self }
     }
@@ -80,7 +79,7 @@ impl Reader {
     /// Reads at most `max_bytes` of each stream, after waiting for up to `wait_ms` milliseconds for something to come.
     ///
     /// # Errors
-    /// When the daemon cannot be reached, or the job is not there any more.
+    /// When the daemon cannot be reached, or the job does not exist.
     pub async fn read(&mut self, client: &Client, max_bytes: u32, wait_ms: u64) -> Result<Read, ClientError> {
         let max_bytes = max_bytes.min(MAX_CHUNK_BYTES);
         let request = FollowRequest { cursors: self.cursors, max_bytes, wait_ms, attached: self.is_attached };
@@ -97,7 +96,7 @@ impl Reader {
         Ok(Read { chunks: followed.output, missing, finished: followed.finished })
     }
 
-    /// Waits for up to `wait_ms` milliseconds until there is something behind the cursors, or the job has finished.
+    /// Waits up to `wait_ms` milliseconds for output behind the cursors, or for the end of the job.
     ///
     /// # Errors
     /// As [`Reader::read`].
@@ -108,8 +107,8 @@ impl Reader {
         }
     }
 
-    /// The first `max_bytes` of each stream, as whole characters, after waiting for something to come. A character that is
-    /// not whole is left for later, unless nothing will follow; alone it is nothing that has come.
+    /// The first `max_bytes` of each stream as whole characters, after waiting up to `wait_ms` milliseconds for some. An
+    /// incomplete character is left for the next call, unless the job has finished; it does not end the wait.
     ///
     /// # Errors
     /// As [`Reader::read`].
@@ -153,7 +152,7 @@ impl Reader {
 }
 
 impl Characters {
-    /// Takes in what was read of a stream; `is_tail`: it may begin in the middle of a character.
+    /// Adds a chunk of one stream. With `is_tail` it may begin in the middle of a character.
     fn take(&mut self, stream: Stream, mut chunk: OutputChunk, is_tail: bool) {
         if chunk.bytes.is_empty() {
             return;
@@ -169,7 +168,7 @@ impl Characters {
         *self.bytes.get_mut(stream) = chunk.bytes.split_off(skipped);
     }
 
-    /// Whether there is more already that could be read.
+    /// Whether more output can be read already.
     pub fn has_more(&self) -> bool {
         let more = |stream| *self.job.output.get(stream) > self.next.get(stream) + self.held_back.get(stream);
         Stream::BOTH.into_iter().any(more)
@@ -181,13 +180,13 @@ impl Characters {
     }
 }
 
-/// A cursor that no call can have given: behind the end of its stream, which is returned with it.
+/// The first cursor that lies behind the end of its stream, as `(stream, cursor, length)`.
 pub fn beyond(job: &JobDetail, cursors: OutputLengths) -> Option<(Stream, u64, u64)> {
     let ends = Stream::BOTH.into_iter().map(|stream| (stream, *cursors.get(stream), *job.output.get(stream)));
     ends.into_iter().find(|(_, cursor, length)| cursor > length)
 }
 
-/// How many bytes at the end begin a character that is not whole.
+/// The number of bytes at the end that belong to an incomplete character.
 pub fn unfinished_character(bytes: &[u8]) -> usize {
     for back in 1..=bytes.len().min(3) {
         let needed = match bytes[bytes.len() - back] {
@@ -202,7 +201,7 @@ pub fn unfinished_character(bytes: &[u8]) -> usize {
     0
 }
 
-/// How many bytes at the beginning belong to a character that began before.
+/// The number of bytes at the beginning that continue an earlier character.
 pub fn continuation(bytes: &[u8]) -> usize {
     bytes.iter().take(3).take_while(|byte| (0x80..=0xbf).contains(*byte)).count()
 }

@@ -1,8 +1,8 @@
-//! Starting the daemon, exactly once however many clients want it.
+//! Starts the daemon exactly once, however many clients want it.
 //!
-//! The clients queue on a lock; whoever holds it looks again before it starts anything. The daemon it starts belongs to
-//! nobody: its parent is init, it leads a session of its own, sees none of the caller's job, and where the user's systemd
-//! answers it is a unit of that, so that it does not end with the editor's or the terminal's scope.
+//! The clients queue on the start lock; the holder checks again before it starts a daemon. The daemon is independent of the
+//! client: its parent is init, it leads its own session, and it does not inherit the variables of the caller's job. If the
+//! user's systemd answers, the daemon is a unit, so that it does not end with the scope of the editor or the terminal.
 
 pub mod orphans;
 pub mod process;
@@ -28,7 +28,7 @@ use rustix::fs::FlockOperation;
 
 use process::{DaemonProcess, ProcessState};
 
-/// The longest a start may take, in seconds: it is over when the daemon listens, which does not wait for recovery.
+/// The time limit of a start, in seconds. A start is complete when the daemon listens; it does not wait for recovery.
 const START_LIMIT_SECONDS: u64 = 30;
 
 /// What the daemon writes to its stdout once it listens.
@@ -50,11 +50,11 @@ pub enum StartError {
     Late,
 }
 
-/// The lock of clients that start a daemon, or have one hand over: it is held until the file is dropped.
+/// Takes the lock of clients that start or replace a daemon; it is held until the file is dropped.
 ///
 /// # Errors
-/// The lock file cannot be made, or other clients have held it for too long.
-pub(crate) fn turn(paths: &Paths) -> Result<File, StartError> {
+/// The lock file cannot be created, or other clients held it for too long.
+pub(crate) fn start_lock(paths: &Paths) -> Result<File, StartError> {
     let prepare = |path: &Path| {
         let path = path.to_owned();
         move |source: io::Error| StartError::Prepare { path, source }
@@ -62,15 +62,15 @@ pub(crate) fn turn(paths: &Paths) -> Result<File, StartError> {
     create_private(&paths.state).map_err(prepare(&paths.state))?;
     let lock_path = paths.start_lock();
     let lock = open_lock(&lock_path).map_err(prepare(&lock_path))?;
-    take_turn(lock).map_err(|error| error.map_or(StartError::Late, |source| prepare(&lock_path)(source)))
+    lock_in_time(lock).map_err(|error| error.map_or(StartError::Late, |source| prepare(&lock_path)(source)))
 }
 
-/// Returns once a daemon listens, whoever started it.
+/// Starts a daemon unless one listens; returns once one does.
 ///
 /// # Errors
-/// No daemon could be started; it says why.
+/// No daemon could be started.
 pub fn ensure_running(paths: &Paths) -> Result<(), StartError> {
-    let _turn = turn(paths)?;
+    let _start_lock = start_lock(paths)?;
     if listens(&paths.socket) {
         return Ok(());
     }
@@ -80,16 +80,15 @@ pub fn ensure_running(paths: &Paths) -> Result<(), StartError> {
         return Ok(());
     }
     match start_directly(&program, paths) {
-        // Ours found another one there, which somebody started at the same moment without asking for our lock.
+        // Another program started a daemon at the same moment, without the start lock.
         Err(StartError::Failed { .. } | StartError::Died) if listens(&paths.socket) => Ok(()),
         started => started,
     }
 }
 
-/// Waits for the starter's lock, and returns it held. `None` as the error: it took too long, whoever has it may be
-/// suspended. flock has no time limit, and a thread to wait in may not be had: so it is asked again and again, by those
-/// few who want to start a daemon at the same moment.
-fn take_turn(lock: File) -> Result<File, Option<io::Error>> {
+/// Takes the start lock within the time limit; the error is `None` on a timeout, for example if the holder is suspended.
+/// The lock is polled, because flock has no time limit and a thread to wait in may not be available.
+fn lock_in_time(lock: File) -> Result<File, Option<io::Error>> {
     const ASK_AGAIN: Duration = Duration::from_millis(5);
     let deadline = Instant::now() + Duration::from_secs(START_LIMIT_SECONDS);
     loop {
@@ -105,7 +104,7 @@ fn take_turn(lock: File) -> Result<File, Option<io::Error>> {
     }
 }
 
-/// The daemon of this state directory runs where it cannot be reached from here.
+/// The daemon of this state directory runs on another machine or in another namespace, and cannot be reached from here.
 #[derive(Debug, thiserror::Error)]
 #[error("the daemon of this state directory runs {place} (pid {pid}) and holds {}", lock.display())]
 pub struct Elsewhere {
@@ -114,11 +113,11 @@ pub struct Elsewhere {
     lock: PathBuf,
 }
 
-/// A daemon holds the lock of this state directory, and cannot be talked to.
+/// A daemon holds the lock of this state directory but cannot be reached.
 #[derive(Debug)]
 pub enum Unreachable {
     Elsewhere(Elsewhere),
-    /// It does not listen, though it was asked to.
+    /// It does not listen, even after a signal that asked it to.
     Silent {
         pid: u32,
         state: ProcessState,
@@ -127,8 +126,8 @@ pub enum Unreachable {
 
 /// The daemon of this state directory, if one holds its lock, wherever it listens.
 ///
-/// The socket may be elsewhere than one would look: the daemon was started with another runtime directory. Or it may
-/// have been swept away: then the daemon is asked, by signal, to make it again.
+/// The socket may be in another place, if the daemon was started with another runtime directory. If the socket was deleted,
+/// a signal asks the daemon to create it again.
 pub fn find_running(paths: &Paths) -> Result<Option<PathBuf>, Unreachable> {
     let Some(running) = lock_holder(paths) else { return Ok(None) };
     let socket = running.socket.as_path();
@@ -138,58 +137,59 @@ pub fn find_running(paths: &Paths) -> Result<Option<PathBuf>, Unreachable> {
     if let Some(place) = running.place.as_ref().and_then(|place| place.elsewhere_than(&place::here())) {
         return Err(Unreachable::Elsewhere(Elsewhere { place, pid: running.pid, lock: paths.daemon_lock() }));
     }
-    if let Some(socket) = wake(&running, socket) {
+    if let Some(socket) = recreate_socket(&running, socket) {
         return Ok(Some(socket));
     }
-    // It may have left meanwhile, which its note does first.
+    // The daemon may have exited meanwhile; it removes its entry from the lock file first.
     match DaemonProcess::find(running.pid).filter(|_| lock_holder(paths).is_some_and(|now| now.pid == running.pid)) {
         Some(process) => Err(Unreachable::Silent { pid: process.pid(), state: process.state() }),
         None => Ok(None),
     }
 }
 
-/// Has a daemon whose socket was swept away make it again.
-fn wake(running: &Running, socket: &Path) -> Option<PathBuf> {
+/// Asks a daemon whose socket was deleted to create it again; returns its path once it listens.
+fn recreate_socket(running: &Running, socket: &Path) -> Option<PathBuf> {
     const PATIENCE: u32 = 200;
-    // The lock says that it lives, the process that the number still means it.
+    // The lock shows that the daemon is alive; `find` checks that the pid still belongs to it.
     DaemonProcess::find(running.pid)?.signal(rustix::process::Signal::HUP).ok()?;
     for _ in 0..PATIENCE {
         if listens(socket) {
             return Some(socket.to_owned());
         }
-        // It has nothing else by which to say that it has done so.
+        // The daemon has no other way to report that it listens.
         std::thread::sleep(Duration::from_millis(10));
     }
     None
 }
 
-/// The `pyexecd` that would be started: what [`DAEMON_VARIABLE`] names, be it there or not, or the first that is found.
+/// The `pyexecd` to start: the path in [`DAEMON_VARIABLE`], even if it does not exist, or the first candidate that does.
 pub fn find_program() -> Option<PathBuf> {
     if let Some(named) = std::env::var_os(DAEMON_VARIABLE).filter(|name| !name.is_empty()) {
         return Some(named.into());
     }
-    places_of("pyexecd").find(|candidate| candidate.is_file())
+    program_candidates("pyexecd").find(|candidate| candidate.is_file())
 }
 
-/// Whether somebody may run it; whether that is us, running it shows.
+/// Whether `file` is a regular file with an execute permission for any user.
 pub fn is_executable(file: &Path) -> bool {
     file.metadata().is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
 }
 
-/// Where a program of ours may be, the likeliest first: beside this one, then along `PATH`.
-pub fn places_of(program: &str) -> impl Iterator<Item = PathBuf> {
+/// Paths at which a program of pyexec may be: beside this program, then in each directory of `PATH`.
+pub fn program_candidates(program: &str) -> impl Iterator<Item = PathBuf> {
     let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join(program)));
     let path = std::env::var_os("PATH").unwrap_or_default();
     let on_path: Vec<PathBuf> = std::env::split_paths(&path).map(|directory| directory.join(program)).collect();
     beside.into_iter().chain(on_path)
 }
 
-/// What a daemon needs of its starter's environment. Nothing of it reaches a job: a job has its own client's.
+/// The variables that a daemon inherits from the client that starts it. None of them reaches a job, whose environment
+/// comes from the client that submits it.
 pub fn environment() -> impl Iterator<Item = (std::ffi::OsString, std::ffi::OsString)> {
     const NAMES: [&str; 9] =
         ["HOME", "USER", "LOGNAME", "PATH", "LANG", "TZ", "TMPDIR", "RUST_BACKTRACE", "DBUS_SESSION_BUS_ADDRESS"];
     const PREFIXES: [&str; 3] = ["XDG_", "LC_", "PYEXEC_"];
-    // These say which job the starter belongs to.
+    // These name the job that the client itself belongs to.
     const OF_A_JOB: [&str; 3] = [JOB_ID_VARIABLE, PROGRESS_VARIABLE, ARTIFACTS_VARIABLE];
     std::env::vars_os().filter(|(name, _)| {
         name.to_str().is_some_and(|name| {
@@ -205,7 +205,7 @@ fn start_directly(program: &Path, paths: &Paths) -> Result<(), StartError> {
         .arg("--detach")
         .env_clear()
         .envs(environment())
-        // Where we shall look for it, which need not be in our own environment.
+        // The client looks for the daemon here, even if its own environment does not name this path.
         .env(SOCKET_VARIABLE, &paths.socket)
         .env(SERVICE_MARK, "daemon")
         .current_dir("/")
@@ -232,11 +232,11 @@ fn start_directly(program: &Path, paths: &Paths) -> Result<(), StartError> {
     }
 }
 
-/// The process that becomes the daemon's parent, and then leaves the daemon to init: it is waited for as soon as it has
-/// ended, so that no zombie is left, even if this client is killed in the next moment.
+/// The intermediate process, which starts the daemon and exits, so that init becomes the daemon's parent. It is reaped as
+/// soon as it exits, so that no zombie is left even if this client is killed right after.
 struct Starter {
     child: Child,
-    /// Readable when the process has ended. `None` where the kernel has no such thing, and afterwards.
+    /// A pidfd, readable when the process has exited. `None` if the kernel has no pidfds, and after the process was reaped.
     ended: Option<OwnedFd>,
     status: Option<ExitStatus>,
 }
@@ -249,8 +249,8 @@ impl Starter {
         Self { child, ended, status: None }
     }
 
-    /// What the daemon says, up to its greeting or to the end: what is no greeting is an explanation, perhaps of several
-    /// lines.
+    /// What the daemon writes to stdout, up to [`READY`] or the end. Anything but [`READY`] is an error message, possibly of
+    /// several lines.
     fn read_message(&mut self, mut stdout: ChildStdout) -> Result<String, StartError> {
         let deadline = Instant::now() + Duration::from_secs(START_LIMIT_SECONDS);
         let mut message = String::new();
@@ -286,8 +286,8 @@ impl Starter {
         self.ended = None;
     }
 
-    /// How the process has ended. One that still has not, long after the daemon has spoken, is of an older version, whose
-    /// daemon it is, or hangs before it has become one.
+    /// The exit status of the process; `None` if it still runs: a daemon of an older version, which does not fork, or one
+    /// that hangs during its start.
     fn end(&mut self) -> Option<ExitStatus> {
         const PATIENCE: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
         if let Some(ended) = &self.ended
@@ -302,14 +302,14 @@ impl Starter {
 mod systemd {
     use super::*;
 
-    /// Asks the user's service manager to run the daemon as a unit of its own; `false` where none answers.
+    /// Asks the user's service manager to run the daemon as a unit; `false` if no manager answers.
     pub(super) fn start(program: &Path) -> bool {
         let manager =
             std::env::var_os("XDG_RUNTIME_DIR").map(|directory| Path::new(&directory).join("systemd/private"));
         if !manager.is_some_and(|socket| socket.exists()) {
             return false;
         }
-        // Where the units are installed, the daemon is theirs; otherwise a transient one does.
+        // Uses the installed unit; without one, a transient unit.
         run(Command::new("systemctl").args(["--user", "--quiet", "start", "pyexecd.service"])) || transient(program)
     }
 

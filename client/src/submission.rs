@@ -1,4 +1,4 @@
-//! Putting a job together: what somebody asks for, what is taken over from the caller, and defaults for the rest.
+//! Builds a submission from the user's options, the properties of the caller, and defaults.
 
 use std::ffi::OsStr;
 
@@ -10,17 +10,17 @@ use pyexec_proto::script::Autosave;
 
 use crate::caller::Caller;
 
-/// A submission that is not complete yet. It has an id from the beginning: whatever is done with it is about one job.
+/// A submission under construction. It has its job id from the beginning.
 #[derive(Clone, Debug)]
 pub struct Draft {
-    /// With what the caller has, and defaults for the rest.
+    /// Filled with the caller's properties and defaults.
     pub spec: JobSpec,
     pub watching: Watching,
     pub id: JobId,
     environment: Variables,
     overrides: Variables,
     stdin: Vec<u8>,
-    /// The content of the specification's env file, where only this process can read it.
+    /// The content of the env file, if only this process can read it.
     pub env_file: Option<Vec<u8>>,
     pub autosave: Option<Autosave>,
 }
@@ -50,7 +50,7 @@ impl Draft {
         }
     }
 
-    /// Sets a variable for this job alone. Its name is kept with the job, its value is not.
+    /// Sets a variable of the job. Its name is stored with the job, its value is not.
     pub fn set_variable(&mut self, name: &OsStr, value: &OsStr) {
         self.overrides.set(name, value);
         let name = name.to_string_lossy().into_owned();
@@ -59,14 +59,14 @@ impl Draft {
         }
     }
 
-    /// Gives the job its whole stdin. Empty text is a stdin that has ended, as `/dev/null` is.
-    pub fn give_stdin(&mut self, text: Vec<u8>) {
+    /// Sets the job's whole stdin. With empty text the job reads end of file at once.
+    pub fn set_stdin(&mut self, text: Vec<u8>) {
         self.spec.stdin = StdinSource::Given;
         self.stdin = text;
     }
 
-    /// Gives the job a lower priority than the caller has; never a higher one.
-    pub fn be_at_least_as_nice_as(&mut self, nice: i32) {
+    /// Raises the job's nice value to at least `nice`; never lowers it.
+    pub fn raise_nice_to(&mut self, nice: i32) {
         self.spec.nice = self.spec.nice.max(nice);
     }
 
@@ -119,9 +119,9 @@ mod tests {
     #[test]
     fn a_job_is_never_given_a_higher_priority_than_its_caller_has() {
         let mut draft = draft();
-        draft.be_at_least_as_nice_as(0);
+        draft.raise_nice_to(0);
         assert_eq!(draft.spec.nice, 3);
-        draft.be_at_least_as_nice_as(10);
+        draft.raise_nice_to(10);
         assert_eq!(draft.spec.nice, 10);
     }
 }

@@ -1,19 +1,18 @@
-//! Threads and descriptors where the system may give no more of them: a process that cannot have one says so, or does
-//! without, and does not panic.
+//! Threads and file descriptors near the system's limits: the process reports an error or does without, and never panics.
 
 use std::fs::File;
 use std::io;
 
 use tokio::sync::oneshot;
 
-/// Runs `work` on a thread of its own, so that this one goes on to serve; or here, where no thread can be had. A user near
-/// the limit on processes (`ulimit -u`, which counts threads) then waits for it without being served meanwhile.
+/// Runs `work` on a new thread, so that the caller's runtime stays responsive. If no thread can be started, for example at
+/// the limit on processes (`ulimit -u`, which counts threads), `work` runs on the calling thread and blocks it.
 ///
 /// # Errors
 /// When `work` panics.
-pub async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+pub async fn run_on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
     let (answer, answered) = oneshot::channel();
-    // Handed over afterwards: a closure that is given to a thread that cannot be made is lost.
+    // `work` is sent afterwards, because a closure that is given to `spawn` is lost when `spawn` fails.
     let (hand_over, handed_over) = std::sync::mpsc::channel();
     let on_thread = move || {
         if let Ok(work) = handed_over.recv() {
@@ -29,24 +28,24 @@ pub async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static
     }
 }
 
-/// As [`beside`], of work that does not panic: looking for a daemon, or starting one.
+/// As [`run_on_thread`], for work that does not panic: looking for a daemon, or starting one.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    beside(work).await.expect("looking for a daemon does not panic")
+    run_on_thread(work).await.expect("looking for a daemon does not panic")
 }
 
 fn run_and_answer<T>(work: impl FnOnce() -> T, answer: oneshot::Sender<T>) {
-    // Whoever asked may have left.
+    // The caller may have been dropped.
     let _ = answer.send(work());
 }
 
-/// What a client needs: an epoll instance, an event descriptor, a pair of sockets for signals and one more for each that
-/// listens to them, a connection with its directory, a pipe to a daemon that starts, and the lock that is held meanwhile.
-pub const CLIENTS_DESCRIPTORS: usize = 12;
+/// The number of file descriptors a client needs: an epoll instance, an event descriptor, a socket pair for signals and one
+/// more per listener, a connection with its directory, a pipe to a starting daemon, and the start lock.
+pub const CLIENT_DESCRIPTORS: usize = 12;
 
-/// Whether this process can open so many descriptors. A runtime panics where it cannot have those that it needs.
+/// Checks that this process can open `needed` more file descriptors; without them the runtime would panic.
 ///
 /// # Errors
-/// With the limit that is in the way, as text for people.
+/// The limit that prevents it, as text for people.
 pub fn check_descriptors(needed: usize) -> io::Result<()> {
     let mut open = Vec::with_capacity(needed);
     for _ in 0..needed {
@@ -59,7 +58,7 @@ pub fn check_descriptors(needed: usize) -> io::Result<()> {
                     format!("{error}: pyexec needs {needed} more file descriptors, and `ulimit -n` is {limit}");
                 return Err(io::Error::new(error.kind(), problem));
             }
-            // That there is no such file is not a matter of how many are open.
+            // A missing /dev/null says nothing about the limit.
             Err(_) => return Ok(()),
         }
     }
@@ -77,8 +76,8 @@ mod tests {
 
     #[tokio::test]
     async fn work_that_panics_is_an_error_and_no_panic() {
-        assert_eq!(beside(|| 6 * 7).await.expect("does not panic"), 42);
-        let panicked: io::Result<()> = beside(|| panic!("on purpose")).await;
+        assert_eq!(run_on_thread(|| 6 * 7).await.expect("does not panic"), 42);
+        let panicked: io::Result<()> = run_on_thread(|| panic!("on purpose")).await;
         assert!(panicked.is_err());
     }
 }

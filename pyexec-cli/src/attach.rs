@@ -1,9 +1,10 @@
-//! Being the terminal of a job: its output is shown ([`passage`], with a line of our own at its foot, [`status_line`]),
-//! stdin is passed on ([`input`]), and signals are turned into stops ([`interruption`]). The job itself needs none of them.
+//! Attaches this process to a job: forwards its output ([`forwarder`], with a [`status_line`] below it), forwards stdin to
+//! it ([`input`]) and turns signals into stop requests ([`interruption`]). The verbs `run`, `bench`, `logs` and `wait` use
+//! it. The job never depends on it.
 
+pub(crate) mod forwarder;
 pub(crate) mod input;
 pub(crate) mod interruption;
-pub(crate) mod passage;
 pub(crate) mod status_line;
 
 use pyexec_client::Client;
@@ -12,22 +13,22 @@ use pyexec_proto::{JobDetail, JobId};
 
 use crate::exit_code::{self, Code, Failure, Interruption};
 use crate::terminal;
-use passage::{BrokenStderr, Passage};
-use status_line::While;
+use forwarder::{BrokenStderr, OutputForwarder};
+use status_line::ShowStatus;
 
-/// Shows what the job prints, until its end.
-pub(crate) async fn live(client: &Client, id: JobId) -> Result<JobDetail, Failure> {
+/// Shows the job's output until the job has finished.
+pub(crate) async fn follow_to_end(client: &Client, id: JobId) -> Result<JobDetail, Failure> {
     let start = PerStream { stdout: Some(0), stderr: Some(0) };
-    let mut passage = Passage::open(id, start, BrokenStderr::GoesOn).attached();
-    let job = status_line::to_the_end(&mut passage, client, id, While::Pending).await?;
-    passage.close().await?;
+    let mut forwarder = OutputForwarder::open(id, start, BrokenStderr::Ignored).attached();
+    let job = status_line::forward_to_end(&mut forwarder, client, id, ShowStatus::UntilStarted).await?;
+    forwarder.close().await?;
     Ok(job)
 }
 
-/// Goes without having seen the end.
-pub(crate) fn left(id: JobId, interruption: Interruption) -> Code {
+/// Reports that pyexec exits before the job has finished; returns the exit code.
+pub(crate) fn stop_waiting(id: JobId, interruption: Interruption) -> Code {
     match interruption {
-        // It was only the terminal that went away; the job goes on, and nobody is there to be told.
+        // The terminal is gone: there is no reader for a note, and the job continues.
         Interruption::HangUp => {}
         Interruption::Interrupt | Interruption::Terminate => {
             terminal::note(&format!("stopped waiting for job {id}; `pyexec show {id}` shows its state"));

@@ -22,7 +22,7 @@ pub(crate) async fn connect() -> Result<Client, Failure> {
 }
 
 /// A daemon, and the jobs that were named to it. Where there is none to ask, what is said names them.
-pub(crate) async fn connect_about(given: &[String]) -> Result<(Client, Vec<JobId>), Failure> {
+pub(crate) async fn connect_and_resolve(given: &[String]) -> Result<(Client, Vec<JobId>), Failure> {
     let found = async {
         let client = connect().await?;
         let ids = resolve(&client, given).await?;
@@ -30,19 +30,19 @@ pub(crate) async fn connect_about(given: &[String]) -> Result<(Client, Vec<JobId
     };
     let mut found = found.await;
     for named in given {
-        found = of_job(named, found);
+        found = note_unaffected(named, found);
     }
     found
 }
 
 /// The same for a verb that is about one job.
-pub(crate) async fn connect_about_one(given: &String) -> Result<(Client, JobId), Failure> {
-    let (client, ids) = connect_about(std::slice::from_ref(given)).await?;
+pub(crate) async fn connect_and_resolve_one(given: &String) -> Result<(Client, JobId), Failure> {
+    let (client, ids) = connect_and_resolve(std::slice::from_ref(given)).await?;
     Ok((client, ids[0]))
 }
 
 /// What came of asking about job `id`. That the daemon cannot be asked is no news of the job, and said to be none.
-pub(crate) fn of_job<T>(id: impl std::fmt::Display, asked: Result<T, Failure>) -> Result<T, Failure> {
+pub(crate) fn note_unaffected<T>(id: impl std::fmt::Display, asked: Result<T, Failure>) -> Result<T, Failure> {
     if let Err(Failure::Client(error)) = &asked
         && !error.is_answer()
     {

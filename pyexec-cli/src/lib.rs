@@ -56,7 +56,7 @@ pub fn main() -> ExitCode {
 }
 
 fn perform(verb: args::Verb) -> Result<Code, Failure> {
-    threads::check_descriptors(threads::CLIENTS_DESCRIPTORS).map_err(Failure::Runtime)?;
+    threads::check_descriptors(threads::CLIENT_DESCRIPTORS).map_err(Failure::Runtime)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?;
     let code = runtime.block_on(verbs::perform(verb));
     // A thread that still starts a daemon nobody waits for must not keep us.

@@ -6,7 +6,11 @@ use crate::exit_code::Failure;
 use crate::terminal;
 
 /// Names what could not be removed, which is a failure. `one` and `several` say what it is.
-pub(crate) fn tell_not_removed(list: &NotRemovedList, one: &'static str, several: &'static str) -> Result<(), Failure> {
+pub(crate) fn report_not_removed(
+    list: &NotRemovedList,
+    one: &'static str,
+    several: &'static str,
+) -> Result<(), Failure> {
     for NotRemoved { id, path, problem } in &list.first {
         terminal::note(&format!("not removed: {one} {id}: {path}: {problem}"));
     }

@@ -102,7 +102,7 @@ pub(crate) fn prepare(run: Run, own_files: &mut OwnFiles) -> Result<Prepared, Fa
     }
     draft.spec.stdin = stdin;
     if options.stdin {
-        draft.give_stdin(read_stdin()?);
+        draft.set_stdin(read_stdin()?);
     }
     draft.env_file = env_file_content;
     draft.spec = JobSpec {

@@ -76,7 +76,7 @@ pub fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     log::to_stderr();
-    let built = threads::check_descriptors(threads::CLIENTS_DESCRIPTORS)
+    let built = threads::check_descriptors(threads::CLIENT_DESCRIPTORS)
         .and_then(|()| tokio::runtime::Builder::new_current_thread().enable_all().build());
     let runtime = match built {
         Ok(runtime) => runtime,

@@ -1,7 +1,7 @@
-//! Has an older daemon hand over, so that the daemon of this client's version can take its place. Jobs go on.
+//! Replaces an older daemon by one of this client's version. Running jobs continue.
 //!
-//! It happens to the daemon of this state directory alone, and only when the program that would be started next speaks this
-//! client's protocol: otherwise the next daemon would be as old as this one. A newer daemon is left alone.
+//! Only the daemon of this state directory is replaced, and only if the installed `pyexecd` speaks this client's protocol:
+//! otherwise the next daemon would be as old as this one. A newer daemon is never replaced.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -22,24 +22,24 @@ use crate::threads::blocking;
 
 /// How long an older daemon may take to leave. It waits two seconds for calls in progress.
 const LEAVE_LIMIT: Duration = Duration::from_secs(15);
-/// How long a program may take to say which protocols it speaks.
+/// The time limit for `pyexecd --protocols`.
 const ASK_LIMIT: Duration = Duration::from_secs(5);
-/// How often the daemon's lock is looked at meanwhile.
+/// The interval at which the daemon's lock is polled.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
-/// Returns `true` when the caller should connect again: the older daemon that listens at `socket` has left, because of this
-/// client or of another one. Returns `false` when nothing was done: it is not the daemon of this state directory, or no
-/// newer one could be started.
+/// Returns `true` when the caller should connect again: the older daemon at `socket` has exited, because of this client or
+/// another one. Returns `false` when nothing was done: it is not the daemon of this state directory, or no newer one can be
+/// started.
 ///
 /// # Errors
-/// The lock of clients that start a daemon cannot be had.
+/// The start lock cannot be taken.
 pub(super) async fn replace(paths: &Paths, socket: &Path, daemon: &Preamble) -> Result<bool, StartError> {
     if !next_one_is_ours().await {
         return Ok(false);
     }
-    // However many clients have met the daemon, one of them has it hand over, and none starts another meanwhile.
-    let turn = paths.clone();
-    let _turn = blocking(move || start::turn(&turn)).await?;
+    // With the start lock only one client makes the daemon hand over, and no other starts a daemon meanwhile.
+    let paths_of_lock = paths.clone();
+    let _start_lock = blocking(move || start::start_lock(&paths_of_lock)).await?;
     let deadline = Instant::now() + LEAVE_LIMIT;
     let holder = loop {
         match holder(paths).await {
@@ -123,11 +123,11 @@ async fn next_one_is_ours() -> bool {
     let Some(program) = start::find_program() else { return false };
     let mut command = tokio::process::Command::new(program);
     command.arg("--protocols").stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
-    let said = match tokio::time::timeout(ASK_LIMIT, command.output()).await {
+    let output = match tokio::time::timeout(ASK_LIMIT, command.output()).await {
         Ok(Ok(output)) => output.stdout,
         Ok(Err(_)) | Err(_) => return false,
     };
-    let range = std::str::from_utf8(&said).ok().and_then(|said| said.trim().split_once('-'));
+    let range = std::str::from_utf8(&output).ok().and_then(|output| output.trim().split_once('-'));
     let bounds = range.and_then(|(lowest, highest)| Some((lowest.parse().ok()?, highest.parse().ok()?)));
     bounds.is_some_and(|(lowest, highest)| {
         Preamble { lowest, highest, version: String::new() }.agree(&Preamble::ours()).is_some()

@@ -1,4 +1,4 @@
-//! A daemon as a process: found by a pid that somebody gave, and signalled as that very process.
+//! A daemon as a process: found by its pid, and signalled through a pidfd.
 
 use std::fmt;
 use std::io;
@@ -11,26 +11,26 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 #[derive(Debug)]
 pub struct DaemonProcess {
     pid: Pid,
-    /// Of the process that was looked at: a signal never reaches another that has the pid by then.
+    /// A pidfd, so that a signal never reaches another process that reuses the pid.
     handle: OwnedFd,
 }
 
-/// What a process does, by the letter of `/proc/PID/stat`.
+/// The state of a process, from the state letter in `/proc/PID/stat`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProcessState {
-    /// Somebody has stopped it, by a signal or with a debugger.
+    /// Stopped by a signal or by a debugger.
     Stopped,
-    /// It waits for a disk or another file system, which no signal interrupts.
+    /// In an uninterruptible wait, for a disk or another file system.
     Blocked,
     Runs,
     Unknown,
 }
 
 impl DaemonProcess {
-    /// `None` when there is no such process, or it is something else.
+    /// `None` when there is no such process, or when it is not a daemon of pyexec.
     pub fn find(pid: u32) -> Option<Self> {
         let pid = i32::try_from(pid).ok().and_then(Pid::from_raw)?;
-        // The handle comes first: what is looked at next is the process that it stays with.
+        // The handle is opened first, so that the check below is about the process it refers to.
         let handle = pidfd_open(pid, PidfdFlags::empty()).ok()?;
         let program = std::fs::read_link(format!("/proc/{}/exe", pid.as_raw_nonzero())).ok()?;
         is_daemon(&program).then_some(Self { pid, handle })
@@ -68,7 +68,7 @@ impl fmt::Display for ProcessState {
     }
 }
 
-/// An upgrade removes the program of the daemon that runs, which the kernel then says behind its name.
+/// After an upgrade the kernel appends ` (deleted)` to the name of the running program.
 fn is_daemon(program: &Path) -> bool {
     let name = program.file_name().map(|name| name.to_string_lossy());
     name.is_some_and(|name| name.strip_suffix(" (deleted)").unwrap_or(&name).ends_with("pyexecd"))

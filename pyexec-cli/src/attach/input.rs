@@ -1,6 +1,6 @@
-//! Passes our stdin on to the job, byte for byte and no faster than it reads.
+//! Forwards the stdin of this process to the job, byte for byte and no faster than the job reads.
 //!
-//! Reading blocks, so it happens on a thread that nobody waits for: it ends with the process.
+//! Reading blocks, so it happens on a detached thread, which ends with the process.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -22,7 +22,7 @@ use crate::terminal;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AtEnd {
     Close,
-    /// Others may go on to write to it with `pyexec send`.
+    /// Leave the job's stdin open for `pyexec send`.
     KeepOpen,
 }
 
@@ -34,8 +34,8 @@ const ROOM_MS: u64 = 20_000;
 /// How long one call may wait for the job's start.
 pub(crate) const START_MS: u64 = 20_000;
 
-/// Until our stdin ends, or the job's does.
-pub(crate) async fn pass_on(client: Arc<Client>, id: JobId, stdin: Stdin) {
+/// Forwards until the stdin of this process ends, or the job closes its own.
+pub(crate) async fn forward_stdin(client: Arc<Client>, id: JobId, stdin: Stdin) {
     match feed(&client, id, stdin).await {
         Ok(()) => {}
         Err(error) if is_the_jobs_choice(&error) => {}
@@ -46,7 +46,7 @@ pub(crate) async fn pass_on(client: Arc<Client>, id: JobId, stdin: Stdin) {
     }
 }
 
-/// A job need not read all it could.
+/// Whether the error only says that the job has stopped reading, which is not a failure.
 fn is_the_jobs_choice(error: &ClientError) -> bool {
     let ClientError::Refused(Error::NoInput { why, .. }) = error else { return false };
     match why {
@@ -74,7 +74,7 @@ async fn feed(client: &Client, id: JobId, stdin: Stdin) -> Result<(), ClientErro
     }
 }
 
-/// Returns the offset to go on with when all of it has been taken.
+/// Returns the next offset once the job's buffer has accepted all of `input`.
 async fn send(client: &Client, id: JobId, mut input: Input) -> Result<u64, ClientError> {
     loop {
         match send_once_started(client, id, &input).await {
@@ -82,15 +82,15 @@ async fn send(client: &Client, id: JobId, mut input: Input) -> Result<u64, Clien
                 Ok(rest) => input = rest,
                 Err(total) => return Ok(total),
             },
-            // The offset says what has been taken already: nothing is fed twice.
+            // The daemon skips bytes before its offset, so that repeating the call feeds nothing twice.
             Err(ClientError::Late { .. }) => {}
             Err(error) => return Err(error),
         }
     }
 }
 
-/// Sends `input` to a job that may still wait for its turn or for its environment. The daemon waits for the start, and
-/// hears of the end of a job that never starts; this repeats the call for as long as it takes.
+/// Sends `input` to a job that may still be queued or preparing. The daemon waits for the start and answers with an error
+/// if the job never starts; this function repeats the call when that wait times out.
 pub(crate) async fn send_once_started(client: &Client, id: JobId, input: &Input) -> Result<InputTaken, ClientError> {
     loop {
         match client.send_input(id, input).await {
@@ -100,7 +100,7 @@ pub(crate) async fn send_once_started(client: &Client, id: JobId, input: &Input)
     }
 }
 
-/// What is left to send once `total` bytes of ours have been taken; the total when nothing is.
+/// The input that is left once `total` bytes have been accepted; `Err(total)` when nothing is left.
 fn remaining(mut input: Input, total: u64) -> Result<Input, u64> {
     let taken = total.saturating_sub(input.offset);
     let taken = usize::try_from(taken).unwrap_or(usize::MAX).min(input.bytes.len());
@@ -109,8 +109,8 @@ fn remaining(mut input: Input, total: u64) -> Result<Input, u64> {
     if input.bytes.is_empty() { Err(total) } else { Ok(input) }
 }
 
-/// The thread that reads our stdin. It takes nothing before there is a job: what it took would be lost to whoever reads
-/// on when there is none.
+/// The thread that reads stdin. It reads nothing before the job is submitted: if the submission fails, the input stays
+/// available to the next program.
 #[derive(Debug)]
 pub(crate) struct Stdin {
     begin: std::sync::mpsc::Sender<()>,
@@ -120,9 +120,9 @@ pub(crate) struct Stdin {
 
 impl Stdin {
     /// # Errors
-    /// When there can be no thread: a job without the input that is meant for it would do something else.
+    /// When no thread can be started: a job without its intended input would behave differently.
     pub(crate) fn open(at_end: AtEnd) -> Result<Self, Failure> {
-        // One chunk waits while the next is read: a fast writer is held up by its own pipe, not by our memory.
+        // One chunk is queued while the next is read, so that a fast writer blocks on its pipe and memory stays bounded.
         let (chunks, read) = mpsc::channel(1);
         let (begin, begun) = std::sync::mpsc::channel();
         let read_all = move || {

@@ -1,5 +1,5 @@
-//! What signals to `pyexec run` mean for the job: the first asks it to end, the second ends it, the third leaves
-//! without waiting. A terminal that hangs up leaves the job alone.
+//! Signals to `pyexec run`: the first SIGINT or SIGTERM cancels the job, the second kills it, the third makes pyexec exit
+//! without waiting. A terminal that hangs up (SIGHUP) does not affect the job.
 
 use std::future::pending;
 use std::io;
@@ -16,40 +16,44 @@ use crate::advice::Advice;
 use crate::exit_code::Interruption;
 use crate::terminal;
 
-/// What is to become of the job, each more urgent than the one before.
+/// What to do about the job; each action is more urgent than the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Wish {
-    GoOn,
+enum Action {
+    Continue,
     Cancel,
     Kill,
     Leave,
 }
 
-/// What the signals so far have asked for.
+/// The action that the signals so far have requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Asked {
-    wish: Wish,
+struct Requested {
+    action: Action,
     first: Option<Interruption>,
 }
 
-impl Asked {
-    const NOTHING: Asked = Asked { wish: Wish::GoOn, first: None };
+impl Requested {
+    const NOTHING: Requested = Requested { action: Action::Continue, first: None };
 
     fn after(self, signal: Interruption) -> Self {
         let first = Some(self.first.unwrap_or(signal));
-        match (signal, self.wish) {
-            // A wish to end the job stays one, even if the terminal is closed over it.
-            (Interruption::HangUp, Wish::Cancel | Wish::Kill) => self,
-            (Interruption::HangUp, Wish::GoOn) | (_, Wish::Kill | Wish::Leave) => Self { wish: Wish::Leave, first },
-            (Interruption::Interrupt | Interruption::Terminate, Wish::GoOn) => Self { wish: Wish::Cancel, first },
-            (Interruption::Interrupt | Interruption::Terminate, Wish::Cancel) => Self { wish: Wish::Kill, first },
+        match (signal, self.action) {
+            // A request to end the job stands even if the terminal is closed afterwards.
+            (Interruption::HangUp, Action::Cancel | Action::Kill) => self,
+            (Interruption::HangUp, Action::Continue) | (_, Action::Kill | Action::Leave) => {
+                Self { action: Action::Leave, first }
+            }
+            (Interruption::Interrupt | Interruption::Terminate, Action::Continue) => {
+                Self { action: Action::Cancel, first }
+            }
+            (Interruption::Interrupt | Interruption::Terminate, Action::Cancel) => Self { action: Action::Kill, first },
         }
     }
 }
 
-/// Listens for signals from its making on, so that none is missed while a submission is under way.
+/// The signals received since [`Interruptions::listen`], so that none is missed during a submission.
 #[derive(Clone, Debug)]
-pub(crate) struct Interruptions(watch::Receiver<Asked>);
+pub(crate) struct Interruptions(watch::Receiver<Requested>);
 
 impl Interruptions {
     pub(crate) fn listen() -> io::Result<Self> {
@@ -57,45 +61,48 @@ impl Interruptions {
         let mut interrupt = listener(SignalKind::interrupt(), ignored)?;
         let mut terminate = listener(SignalKind::terminate(), ignored)?;
         let mut hang_up = listener(SignalKind::hangup(), ignored)?;
-        let (asked, receiver) = watch::channel(Asked::NOTHING);
+        let (requested, receiver) = watch::channel(Requested::NOTHING);
         tokio::spawn(async move {
             loop {
                 let signal = tokio::select! {
-                    () = heard(&mut interrupt) => Interruption::Interrupt,
-                    () = heard(&mut terminate) => Interruption::Terminate,
-                    () = heard(&mut hang_up) => Interruption::HangUp,
+                    () = received(&mut interrupt) => Interruption::Interrupt,
+                    () = received(&mut terminate) => Interruption::Terminate,
+                    () = received(&mut hang_up) => Interruption::HangUp,
                 };
-                let before = *asked.borrow();
+                let before = *requested.borrow();
                 let after = before.after(signal);
-                if after.wish == Wish::Cancel && before.wish == Wish::GoOn && terminal::stderr_is_terminal() {
+                if after.action == Action::Cancel && before.action == Action::Continue && terminal::stderr_is_terminal()
+                {
                     terminal::note("cancelling… (Ctrl-C again to kill)");
                 }
-                asked.send_replace(after);
+                requested.send_replace(after);
             }
         });
         Ok(Self(receiver))
     }
 
-    /// The signal that began it, if any came.
+    /// The first signal received, if any.
     pub(crate) fn first(&self) -> Option<Interruption> {
         self.0.borrow().first
     }
 
-    /// Returns when we are to leave at once.
-    pub(crate) async fn left(&self) -> Interruption {
-        self.wished(|asked| asked.wish == Wish::Leave).await
+    /// Returns when this process has to exit at once.
+    pub(crate) async fn leave(&self) -> Interruption {
+        self.wait_for_action(|requested| requested.action == Action::Leave).await
     }
 
-    /// Like [`Self::left`], but a terminal that hung up is not a reason yet: the job it started is to run, so its
-    /// submission has to get through.
-    pub(crate) async fn gave_up(&self) -> Interruption {
-        self.wished(|asked| asked.wish == Wish::Leave && asked.first != Some(Interruption::HangUp)).await
+    /// Like [`Self::leave`], but ignores SIGHUP: the job has to run, so its submission has to complete.
+    pub(crate) async fn leave_unless_hung_up(&self) -> Interruption {
+        self.wait_for_action(|requested| {
+            requested.action == Action::Leave && requested.first != Some(Interruption::HangUp)
+        })
+        .await
     }
 
-    async fn wished(&self, enough: impl Fn(&Asked) -> bool) -> Interruption {
+    async fn wait_for_action(&self, enough: impl Fn(&Requested) -> bool) -> Interruption {
         let mut receiver = self.0.clone();
-        let first = match receiver.wait_for(|asked| enough(asked)).await {
-            Ok(asked) => asked.first,
+        let first = match receiver.wait_for(|requested| enough(requested)).await {
+            Ok(requested) => requested.first,
             // The task that listens never ends.
             Err(_) => None,
         };
@@ -105,25 +112,29 @@ impl Interruptions {
         }
     }
 
-    /// Tells the daemon what is wished for, as often as it becomes more urgent. For a job that has been submitted.
+    /// Sends the requested action to the daemon, again whenever it becomes more urgent. The job must be submitted.
     pub(crate) async fn stop_job(mut self, client: Arc<Client>, id: JobId) {
-        let mut done = Wish::GoOn;
+        let mut done = Action::Continue;
         loop {
-            let Ok(wish) = self.0.wait_for(|asked| asked.wish > done).await.map(|asked| asked.wish) else { return };
-            done = wish;
-            let now = match wish {
-                Wish::Cancel => false,
-                Wish::Kill => true,
-                Wish::GoOn | Wish::Leave => return,
+            let Ok(action) =
+                self.0.wait_for(|requested| requested.action > done).await.map(|requested| requested.action)
+            else {
+                return;
+            };
+            done = action;
+            let now = match action {
+                Action::Cancel => false,
+                Action::Kill => true,
+                Action::Continue | Action::Leave => return,
             };
             let more_urgent = async {
                 let mut urgent = self.0.clone();
-                if urgent.wait_for(|asked| asked.wish > wish).await.is_err() {
+                if urgent.wait_for(|requested| requested.action > action).await.is_err() {
                     std::future::pending::<()>().await;
                 }
             };
             tokio::select! {
-                // An answer that is slow to come must not hold up what is more urgent.
+                // A slow answer must not delay a more urgent action.
                 () = more_urgent => {}
                 () = stop(&client, id, now) => {}
             }
@@ -134,14 +145,14 @@ impl Interruptions {
 async fn stop(client: &Client, id: JobId, now: bool) {
     match client.stop(id, StopRequest { now, grace_ms: None }).await {
         Err(error) => terminal::error(&error, error.hint().as_deref()),
-        // Whoever shows what the job prints hears of its end, and of what went wrong meanwhile.
-        Ok(_) => drop(ended_soon(client, id).await),
+        // The task that follows the job reports its end and any error.
+        Ok(_) => drop(wait_briefly(client, id).await),
     }
 }
 
-/// The job, if it ends soon after it was told to. What keeps it from that is said: a full disk, on which the rest of its
-/// output has no room.
-pub(crate) async fn ended_soon(client: &Client, id: JobId) -> Result<Option<JobDetail>, ClientError> {
+/// The job, if it finishes within two seconds. Otherwise prints a note with the reason that the daemon gives, for example
+/// a full disk that the rest of its output does not fit on.
+pub(crate) async fn wait_briefly(client: &Client, id: JobId) -> Result<Option<JobDetail>, ClientError> {
     const SAY_WHY_AFTER: Duration = Duration::from_secs(2);
     let finished = client.wait_until(id, Instant::now() + SAY_WHY_AFTER, pending()).await?;
     if finished.is_none()
@@ -152,12 +163,12 @@ pub(crate) async fn ended_soon(client: &Client, id: JobId) -> Result<Option<JobD
     Ok(finished)
 }
 
-/// `None` where whoever started us wants the signal ignored, as `nohup` does, and a shell does for `&` in a script.
+/// `None` if the parent process set the signal to be ignored, as `nohup` does, and a shell for `&` in a script.
 fn listener(kind: SignalKind, ignored: u64) -> io::Result<Option<Signal>> {
     if is_ignored(ignored, kind.as_raw_value()) { Ok(None) } else { signal(kind).map(Some) }
 }
 
-async fn heard(listener: &mut Option<Signal>) {
+async fn received(listener: &mut Option<Signal>) {
     if let Some(signal) = listener
         && signal.recv().await.is_some()
     {
@@ -187,18 +198,18 @@ mod tests {
 
     #[test]
     fn each_signal_is_more_urgent_than_the_last_and_the_first_names_the_exit_code() {
-        let cases: [(&[Interruption], Wish, Interruption); 7] = [
-            (&[Interrupt], Wish::Cancel, Interrupt),
-            (&[Terminate], Wish::Cancel, Terminate),
-            (&[HangUp], Wish::Leave, HangUp),
-            (&[Interrupt, Interrupt], Wish::Kill, Interrupt),
-            (&[Terminate, Interrupt], Wish::Kill, Terminate),
-            (&[Interrupt, Interrupt, Interrupt], Wish::Leave, Interrupt),
-            (&[Interrupt, HangUp], Wish::Cancel, Interrupt),
+        let cases: [(&[Interruption], Action, Interruption); 7] = [
+            (&[Interrupt], Action::Cancel, Interrupt),
+            (&[Terminate], Action::Cancel, Terminate),
+            (&[HangUp], Action::Leave, HangUp),
+            (&[Interrupt, Interrupt], Action::Kill, Interrupt),
+            (&[Terminate, Interrupt], Action::Kill, Terminate),
+            (&[Interrupt, Interrupt, Interrupt], Action::Leave, Interrupt),
+            (&[Interrupt, HangUp], Action::Cancel, Interrupt),
         ];
-        for (signals, wish, first) in cases {
-            let asked = signals.iter().fold(Asked::NOTHING, |asked, signal| asked.after(*signal));
-            assert_eq!(asked, Asked { wish, first: Some(first) }, "{signals:?}");
+        for (signals, action, first) in cases {
+            let requested = signals.iter().fold(Requested::NOTHING, |requested, signal| requested.after(*signal));
+            assert_eq!(requested, Requested { action, first: Some(first) }, "{signals:?}");
         }
     }
 

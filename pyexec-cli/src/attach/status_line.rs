@@ -1,8 +1,7 @@
-//! One line at the foot of a terminal that says what a job is doing while it says nothing itself: a spinner, what it waits
-//! for or how long it has run.
+//! The status line at the bottom of a terminal: a spinner, the reason why a job waits, its run time and progress.
 //!
-//! It stands only where the cursor is at the beginning of a line, and is taken away before anything else is written: what
-//! the job prints is never mixed with it. Away from a terminal there is none.
+//! It is drawn only at the beginning of a line and erased before anything else is written, so the job's output is never
+//! mixed with it. It is never written to a file or a pipe.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -10,59 +9,59 @@ use std::time::{Duration, Instant};
 use pyexec_client::Client;
 use pyexec_proto::{JobDetail, JobId, Status, Timestamp};
 
-use super::passage::{Passage, Step};
+use super::forwarder::{Forwarded, OutputForwarder};
 use crate::exit_code::Failure;
 use crate::render;
 
-/// For how long there is something to say.
+/// How long the status line is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum While {
-    /// Until the job starts: from then on its terminal is its own.
-    Pending,
-    Unfinished,
+pub(crate) enum ShowStatus {
+    /// Until the job starts: its output then owns the terminal.
+    UntilStarted,
+    UntilFinished,
 }
 
-/// How often the line changes.
+/// The interval between two updates.
 const TICK: Duration = Duration::from_millis(250);
-/// What is over sooner needs no line.
+/// Waits shorter than this show no line.
 const PATIENCE: Duration = Duration::from_millis(600);
-/// A narrower terminal has the figures alone.
+/// A terminal with fewer columns shows no progress bar, only numbers.
 const ROOM_FOR_BAR: u16 = 60;
-/// The longest wait of one call where nobody looks.
+/// The longest wait of one call when no line is shown.
 const WITHOUT_MS: u64 = pyexec_proto::request::MAX_WAIT_MS;
 
 const SPINNER: [&str; 10] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];
 const PLAIN_SPINNER: [&str; 4] = ["-", "\\", "|", "/"];
 
-/// Passes on what the job prints until it has ended, with the line where there is a terminal for it.
-pub(crate) async fn to_the_end(
-    passage: &mut Passage,
+/// Forwards the job's output until the job has finished, with the status line if stderr is a terminal.
+pub(crate) async fn forward_to_end(
+    forwarder: &mut OutputForwarder,
     client: &Client,
     id: JobId,
-    during: While,
+    during: ShowStatus,
 ) -> Result<JobDetail, Failure> {
     let began = Instant::now();
     let mut is_wanted = is_possible();
     let mut frame = 0;
     loop {
         let wait_ms = if is_wanted { TICK.as_millis().try_into().unwrap_or(WITHOUT_MS) } else { WITHOUT_MS };
-        let Step { finished, .. } = passage.step(client, wait_ms).await?;
+        let Forwarded { finished, .. } = forwarder.forward(client, wait_ms).await?;
         if let Some(job) = finished {
-            passage.status(String::new()).await?;
+            forwarder.status(String::new()).await?;
             return Ok(job);
         }
         if !is_wanted || began.elapsed() < PATIENCE {
             continue;
         }
         let job = client.show(id).await?;
-        is_wanted = during == While::Unfinished || job.state.status() == Status::Pending;
+        is_wanted = during == ShowStatus::UntilFinished || job.state.status() == Status::Pending;
         let line = if is_wanted { text(&job, Timestamp::now(), frame, columns(), is_unicode()) } else { String::new() };
-        passage.status(line).await?;
+        forwarder.status(line).await?;
         frame += 1;
     }
 }
 
-/// Whether there is a terminal that can take a line away again.
+/// Whether stderr is a terminal that can erase a line.
 fn is_possible() -> bool {
     let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
     std::io::stderr().is_terminal() && !is_dumb
@@ -102,7 +101,7 @@ fn text(job: &JobDetail, now: Timestamp, frame: usize, columns: u16, unicode: bo
     render::truncated(&line, usize::from(columns.saturating_sub(1))).into_owned()
 }
 
-/// Full where the job has been, with a space behind it.
+/// A progress bar, followed by a space.
 fn bar(fraction: f64, unicode: bool) -> String {
     const CELLS: usize = 16;
     let full = ((fraction * CELLS as f64).floor() as usize).min(CELLS);

@@ -16,7 +16,7 @@ use pyexec_view::{ArtifactView, ArtifactsView};
 use serde::Serialize;
 
 use crate::args::Artifacts;
-use crate::connection::connect_about_one;
+use crate::connection::connect_and_resolve_one;
 use crate::exit_code::{Code, Failure, SUCCESS};
 use crate::{render, terminal};
 use copy::{CopyError, Target};
@@ -44,7 +44,7 @@ struct Written {
 }
 
 pub(crate) async fn perform(asked: &Artifacts) -> Result<Code, Failure> {
-    let (client, id) = connect_about_one(&asked.id).await?;
+    let (client, id) = connect_and_resolve_one(&asked.id).await?;
     let paths: Vec<OsText> = asked.paths.iter().map(|path| OsText::from(path.as_os_str())).collect();
     match (&asked.output, paths.as_slice()) {
         (Some(directory), _) => copied(&client, id, &paths, Path::new(directory), asked).await?,
@@ -83,11 +83,11 @@ async fn listed(client: &Client, id: JobId, json: bool) -> Result<(), Failure> {
         let rows: Vec<Vec<String>> = list.artifacts.iter().map(row).collect();
         terminal::print(&render::plain_table(&["SIZE", "MODIFIED", "PATH"], &rows, &[1], terminal::screen()))?;
     }
-    tell_what_is_missing(&list);
+    note_unlisted(&list);
     Ok(())
 }
 
-fn tell_what_is_missing(list: &ArtifactList) {
+fn note_unlisted(list: &ArtifactList) {
     if list.is_cut {
         terminal::note(&format!(
             "there may be more: very deep directories, and files beyond {MAX_ARTIFACTS}, are not listed"
@@ -164,7 +164,7 @@ async fn copied(
         terminal::print_json(&Written { job_id: id.to_string(), directory, written })?;
     }
     if paths.is_empty() {
-        tell_what_is_missing(&list);
+        note_unlisted(&list);
     }
     left += missing.len();
     if let Some(failure) = gone {

@@ -18,8 +18,8 @@ use pyexec_proto::output::Stream;
 
 use crate::args::Bench;
 use crate::attach::interruption::Interruptions;
-use crate::attach::{left, live};
-use crate::connection::{connect, of_job};
+use crate::attach::{follow_to_end, stop_waiting};
+use crate::connection::{connect, note_unaffected};
 use crate::exit_code::{self, Code, Ending, Failure, SUCCESS};
 use crate::submission::own_files::OwnFiles;
 use crate::{plot, render, submission, terminal};
@@ -54,13 +54,13 @@ pub(crate) async fn perform(bench: Bench) -> Result<Code, Failure> {
         let id = submission.id;
         let name = name_of(&submission);
         let place = if number > 1 { format!("[{}/{number}] {name}", at + 1) } else { name.clone() };
-        let attended = attend(&client, submission, &interruptions, &place, bench.show_output);
-        let attended = tokio::select! {
+        let ended_job = run_to_end(&client, submission, &interruptions, &place, bench.show_output);
+        let ended_job = tokio::select! {
             biased;
-            interruption = interruptions.left() => return Ok(left(id, interruption)),
-            attended = attended => attended,
+            interruption = interruptions.leave() => return Ok(stop_waiting(id, interruption)),
+            ended_job = ended_job => ended_job,
         };
-        let ended = match attended {
+        let ended = match ended_job {
             Ok(job) => conclude(&client, name.clone(), job, interruptions.first().is_some()).await,
             Err(failure) => Err(failure),
         };
@@ -70,7 +70,7 @@ pub(crate) async fn perform(bench: Bench) -> Result<Code, Failure> {
                     let screen = terminal::screen();
                     terminal::print(&this.text(screen, terminal::pen(screen)))?;
                 }
-                this.complain();
+                this.print_problem();
                 measured.push(this);
                 its_code
             }
@@ -128,7 +128,7 @@ fn name_of(submission: &Submission) -> String {
 }
 
 /// Runs it to its end.
-async fn attend(
+async fn run_to_end(
     client: &Arc<Client>,
     submission: Submission,
     interruptions: &Interruptions,
@@ -139,14 +139,14 @@ async fn attend(
     client.submit(submission).await?;
     let stopping = tokio::spawn(interruptions.clone().stop_job(client.clone(), id));
     let ended = if show_output {
-        live(client, id).await
+        follow_to_end(client, id).await
     } else if terminal::stderr_is_terminal() {
         progress::until_the_end(client, id, name).await
     } else {
         Ok(client.wait(id).await?)
     };
     stopping.abort();
-    of_job(id, ended)
+    note_unaffected(id, ended)
 }
 
 async fn conclude(client: &Client, name: String, job: JobDetail, stopped: bool) -> Result<(Measured, Code), Failure> {

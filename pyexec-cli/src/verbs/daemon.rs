@@ -47,7 +47,7 @@ pub(crate) async fn perform(verb: DaemonVerb) -> Result<Code, Failure> {
             let stopped = stop(&paths).await?;
             // No supervisor is to start the next one for a daemon that did not leave by itself.
             forget_ended(&paths);
-            terminal::print(&stopped.map_or_else(|| "not running\n".to_owned(), farewell))?;
+            terminal::print(&stopped.map_or_else(|| "not running\n".to_owned(), stop_message))?;
         }
         DaemonVerb::Restart => {
             stop(&paths).await?;
@@ -108,7 +108,7 @@ async fn stop(paths: &Paths) -> Result<Option<Stopped>, Failure> {
     let (stopped, process) = match ask_to_leave(paths).await {
         Ok(stopped) => (stopped, DaemonProcess::find(stopped.pid)),
         Err(ClientError::NotRunning) => return Ok(None),
-        Err(error) if is_beyond_words(&error) => match by_signal::find(paths, &error) {
+        Err(error) if cannot_be_called(&error) => match by_signal::find(paths, &error) {
             Ok(Some(process)) if by_signal::terminate(&process).is_ok() => {
                 (Stopped { pid: process.pid(), jobs_running: None, by_force: false }, Some(process))
             }
@@ -140,7 +140,7 @@ async fn gone(paths: &Paths, pid: u32) -> Result<(), Failure> {
         // A client that missed it has started the next one, which has the lock before we could.
         () = wait_for_successor(paths, pid) => {}
     }
-    wait_for_silence(paths, pid).await;
+    wait_until_unreachable(paths, pid).await;
     Ok(())
 }
 
@@ -156,7 +156,7 @@ async fn ask_to_leave(paths: &Paths) -> Result<Stopped, ClientError> {
 }
 
 /// Whether something listens that can not be asked anything, but may well be a daemon.
-fn is_beyond_words(error: &ClientError) -> bool {
+fn cannot_be_called(error: &ClientError) -> bool {
     match error {
         ClientError::Preamble { .. }
         | ClientError::Version { .. }
@@ -206,7 +206,7 @@ async fn wait_for_successor(paths: &Paths, pid: u32) {
 }
 
 /// Nothing answers on the socket, or another daemon already does, as under socket activation.
-async fn wait_for_silence(paths: &Paths, pid: u32) {
+async fn wait_until_unreachable(paths: &Paths, pid: u32) {
     while let Ok(Some(status)) = running(paths).await {
         if status.pid != pid {
             return;
@@ -216,7 +216,7 @@ async fn wait_for_silence(paths: &Paths, pid: u32) {
     }
 }
 
-fn farewell(stopped: Stopped) -> String {
+fn stop_message(stopped: Stopped) -> String {
     let pid = stopped.pid;
     if stopped.by_force {
         return format!("killed, pid {pid}: it did not exit within {} s; running jobs go on\n", LEAVE_LIMIT.as_secs());
@@ -393,11 +393,11 @@ mod tests {
 
     #[test]
     fn stopping_says_that_jobs_go_on() {
-        let with = |jobs_running| farewell(Stopped { pid: 7, jobs_running, by_force: false });
+        let with = |jobs_running| stop_message(Stopped { pid: 7, jobs_running, by_force: false });
         assert_eq!(with(Some(2)), "stopped, pid 7; 2 running jobs go on\n");
         assert_eq!(with(Some(0)), "stopped, pid 7\n");
         assert_eq!(with(None), "stopped, pid 7\n");
-        let killed = farewell(Stopped { pid: 7, jobs_running: None, by_force: true });
+        let killed = stop_message(Stopped { pid: 7, jobs_running: None, by_force: true });
         assert!(killed.starts_with("killed, pid 7: ") && killed.ends_with("go on\n"), "{killed}");
     }
 

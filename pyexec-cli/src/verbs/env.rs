@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::args::{EnvCreate, EnvVerb, Requirements};
 use crate::connection::connect;
 use crate::exit_code::{Code, Failure, SUCCESS};
-use crate::not_removed::tell_not_removed;
+use crate::not_removed::report_not_removed;
 use crate::submission::own_files::{self, OwnFiles};
 use crate::{render, terminal};
 
@@ -55,14 +55,14 @@ pub(crate) async fn perform(verb: EnvVerb) -> Result<Code, Failure> {
             for given in environments {
                 let removed = client.remove_environment(&given).await?;
                 terminal::print(&format!("{} removed{}\n", render::one_line(&given), kept(&removed)))?;
-                tell_not_removed(&removed.not_removed, "environment", "environments")?;
+                report_not_removed(&removed.not_removed, "environment", "environments")?;
             }
         }
         EnvVerb::Prune => {
             let EnvironmentsRemoved { removed, bytes_freed, not_removed } = client.prune_environments().await?;
             let environments = if removed == 1 { "environment" } else { "environments" };
             terminal::print(&format!("removed {removed} {environments}, freed {}\n", render::size(bytes_freed)))?;
-            tell_not_removed(&not_removed, "environment", "environments")?;
+            report_not_removed(&not_removed, "environment", "environments")?;
         }
     }
     Ok(SUCCESS)

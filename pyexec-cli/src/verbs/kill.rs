@@ -8,8 +8,8 @@ use pyexec_proto::request::{JobQuery, StopAnswer, StopRequest};
 use pyexec_proto::{JobDetail, JobId, Outcome, Reason, Status};
 
 use crate::args::Kill;
-use crate::attach::interruption::ended_soon;
-use crate::connection::{connect, connect_about, of_job};
+use crate::attach::interruption::wait_briefly;
+use crate::connection::{connect, connect_and_resolve, note_unaffected};
 use crate::exit_code::{Code, Failure, SUCCESS};
 use crate::listing::newest;
 use crate::terminal;
@@ -20,7 +20,7 @@ pub(crate) async fn perform(kill: &Kill) -> Result<Code, Failure> {
         let ids = unfinished(&client, kill.label.clone()).await?;
         (client, ids)
     } else {
-        connect_about(&kill.ids).await?
+        connect_and_resolve(&kill.ids).await?
     };
     if ids.is_empty() {
         terminal::note("no jobs are running or queued");
@@ -32,12 +32,12 @@ pub(crate) async fn perform(kill: &Kill) -> Result<Code, Failure> {
     let mut asked = Vec::with_capacity(ids.len());
     for id in ids {
         let stopped = client.stop(id, request).await.map_err(Failure::from);
-        asked.push((id, of_job(id, stopped)?));
+        asked.push((id, note_unaffected(id, stopped)?));
     }
     for (id, answer) in asked {
         let what = match answer {
             StopAnswer::AlreadyFinished(_) => ALREADY_FINISHED,
-            StopAnswer::Stopping => how_it_ended(&of_job(id, end_of(&client, id, kill.now).await)?),
+            StopAnswer::Stopping => how_it_ended(&note_unaffected(id, end_of(&client, id, kill.now).await)?),
         };
         terminal::print(&format!("{id} {what}\n"))?;
     }
@@ -48,7 +48,7 @@ pub(crate) async fn perform(kill: &Kill) -> Result<Code, Failure> {
 /// is not waited for without end.
 async fn end_of(client: &Client, id: JobId, now: bool) -> Result<JobDetail, Failure> {
     const KILLED_WITHIN: Duration = Duration::from_secs(30);
-    if let Some(job) = ended_soon(client, id).await? {
+    if let Some(job) = wait_briefly(client, id).await? {
         return Ok(job);
     }
     if now {

@@ -5,36 +5,36 @@ use pyexec_proto::JobId;
 use pyexec_proto::output::{PerStream, Stream};
 
 use crate::args::Logs;
-use crate::attach::passage::{BrokenStderr, Passage};
-use crate::attach::status_line::{self, While};
-use crate::connection::{connect_about_one, of_job};
+use crate::attach::forwarder::{BrokenStderr, OutputForwarder};
+use crate::attach::status_line::{self, ShowStatus};
+use crate::connection::{connect_and_resolve_one, note_unaffected};
 use crate::exit_code::{Code, Failure, SUCCESS};
 
 pub(crate) async fn perform(logs: &Logs) -> Result<Code, Failure> {
-    let (client, id) = connect_about_one(&logs.id).await?;
-    let cursors = of_job(id, cursors(&client, id, logs).await)?;
-    let mut passage = Passage::open(id, cursors, BrokenStderr::Ends);
+    let (client, id) = connect_and_resolve_one(&logs.id).await?;
+    let cursors = note_unaffected(id, cursors(&client, id, logs).await)?;
+    let mut forwarder = OutputForwarder::open(id, cursors, BrokenStderr::Fatal);
     let job = if logs.follow {
-        passage = passage.while_somebody_reads();
-        let followed = status_line::to_the_end(&mut passage, &client, id, While::Unfinished).await;
-        of_job(id, followed)?
+        forwarder = forwarder.stop_without_reader();
+        let followed = status_line::forward_to_end(&mut forwarder, &client, id, ShowStatus::UntilFinished).await;
+        note_unaffected(id, followed)?
     } else {
         let mut job = client.show(id).await?;
         if !job.state.is_finished() {
             // What it prints from here on is for the next call; a job that never stops printing would keep us for ever.
-            passage = passage.until(job.output);
+            forwarder = forwarder.until(job.output);
         }
-        while !passage.is_done() {
-            let step = passage.step(&client, 0).await?;
-            let has_finished = step.finished.is_some();
-            job = step.finished.unwrap_or(job);
-            if has_finished || step.empty {
+        while !forwarder.is_done() {
+            let forwarded = forwarder.forward(&client, 0).await?;
+            let has_finished = forwarded.finished.is_some();
+            job = forwarded.finished.unwrap_or(job);
+            if has_finished || forwarded.empty {
                 break;
             }
         }
         job
     };
-    passage.close().await?;
+    forwarder.close().await?;
     // What there was has been shown; that it is not all is no success.
     job.output_error().map_or(Ok(SUCCESS), |gone| Err(ClientError::from(gone).into()))
 }

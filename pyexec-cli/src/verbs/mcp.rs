@@ -14,7 +14,7 @@ use clients::{Places, Settings};
 use config_file::{ConfigFile, ConfigFileError};
 use difference::Difference;
 use edit::{EditError, Entry};
-use pyexec_client::start::{is_executable, places_of};
+use pyexec_client::start::{is_executable, program_candidates};
 
 use crate::args::{McpClient, McpInstall, McpUninstall, McpVerb};
 use crate::exit_code::{Code, Failure, SUCCESS, VerbError};
@@ -90,7 +90,7 @@ fn perform_install(install: McpInstall, places: &Places) -> Result<Code, Failure
 
 /// `pyexec-mcp`, by its absolute path.
 pub(crate) fn find_program() -> Option<PathBuf> {
-    let found = places_of(PROGRAM).find(|path| is_executable(path))?;
+    let found = program_candidates(PROGRAM).find(|path| is_executable(path))?;
     std::path::absolute(found).ok()
 }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::args::Prune;
 use crate::connection::connect;
 use crate::exit_code::{Code, Failure, SUCCESS};
-use crate::not_removed::tell_not_removed;
+use crate::not_removed::report_not_removed;
 use crate::{render, terminal};
 
 /// `pyexec prune --json`.
@@ -36,7 +36,7 @@ pub(crate) async fn perform(prune: &Prune) -> Result<Code, Failure> {
     } else {
         terminal::print(&sentence(&pruned, prune.dry_run))?;
     }
-    tell_not_removed(&pruned.not_removed, "job", "jobs")?;
+    report_not_removed(&pruned.not_removed, "job", "jobs")?;
     Ok(SUCCESS)
 }
 

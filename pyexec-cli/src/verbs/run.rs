@@ -16,8 +16,8 @@ use serde::Serialize;
 use crate::advice::Advice;
 use crate::args::Run;
 use crate::attach::interruption::Interruptions;
-use crate::attach::{input, left, live};
-use crate::connection::{connect, of_job};
+use crate::attach::{follow_to_end, input, stop_waiting};
+use crate::connection::{connect, note_unaffected};
 use crate::exit_code::{self, Code, Ending, Failure, Interruption, SUCCESS};
 use crate::submission::own_files::OwnFiles;
 use crate::submission::{self, Prepared};
@@ -40,7 +40,7 @@ pub(crate) async fn perform(run: Run) -> Result<Code, Failure> {
     let id = submission.id;
     let submitted = tokio::select! {
         biased;
-        interruption = interruptions.gave_up() => return Ok(left(id, interruption)),
+        interruption = interruptions.leave_unless_hung_up() => return Ok(stop_waiting(id, interruption)),
         submitted = client.submit(submission) => submitted?,
     };
     if detach {
@@ -48,12 +48,12 @@ pub(crate) async fn perform(run: Run) -> Result<Code, Failure> {
     }
     tokio::spawn(interruptions.clone().stop_job(client.clone(), id));
     if let Some(stdin) = stdin {
-        tokio::spawn(input::pass_on(client.clone(), id, stdin));
+        tokio::spawn(input::forward_stdin(client.clone(), id, stdin));
     }
-    let attended = async { if json { in_silence(&client, id).await } else { live(&client, id).await } };
+    let attended = async { if json { wait_quietly(&client, id).await } else { follow_to_end(&client, id).await } };
     let finished = tokio::select! {
         biased;
-        interruption = interruptions.left() => return Ok(left(id, interruption)),
+        interruption = interruptions.leave() => return Ok(stop_waiting(id, interruption)),
         finished = attended => finished,
     };
     match finished {
@@ -100,7 +100,7 @@ async fn detached(
         // Told to stop before the id was known to anybody.
         Some(interruption @ (Interruption::Interrupt | Interruption::Terminate)) => {
             let stopped = client.stop(id, StopRequest { now: false, grace_ms: None }).await.map_err(Failure::from);
-            of_job(id, stopped)?;
+            note_unaffected(id, stopped)?;
             return Ok(exit_code::of_interruption(interruption));
         }
         Some(Interruption::HangUp) | None => {}
@@ -114,7 +114,7 @@ async fn detached(
 }
 
 /// Waits for the end, then prints one document.
-async fn in_silence(client: &Client, id: JobId) -> Result<JobDetail, Failure> {
+async fn wait_quietly(client: &Client, id: JobId) -> Result<JobDetail, Failure> {
     let job = client.wait(id).await?;
     let logs = |Gap { stream, bytes, from }| {
         format!("[… {bytes} bytes left out: `pyexec logs {id} --{stream} --since-byte {from}` shows them …]")

@@ -8,18 +8,18 @@ use pyexec_proto::request::Input;
 
 use crate::args::Send;
 use crate::attach::input::{START_MS, send_once_started};
-use crate::connection::{connect_about_one, of_job};
+use crate::connection::{connect_and_resolve_one, note_unaffected};
 use crate::exit_code::{Code, Failure, SUCCESS};
 
 pub(crate) async fn perform(send: Send) -> Result<Code, Failure> {
-    let (client, id) = connect_about_one(&send.id).await?;
+    let (client, id) = connect_and_resolve_one(&send.id).await?;
     let bytes = line(send.text, send.no_newline);
     let given = bytes.len() as u64;
     let (sender, close) = (SenderId::mint(), send.eof);
     // A job that has been submitted is written to once it starts; a buffer that is full is not waited for.
     let input = Input { sender, offset: 0, bytes, close, wait_ms: 0, start_wait_ms: START_MS };
     let sent = send_once_started(&client, id, &input).await.map_err(Failure::from);
-    let taken = of_job(id, sent)?.bytes_written;
+    let taken = note_unaffected(id, sent)?.bytes_written;
     if taken < given {
         return Err(Failure::InputBufferFull { id, taken, given });
     }

@@ -10,14 +10,14 @@ use pyexec_view::timeline::{Curve, Timeline};
 use pyexec_view::{ArtifactView, ArtifactsView, JobView, ProjectUsed, ProjectView, UsageView};
 
 use crate::args::Show;
-use crate::connection::{connect_about_one, of_job};
+use crate::connection::{connect_and_resolve_one, note_unaffected};
 use crate::exit_code::{Code, Failure, SUCCESS};
 use crate::{benchmark, plot, render, terminal};
 
 pub(crate) async fn perform(show: &Show) -> Result<Code, Failure> {
     plot::check(show.plot.as_deref())?;
-    let (client, id) = connect_about_one(&show.id).await?;
-    let detail = of_job(id, client.show(id).await.map_err(Failure::from))?;
+    let (client, id) = connect_and_resolve_one(&show.id).await?;
+    let detail = note_unaffected(id, client.show(id).await.map_err(Failure::from))?;
     if let Some(path) = &show.plot {
         draw(&detail, path)?;
     }

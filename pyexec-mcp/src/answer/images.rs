@@ -127,7 +127,7 @@ async fn read(
         }
     }
     // Decoding is CPU-bound, and a single thread serves all requests.
-    let shown = threads::beside(move || shown(file)).await;
+    let shown = threads::run_on_thread(move || shown(file)).await;
     Ok(Some(shown.expect("nothing in it panics")))
 }
 
@@ -163,7 +163,7 @@ pub(crate) async fn mime_type(file: Vec<u8>) -> (Vec<u8>, Option<&'static str>) 
         let is_taken = is_taken(&file);
         (file, Some(if is_taken { kind.mime_type() } else { "application/octet-stream" }))
     };
-    threads::beside(check).await.expect("nothing in it panics")
+    threads::run_on_thread(check).await.expect("nothing in it panics")
 }
 
 fn is_taken(file: &[u8]) -> bool {

@@ -78,13 +78,13 @@ impl Session {
     /// The program to hand over to if the daemon is newer and speaks no lower protocol than this.
     pub(crate) async fn successor(&self, protocol: u16) -> Result<PathBuf, NoSuccessor> {
         let paths = self.process.paths.clone();
-        threads::beside(move || successor::find(&paths, protocol)).await.expect("nothing in it panics")
+        threads::run_on_thread(move || successor::find(&paths, protocol)).await.expect("nothing in it panics")
     }
 
     /// The current content of `pyexec.env`. It is read for each call, so that changes need no restart of the host.
     pub(crate) async fn environment_file(&self) -> EnvironmentFile {
         let path = self.process.paths.environment_file();
-        threads::beside(move || EnvironmentFile::read(&path)).await.expect("nothing in it panics")
+        threads::run_on_thread(move || EnvironmentFile::read(&path)).await.expect("nothing in it panics")
     }
 
     /// The problems of the environment file, unless an answer has already reported them.

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use pyexec_client::start::process::DaemonProcess;
-use pyexec_client::start::{is_executable, places_of};
+use pyexec_client::start::{is_executable, program_candidates};
 use pyexec_proto::paths::Paths;
 use pyexec_proto::preamble::Preamble;
 use pyexec_run_directory::lock_file::lock_holder;
@@ -42,7 +42,7 @@ pub(crate) fn protocols() -> String {
 /// replaced since it was started, or on PATH. This program itself is skipped. Blocks.
 pub(super) fn find(paths: &Paths, protocol: u16) -> Result<PathBuf, NoSuccessor> {
     let beside_daemon = daemon_program(paths).and_then(|program| Some(program.parent()?.join(NAME)));
-    let candidates = beside_daemon.into_iter().chain(places_of(NAME));
+    let candidates = beside_daemon.into_iter().chain(program_candidates(NAME));
     first_that_speaks(protocol, others(candidates, Path::new("/proc/self/exe")))
 }
 

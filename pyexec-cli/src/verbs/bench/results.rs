@@ -121,7 +121,7 @@ impl Measured {
     }
 
     /// Says what went wrong, with the end of what the script had to say of it.
-    pub(super) fn complain(&self) {
+    pub(super) fn print_problem(&self) {
         let Some(problem) = &self.problem else { return };
         let said = if self.stderr.is_empty() { String::new() } else { format!(":\n{}", self.stderr) };
         let hint = format!("`pyexec logs {}` shows all that it printed", short(self.id));

@@ -48,7 +48,7 @@ impl Check {
 
 /// What `look` finds, which may wait for a disk or a network that does not answer.
 pub(super) async fn within_limit(name: &str, look: impl FnOnce() -> Vec<Check> + Send + 'static) -> Vec<Check> {
-    match tokio::time::timeout(LOOK_LIMIT, threads::beside(look)).await {
+    match tokio::time::timeout(LOOK_LIMIT, threads::run_on_thread(look)).await {
         Ok(Ok(checks)) => checks,
         Ok(Err(error)) => vec![Check::problem(name, format!("the check failed: {error}"), "report this")],
         Err(_) => {

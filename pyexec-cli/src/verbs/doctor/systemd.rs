@@ -48,7 +48,7 @@ pub(super) fn scopes(standing: &JobScopes) -> Check {
 const NO_BUS: &str =
     "a user manager runs, so it should: try `busctl --user status`; Debian has the bus in `dbus-user-session`";
 
-/// While no daemon runs. `None` where there is no manager, which has been said.
+/// ShowStatus no daemon runs. `None` where there is no manager, which has been said.
 pub(super) fn scopes_to_be() -> Option<Check> {
     let named = std::env::var_os("DBUS_SESSION_BUS_ADDRESS").is_some_and(|address| !address.is_empty());
     let bus = runtime_directory().filter(|_| is_here())?.join("bus");

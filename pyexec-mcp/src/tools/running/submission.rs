@@ -186,10 +186,10 @@ pub(super) fn submission(
     }
     draft.spec.stdin = stdin;
     if let Some(text) = given.stdin {
-        draft.give_stdin(text.into_bytes());
+        draft.set_stdin(text.into_bytes());
     }
     if let Some(nice) = given.limits.nice {
-        draft.be_at_least_as_nice_as(nice);
+        draft.raise_nice_to(nice);
     }
     if let Some(id) = call.job {
         // The same id as before, so that it is the same job if it was accepted.

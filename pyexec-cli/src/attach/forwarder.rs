@@ -1,7 +1,7 @@
-//! Passes a job's output on to our own stdout and stderr, byte for byte.
+//! Forwards a job's output to the stdout and stderr of this process, byte for byte.
 //!
-//! Writing happens on a thread of its own: a terminal that is paused, or a reader that is slow, blocks the thread and,
-//! with it, the next read from the daemon, but never the signals.
+//! [`OutputForwarder`] reads output from the daemon and writes it on a separate thread. A paused terminal or a slow reader
+//! blocks that thread, and with it the next read from the daemon, but never the handling of signals.
 
 mod readers;
 
@@ -16,47 +16,47 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::exit_code::Failure;
 use crate::{render, terminal};
-use readers::{Reader, Readers, nobody_reads};
+use readers::{Reader, Readers, no_reader};
 
-/// What becomes of us when nobody reads our stderr any more. A stdout that nobody reads always is the end.
+/// What to do on EPIPE from stderr. EPIPE from stdout always ends the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BrokenStderr {
-    /// Its text is dropped; the job matters more.
-    GoesOn,
-    /// There is nothing else to do than to show it.
-    Ends,
+    /// Drop the text and continue: the job matters more.
+    Ignored,
+    /// End the program: showing output is all it does.
+    Fatal,
 }
 
-/// Shows one job's output from some offset on.
+/// Forwards the output of one job, starting at given offsets.
 #[derive(Debug)]
-pub(crate) struct Passage {
-    /// A stream that is not shown, or has been shown as far as it was to be, is not read.
+pub(crate) struct OutputForwarder {
+    /// Its cursor is `None` for a stream that is not shown, or that has been shown up to `until`.
     reader: reading::Reader,
-    /// Where to stop, however much more there is.
+    /// The offsets at which to stop, in bytes.
     until: OutputLengths,
     writer: Writer,
     readers: Readers,
 }
 
-/// What one step found.
+/// What one call of [`OutputForwarder::forward`] did.
 #[derive(Debug)]
-pub(crate) struct Step {
-    /// Set when the job has finished and all its output has been passed on.
+pub(crate) struct Forwarded {
+    /// Set when the job has finished and all its output has been forwarded.
     pub(crate) finished: Option<JobDetail>,
-    /// Nothing came.
+    /// There was no new output.
     pub(crate) empty: bool,
 }
 
-impl Passage {
-    /// All that comes from `cursors` on.
+impl OutputForwarder {
+    /// Forwards all output from `cursors` on.
     pub(crate) fn open(id: JobId, cursors: PerStream<Option<u64>>, broken_stderr: BrokenStderr) -> Self {
         let until = PerStream { stdout: u64::MAX, stderr: u64::MAX };
         let writer = Writer::start(broken_stderr);
         Self { reader: reading::Reader::new(id, cursors), until, writer, readers: Readers::default() }
     }
 
-    /// Ends when nobody reads any more what it is to show, also while there is nothing to show.
-    pub(crate) fn while_somebody_reads(mut self) -> Self {
+    /// Makes [`Self::forward`] fail with EPIPE once the reader of a shown stream has closed it, even without new output.
+    pub(crate) fn stop_without_reader(mut self) -> Self {
         let (stdout, stderr) = (io::stdout(), io::stderr());
         self.readers = Readers {
             stdout: self.reader.cursors.stdout.and_then(|_| Reader::of(stdout.as_fd())),
@@ -65,30 +65,30 @@ impl Passage {
         self
     }
 
-    /// Of a job that waits for whoever reads what it prints.
+    /// Makes the job wait for this reader when its output buffer is full.
     pub(crate) fn attached(mut self) -> Self {
         self.reader = self.reader.attached();
         self
     }
 
-    /// Not beyond these lengths.
+    /// Stops at these offsets.
     pub(crate) fn until(mut self, until: OutputLengths) -> Self {
         self.until = until;
-        self.drop_what_is_done();
+        self.close_finished_streams();
         self
     }
 
-    /// Whether all that was to be shown has been.
+    /// Whether every requested byte has been forwarded.
     pub(crate) fn is_done(&self) -> bool {
         self.reader.cursors == PerStream { stdout: None, stderr: None }
     }
 
-    /// Passes on what there is, after waiting for `wait_ms` milliseconds for something to come.
-    pub(crate) async fn step(&mut self, client: &Client, wait_ms: u64) -> Result<Step, Failure> {
+    /// Forwards the output there is, after waiting up to `wait_ms` milliseconds for new output.
+    pub(crate) async fn forward(&mut self, client: &Client, wait_ms: u64) -> Result<Forwarded, Failure> {
         let mut read = tokio::select! {
             biased;
             error = self.writer.failed() => return Err(Failure::Output(error)),
-            () = self.readers.left() => return Err(Failure::Output(nobody_reads())),
+            () = self.readers.closed() => return Err(Failure::Output(no_reader())),
             read = self.reader.read(client, MAX_CHUNK_BYTES, wait_ms) => read?,
         };
         let mut empty = true;
@@ -102,24 +102,24 @@ impl Passage {
             if missing > 0 {
                 terminal::note(&format!("{missing} bytes of {stream} are no longer kept"));
             }
-            let bytes = up_to(*self.until.get(stream), chunk.offset, chunk.bytes);
-            self.writer.send(Piece::Output(stream, bytes)).await.map_err(Failure::Output)?;
+            let bytes = bytes_before(*self.until.get(stream), chunk.offset, chunk.bytes);
+            self.writer.send(Chunk::Output(stream, bytes)).await.map_err(Failure::Output)?;
         }
-        self.drop_what_is_done();
-        Ok(Step { finished: read.finished, empty })
+        self.close_finished_streams();
+        Ok(Forwarded { finished: read.finished, empty })
     }
 
-    /// Puts a line of ours at the foot of the terminal, in place of the one before; an empty one takes it away.
+    /// Replaces the status line at the bottom of the terminal; an empty line removes it.
     pub(crate) async fn status(&mut self, line: String) -> Result<(), Failure> {
-        self.writer.send(Piece::Status(line)).await.map_err(Failure::Output)
+        self.writer.send(Chunk::Status(line)).await.map_err(Failure::Output)
     }
 
-    /// Returns when all of it has been written.
+    /// Returns when everything has been written.
     pub(crate) async fn close(self) -> Result<(), Failure> {
         self.writer.finish().await.map_err(Failure::Output)
     }
 
-    fn drop_what_is_done(&mut self) {
+    fn close_finished_streams(&mut self) {
         for stream in Stream::BOTH {
             let until = *self.until.get(stream);
             let cursor = self.reader.cursors.get_mut(stream);
@@ -130,32 +130,32 @@ impl Passage {
     }
 }
 
-/// What of `bytes`, which start at `offset`, lies before `until`.
-fn up_to(until: u64, offset: u64, mut bytes: Vec<u8>) -> Vec<u8> {
+/// The part of `bytes`, which start at `offset`, that lies before `until`.
+fn bytes_before(until: u64, offset: u64, mut bytes: Vec<u8>) -> Vec<u8> {
     let room = usize::try_from(until.saturating_sub(offset)).unwrap_or(usize::MAX);
     bytes.truncate(room);
     bytes
 }
 
-/// What is written next.
+/// One unit of work for the writer.
 #[derive(Debug)]
-enum Piece {
+enum Chunk {
     Output(Stream, Vec<u8>),
-    /// A line of our own.
+    /// The new status line.
     Status(String),
 }
 
-/// Where the cursor of the terminal is, as far as we have moved it.
+/// The status line at the bottom of the terminal, and whether there is room for it.
 #[derive(Debug)]
-struct Foot {
-    /// At the beginning of a line, but for a line of ours.
+struct StatusRow {
+    /// Whether the job's output ended with a newline.
     at_line_start: bool,
-    /// How many columns our line takes; none when there is none.
+    /// The width of the drawn status line in columns; 0 when there is none.
     drawn: usize,
 }
 
-impl Foot {
-    /// What to write before the job's own bytes.
+impl StatusRow {
+    /// The control sequence to write before the job's bytes.
     fn before_output(&mut self, bytes: &[u8], columns: Option<u16>) -> String {
         let clear = if self.drawn > 0 { self.clear(columns) } else { String::new() };
         self.drawn = 0;
@@ -163,7 +163,7 @@ impl Foot {
         clear
     }
 
-    /// What to write for a line of ours; nothing where it would stand in a line of the job's.
+    /// The text that draws the status line; empty while the cursor is inside a line of the job.
     fn status(&mut self, line: &str, columns: Option<u16>) -> String {
         if !self.at_line_start || (line.is_empty() && self.drawn == 0) {
             return String::new();
@@ -173,30 +173,30 @@ impl Foot {
         text
     }
 
-    /// Takes our line away. A terminal that has become narrower since has made several of it.
+    /// Erases the status line. A terminal that became narrower has wrapped it into several rows.
     fn clear(&self, columns: Option<u16>) -> String {
         let rows = columns.map_or(1, |columns| self.drawn.div_ceil(usize::from(columns).max(1)));
         format!("\r\x1b[K{}", "\x1b[A\x1b[2K".repeat(rows.saturating_sub(1)))
     }
 }
 
-/// The thread that writes; or, where none can be had, this one, which then hears no signal while a reader is slow.
+/// Writes chunks on a thread. If no thread can be started, the calling thread writes, and a slow reader delays signals.
 #[derive(Debug)]
 enum Writer {
-    Thread { pieces: mpsc::Sender<Piece>, ended: oneshot::Receiver<io::Result<()>> },
-    Here(Writing),
+    Thread { chunks: mpsc::Sender<Chunk>, ended: oneshot::Receiver<io::Result<()>> },
+    Here(Destination),
 }
 
 impl Writer {
     fn start(broken_stderr: BrokenStderr) -> Self {
         // One chunk is written while the next one is fetched; more would only be memory.
-        let (pieces, mut received) = mpsc::channel::<Piece>(1);
+        let (chunks, mut received) = mpsc::channel::<Chunk>(1);
         let (end, ended) = oneshot::channel();
-        let write_all_pieces = move || {
-            let mut writing = Writing::new(broken_stderr);
+        let write_chunks = move || {
+            let mut destination = Destination::new(broken_stderr);
             let mut result = Ok(());
-            while let Some(piece) = received.blocking_recv() {
-                result = writing.write(piece);
+            while let Some(chunk) = received.blocking_recv() {
+                result = destination.write(chunk);
                 if result.is_err() {
                     break;
                 }
@@ -204,33 +204,33 @@ impl Writer {
             drop(received);
             let _ = end.send(result);
         };
-        match std::thread::Builder::new().spawn(write_all_pieces) {
-            Ok(_detached) => Self::Thread { pieces, ended },
-            Err(_) => Self::Here(Writing::new(broken_stderr)),
+        match std::thread::Builder::new().spawn(write_chunks) {
+            Ok(_detached) => Self::Thread { chunks, ended },
+            Err(_) => Self::Here(Destination::new(broken_stderr)),
         }
     }
 
-    async fn send(&mut self, piece: Piece) -> io::Result<()> {
+    async fn send(&mut self, chunk: Chunk) -> io::Result<()> {
         match self {
-            Self::Here(writing) => writing.write(piece),
-            Self::Thread { pieces, ended } => match pieces.send(piece).await {
+            Self::Here(destination) => destination.write(chunk),
+            Self::Thread { chunks, ended } => match chunks.send(chunk).await {
                 Ok(()) => Ok(()),
-                // It has ended before its time, and says why.
+                // The thread ended early and returned its error.
                 Err(_) => ended.await.unwrap_or(Ok(())).and(Err(io::ErrorKind::BrokenPipe.into())),
             },
         }
     }
 
-    /// Returns when something could not be written, and says why. To be awaited until then, and not again.
+    /// Returns the error when a write fails. Must not be awaited again after that.
     async fn failed(&mut self) -> io::Error {
         let ended = match self {
             Self::Thread { ended, .. } => ended,
-            // Whoever sends a piece hears of it.
+            // `send` returns the error.
             Self::Here(_) => return std::future::pending().await,
         };
         match ended.await {
             Ok(Err(error)) => error,
-            // It ends well only once there is nothing more to write.
+            // The thread ends without an error only after `finish`.
             Ok(Ok(())) | Err(_) => std::future::pending().await,
         }
     }
@@ -238,49 +238,49 @@ impl Writer {
     async fn finish(self) -> io::Result<()> {
         match self {
             Self::Here(_) => Ok(()),
-            Self::Thread { pieces, ended } => {
-                drop(pieces);
+            Self::Thread { chunks, ended } => {
+                drop(chunks);
                 ended.await.unwrap_or(Ok(()))
             }
         }
     }
 }
 
-/// What has been written so far, as far as the next piece depends on it.
+/// Stdout, stderr and the state that the next write depends on.
 #[derive(Debug)]
-struct Writing {
+struct Destination {
     broken_stderr: BrokenStderr,
-    /// Nobody reads our stderr any more.
+    /// Stderr is broken, and text for it is dropped.
     dropped: bool,
-    foot: Foot,
+    status_row: StatusRow,
 }
 
-impl Writing {
+impl Destination {
     fn new(broken_stderr: BrokenStderr) -> Self {
-        Self { broken_stderr, dropped: false, foot: Foot { at_line_start: true, drawn: 0 } }
+        Self { broken_stderr, dropped: false, status_row: StatusRow { at_line_start: true, drawn: 0 } }
     }
 
-    fn write(&mut self, piece: Piece) -> io::Result<()> {
-        match piece {
-            Piece::Output(stream, bytes) => {
-                let clear = self.foot.before_output(&bytes, terminal::stderr_columns());
-                self.pass_on(Stream::Stderr, clear.as_bytes())?;
-                self.pass_on(stream, &bytes)
+    fn write(&mut self, chunk: Chunk) -> io::Result<()> {
+        match chunk {
+            Chunk::Output(stream, bytes) => {
+                let clear = self.status_row.before_output(&bytes, terminal::stderr_columns());
+                self.write_to(Stream::Stderr, clear.as_bytes())?;
+                self.write_to(stream, &bytes)
             }
-            Piece::Status(line) => {
-                let text = self.foot.status(&line, terminal::stderr_columns());
-                self.pass_on(Stream::Stderr, text.as_bytes())
+            Chunk::Status(line) => {
+                let text = self.status_row.status(&line, terminal::stderr_columns());
+                self.write_to(Stream::Stderr, text.as_bytes())
             }
         }
     }
 
-    fn pass_on(&mut self, stream: Stream, bytes: &[u8]) -> io::Result<()> {
+    fn write_to(&mut self, stream: Stream, bytes: &[u8]) -> io::Result<()> {
         match stream {
             Stream::Stdout => write_all(io::stdout().as_fd(), bytes),
             Stream::Stderr if self.dropped => Ok(()),
             Stream::Stderr => write_all(io::stderr().as_fd(), bytes).or_else(|error| match self.broken_stderr {
-                BrokenStderr::Ends => Err(error),
-                BrokenStderr::GoesOn => {
+                BrokenStderr::Fatal => Err(error),
+                BrokenStderr::Ignored => {
                     self.dropped = true;
                     Ok(())
                 }
@@ -289,8 +289,8 @@ impl Writing {
     }
 }
 
-/// Past the buffers of `std`, which would hold back what does not end with a newline; and patient with a descriptor
-/// that another program has made non-blocking.
+/// Writes without the buffers of `std`, which hold back text until a newline. Waits if another program has made the
+/// descriptor non-blocking.
 fn write_all(descriptor: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match rustix::io::write(descriptor, bytes) {
@@ -318,7 +318,7 @@ mod tests {
     fn nothing_beyond_the_end_is_shown() {
         let cases = [(u64::MAX, 0, 4), (4, 0, 4), (3, 0, 3), (10, 8, 2), (8, 8, 0), (3, 8, 0)];
         for (until, offset, kept) in cases {
-            assert_eq!(up_to(until, offset, vec![0; 4]).len(), kept, "until {until} from {offset}");
+            assert_eq!(bytes_before(until, offset, vec![0; 4]).len(), kept, "until {until} from {offset}");
         }
     }
 
@@ -328,31 +328,31 @@ mod tests {
         rustix::io::ioctl_fionbio(&writer, true).expect("can be made non-blocking");
         let sent: Vec<u8> = (0..1_000_000u32).map(|number| (number % 251) as u8).collect();
         let expected = sent.clone();
-        let writing = std::thread::spawn(move || write_all(writer.as_fd(), &sent));
+        let thread = std::thread::spawn(move || write_all(writer.as_fd(), &sent));
         let mut received = Vec::new();
         reader.read_to_end(&mut received).expect("can be read");
-        writing.join().expect("does not panic").expect("writes all");
+        thread.join().expect("does not panic").expect("writes all");
         assert!(received == expected, "{} bytes came of {}", received.len(), expected.len());
     }
 
     #[test]
     fn a_line_of_ours_never_stands_in_a_line_of_the_jobs() {
-        let mut foot = Foot { at_line_start: true, drawn: 0 };
-        assert_eq!(foot.status("", Some(80)), "", "nothing to take away");
-        assert_eq!(foot.status("one", Some(80)), "\r\x1b[Kone");
-        assert_eq!(foot.status("two", Some(80)), "\r\x1b[Ktwo");
-        assert_eq!(foot.before_output(b"half a line", Some(80)), "\r\x1b[K");
-        assert_eq!(foot.status("three", Some(80)), "");
-        assert_eq!(foot.before_output(b" and the rest\n", Some(80)), "");
-        assert_eq!(foot.status("four", Some(80)), "\r\x1b[Kfour");
-        assert_eq!(foot.status("", Some(80)), "\r\x1b[K");
-        assert_eq!(foot.before_output(b"x\n", Some(80)), "");
+        let mut status_row = StatusRow { at_line_start: true, drawn: 0 };
+        assert_eq!(status_row.status("", Some(80)), "", "nothing to take away");
+        assert_eq!(status_row.status("one", Some(80)), "\r\x1b[Kone");
+        assert_eq!(status_row.status("two", Some(80)), "\r\x1b[Ktwo");
+        assert_eq!(status_row.before_output(b"half a line", Some(80)), "\r\x1b[K");
+        assert_eq!(status_row.status("three", Some(80)), "");
+        assert_eq!(status_row.before_output(b" and the rest\n", Some(80)), "");
+        assert_eq!(status_row.status("four", Some(80)), "\r\x1b[Kfour");
+        assert_eq!(status_row.status("", Some(80)), "\r\x1b[K");
+        assert_eq!(status_row.before_output(b"x\n", Some(80)), "");
         // A bar that the job draws itself.
-        foot.before_output(b"10%\r", Some(80));
-        assert_eq!(foot.status("five", Some(80)), "");
-        foot.before_output(b"\n", Some(80));
-        foot.status("a line of thirty-one characters", Some(80));
-        assert_eq!(foot.status("", Some(10)), "\r\x1b[K\x1b[A\x1b[2K\x1b[A\x1b[2K\x1b[A\x1b[2K");
+        status_row.before_output(b"10%\r", Some(80));
+        assert_eq!(status_row.status("five", Some(80)), "");
+        status_row.before_output(b"\n", Some(80));
+        status_row.status("a line of thirty-one characters", Some(80));
+        assert_eq!(status_row.status("", Some(10)), "\r\x1b[K\x1b[A\x1b[2K\x1b[A\x1b[2K\x1b[A\x1b[2K");
     }
 
     #[test]

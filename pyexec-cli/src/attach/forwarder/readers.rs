@@ -1,4 +1,4 @@
-//! Notices that whoever read our output has gone, while there is nothing to write to them.
+//! Notices that the reader of stdout or stderr has closed it, while there is nothing to write.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -8,7 +8,7 @@ use rustix::fs::FileType;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// The readers of our stdout and stderr, as far as they are to be watched.
+/// The readers of stdout and stderr that are watched.
 #[derive(Debug, Default)]
 pub(super) struct Readers {
     pub(super) stdout: Option<Reader>,
@@ -16,34 +16,34 @@ pub(super) struct Readers {
 }
 
 impl Readers {
-    /// Returns when one of them has gone.
-    pub(super) async fn left(&self) {
+    /// Returns when one of them has closed its end.
+    pub(super) async fn closed(&self) {
         tokio::select! {
-            () = left(self.stdout.as_ref()) => {}
-            () = left(self.stderr.as_ref()) => {}
+            () = closed(self.stdout.as_ref()) => {}
+            () = closed(self.stderr.as_ref()) => {}
         }
     }
 }
 
-async fn left(reader: Option<&Reader>) {
+async fn closed(reader: Option<&Reader>) {
     match reader {
-        Some(reader) => reader.left().await,
+        Some(reader) => reader.closed().await,
         None => std::future::pending().await,
     }
 }
 
-/// Whoever reads from a pipe or a socket.
+/// The other end of a pipe or a socket.
 #[derive(Debug)]
 pub(super) struct Reader(AsyncFd<OwnedFd>);
 
 impl Reader {
-    /// `None` where nobody can go: a file has no reader, and a terminal that hangs up says so by signal.
+    /// `None` for a file, which has no reader, and for a terminal, which reports a hang-up by signal.
     pub(super) fn of(descriptor: BorrowedFd<'_>) -> Option<Self> {
         let kind = FileType::from_raw_mode(rustix::fs::fstat(descriptor).ok()?.st_mode);
         if !matches!(kind, FileType::Fifo | FileType::Socket) {
             return None;
         }
-        // The kernel reports errors whatever is asked for. Where we cannot watch, the next write says it.
+        // The kernel reports errors whatever interest is set. If watching fails, the next write reports EPIPE.
         #[expect(
             deprecated,
             reason = "what replaces it is unsafe; an `OwnedFd` keeps its descriptor open for as long as it is watched"
@@ -52,10 +52,10 @@ impl Reader {
         watched.ok().map(Self)
     }
 
-    async fn left(&self) {
+    async fn closed(&self) {
         loop {
             let Ok(mut ready) = self.0.ready(INTEREST).await else { return std::future::pending().await };
-            if has_left(self.0.get_ref().as_fd()) {
+            if is_closed(self.0.get_ref().as_fd()) {
                 return;
             }
             // Something else has happened, such as that a peer wrote to a socket.
@@ -66,7 +66,7 @@ impl Reader {
 
 const INTEREST: Interest = Interest::READABLE.add(Interest::ERROR);
 
-fn has_left(descriptor: BorrowedFd<'_>) -> bool {
+fn is_closed(descriptor: BorrowedFd<'_>) -> bool {
     const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
     let mut watched = [PollFd::new(&descriptor, PollFlags::empty())];
     let polled = poll(&mut watched, Some(&AT_ONCE));
@@ -74,7 +74,7 @@ fn has_left(descriptor: BorrowedFd<'_>) -> bool {
 }
 
 /// What a write would say.
-pub(super) fn nobody_reads() -> io::Error {
+pub(super) fn no_reader() -> io::Error {
     io::ErrorKind::BrokenPipe.into()
 }
 
@@ -90,9 +90,9 @@ mod tests {
         let (reader, mut writer) = io::pipe().expect("a pipe");
         let watched = Reader::of(writer.as_fd()).expect("a pipe can be watched");
         writer.write_all(b"text").expect("has room");
-        assert!(watched.left().now_or_never().is_none());
+        assert!(watched.closed().now_or_never().is_none());
         drop(reader);
-        watched.left().await;
+        watched.closed().await;
     }
 
     #[tokio::test]
@@ -101,9 +101,9 @@ mod tests {
         let watched = Reader::of(ours.as_fd()).expect("a socket can be watched");
         theirs.write_all(b"text").expect("has room");
         tokio::task::yield_now().await;
-        assert!(watched.left().now_or_never().is_none());
+        assert!(watched.closed().now_or_never().is_none());
         drop(theirs);
-        watched.left().await;
+        watched.closed().await;
     }
 
     #[tokio::test]

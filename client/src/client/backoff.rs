@@ -1,26 +1,26 @@
-//! How often, and for how long, a request that met no answer is sent again.
+//! When a request without an answer is sent again, and when the client gives up.
 //!
-//! A daemon that goes away is not an event: the next one is asked. What ends this is a time without any progress, an
-//! answer of any daemon; not a number of daemons, because there may be as many as somebody restarts.
+//! If a daemon exits, the client asks the next one. It gives up after a time without any answer, not after a number of
+//! daemons, because a user may restart the daemon any number of times.
 
 use std::time::{Duration, Instant};
 
-/// A request is sent so often at least, however long each attempt takes.
+/// The minimum number of attempts, however long each takes.
 const LEAST_ATTEMPTS: u32 = 5;
-/// And for so long at least.
+/// The minimum time before the client gives up.
 const LIMIT: Duration = Duration::from_secs(15);
-/// Between the second attempt and the third; twice as long each time after. The first is repeated at once.
+/// The pause between the second attempt and the third; it doubles each time. The second attempt follows at once.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// What has been tried since there was progress.
+/// The failed attempts since the last answer.
 #[derive(Debug)]
-pub(super) struct Patience {
+pub(super) struct Backoff {
     since: Instant,
     failures: u32,
 }
 
-impl Patience {
+impl Backoff {
     pub(super) fn from(now: Instant) -> Self {
         Self { since: now, failures: 0 }
     }
@@ -30,7 +30,7 @@ impl Patience {
         self.failures
     }
 
-    /// Notes a failure. `Some`: after this pause the request is to be sent again. `None`: enough has been tried.
+    /// Counts a failure. Returns the pause before the next attempt, or `None` to give up.
     pub(super) fn after_failure(&mut self, now: Instant) -> Option<Duration> {
         self.failures += 1;
         if self.failures >= LEAST_ATTEMPTS && now.saturating_duration_since(self.since) >= LIMIT {
@@ -52,11 +52,11 @@ mod tests {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         // Long attempts: each took 10 s.
-        let mut long = Patience::from(start);
+        let mut long = Backoff::from(start);
         let given_up = (1..).find(|attempt| long.after_failure(at(attempt * 10)).is_none());
         assert_eq!(given_up, Some(u64::from(LEAST_ATTEMPTS)));
         // Short ones: each failed at once.
-        let mut short = Patience::from(start);
+        let mut short = Backoff::from(start);
         let (mut now, mut attempts) = (start, 0);
         while let Some(pause) = short.after_failure(now) {
             now += pause;
@@ -69,9 +69,9 @@ mod tests {
     #[test]
     fn the_first_failure_is_no_reason_to_wait_and_no_pause_is_long() {
         let start = Instant::now();
-        let mut patience = Patience::from(start);
-        assert_eq!(patience.after_failure(start), Some(Duration::ZERO));
-        let pauses: Vec<Duration> = (0..20).filter_map(|_| patience.after_failure(start)).collect();
+        let mut backoff = Backoff::from(start);
+        assert_eq!(backoff.after_failure(start), Some(Duration::ZERO));
+        let pauses: Vec<Duration> = (0..20).filter_map(|_| backoff.after_failure(start)).collect();
         assert_eq!(pauses.len(), 20);
         assert!(pauses.is_sorted() && pauses.iter().all(|pause| (FIRST_PAUSE..=LONGEST_PAUSE).contains(pause)));
     }

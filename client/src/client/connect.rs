@@ -1,4 +1,4 @@
-//! One connection to a daemon, from connecting to the end of the greeting, and who it is that answers.
+//! Connects to a daemon and exchanges greetings.
 
 use std::path::{Path, PathBuf};
 
@@ -14,13 +14,13 @@ use crate::start::process::DaemonProcess;
 
 /// A connection on which calls can be made.
 #[derive(Debug)]
-pub(super) struct Dialled {
+pub(super) struct Connection {
     pub(super) client: PyexecClient,
-    /// Of the daemon, as it is bound.
-    pub(super) theirs: Directories,
+    /// The directories that the daemon uses.
+    pub(super) directories: Directories,
 }
 
-pub(super) async fn dial(at: &Path, ours: &Greeting) -> Result<Dialled, ClientError> {
+pub(super) async fn connect(at: &Path, ours: &Greeting) -> Result<Connection, ClientError> {
     let socket = || at.to_owned();
     let connect = async {
         let (address, _directory) = socket_address(at)?;
@@ -32,10 +32,10 @@ pub(super) async fn dial(at: &Path, ours: &Greeting) -> Result<Dialled, ClientEr
     if peer.uid() != rustix::process::geteuid().as_raw() {
         return Err(ClientError::ForeignDaemon { socket: socket(), owner: peer.uid() });
     }
-    let theirs = match ours.exchange(&mut stream).await {
-        Ok((_, Some(theirs))) => theirs,
+    let greeting = match ours.exchange(&mut stream).await {
+        Ok((_, Some(greeting))) => greeting,
         Ok((daemon, None)) => return Err(ClientError::Version { daemon, client: Preamble::ours() }),
-        // The daemon went away between accepting and greeting: the next one is to be asked.
+        // The daemon exited between accepting and greeting; the caller asks the next one.
         Err(PreambleError::Io(source)) => {
             let source = std::io::Error::new(std::io::ErrorKind::ConnectionRefused, source);
             return Err(ClientError::Connect { socket: socket(), source });
@@ -44,10 +44,10 @@ pub(super) async fn dial(at: &Path, ours: &Greeting) -> Result<Dialled, ClientEr
         Err(source) => return Err(ClientError::Preamble { socket: socket(), source }),
     };
     let client = PyexecClient::new(tarpc::client::Config::default(), wire::call(stream)).spawn();
-    Ok(Dialled { client, theirs: theirs.directories })
+    Ok(Connection { client, directories: greeting.directories })
 }
 
-/// Somebody has the socket and says nothing. The kernel knows who made it listen: a daemon is named, with what it does.
+/// The error for a listener that sends no greeting. If the kernel reports a daemon as the listener, the error names it.
 fn silent(socket: PathBuf, listener: i32) -> ClientError {
     match u32::try_from(listener).ok().and_then(DaemonProcess::find) {
         Some(process) => ClientError::Unresponsive { pid: process.pid(), state: process.state() },
