@@ -79,12 +79,12 @@ fn a_daemon_that_does_not_answer_is_named_and_ended_from_another_runtime_directo
     send(daemon, Signal::STOP);
     for arguments in [&["jobs"][..], &["daemon", "status"]] {
         let refused = from_elsewhere(arguments).expect_code(125);
-        assert!(refused.stderr.contains(&format!("process {daemon}, does not answer: it is stopped")), "{refused}");
+        assert!(refused.stderr.contains(&format!("(process {daemon}) does not answer: it is stopped")), "{refused}");
     }
     // Its socket is gone as well.
     std::fs::remove_file(sandbox.paths().socket).expect("can be removed");
     let refused = from_elsewhere(&["jobs"]).expect_code(125);
-    assert!(refused.stderr.contains(&format!("process {daemon}, does not answer: it is stopped")), "{refused}");
+    assert!(refused.stderr.contains(&format!("(process {daemon}) does not answer: it is stopped")), "{refused}");
     assert_eq!(from_elsewhere(&["daemon", "stop"]).expect_code(0).text(), format!("stopped, pid {daemon}\n"));
     from_elsewhere(&["jobs"]).expect_code(0);
     assert_eq!(sandbox.daemons().len(), 1);
@@ -190,7 +190,7 @@ fn a_daemon_that_is_stopped_is_named_with_what_to_do_and_can_be_restarted() {
         state => Err(format!("{state:?}")),
     });
     let refused = sandbox.pyexec(["jobs"]).expect_code(125);
-    assert!(refused.stderr.contains(&format!("process {daemon}, does not answer: it is stopped")), "{refused}");
+    assert!(refused.stderr.contains(&format!("(process {daemon}) does not answer: it is stopped")), "{refused}");
     assert!(refused.stderr.contains(&format!("`kill -CONT {daemon}`")) && !refused.stderr.contains("PYEXEC_SOCKET"));
     sandbox.pyexec(["daemon", "restart"]).expect_code(0);
     assert_ne!(sandbox.daemon_pid(), daemon);

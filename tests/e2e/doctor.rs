@@ -108,7 +108,7 @@ fn what_is_missing_is_said_with_what_to_do() {
     sandbox.set("PYEXEC_UV", sandbox.root().join("gone"));
     let ran = doctor(&sandbox).expect_code(1);
     assert_check(&ran, "pyexecd", "problem", "gone is not executable");
-    assert_check(&ran, "uv", "problem", "gone is named");
+    assert_check(&ran, "uv", "problem", "is not executable");
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn settings_that_no_daemon_starts_with_are_a_problem() {
     std::fs::write(&file, "uv = \"/opt/no/uv\"\n").expect("can be written");
     let ran = doctor(&sandbox);
     assert_check(&ran, "settings", "ok", "config.toml");
-    assert_check(&ran, "uv", "problem", "/opt/no/uv is named");
+    assert_check(&ran, "uv", "problem", "/opt/no/uv (from the settings or PYEXEC_UV) is not executable");
     let ran = sandbox.attend({
         let mut command = sandbox.command(PYEXECD);
         command.arg("--check-config");
