@@ -46,7 +46,8 @@ const WRITE: Duration = Duration::from_secs(30);
 const BUILD: Duration = Duration::from_secs(24 * 3600);
 /// How much longer than the requested wait a waiting call may take.
 const SLACK: Duration = Duration::from_secs(10);
-/// How often a daemon is started if it exits before the client has connected.
+/// How often a daemon is started if it exits before the client has connected, and how often an older one is replaced that
+/// another client has started meanwhile.
 const STARTS: u32 = 5;
 
 /// The result of sending a request once.
@@ -402,7 +403,7 @@ impl Client {
         }
         ownership::check(&self.paths)?;
         let mut attempt = 1;
-        let mut has_replaced = false;
+        let mut replaced = 0;
         let connection = loop {
             let ours = directories::greeting(&self.paths);
             // The state directory of another daemon that answers at the socket of ours.
@@ -419,9 +420,9 @@ impl Client {
                 {
                     Some(OsText::default())
                 }
-                Err(error) if !has_replaced => {
+                Err(error) if replaced < STARTS => {
                     self.replace_older(&self.paths.socket, error).await?;
-                    has_replaced = true;
+                    replaced += 1;
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -434,9 +435,9 @@ impl Client {
                     }
                     Ok(_) => {}
                     Err(ClientError::Connect { source, .. }) if nobody_listens(&source) => {}
-                    Err(error) if !has_replaced => {
+                    Err(error) if replaced < STARTS => {
                         self.replace_older(&socket, error).await?;
-                        has_replaced = true;
+                        replaced += 1;
                         continue;
                     }
                     // Our daemon holds the lock, so that no other can start.

@@ -192,7 +192,7 @@ async def what_is_new_is_told_once(clients):
         same((status["new_stdout"], status["job"]["status"]), ("", "completed"))
         same(status["job"]["result"]["stdout"], "got eins\ngot zwei ü\n")
         await session.refused("py_send_input", "py_job_status", job_id=job_id, text="more")
-        await session.refused("py_job_status", '`cursor` is "next"', job_id=job_id, cursor="next")
+        await session.refused("py_job_status", 'invalid `cursor` "next"', job_id=job_id, cursor="next")
 
 
 async def input_is_for_jobs_that_were_started_with_it(clients):

@@ -80,7 +80,7 @@ impl Upgrade {
     fn upgrade<'a>(&'a self, mut older: TestDaemon<'a>) -> TestDaemon<'a> {
         older.kill();
         let newer = self.daemon_program();
-        self.sandbox.daemon_from(&newer, &[(PRETENDED_PROTOCOL_VARIABLE, &PROTOCOL.to_string())])
+        self.sandbox.daemon_in_place_of_any(&newer, &[(PRETENDED_PROTOCOL_VARIABLE, &PROTOCOL.to_string())])
     }
 
     fn gated(&self, gate: &str) -> String {

@@ -400,9 +400,9 @@ impl Sandbox {
 
     /// A daemon of the test's own, from a program of its choice.
     #[track_caller]
-    pub(crate) fn daemon_from(&self, program: &Path, variables: &[(&str, &str)]) -> TestDaemon<'_> {
+    pub(crate) fn daemon_in_place_of_any(&self, program: &Path, variables: &[(&str, &str)]) -> TestDaemon<'_> {
         let variables = variables.iter().map(|(name, value)| (name.into(), value.into())).collect();
-        TestDaemon::from(self, program.into(), variables)
+        TestDaemon::in_place_of_any(self, program.into(), variables)
     }
 
     /// A daemon of the test's own, unless a client was quicker to start one.
