@@ -19,8 +19,8 @@
 //!   options      the command line                     answer   results and failures as text · uri   names of resources
 //! ```
 //!
-//! There is one [`session::Process`], a [`session::Origin`] for each transport, and a [`session::Session`] and a
-//! [`protocol::server::Server`] for each connection. `log` writes the lines on stderr.
+//! There is one `session::Process`, a `session::Origin` for each transport, and a `session::Session` and a
+//! `protocol::server::Server` for each connection. `log` writes the lines on stderr.
 
 #![forbid(unsafe_code)]
 

@@ -1,5 +1,5 @@
 //! The daemon's settings: `config.toml`, and `PYEXEC_<NAME>` over it. The only place that reads either.
-//! What each setting means is said in [`settings`].
+//! What each setting means is said in `settings`.
 
 pub(crate) mod settings;
 

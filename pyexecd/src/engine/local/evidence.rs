@@ -55,10 +55,10 @@ pub(super) fn look_at(directory: &Path) -> Result<Found, record::ReadError> {
     })
 }
 
-/// As [`look_at`], without who it is.
+/// As `look_at`, without who it is.
 ///
 /// # Errors
-/// Those of [`look_at`].
+/// Those of `look_at`.
 pub fn examine(directory: &Path) -> Result<Evidence, record::ReadError> {
     Ok(match look_at(directory)? {
         Found::Ended(what) => Evidence::Ended(Box::new(what)),
