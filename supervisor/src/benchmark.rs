@@ -6,10 +6,10 @@ use pyexec_proto::benchmark::{BenchmarkRecord, BenchmarkSpec, RunMeasurement, Sa
 use pyexec_proto::exit::{ExitStatus, ResourceUsage};
 use pyexec_proto::world::Conditions;
 
-use super::Starter;
 use super::clock::Clocks;
 use super::ledger::Unwaited;
 use super::sampling::{self, Series, Tree};
+use super::starter::Starter;
 use pyexec_run_directory::report::Report;
 
 /// A run that has gone on for so long is worth telling the daemon of: nobody can do anything with the pid of one that is

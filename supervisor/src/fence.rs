@@ -12,7 +12,7 @@
 //! exec, in `process`.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -23,10 +23,9 @@ use landlock::{
 };
 use pyexec_proto::fence::{Fence, FenceCheck, FilesystemFence};
 use rustix::io::Errno;
-use rustix::process::{getegid, geteuid};
+use rustix::process::geteuid;
 
-use super::process::{self, Program, Stage, StartFailure, Stdio};
-use super::taking_over::ToSet;
+use super::process::{self, PreparedFence, Program, Stage, StartFailure, Stdio, ToSet};
 use pyexec_run_directory::control::Launch;
 use pyexec_run_directory::processes;
 use pyexec_run_directory::report::REPORTS;
@@ -119,27 +118,10 @@ fn setting(path: &str) -> Option<String> {
     Some(fs::read_to_string(path).ok()?.trim().to_owned())
 }
 
-/// A fence as the child puts it up.
-#[derive(Debug, Default)]
-pub(super) struct Prepared {
-    /// Namespaces of its own, in which there is no network.
-    pub(super) network: bool,
-    /// Where it may write, for `landlock_restrict_self(2)`.
-    pub(super) ruleset: Option<OwnedFd>,
-    /// What is still to be allowed in the working directory, in Landlock's bits: by the child, once it is there.
-    pub(super) in_directory: Option<u64>,
-}
-
-impl Prepared {
-    pub(super) fn is_some(&self) -> bool {
-        self.network || self.ruleset.is_some()
-    }
-}
-
 /// In the run directory. The error is for people.
-pub(super) fn prepare(launch: &Launch) -> Result<Prepared, String> {
+pub(super) fn prepare(launch: &Launch) -> Result<PreparedFence, String> {
     let Some(filesystem) = launch.fence.filesystem else {
-        return Ok(Prepared { network: launch.fence.network.is_some(), ..Prepared::default() });
+        return Ok(PreparedFence { network: launch.fence.network.is_some(), ..PreparedFence::default() });
     };
     let temporary = launch.temporary_directory.as_ref().ok_or("it was given no temporary directory")?.as_path();
     make_temporary(temporary)
@@ -150,7 +132,7 @@ pub(super) fn prepare(launch: &Launch) -> Result<Prepared, String> {
         FilesystemFence::Workdir => Some(writing().bits()),
     };
     let ruleset = ruleset(&writable).map_err(|why| format!("a filesystem fence cannot be set up here: {why}"))?;
-    Ok(Prepared { network: launch.fence.network.is_some(), ruleset: Some(ruleset), in_directory })
+    Ok(PreparedFence { network: launch.fence.network.is_some(), ruleset: Some(ruleset), in_directory })
 }
 
 /// It must be ours: not one that somebody has put there.
@@ -198,34 +180,6 @@ fn ruleset(writable: &[PathBuf]) -> Result<OwnedFd, String> {
     Option::<OwnedFd>::from(ruleset).ok_or_else(|| "Landlock gave no ruleset".to_owned())
 }
 
-/// Maps the ids of a child that has a user namespace of its own to themselves: all that there are for root, whose powers
-/// reach them, and for anybody else the one that the kernel allows.
-pub(super) fn map_ids(child: u32) -> io::Result<()> {
-    let write = |name: &str, text: &str| {
-        File::options().write(true).open(format!("/proc/{child}/{name}"))?.write_all(text.as_bytes())
-    };
-    if geteuid().is_root() {
-        let all = |name: &str| Ok::<_, io::Error>(onto_themselves(&fs::read_to_string(format!("/proc/self/{name}"))?));
-        write("uid_map", &all("uid_map")?)?;
-        return write("gid_map", &all("gid_map")?);
-    }
-    let (user, group) = (geteuid().as_raw(), getegid().as_raw());
-    // Without it the kernel lets no user map a group: leaving one could open what is closed to that group.
-    write("setgroups", "deny")?;
-    write("uid_map", &format!("{user} {user} 1"))?;
-    write("gid_map", &format!("{group} {group} 1"))
-}
-
-/// The ids that a map knows, each mapped to itself.
-fn onto_themselves(map: &str) -> String {
-    let ranges = map.lines().filter_map(|line| {
-        let mut numbers = line.split_whitespace();
-        let (first, _outside, count) = (numbers.next()?, numbers.next()?, numbers.next()?);
-        Some(format!("{first} {first} {count}\n"))
-    });
-    ranges.collect()
-}
-
 /// What a failure to make or to fill the namespaces means.
 pub(super) fn explain_namespaces(doing: &str, error: &io::Error) -> String {
     let refusal = check_namespaces().err().or_else(|| limit_reached(error)).or_else(|| restricted_by_apparmor(error));
@@ -264,12 +218,12 @@ pub fn try_each() -> Vec<FenceCheck> {
         FenceCheck { fence: fence.to_owned(), detail, hint }
     };
     let network = check_namespaces().and_then(|()| {
-        try_out(NETWORK, Prepared { network: true, ..Prepared::default() })?;
+        try_out(NETWORK, PreparedFence { network: true, ..PreparedFence::default() })?;
         Ok("user and network namespaces".to_owned())
     });
     let filesystem = check_landlock().and_then(|()| {
         let ruleset = ruleset(&[]).map_err(|problem| Refusal::new(FILESYSTEM, problem, REPORT))?;
-        try_out(FILESYSTEM, Prepared { ruleset: Some(ruleset), ..Prepared::default() })?;
+        try_out(FILESYSTEM, PreparedFence { ruleset: Some(ruleset), ..PreparedFence::default() })?;
         Ok(format!("Landlock, version {}", process::landlock_version().unwrap_or(LEAST_LANDLOCK)))
     });
     vec![check(NETWORK, network), check(FILESYSTEM, filesystem)]
@@ -278,7 +232,7 @@ pub fn try_each() -> Vec<FenceCheck> {
 const REPORT: &str = "jobs that ask for it are refused; a container or a security module may be what forbids it";
 
 /// Starts this very program inside the fence, for no more than its version.
-fn try_out(name: &'static str, fence: Prepared) -> Result<(), Refusal> {
+fn try_out(name: &'static str, fence: PreparedFence) -> Result<(), Refusal> {
     let refused = |problem: String| Refusal::new(name, problem, REPORT);
     let null = || File::options().read(true).write(true).open("/dev/null").map(OwnedFd::from);
     let streams = || Ok::<_, io::Error>(Stdio { stdin: null()?, stdout: null()?, stderr: null()? });
@@ -315,16 +269,5 @@ pub(super) fn explain(failure: &StartFailure) -> String {
         }
         Stage::Landlock => format!("a filesystem fence cannot be set up here: Landlock could not be applied: {error}"),
         Stage::Fork | Stage::Setup | Stage::Groups | Stage::Directory | Stage::Exec => error.to_string(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ids_are_mapped_to_themselves_whatever_they_are_outside() {
-        assert_eq!(onto_themselves("         0          0 4294967295\n"), "0 0 4294967295\n");
-        assert_eq!(onto_themselves("0 1000 1\n1 100000 65536\n"), "0 0 1\n1 1 65536\n");
     }
 }

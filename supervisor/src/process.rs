@@ -1,14 +1,18 @@
 //! The calls that have no safe wrapper. The only module of this crate with `unsafe`; everything in it is called from a
 //! process that has one thread.
 //!
-//! This file forks the job's process; `child` is what that process does before it executes the program, `children` takes
-//! its end and the signals that tell of it, `calls` asks and sets scheduling, personality and who a peer is.
+//! This file forks the job's process. `program` is what has been prepared for it, `child` is what it does before it executes
+//! the program, `messages` is what it says meanwhile, and `id_map` maps its ids. `children` takes its end and the signals that
+//! tell of it, `calls` asks and sets scheduling, personality and who a peer is.
 
 #![expect(unsafe_code, reason = "fork, wait4, signalfd and others have no safe wrapper with what is needed")]
 
 mod calls;
 mod child;
 mod children;
+mod id_map;
+mod messages;
+mod program;
 
 use std::ffi::CString;
 use std::io::{self, Read, Write};
@@ -25,93 +29,11 @@ pub(crate) use calls::{
 use child::become_program;
 pub(crate) use children::{Reaped, Received, SignalDescriptor, reap};
 
-use super::fence::{self, Prepared};
-use super::scheduling::list_of;
-use super::taking_over::{Piece, ToSet};
+use messages::{MESSAGE, UNMAPPED, unset};
+pub(crate) use messages::{Piece, Stage, StartFailure};
+pub(crate) use program::{PreparedFence, Program, Stdio, ToSet};
 
-/// A job's process, ready to be started. Everything is prepared before the fork, which then only makes system calls.
-#[derive(Debug)]
-pub(crate) struct Program {
-    pub(crate) path: CString,
-    pub(crate) argv: Vec<CString>,
-    pub(crate) environment: Vec<CString>,
-    pub(crate) directory: CString,
-    pub(crate) umask: u32,
-    /// The caller's limits, as far as this process may set them.
-    pub(crate) limits: Vec<(u32, libc::rlimit)>,
-    pub(crate) to_set: ToSet,
-    pub(crate) fence: Prepared,
-}
-
-/// The job's own ends.
-#[derive(Debug)]
-pub(crate) struct Stdio {
-    pub(crate) stdin: OwnedFd,
-    pub(crate) stdout: OwnedFd,
-    pub(crate) stderr: OwnedFd,
-}
-
-/// Where a start failed, and why.
-#[derive(Debug)]
-pub(crate) struct StartFailure {
-    pub(crate) stage: Stage,
-    pub(crate) error: io::Error,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stage {
-    Fork,
-    Setup,
-    Groups,
-    Namespaces,
-    Ids,
-    Loopback,
-    Directory,
-    Landlock,
-    Exec,
-}
-
-impl Stage {
-    const ALL: [Stage; 9] = [
-        Stage::Fork,
-        Stage::Setup,
-        Stage::Groups,
-        Stage::Namespaces,
-        Stage::Ids,
-        Stage::Loopback,
-        Stage::Directory,
-        Stage::Landlock,
-        Stage::Exec,
-    ];
-
-    /// As the child says it, with the error.
-    fn said(message: [u8; MESSAGE]) -> StartFailure {
-        let [stage, errno @ ..] = message;
-        let stage = Stage::ALL.get(usize::from(stage)).copied().unwrap_or(Stage::Setup);
-        StartFailure { stage, error: io::Error::from_raw_os_error(i32::from_ne_bytes(errno)) }
-    }
-}
-
-/// A stage and an errno.
-const MESSAGE: usize = 5;
-/// What a child says in place of both when its namespaces are made, and its ids are to be mapped.
-const UNMAPPED: [u8; MESSAGE] = [u8::MAX; MESSAGE];
-/// What begins a message of something that could not be taken over, with its number in [`Piece::ALL`]; the child goes on.
-const UNSET: u8 = 0x80;
-
-/// What the child says of something that it could not take over, if that is what it says.
-fn unset(message: [u8; MESSAGE]) -> Option<Piece> {
-    let [UNSET, piece, ..] = message else { return None };
-    Piece::ALL.get(usize::from(piece)).copied()
-}
-
-/// In the child.
-pub(crate) fn say_unset(piece: Piece, say: &OwnedFd) {
-    let mut message = [0; MESSAGE];
-    [message[0], message[1]] = [UNSET, piece as u8];
-    // There is room in the pipe for all of them.
-    let _ = rustix::io::write(say, &message);
-}
+use super::cpus::list_of;
 
 /// A process that has been forked, and is on its way to become the program. It may be held up there: entering the working
 /// directory and reading the program's file wait for the file systems that they lie on.
@@ -254,7 +176,7 @@ fn pass(child: &mut Starting, open: OwnedFd) -> Result<(), StartFailure> {
             Err(error) => return Err(StartFailure { stage: Stage::Namespaces, error }),
         }
     }
-    let mapped = fence::map_ids(child.pid()).and_then(|()| std::fs::File::from(open).write_all(&[1]));
+    let mapped = id_map::map_ids(child.pid()).and_then(|()| std::fs::File::from(open).write_all(&[1]));
     mapped.map_err(|error| StartFailure { stage: Stage::Ids, error })
 }
 

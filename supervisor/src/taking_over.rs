@@ -6,17 +6,16 @@
 use pyexec_run_directory::own_limits;
 use std::ffi::CString;
 use std::num::NonZeroU64;
-use std::os::fd::OwnedFd;
 
 use pyexec_proto::ulimit::ResourceLimit;
 use pyexec_proto::world::{Conditions, Scheduling};
 use pyexec_run_directory::proc_file;
-use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
-use rustix::process::{Gid, setpriority_process};
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity, set_current_timer_slack};
+use rustix::process::Gid;
+use rustix::thread::sched_getaffinity;
 
-use super::{process, scheduling};
+use super::cpus::{cpus_in, list_of};
+use super::process::{self, Piece, ToSet};
+use super::scheduling;
 use pyexec_run_directory::control::Launch;
 
 /// What a supervisor has itself, and with it a child that sets nothing.
@@ -40,7 +39,7 @@ impl Inherited {
     /// Again: the CPUs may have become fewer in the control group that this process has been moved to meanwhile.
     pub(super) fn look_at_cpus(&mut self) {
         if let Ok(cpus) = sched_getaffinity(None) {
-            self.conditions.scheduling.cpus = scheduling::list_of(&cpus);
+            self.conditions.scheduling.cpus = list_of(&cpus);
         }
     }
 
@@ -48,30 +47,16 @@ impl Inherited {
     pub(super) fn limits_to_set<'a>(&self, asked: &'a [ResourceLimit]) -> impl Iterator<Item = &'a ResourceLimit> {
         asked.iter().filter(|limit| !self.limits.contains(limit))
     }
-}
 
-/// What a child sets on itself. Everything is prepared; setting it only makes system calls.
-#[derive(Debug, Default)]
-pub(super) struct ToSet {
-    groups: Option<(Gid, Vec<Gid>)>,
-    nice: Option<i32>,
-    policy: Option<(i32, i32)>,
-    io: Option<i32>,
-    cpus: Option<CpuSet>,
-    oom_score_adj: Option<CString>,
-    timer_slack: Option<NonZeroU64>,
-    personality: Option<u32>,
-}
-
-impl ToSet {
-    pub(super) fn new(launch: &Launch, inherited: &Inherited) -> Self {
+    /// What a child sets on itself to have what its submitter had.
+    pub(super) fn to_set(&self, launch: &Launch) -> ToSet {
         let taken = &launch.taken_over;
-        let has = &inherited.conditions.scheduling;
+        let has = &self.conditions.scheduling;
         let wanted = taken.scheduling.as_ref();
         let other = |wanted: Option<i32>, has: Option<i32>| wanted.filter(|wanted| Some(*wanted) != has);
         let policy = wanted.map(|wanted| (wanted.policy, wanted.priority));
         let score = other(wanted.and_then(|wanted| wanted.oom_score_adj), has.oom_score_adj);
-        Self {
+        ToSet {
             groups: taken
                 .groups
                 .as_ref()
@@ -79,79 +64,15 @@ impl ToSet {
             nice: other(Some(launch.nice), Some(has.nice)),
             policy: policy.filter(|policy| *policy != (has.policy, has.priority)),
             io: other(wanted.map(|wanted| wanted.io), Some(has.io)),
-            cpus: wanted.filter(|wanted| wanted.cpus != has.cpus).and_then(|wanted| scheduling::cpus_in(&wanted.cpus)),
+            cpus: wanted.filter(|wanted| wanted.cpus != has.cpus).and_then(|wanted| cpus_in(&wanted.cpus)),
             oom_score_adj: score.map(|score| CString::new(score.to_string()).expect("a number has no NUL")),
             timer_slack: taken
                 .timer_slack_ns
-                .filter(|slack| *slack != inherited.conditions.timer_slack_ns)
+                .filter(|slack| *slack != self.conditions.timer_slack_ns)
                 .and_then(NonZeroU64::new),
-            personality: taken.personality.filter(|wanted| *wanted != inherited.conditions.personality),
+            personality: taken.personality.filter(|wanted| *wanted != self.conditions.personality),
         }
     }
-
-    /// In the child, first of all: the kernel forgets the death signal and more with the groups.
-    ///
-    /// # Errors
-    /// Those of the kernel. A job is not run with groups that are not its submitter's.
-    pub(super) fn set_groups(&self) -> Result<(), Errno> {
-        let Some((group, groups)) = &self.groups else { return Ok(()) };
-        rustix::thread::set_thread_groups(groups)?;
-        rustix::thread::set_thread_res_gid(*group, *group, *group)
-    }
-
-    /// In the child. What may not be set stays as it is, and is said.
-    pub(super) fn set(&self, say: &OwnedFd) {
-        let set = |piece: Piece, set: Result<(), Errno>| {
-            if set.is_err() {
-                process::say_unset(piece, say);
-            }
-        };
-        // Real-time classes have no nice value, and a timer slack of their own: the class comes between the two.
-        if let Some(nice) = self.nice {
-            set(Piece::Nice, setpriority_process(None, nice));
-        }
-        if let Some((policy, priority)) = self.policy {
-            set(Piece::Policy, process::set_policy(policy, priority));
-        }
-        if let Some(slack) = self.timer_slack {
-            set(Piece::TimerSlack, set_current_timer_slack(Some(slack)));
-        }
-        if let Some(io) = self.io {
-            set(Piece::Io, process::set_io_priority(io));
-        }
-        if let Some(wanted) = &self.cpus {
-            // Without those that the control group forbids, which is no error as long as one is left.
-            let has_all = sched_setaffinity(None, wanted).and_then(|()| sched_getaffinity(None)).and_then(|has| {
-                let is_missing = |cpu: &usize| wanted.is_set(*cpu) && !has.is_set(*cpu);
-                if (0..CpuSet::MAX_CPU).any(|cpu| is_missing(&cpu)) { Err(Errno::INVAL) } else { Ok(()) }
-            });
-            set(Piece::Cpus, has_all);
-        }
-        if let Some(score) = &self.oom_score_adj {
-            let file = rustix::fs::open(c"/proc/self/oom_score_adj", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
-            set(Piece::OomScoreAdj, file.and_then(|file| rustix::io::write(file, score.as_bytes())).map(drop));
-        }
-        if let Some(personality) = self.personality {
-            set(Piece::Personality, process::set_personality(personality));
-        }
-    }
-}
-
-/// Something that a child sets on itself, and that may be refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Piece {
-    Nice,
-    Policy,
-    Io,
-    Cpus,
-    OomScoreAdj,
-    TimerSlack,
-    Personality,
-}
-
-impl Piece {
-    pub(super) const ALL: [Piece; 7] =
-        [Piece::Nice, Piece::Policy, Piece::Io, Piece::Cpus, Piece::OomScoreAdj, Piece::TimerSlack, Piece::Personality];
 }
 
 /// What the job's process has, once it is known what could not be set.

@@ -46,19 +46,6 @@ fn members() -> Vec<String> {
     members.iter().map(|member| member.as_str().expect("is text").to_owned()).collect()
 }
 
-/// Circles that there still are, by crate: each is one of these sets, or a part of one. Nothing is ever added here; an entry
-/// in which there is none any more has to go.
-const KNOWN_CIRCLES: [(&str, &[&str]); 8] = [
-    ("pyexecd", &["engine/local/link/mod", "engine/local/link/out_of_reach"]),
-    ("pyexecd", &["jobs/command", "jobs/mod", "jobs/pruning"]),
-    ("pyexecd", &["progress/bars", "progress/tqdm"]),
-    ("pyexecd", &["service/admin", "service/mod"]),
-    ("pyexecd", &["store/listing", "store/mod", "store/rows", "store/schema"]),
-    ("supervisor", &["benchmark", "mod", "supervision"]),
-    ("supervisor", &["fence", "process", "scheduling", "taking_over"]),
-    ("supervisor", &["process/child", "process/mod"]),
-];
-
 /// The libraries of the workspace, which have modules; tests and programs are not imported.
 fn libraries() -> Vec<Crate> {
     let root = |member: &String| Some((member.clone(), workspace().join(member).join("src/lib.rs")));
@@ -113,36 +100,20 @@ fn units(imports: &Imports, within: &str) -> BTreeMap<(String, String), Vec<Stri
     units
 }
 
-/// As an entry of [`KNOWN_CIRCLES`] would name them.
+/// The parts of a circle, by their paths in the crate.
 fn named(module: &str, circle: &BTreeSet<String>) -> BTreeSet<String> {
     circle.iter().map(|unit| if module.is_empty() { unit.clone() } else { format!("{module}/{unit}") }).collect()
 }
 
 #[test]
 fn nothing_imports_in_a_circle() {
-    let mut unknown = Vec::new();
-    let mut unneeded: BTreeSet<usize> = (0..KNOWN_CIRCLES.len()).collect();
+    let mut found = Vec::new();
     for library in libraries() {
         let imports = imports(&library);
-        for (module, circle) in circles_of(&imports) {
-            let names = named(&module, &circle);
-            let known: Vec<usize> = (0..KNOWN_CIRCLES.len())
-                .filter(|at| {
-                    let (krate, known) = KNOWN_CIRCLES[*at];
-                    krate == library.name && names.iter().all(|name| known.contains(&name.as_str()))
-                })
-                .collect();
-            for at in &known {
-                unneeded.remove(at);
-            }
-            if known.is_empty() {
-                unknown.push(explained(&library.name, &module, &circle, &imports));
-            }
-        }
+        let circles = circles_of(&imports);
+        found.extend(circles.iter().map(|(module, circle)| explained(&library.name, module, circle, &imports)));
     }
-    assert!(unknown.is_empty(), "{} circles:\n{}", unknown.len(), unknown.join("\n"));
-    let unneeded: Vec<_> = unneeded.iter().map(|at| KNOWN_CIRCLES[*at]).collect();
-    assert!(unneeded.is_empty(), "these are none any more, take them out of KNOWN_CIRCLES: {unneeded:#?}");
+    assert!(found.is_empty(), "{} circles:\n{}", found.len(), found.join("\n"));
 }
 
 /// A circle with all imports that make it.

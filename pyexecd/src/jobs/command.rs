@@ -9,7 +9,7 @@ use pyexec_proto::world::Submitter;
 use pyexec_proto::{JobId, JobState};
 use tokio::sync::{oneshot, watch};
 
-use super::Snapshot;
+use super::snapshot::Snapshot;
 use crate::environment::{EnvironmentError, Prepared};
 use crate::store::StoreError;
 

@@ -2,6 +2,7 @@
 //! is the one task that changes a job's state.
 
 pub mod admission;
+mod being_removed;
 pub mod changes;
 pub mod command;
 pub mod dispatcher;
@@ -9,6 +10,7 @@ pub mod intake;
 pub mod preparer;
 mod pruning;
 pub mod recovery;
+mod snapshot;
 pub mod state;
 pub mod under_way;
 
@@ -18,7 +20,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pyexec_proto::job::{JobDetail, JobSummary, Submission, Variables};
-use pyexec_proto::output::OutputLengths;
 use pyexec_proto::paths::Paths;
 use pyexec_proto::request::{Changes, JobPage, JobQuery, MAX_WAIT_MS, Revision, StopAnswer, StopRequest};
 use pyexec_proto::world::Submitter;
@@ -29,28 +30,19 @@ use tokio::time::Instant;
 use crate::blocking::blocking;
 use crate::client_files::{ClientFiles, Deadline};
 use crate::config::InheritEnv;
-use crate::engine::{Engine, RunHandle};
+use crate::engine::Engine;
 use crate::environment::Environments;
 use crate::environment::passwords;
 use crate::environment::variables::{EnvFile, Sources, compose};
 use crate::fault::{Point, reached, reached_in_creation};
 use crate::store::{Listed, Store};
+use being_removed::BeingRemoved;
 use changes::ChangeLog;
 use command::{Command, Counts, LeftUnfinished};
-use pruning::BeingRemoved;
 use pyexec_run_directory::directory as run_directory;
 use pyexec_run_directory::output;
+pub use snapshot::Snapshot;
 use under_way::UnderWay;
-
-/// A job as it is now, for those who watch it.
-#[derive(Clone, Debug)]
-pub struct Snapshot {
-    pub job: Arc<JobDetail>,
-    /// While there is a supervisor to speak to.
-    pub handle: Option<RunHandle>,
-    /// As far as is known; what a supervisor knows it tells when asked to.
-    pub lengths: watch::Receiver<OutputLengths>,
-}
 
 /// Everything that is asked for about jobs, by clients and by the daemon itself.
 #[derive(Clone, Debug)]

@@ -11,8 +11,6 @@
 //! the renamed directory goes
 //! ```
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex as SyncMutex};
 use std::time::Duration;
 
 use pyexec_proto::request::{NotRemoved, NotRemovedList, PruneRequest, Pruned};
@@ -30,36 +28,6 @@ use pyexec_run_directory::removal::RemovalError;
 
 /// How many finished jobs are looked at, measured or removed in one go: the index answers others in between.
 const PAGE: u32 = 500;
-
-/// Jobs that are being removed at this moment.
-#[derive(Clone, Debug, Default)]
-pub(super) struct BeingRemoved(Arc<SyncMutex<HashSet<JobId>>>);
-
-impl BeingRemoved {
-    pub(super) fn contains(&self, id: JobId) -> bool {
-        self.0.lock().expect("nobody panics with it").contains(&id)
-    }
-
-    /// They are marked until the result is dropped.
-    fn mark(&self, ids: &[JobId]) -> Marks {
-        self.0.lock().expect("nobody panics with it").extend(ids);
-        Marks { of: self.clone(), ids: ids.to_vec() }
-    }
-}
-
-struct Marks {
-    of: BeingRemoved,
-    ids: Vec<JobId>,
-}
-
-impl Drop for Marks {
-    fn drop(&mut self) {
-        let mut marked = self.of.0.lock().expect("nobody panics with it");
-        for id in &self.ids {
-            marked.remove(id);
-        }
-    }
-}
 
 /// What became of jobs that were to be removed.
 #[derive(Debug, Default)]

@@ -4,6 +4,7 @@
 //! what it draws; of a job that is run several times, how many runs are over. Nothing here is kept, and a job that nobody looks at costs nothing.
 
 mod bars;
+mod drawn;
 mod numbers;
 mod reported;
 mod screen;
@@ -21,7 +22,7 @@ use pyexec_proto::progress::{Progress, Seen};
 use pyexec_run_directory::output;
 use pyexec_run_directory::report::{REPORTED, RUNS_FILE};
 
-use bars::{Drawn, Kind};
+use drawn::{Drawn, Kind};
 #[cfg(any(test, fuzzing))]
 pub(crate) use reported::understood;
 use screen::{Event, Osc, Row, Screen};

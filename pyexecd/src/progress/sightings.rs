@@ -4,7 +4,8 @@
 
 use std::collections::HashMap;
 
-use super::bars::{self, Drawn, Proof};
+use super::bars;
+use super::drawn::{Drawn, Proof};
 use super::screen::Drawing;
 
 /// How often something has to have gone forward, one by one, whose beginning was not seen.

@@ -1,7 +1,7 @@
 //! Bars as tqdm draws them: `desc:  45%|████▌     | 45/100 [00:04<00:05,  9.9it/s, postfix]`, and without a total
 //! `desc: 45it [00:04,  9.9it/s]`.
 
-use super::bars::{Drawn, Kind, Proof, said};
+use super::drawn::{Drawn, Kind, Proof, said};
 use super::numbers::{interval, number, si_prefix};
 
 /// Percentages and scaled counts are rounded.

@@ -5,7 +5,7 @@ use pyexec_proto::greeting::Directories;
 use pyexec_proto::preamble::Preamble;
 use pyexec_proto::{Error, OsText, frozen};
 
-use super::Service;
+use super::context::Service;
 
 pub(super) async fn status(service: &Service) -> Result<DaemonStatus, Error> {
     let counts = service.jobs.counts().await?;

@@ -9,8 +9,16 @@ use pyexec_proto::state::{Reason, Status};
 use pyexec_proto::{JobId, OsText, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params_from_iter};
 
+use super::error::StoreError;
 use super::rows::{Text, lengths, progress};
-use super::{Listed, StoreError};
+
+/// A page of a listing.
+#[derive(Debug)]
+pub struct Listed {
+    pub page: JobPage,
+    /// Finished jobs of it whose last progress nobody has looked for yet.
+    pub unseen: Vec<JobId>,
+}
 
 /// Jobs of whose latest state their rows could not be told: the disk is full, say. A listing knows it all the same.
 pub(super) type Unwritten = HashMap<JobId, JobSummary>;

@@ -3,6 +3,7 @@
 //! An index, not the truth: everything in it can be read again from the run directories (see `pyexec_run_directory::directory`), and is
 //! when the file turns out to be damaged.
 
+mod error;
 #[cfg(test)]
 pub(crate) mod in_memory;
 mod listing;
@@ -15,45 +16,20 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use pyexec_proto::job::{JobDetail, JobSummary};
-use pyexec_proto::request::{JobPage, JobQuery};
-use pyexec_proto::{Error, JobId, Progress, Timestamp};
+use pyexec_proto::request::JobQuery;
+use pyexec_proto::{JobId, Progress};
 use rusqlite::Connection;
 use tokio::sync::{oneshot, watch};
 
 use crate::retention::FinishedJob;
+pub use error::StoreError;
+pub use listing::Listed;
 use listing::Unwritten;
+pub use rows::HistoryPlace;
+pub use schema::Found;
 
 /// How long a write waits for somebody else who holds the file. Everybody else waits with it.
 const PATIENCE: Duration = Duration::from_millis(250);
-
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    #[error("could not open {}: {source}", path.display())]
-    Open { path: PathBuf, source: rusqlite::Error },
-    #[error("{} was made by a newer pyexec (schema {found}, this one knows {known})", path.display())]
-    Newer { path: PathBuf, found: i64, known: i64 },
-    #[error("could not set a damaged index aside: {source}")]
-    Quarantine { source: std::io::Error },
-    #[error("could not make a thread for the index: {0}")]
-    Thread(std::io::Error),
-    #[error(transparent)]
-    Query(#[from] rusqlite::Error),
-    #[error("a row of the index is damaged: {0}")]
-    Row(#[from] serde_json::Error),
-    #[error("the index has been closed")]
-    Closed,
-}
-
-impl StoreError {
-    /// As a client is told, with what was being done.
-    pub fn while_doing(&self, doing: &str) -> Error {
-        Error::Storage { doing: doing.to_owned(), problem: self.to_string() }
-    }
-
-    fn is_held_by_somebody(&self) -> bool {
-        matches!(self, Self::Query(error) if schema::is_held_by_somebody(error))
-    }
-}
 
 /// What lives on the thread.
 struct Index {
@@ -103,46 +79,6 @@ type Task = Box<dyn FnOnce(&mut Index) + Send>;
 pub struct Store {
     tasks: mpsc::Sender<Task>,
     problem: watch::Receiver<Option<String>>,
-}
-
-/// How the index was found.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Found {
-    Whole,
-    /// There was none, or a damaged one, which is now at this path. Rebuild it from the run directories.
-    Empty {
-        quarantined: Option<PathBuf>,
-    },
-    /// It can not be used now: the disk is full, say. What is used is in memory, and empty. Fill it from the run directories.
-    OutOfReach {
-        problem: String,
-    },
-}
-
-/// A page of a listing.
-#[derive(Debug)]
-pub struct Listed {
-    pub page: JobPage,
-    /// Finished jobs of it whose last progress nobody has looked for yet.
-    pub unseen: Vec<JobId>,
-}
-
-/// A place in the history of finished jobs, whose order is that of their ends and, where those are alike, of submission.
-#[derive(Clone, Copy, Debug)]
-pub struct HistoryPlace {
-    ended_at: Timestamp,
-    sequence: i64,
-}
-
-impl HistoryPlace {
-    /// Before every job that had ended by then.
-    pub fn at(ended_at: Timestamp) -> Self {
-        Self { ended_at, sequence: i64::MAX }
-    }
-
-    pub fn of(job: &FinishedJob) -> Self {
-        Self { ended_at: job.ended_at, sequence: job.sequence }
-    }
 }
 
 impl Store {
@@ -343,7 +279,7 @@ mod tests {
     use pyexec_proto::environment::Interpreter;
     use pyexec_proto::job::Watching;
     use pyexec_proto::state::{NotStarted, Outcome, StopReason};
-    use pyexec_proto::{JobSource, JobSpec, JobState, Status};
+    use pyexec_proto::{JobSource, JobSpec, JobState, Status, Timestamp};
 
     fn job(created_at: i64, state: JobState) -> JobDetail {
         let spec = JobSpec::new(JobSource::Code { code: "pass".into() }, "/", Interpreter::System);

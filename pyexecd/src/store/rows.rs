@@ -7,8 +7,26 @@ use pyexec_proto::{JobId, Progress, Timestamp};
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 
-use super::{HistoryPlace, StoreError};
+use super::error::StoreError;
 use crate::retention::FinishedJob;
+
+/// A place in the history of finished jobs, whose order is that of their ends and, where those are alike, of submission.
+#[derive(Clone, Copy, Debug)]
+pub struct HistoryPlace {
+    ended_at: Timestamp,
+    sequence: i64,
+}
+
+impl HistoryPlace {
+    /// Before every job that had ended by then.
+    pub fn at(ended_at: Timestamp) -> Self {
+        Self { ended_at, sequence: i64::MAX }
+    }
+
+    pub fn of(job: &FinishedJob) -> Self {
+        Self { ended_at: job.ended_at, sequence: job.sequence }
+    }
+}
 
 const INSERT: &str = "
     INSERT INTO jobs (id, created_at, label, status, reason, exit_code, pid, started_at, ended_at, elapsed_us,

@@ -6,7 +6,21 @@ use std::time::Duration;
 use pyexec_proto::Timestamp;
 use rusqlite::{Connection, ErrorCode};
 
-use super::{Found, StoreError};
+use super::error::StoreError;
+
+/// How the index was found.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Found {
+    Whole,
+    /// There was none, or a damaged one, which is now at this path. Rebuild it from the run directories.
+    Empty {
+        quarantined: Option<PathBuf>,
+    },
+    /// It can not be used now: the disk is full, say. What is used is in memory, and empty. Fill it from the run directories.
+    OutOfReach {
+        problem: String,
+    },
+}
 
 /// Only ever added to. Each brings the schema from its index to the next number.
 const MIGRATIONS: &[&str] = &[
@@ -139,10 +153,6 @@ fn is_out_of_reach(error: &rusqlite::Error) -> bool {
                 | ErrorCode::PermissionDenied
         )
     )
-}
-
-pub(super) fn is_held_by_somebody(error: &rusqlite::Error) -> bool {
-    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
 fn is_damage(error: &rusqlite::Error) -> bool {

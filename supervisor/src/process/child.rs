@@ -3,7 +3,8 @@
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use super::{MESSAGE, Program, Stage, Stdio, UNMAPPED};
+use super::messages::{MESSAGE, Stage, UNMAPPED};
+use super::program::{Program, Stdio};
 
 /// In the child. Returns only if something failed, with errno set.
 pub(super) fn become_program(

@@ -11,8 +11,8 @@ use pyexec_proto::state::Handle;
 use rustix::time::Timespec;
 
 use super::{Ended, Supervision};
-use crate::Started;
 use crate::control_group::CpuMeter;
+use crate::starter::Started;
 use pyexec_run_directory::record;
 use pyexec_run_directory::report::RUNS_FILE;
 

@@ -4,7 +4,7 @@
 use std::io;
 
 use super::Supervision;
-use crate::taking_over::Piece;
+use crate::process::Piece;
 use pyexec_run_directory::control::Notice;
 use pyexec_run_directory::record::{Ending, WhatEnded};
 

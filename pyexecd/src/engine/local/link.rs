@@ -4,91 +4,33 @@
 //! word of the job's end, it finds out from the run directory what has become of the job ([`out_of_reach`]).
 
 mod out_of_reach;
+mod state;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use pyexec_proto::error::{Held, NoInput};
 use pyexec_proto::output::{OutputLengths, Stream};
-use pyexec_proto::request::InputTaken;
 use pyexec_proto::state::Run;
 use pyexec_proto::{JobSpec, Timestamp};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::process::Child;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::held_up::{self, Patience, Remedy};
-use super::spare::{Spare, Supervisor};
-use crate::blocking::spawn;
+use super::held_up::{self, Patience};
+use super::spare::Supervisor;
 use crate::engine::{Events, Report, RunEvent, RunHandle, RunRequest};
 use crate::fault::{Point, reached};
 use out_of_reach::Seen;
 use pyexec_run_directory::control::{self, InputAnswer, Notice, Request};
-use pyexec_run_directory::processes::{Process, State};
+use pyexec_run_directory::processes::Process;
 use pyexec_run_directory::record::WhatEnded;
 use pyexec_run_directory::segment;
-
-/// One job's link to its supervisor, for as long as there is one.
-#[derive(Debug)]
-pub(super) struct Link {
-    directory: PathBuf,
-    control_socket: PathBuf,
-    events: Events,
-    requests: mpsc::UnboundedReceiver<RunRequest>,
-    output_watch: OutputWatch,
-    /// Where those are who read all of the output.
-    readers: BTreeMap<u64, OutputLengths>,
-    /// What the supervisor has been told of them.
-    held: Option<OutputLengths>,
-    waiting: Vec<Waiting>,
-    sequence: u64,
-    /// Once it is known.
-    supervisor: Option<Process>,
-    patience: Patience,
-    /// What the job was given.
-    timeout: Option<Duration>,
-    grace: Duration,
-    /// When the job is killed for a supervisor that could be told of the stop by signal only.
-    kills_at: Option<Instant>,
-    /// What people have been told of a supervisor that does not answer.
-    problem: Option<String>,
-    /// Somebody may still ask for something.
-    requests_open: bool,
-    replacement: Replacement,
-}
-
-/// Whether a client waits for more output of this job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum OutputWatch {
-    Unwanted,
-    /// A client waits, and the supervisor does not know.
-    Wanted,
-    /// The supervisor has been asked to tell of more output.
-    Asked,
-}
-
-/// When the spare supervisor that this job has taken is replaced by another.
-#[derive(Debug)]
-pub(super) enum Replacement {
-    /// It took none, or the next one has been made.
-    NotNeeded,
-    /// Not while the job starts, which it would slow down.
-    OnceStarted(Spare),
-    /// The job is measured from its first moment.
-    OnceEnded(Spare),
-}
-
-/// Input that was passed on and not answered yet.
-#[derive(Debug)]
-struct Waiting {
-    sequence: u64,
-    answer: oneshot::Sender<Result<InputTaken, NoInput>>,
-    due: Instant,
-}
+pub(super) use state::{Link, Replacement};
+use state::{OutputWatch, Waiting, until};
 
 impl Link {
     pub(super) fn new(events: Events, directory: PathBuf, control_socket: PathBuf) -> (Self, RunHandle) {
@@ -317,12 +259,6 @@ impl Link {
         }
     }
 
-    fn want_output(&mut self) {
-        if self.output_watch == OutputWatch::Unwanted {
-            self.output_watch = OutputWatch::Wanted;
-        }
-    }
-
     fn ask_for_output(&mut self, outgoing: &mpsc::UnboundedSender<Vec<u8>>) {
         if self.output_watch == OutputWatch::Wanted {
             self.output_watch = OutputWatch::Asked;
@@ -331,55 +267,10 @@ impl Link {
         }
     }
 
-    /// Looks whether the supervisor does what is expected of it, and helps it where it does not.
-    async fn attend(&mut self) {
-        let now = Instant::now();
-        let Some(supervisor) = self.supervisor.and_then(|supervisor| supervisor.now()) else {
-            // Its connection ends with it.
-            self.patience.look(State::Ended, false, now);
-            return;
-        };
-        let remedy = self.patience.look(supervisor.state, !self.waiting.is_empty(), now);
-        if remedy != Remedy::Nothing {
-            let _ = spawn(move || remedy.apply(&supervisor)).await;
-        }
-        self.tell_problem(self.patience.problem(&supervisor));
-        let (pid, held) = (supervisor.pid, held_up::held(supervisor.state).unwrap_or(Held::Busy));
-        let waiting = std::mem::take(&mut self.waiting);
-        let (late, waiting) = waiting.into_iter().partition::<Vec<_>, _>(|waiting| waiting.due <= now);
-        self.waiting = waiting;
-        for Waiting { answer, .. } in late {
-            let _ = answer.send(Err(NoInput::NoAnswer { pid, held }));
-        }
-    }
-
-    fn tell_problem(&mut self, problem: Option<String>) {
-        if self.problem != problem {
-            if let Some(problem) = &problem {
-                tracing::warn!(job = %self.events.id, problem, "a supervisor does not answer");
-            }
-            self.problem.clone_from(&problem);
-            self.events.send(Report::Unanswered(problem));
-        }
-    }
-
-    fn note_reader(&mut self, reader: u64, from: Option<OutputLengths>) {
-        match from {
-            Some(from) => self.readers.insert(reader, from),
-            None => self.readers.remove(&reader),
-        };
-    }
-
     fn replace_spare(&mut self) {
         match std::mem::replace(&mut self.replacement, Replacement::NotNeeded) {
             Replacement::OnceStarted(spare) | Replacement::OnceEnded(spare) => spare.provide(),
             Replacement::NotNeeded => {}
-        }
-    }
-
-    fn refuse_all(&mut self) {
-        for Waiting { answer, .. } in self.waiting.drain(..) {
-            let _ = answer.send(Err(NoInput::NotStarted));
         }
     }
 }
@@ -387,12 +278,4 @@ impl Link {
 enum Next {
     Connected(UnixStream, Vec<u8>),
     Unknown,
-}
-
-/// Returns at that moment; without one, never.
-async fn until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
-    }
 }

@@ -17,10 +17,10 @@ use tokio::net::UnixStream;
 use tokio::process::Child;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Link, until};
+use super::state::{Link, until};
 use crate::blocking::spawn;
 use crate::engine::local::evidence::{Found, end_survivors, look_at};
-use crate::engine::local::held_up::{end_job, let_go_on, signal};
+use crate::engine::local::held_up::{let_go_on, signal};
 use crate::engine::{RunEvent, RunRequest};
 use pyexec_run_directory::processes::Process;
 use pyexec_run_directory::record::{Identity, PANIC, WhatEnded};
@@ -141,14 +141,6 @@ impl Link {
                     None => self.requests_open = false,
                 },
             }
-        }
-    }
-
-    /// The grace is over of a stop that the supervisor was told of by signal.
-    pub(super) async fn kill_job(&mut self) {
-        self.kills_at = None;
-        if let Some(supervisor) = self.supervisor {
-            let _ = spawn(move || end_job(&supervisor)).await;
         }
     }
 
