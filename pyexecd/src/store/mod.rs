@@ -1,6 +1,6 @@
 //! The index of jobs: SQLite, on a thread of its own.
 //!
-//! An index, not the truth: everything in it can be read again from the run directories (see `pyexec_run_directory::directory`), and is
+//! An index, not the truth: everything in it can be read again from the run directories (see [`pyexec_run_directory`]), and is
 //! when the file turns out to be damaged.
 
 mod error;
