@@ -14,6 +14,9 @@ pub const LENGTH: usize = 64;
 /// How long the other side may take to send its preamble and greeting.
 pub const TIME_LIMIT: Duration = Duration::from_secs(2);
 
+/// The largest message either side accepts, in bytes. The largest submission fits.
+pub const MAX_FRAME_BYTES: usize = 32 << 20;
+
 const MAGIC: &str = "PYEXEC/1 ";
 
 /// The protocol of this build. It is raised with every change of a type that crosses the wire.

@@ -19,12 +19,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::bytes::{Bytes, BytesMut};
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
+pub use crate::preamble::MAX_FRAME_BYTES;
 use crate::service::{PyexecRequest, PyexecResponse};
 
 pub use begun::{Timely, allowance};
-
-/// The largest message either side accepts, in bytes. The largest submission fits.
-pub const MAX_FRAME_BYTES: usize = 32 << 20;
 
 /// The longest deadline of a request: twice the longest that our clients use. Longer deadlines are rejected, because
 /// they would overflow `Instant`.
