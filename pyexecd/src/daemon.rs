@@ -75,7 +75,7 @@ pub(crate) enum DaemonError {
     #[error("could not prepare {}: {source}; make it usable, or let {variable} name another place", path.display())]
     Prepare { path: PathBuf, variable: &'static str, source: io::Error },
     #[error(
-        "/proc is not there, or does not show this process: a daemon could not tell jobs and clients apart; \
+        "/proc is not mounted, or does not show this process: the daemon could not tell jobs and clients apart; \
         `mount -t proc proc /proc` makes it"
     )]
     NoProc,

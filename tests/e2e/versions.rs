@@ -76,7 +76,7 @@ fn the_handing_over_is_told_on_a_terminal_and_nowhere_else() {
     let told = "the daemon of version ";
     let (sandbox, id, _) = upgraded(OLDER);
     let shown = sandbox.at_terminal(&sandbox.cli(["jobs"]), 24, 120).end().expect_code(0).text();
-    assert!(shown.contains(told) && shown.contains("jobs go on"), "{shown}");
+    assert!(shown.contains(told) && shown.contains("running jobs continue"), "{shown}");
     let shown = sandbox.at_terminal(&sandbox.cli(["jobs"]), 24, 120).end().expect_code(0).text();
     assert!(!shown.contains(told), "{shown}");
     ends_well(&sandbox, &id);
