@@ -1,8 +1,7 @@
 //! The requests that programs of any two versions can exchange after they found no common protocol.
 //!
 //! A newer client asks an older daemon for its status, and to hand over: the daemon exits, its jobs go on, and the
-//! client starts the daemon of its own version. An older `pyexec-mcp` asks a newer daemon for the path of its program,
-//! and replaces itself by the `pyexec-mcp` beside that program.
+//! client starts the daemon of its own version.
 //!
 //! Every program since protocol [`SINCE`] serves these requests. Their form never changes: after preamble and greeting,
 //! each message is a length of four bytes, little-endian, followed by that many bytes of JSON, whose fields are only

@@ -67,11 +67,23 @@ impl Preamble {
         (highest >= self.lowest.max(other.lowest)).then_some(highest)
     }
 
+    /// `<lowest>-<highest>`: what a program answers to `--protocols`, and part of the preamble.
+    pub fn range(&self) -> String {
+        format!("{}-{}", self.lowest, self.highest)
+    }
+
+    /// Reads what [`Self::range`] writes.
+    pub fn with_range(range: &str, version: &str) -> Option<Self> {
+        let (lowest, highest) = range.split_once('-')?;
+        let (lowest, highest) = (lowest.parse().ok()?, highest.parse().ok()?);
+        (lowest <= highest).then(|| Self { lowest, highest, version: version.to_owned() })
+    }
+
     pub fn encode(&self) -> [u8; LENGTH] {
         let mut bytes = [0; LENGTH];
         let room = LENGTH - MAGIC.len() - "65535-65535 ".len();
         let version: String = self.version.chars().filter(char::is_ascii_graphic).take(room).collect();
-        let text = format!("{MAGIC}{}-{} {version}", self.lowest, self.highest);
+        let text = format!("{MAGIC}{} {version}", self.range());
         bytes[..text.len()].copy_from_slice(text.as_bytes());
         bytes
     }
@@ -79,9 +91,7 @@ impl Preamble {
     pub fn decode(bytes: &[u8; LENGTH]) -> Option<Self> {
         let text = std::str::from_utf8(bytes).ok()?.trim_end_matches('\0');
         let (range, version) = text.strip_prefix(MAGIC)?.split_once(' ')?;
-        let (lowest, highest) = range.split_once('-')?;
-        let (lowest, highest) = (lowest.parse().ok()?, highest.parse().ok()?);
-        (lowest <= highest).then(|| Self { lowest, highest, version: version.to_owned() })
+        Self::with_range(range, version)
     }
 }
 

@@ -71,10 +71,7 @@ pub fn main() -> ExitCode {
             say(&(serde_json::to_string(&checks).expect("has string keys") + "\n"))
         }
         // A newer client asks before it has an older daemon leave for this program.
-        ["--protocols"] => {
-            let ours = Preamble::ours();
-            say(&format!("{}-{}\n", ours.lowest, ours.highest))
-        }
+        ["--protocols"] => say(&(Preamble::ours().range() + "\n")),
         // For scripts/docs.sh.
         ["--reference"] => say(&config::settings::page()),
         ["--version" | "-V"] => say(&format!("pyexecd {}\n", env!("CARGO_PKG_VERSION"))),

@@ -217,3 +217,19 @@ fn a_job_in_a_fence_cannot_have_the_daemon_hand_over() {
     assert!(ran.text().starts_with("False ") && ran.text().contains("fence"), "{ran}");
     assert_eq!(sandbox.daemon_pid(), daemon.pid());
 }
+
+/// A network fence allows signals: a refusal that led to TERM would be none.
+#[test]
+fn a_newer_client_that_is_refused_does_not_end_the_daemon_in_another_way() {
+    let mut sandbox = Sandbox::new();
+    sandbox.set(PRETENDED_PROTOCOL_VARIABLE, OLDER);
+    let daemon = sandbox.daemon();
+    let code = format!(
+        "import os, subprocess\nos.environ['{PRETENDED_PROTOCOL_VARIABLE}'] = '{NEWER}'\n\
+         ran = subprocess.run([{:?}, 'jobs'], capture_output=True, text=True)\nprint(ran.returncode, ran.stderr)",
+        crate::sandbox::PYEXEC.path()
+    );
+    let ran = sandbox.run(&["--network", "none", "-c", &code]).expect_code(0);
+    assert!(ran.text().starts_with("125 ") && ran.text().contains("speaks protocol 700-700"), "{ran}");
+    assert_eq!(sandbox.daemon_pid(), daemon.pid());
+}

@@ -53,18 +53,24 @@ pub(super) async fn replace(paths: &Paths, socket: &Path, daemon: &Preamble) -> 
     if !is_older(socket).await {
         return Ok(true);
     }
-    let has_agreed = daemon.highest >= frozen::SINCE && ask(socket).await.is_ok_and(|answer| answer.hands_over);
-    // Daemons from before the frozen requests leave in the same way when they get TERM; so does one that did not answer.
-    if !has_agreed && !blocking(move || terminate(holder)).await {
+    let answer = if daemon.highest >= frozen::SINCE { ask(socket).await.ok() } else { None };
+    let leaves = match answer {
+        // A refusal is one: the daemon is not ended in another way.
+        Some(answer) => answer.hands_over,
+        // Daemons from before the frozen requests leave in the same way when they get TERM; so does one that did not answer.
+        None => blocking(move || terminate(holder)).await,
+    };
+    if !leaves {
         return Ok(false);
     }
-    while self::holder(paths).await != Holder::Nobody {
-        if Instant::now() >= deadline {
-            return Ok(false);
+    loop {
+        match self::holder(paths).await {
+            Holder::Daemon(pid) if pid != holder => return Ok(true),
+            Holder::Nobody => return Ok(true),
+            Holder::Daemon(_) | Holder::Unknown if Instant::now() >= deadline => return Ok(false),
+            Holder::Daemon(_) | Holder::Unknown => tokio::time::sleep(LOOK_AGAIN).await,
         }
-        tokio::time::sleep(LOOK_AGAIN).await;
     }
-    Ok(true)
 }
 
 fn terminate(pid: u32) -> bool {
@@ -127,9 +133,6 @@ async fn next_one_is_ours() -> bool {
         Ok(Ok(output)) => output.stdout,
         Ok(Err(_)) | Err(_) => return false,
     };
-    let range = std::str::from_utf8(&output).ok().and_then(|output| output.trim().split_once('-'));
-    let bounds = range.and_then(|(lowest, highest)| Some((lowest.parse().ok()?, highest.parse().ok()?)));
-    bounds.is_some_and(|(lowest, highest)| {
-        Preamble { lowest, highest, version: String::new() }.agree(&Preamble::ours()).is_some()
-    })
+    let next = std::str::from_utf8(&output).ok().and_then(|output| Preamble::with_range(output.trim(), ""));
+    next.is_some_and(|next| next.agree(&Preamble::ours()).is_some())
 }

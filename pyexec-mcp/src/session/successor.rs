@@ -34,8 +34,7 @@ pub(crate) enum NoSuccessor {
 
 /// The output for [`PROTOCOLS_OPTION`].
 pub(crate) fn protocols() -> String {
-    let Preamble { lowest, highest, .. } = Preamble::ours();
-    format!("{lowest}-{highest}")
+    Preamble::ours().range()
 }
 
 /// The first `pyexec-mcp` that speaks `protocol`: beside the running daemon, beside this program, which may have been
@@ -50,7 +49,7 @@ fn first_that_speaks(protocol: u16, programs: impl Iterator<Item = PathBuf>) -> 
     let mut refused = None;
     for program in programs {
         match spoken_by(&program) {
-            Ok(Some((lowest, highest))) if (lowest..=highest).contains(&protocol) => return Ok(program),
+            Ok(Some(spoken)) if (spoken.lowest..=spoken.highest).contains(&protocol) => return Ok(program),
             Ok(_) => {}
             Err(error) => tracing::warn!("{} did not report its protocols: {error}", program.display()),
         }
@@ -59,8 +58,8 @@ fn first_that_speaks(protocol: u16, programs: impl Iterator<Item = PathBuf>) -> 
     Err(refused.map_or(NoSuccessor::NotFound, |program| NoSuccessor::NotNewer { program, protocol }))
 }
 
-/// The lowest and highest protocol that a program reports; `None` if its output has another form.
-fn spoken_by(program: &Path) -> io::Result<Option<(u16, u16)>> {
+/// The protocols that a program reports; `None` if its output has another form.
+fn spoken_by(program: &Path) -> io::Result<Option<Preamble>> {
     let mut command = Command::new(program);
     command.arg(PROTOCOLS_OPTION).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn()?;
@@ -81,11 +80,7 @@ fn spoken_by(program: &Path) -> io::Result<Option<(u16, u16)>> {
     let stdout = child.stdout.take().expect("its stdout is a pipe");
     // The output fits into a pipe.
     stdout.take(64).read_to_string(&mut said)?;
-    let protocols = || {
-        let (lowest, highest) = said.trim_end().split_once('-')?;
-        Some((lowest.parse().ok()?, highest.parse().ok()?))
-    };
-    Ok(protocols().filter(|_| status.success()))
+    Ok(Preamble::with_range(said.trim_end(), "").filter(|_| status.success()))
 }
 
 /// The path of the daemon's program.
