@@ -296,7 +296,9 @@ def main():
         (settings / "environments.json").write_text(environments)
         (settings / "scripts.json").write_text(scripts)
         neutral(settings, boot)
-        leftovers = subprocess.run(["grep", "-rlaE", f"{boot}|/root|/tmp|/work/|pyenv", *[
+        # Wherever this checkout lies.
+        here = "/".join(pathlib.Path(__file__).resolve().parts[:2])[1:] + "/"
+        leftovers = subprocess.run(["grep", "-rlaE", f"{boot}|/root|/tmp|{here}|pyenv", *[
             fixtures / kind / version for kind in ["run-directories", "told", "index", "settings"]]],
             capture_output=True, text=True).stdout
         if leftovers:

@@ -50,10 +50,14 @@ pub(crate) fn colour_wanted() -> bool {
 
 /// What may be drawn with there.
 pub(crate) fn pen(screen: Screen) -> Pen {
+    Pen { unicode: is_unicode(), colour: matches!(screen, Screen::Terminal { colour: true, .. }) }
+}
+
+/// Whether the locale is one of UTF-8. As in the C library, the first of these variables that is set decides.
+pub(crate) fn is_unicode() -> bool {
     let named = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().filter_map(std::env::var_os).find(|value| !value.is_empty());
     let locale = named.unwrap_or_default().to_string_lossy().to_ascii_lowercase();
-    let unicode = locale.contains("utf-8") || locale.contains("utf8");
-    Pen { unicode, colour: matches!(screen, Screen::Terminal { colour: true, .. }) }
+    locale.contains("utf-8") || locale.contains("utf8")
 }
 
 /// Writes to stdout.
@@ -80,7 +84,7 @@ pub(crate) fn print_json(document: &impl serde::Serialize) -> Result<(), OutputE
 
 /// `error: …`, with all its causes, and `hint: …`.
 pub(crate) fn error(error: &dyn Error, hint: Option<&str>) {
-    problem(&with_causes(error), hint);
+    problem(&pyexec_view::with_causes(error), hint);
 }
 
 /// The same, of a problem that is a sentence already.
@@ -124,32 +128,4 @@ fn say(kind: &str, colour: &str, text: &str) {
     };
     // Where stderr itself is broken there is nobody left to tell.
     let _ = stderr.write_all(line.as_bytes());
-}
-
-/// The message, followed by those of its causes that it does not repeat itself.
-pub(crate) fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let said = error.to_string();
-        if !text.contains(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
-        }
-        cause = error.source();
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use pyexec_client::ClientError;
-
-    #[test]
-    fn a_message_carries_its_causes_once() {
-        let refused = io::Error::new(io::ErrorKind::PermissionDenied, "permission denied");
-        let error = ClientError::Connect { socket: "/run/s".into(), source: refused };
-        assert_eq!(with_causes(&error), "cannot connect to the daemon at /run/s: permission denied");
-    }
 }

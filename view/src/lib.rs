@@ -7,6 +7,7 @@
 
 mod artifacts;
 mod benchmark;
+mod causes;
 pub mod markdown;
 #[cfg(feature = "picture")]
 pub mod picture;
@@ -33,6 +34,7 @@ use serde::Serialize;
 pub use artifacts::{ArtifactView, ArtifactsView};
 use benchmark::ResourceTotals;
 pub use benchmark::{BenchmarkView, ConditionsView, LARGEST_PROCESS, MeasuredRun, TREE_SAMPLED};
+pub use causes::with_causes;
 pub use profile::{ProfileRow, ProfileView};
 pub use progress::ProgressView;
 

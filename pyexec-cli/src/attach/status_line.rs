@@ -11,7 +11,7 @@ use pyexec_proto::{JobDetail, JobId, Status, Timestamp};
 
 use super::forwarder::{Forwarded, OutputForwarder};
 use crate::exit_code::Failure;
-use crate::render;
+use crate::{render, terminal};
 
 /// How long the status line is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +55,11 @@ pub(crate) async fn forward_to_end(
         }
         let job = client.show(id).await?;
         is_wanted = during == ShowStatus::UntilFinished || job.state.status() == Status::Pending;
-        let line = if is_wanted { text(&job, Timestamp::now(), frame, columns(), is_unicode()) } else { String::new() };
+        let line = if is_wanted {
+            text(&job, Timestamp::now(), frame, columns(), terminal::is_unicode())
+        } else {
+            String::new()
+        };
         forwarder.status(line).await?;
         frame += 1;
     }
@@ -70,13 +74,6 @@ fn is_possible() -> bool {
 fn columns() -> u16 {
     let columns = rustix::termios::tcgetwinsize(std::io::stderr()).map_or(0, |size| size.ws_col);
     if columns == 0 { 80 } else { columns }
-}
-
-/// As the C library decides it: the first of these that is set.
-fn is_unicode() -> bool {
-    let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(set).unwrap_or_default().to_ascii_lowercase();
-    locale.contains("utf-8") || locale.contains("utf8")
 }
 
 /// The line, short enough for its terminal.

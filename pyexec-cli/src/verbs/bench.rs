@@ -78,7 +78,7 @@ pub(crate) async fn perform(bench: Bench) -> Result<Code, Failure> {
             // What the others took is not lost over it.
             Err(failure) if number > 1 => {
                 let hint = failure.hint();
-                terminal::problem(&format!("{name}: {}", terminal::with_causes(&failure)), hint.as_deref());
+                terminal::problem(&format!("{name}: {}", pyexec_view::with_causes(&failure)), hint.as_deref());
                 failure.code()
             }
             Err(failure) => return Err(failure),

@@ -205,7 +205,7 @@ impl Connection {
     pub(crate) fn of(settings: &Settings) -> Self {
         let file = match ConfigFile::read(&settings.file) {
             Ok(file) => file,
-            Err(error) => return Self::Unclear(terminal::with_causes(&error)),
+            Err(error) => return Self::Unclear(pyexec_view::with_causes(&error)),
         };
         let known = settings.form.has_entry(file.text());
         match (known, settings.form.entry(file.text())) {

@@ -76,15 +76,7 @@ impl Failure {
     }
 
     pub(crate) fn text(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            let said = error.to_string();
-            if !text.contains(&said) {
-                text.push_str(&format!(": {said}"));
-            }
-            cause = error.source();
-        }
+        let text = pyexec_view::with_causes(self);
         // The text contains untrusted values: paths, or messages of uv about a package.
         let mut text = format!("**Error:** {}", render::message(&text));
         if let Failure::OfJob { job, .. } = self {

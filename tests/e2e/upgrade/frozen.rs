@@ -168,8 +168,12 @@ fn nothing_that_is_frozen_names_the_machine_it_was_made_on() {
                 found.push(format!("{}: a boot", path.display()));
             }
         }
-        for of_the_machine in ["/root/", "/tmp/", "/work/", "/usr/local/", "/mnt/", ".pyenv"] {
-            if content.contains(of_the_machine) {
+        // Where tools usually lie, and where this checkout does; every fixture has a home, and programs of the system.
+        let checkout: std::path::PathBuf = manifest_directory().components().take(2).collect();
+        let checkout = Some(format!("{}/", checkout.display())).filter(|top| top != "/home/" && top != "/usr/");
+        let tools = ["/root/", "/tmp/", "/usr/local/", "/mnt/", ".pyenv"].map(str::to_owned);
+        for of_the_machine in tools.into_iter().chain(checkout) {
+            if content.contains(&of_the_machine) {
                 found.push(format!("{}: {of_the_machine}", path.display()));
             }
         }

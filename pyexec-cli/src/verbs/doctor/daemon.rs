@@ -14,7 +14,7 @@ use pyexec_proto::paths::Paths;
 use super::check::{Check, LOOK_LIMIT, OUR_VERSION};
 use super::{limits, systemd};
 use crate::advice::Advice;
-use crate::{render, terminal};
+use crate::render;
 
 pub(super) async fn checks(paths: &Paths) -> Vec<Check> {
     let asked = async {
@@ -44,7 +44,7 @@ pub(super) async fn checks(paths: &Paths) -> Vec<Check> {
         Ok(Err(ClientError::NotRunning)) => Check::ok("daemon", "not running; it starts when it is needed"),
         Ok(Err(error)) => {
             let hint = error.hint().unwrap_or_else(|| "see `pyexec daemon logs`".into());
-            Check::problem("daemon", terminal::with_causes(error), hint)
+            Check::problem("daemon", pyexec_view::with_causes(error), hint)
         }
         Err(_) => {
             let detail = format!("did not answer within {} s", LOOK_LIMIT.as_secs());

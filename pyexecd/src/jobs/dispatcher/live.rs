@@ -134,18 +134,25 @@ impl Stop {
     }
 }
 
-impl Live {
-    pub(super) fn new(mut job: JobDetail, phase: Phase, lengths: watch::Sender<OutputLengths>) -> Self {
-        job.message = None;
-        let handle = match &phase {
-            Phase::Launched(launched) => Some(launched.handle.clone()),
+impl Phase {
+    /// What is known of a job that an engine has.
+    fn launched(&mut self) -> Option<&mut Launched> {
+        match self {
+            Phase::Launched(launched) => Some(launched),
             Phase::Waiting { .. }
             | Phase::Preparing { .. }
             | Phase::Withdrawing { .. }
             | Phase::Marking(_)
             | Phase::Settling(_)
             | Phase::Finished => None,
-        };
+        }
+    }
+}
+
+impl Live {
+    pub(super) fn new(mut job: JobDetail, mut phase: Phase, lengths: watch::Sender<OutputLengths>) -> Self {
+        job.message = None;
+        let handle = phase.launched().map(|launched| launched.handle.clone());
         let snapshot = Snapshot { job: Arc::new(job.clone()), handle, lengths: lengths.subscribe() };
         Self { job, phase, lengths, told: watch::Sender::new(snapshot) }
     }
@@ -174,15 +181,7 @@ impl Live {
     }
 
     pub(super) fn launched(&mut self) -> Option<&mut Launched> {
-        match &mut self.phase {
-            Phase::Launched(launched) => Some(launched),
-            Phase::Waiting { .. }
-            | Phase::Preparing { .. }
-            | Phase::Withdrawing { .. }
-            | Phase::Marking(_)
-            | Phase::Settling(_)
-            | Phase::Finished => None,
-        }
+        self.phase.launched()
     }
 
     /// Whether it waits for its turn.
