@@ -415,9 +415,14 @@ impl Client {
                 Ok(connected) => Some(connected.directories.state.path),
                 Err(ClientError::Connect { source, .. }) if nobody_listens(&source) => None,
                 // The other side cannot say which state directory it uses; the lock file shows that it is not ours.
-                Err(ClientError::Version { .. } | ClientError::Unresponsive { .. })
+                Err(error @ (ClientError::Version { .. } | ClientError::Unresponsive { .. }))
                     if self.paths.has_default_socket() && lock_file::is_of_another_state(&self.paths) =>
                 {
+                    // A daemon of ours that has left since it answered holds no lock either; it does not answer again.
+                    if matches!(error, ClientError::Version { .. }) && !hand_over::is_foreign(&self.paths.socket).await
+                    {
+                        continue;
+                    }
                     Some(OsText::default())
                 }
                 Err(error) if replaced < STARTS => {

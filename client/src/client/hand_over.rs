@@ -43,14 +43,14 @@ pub(super) async fn replace(paths: &Paths, socket: &Path, daemon: &Preamble) -> 
     let deadline = Instant::now() + LEAVE_LIMIT;
     let holder = loop {
         match holder(paths).await {
-            Holder::Nobody => return Ok(!is_older(socket).await),
+            Holder::Nobody => return Ok(!is_foreign(socket).await),
             // The daemon starts or leaves.
             Holder::Unknown if Instant::now() < deadline => tokio::time::sleep(LOOK_AGAIN).await,
             Holder::Unknown => return Ok(false),
             Holder::Daemon(pid) => break pid,
         }
     };
-    if !is_older(socket).await {
+    if !is_foreign(socket).await {
         return Ok(true);
     }
     let answer = if daemon.highest >= frozen::SINCE { ask(socket).await.ok() } else { None };
@@ -78,7 +78,7 @@ fn terminate(pid: u32) -> bool {
 }
 
 /// Whether a daemon listens that has no protocol in common with this client.
-async fn is_older(socket: &Path) -> bool {
+pub(super) async fn is_foreign(socket: &Path) -> bool {
     greet(socket).await.is_ok_and(|(_, has_common_protocol)| !has_common_protocol)
 }
 
